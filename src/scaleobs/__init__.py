@@ -1,0 +1,1 @@
+"""One line makes a Python web service observable."""

@@ -1,0 +1,110 @@
+"""
+Every metric and label that scaleobs exposes, as plain data.
+
+The storage registers what stands here, the alert rules and dashboards name only what stands here, and tests hold both to
+it. A metric that no rule and no panel uses has no place here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+DEFAULT_BUCKETS: tuple[float, ...] = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper bounds in seconds of `http_request_duration_seconds`; `+Inf` follows by itself."""
+
+METHODS: frozenset[str] = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
+)
+"""The methods of RFC 9110 and RFC 5789. Any other is counted as `OTHER_METHOD`."""
+
+OTHER_METHOD = "_OTHER"
+UNMATCHED_ROUTE = "unmatched"
+
+PROBES: tuple[str, ...] = ("live", "ready", "startup")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric family: what it is called, which labels it carries and what it means."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    help: str
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """The sample names that a scrape shows for this family."""
+        if self.kind == "histogram":
+            return (f"{self.name}_bucket", f"{self.name}_count", f"{self.name}_sum")
+        return (self.name,)
+
+
+REQUESTS = Metric(
+    "http_requests_total",
+    "counter",
+    ("method", "route", "status_code"),
+    "HTTP requests finished.",
+)
+DURATION = Metric(
+    "http_request_duration_seconds",
+    "histogram",
+    ("method", "route", "status_code"),
+    "Time from the server's call to the last byte handed back to it.",
+)
+ACTIVE = Metric(
+    "active_connections",
+    "gauge",
+    ("protocol",),
+    "Requests and WebSockets open now.",
+)
+READY = Metric(
+    "service_ready",
+    "gauge",
+    (),
+    "1 while the readiness probe would answer 200, by the last results of its checks.",
+)
+INFO = Metric(
+    "service_info",
+    "gauge",
+    ("service_name", "version", "environment", "scaleobs_version"),
+    "Always 1; the labels say which service this is.",
+)
+FAULTS = Metric(
+    "scaleobs_internal_faults_total",
+    "counter",
+    (),
+    "Faults inside scaleobs that were kept away from the application.",
+)
+
+EXPOSED: tuple[Metric, ...] = (REQUESTS, DURATION, ACTIVE, READY, INFO, FAULTS)
+"""Every family that scaleobs itself exposes."""
+
+PROCESS: tuple[Metric, ...] = (
+    Metric("process_cpu_seconds_total", "counter", (), "CPU time the process used."),
+    Metric("process_resident_memory_bytes", "gauge", (), "Memory the process holds."),
+    Metric("process_start_time_seconds", "gauge", (), "When the process started."),
+    Metric("process_open_fds", "gauge", (), "File descriptors the process holds."),
+    Metric("process_max_fds", "gauge", (), "File descriptors the process may hold."),
+)
+"""What rules and panels use of prometheus_client's process collector, which every `/metrics` carries."""
+
+_POD = ("namespace", "pod", "container")
+
+OUTSIDE: tuple[Metric, ...] = (
+    Metric("up", "gauge", (), "1 where Prometheus could scrape the target."),
+    Metric("ALERTS", "gauge", ("alertname", "alertstate", "severity"), "Alerts pending and firing."),
+    Metric("container_cpu_usage_seconds_total", "counter", _POD, "CPU time of a container (cAdvisor)."),
+    Metric("container_memory_working_set_bytes", "gauge", _POD, "Memory of a container (cAdvisor)."),
+    Metric(
+        "kube_pod_container_resource_limits",
+        "gauge",
+        (*_POD, "resource"),
+        "Limits of a container (kube-state-metrics).",
+    ),
+)
+"""The one list of series that rules and panels use and that Prometheus or Kubernetes makes."""
+
+TARGET_LABELS: frozenset[str] = frozenset({"job", "instance", "namespace", "pod", "container", "service"})
+"""What Prometheus puts on a target's series. scaleobs never exposes one of these itself."""

@@ -1,0 +1,83 @@
+"""What "good" means for a service: the share of requests that succeed, and the share that is fast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """
+    An objective for the share of requests that don't fail with a 5xx status.
+
+    Args:
+        percent: the share that has to succeed, in percent, above 0 and below 100.
+
+    Raises:
+        ValueError: `percent` is outside that range.
+    """
+
+    percent: float
+
+    def __post_init__(self) -> None:
+        _check_percent("Availability", self.percent)
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """
+    An objective for the share of requests answered within a time.
+
+    Requests that failed with a 5xx status or whose client went away (499) don't take part: an error that is fast is not
+    good latency. `instrument(objectives=…)` makes `under` a bucket boundary of the histogram, which is what lets a rule count
+    exactly.
+
+    Args:
+        percent: the share that has to be fast, in percent, above 0 and below 100.
+        under: the time in seconds, above 0.
+
+    Raises:
+        ValueError: a value is outside its range.
+    """
+
+    percent: float
+    under: float
+
+    def __post_init__(self) -> None:
+        _check_percent("Latency", self.percent)
+        if not 0 < self.under < float("inf"):
+            msg = f"Latency under={self.under!r} is not a time: give seconds above 0, e.g. Latency(99, under=0.5)."
+            raise ValueError(msg)
+
+
+Objective = Availability | Latency
+
+
+def parse(text: str) -> Objective:
+    """
+    Return the objective that a command line names, as in `availability=99.9` or `latency=99:0.5`.
+
+    Raises:
+        ValueError: the text names no known objective, or its numbers are out of range.
+    """
+    known = "availability=99.9 or latency=99:0.5"
+    kind, equals, value = text.partition("=")
+    percent, colon, under = value.partition(":")
+    try:
+        if kind == "availability" and equals and not colon:
+            return Availability(float(percent))
+        if kind == "latency" and colon:
+            return Latency(float(percent), under=float(under))
+    except ValueError as error:
+        if "could not convert" not in str(error):
+            raise
+        msg = f"The objective {text!r} has something that is not a number: write it like {known}."
+        raise ValueError(msg) from None
+    msg = f"The objective {text!r} is not known: write it like {known}."
+    raise ValueError(msg)
+
+
+def _check_percent(kind: str, percent: float) -> None:
+    if not 0 < percent < 100:  # noqa: PLR2004
+        msg = f"{kind}({percent!r}) is not an objective: give a percentage above 0 and below 100, e.g. {kind}(99.9)."
+        raise ValueError(msg)
