@@ -1,1 +1,62 @@
-"""One line makes a Python web service observable."""
+"""One line makes a Python web service observable; see `instrument`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scaleobs.asgi import ASGIMiddleware
+    from scaleobs.frameworks import instrument, observer_of
+    from scaleobs.health import CheckFailed
+    from scaleobs.logs import configure_logging, get_logger
+    from scaleobs.objectives import Availability, Latency
+    from scaleobs.observer import Observer
+    from scaleobs.settings import SettingsError
+    from scaleobs.wsgi import WSGIMiddleware
+
+    __version__: str
+
+__all__ = [
+    "ASGIMiddleware",
+    "Availability",
+    "CheckFailed",
+    "Latency",
+    "Observer",
+    "SettingsError",
+    "WSGIMiddleware",
+    "configure_logging",
+    "get_logger",
+    "instrument",
+    "observer_of",
+]
+
+# The names are loaded when they are first used, so that importing scaleobs costs next to nothing.
+_HOMES = {
+    "ASGIMiddleware": "asgi",
+    "Availability": "objectives",
+    "CheckFailed": "health",
+    "Latency": "objectives",
+    "Observer": "observer",
+    "SettingsError": "settings",
+    "WSGIMiddleware": "wsgi",
+    "configure_logging": "logs",
+    "get_logger": "logs",
+    "instrument": "frameworks",
+    "observer_of": "frameworks",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("scaleobs")
+    if name not in _HOMES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,8 +1,8 @@
 """
 Every metric and label that scaleobs exposes, as plain data.
 
-The storage registers what stands here, the alert rules and dashboards name only what stands here, and tests hold both to
-it. A metric that no rule and no panel uses has no place here.
+The storage registers what stands here, the alert rules and dashboards name only what stands here, and tests
+hold both to it. A metric that no rule and no panel uses has no place here.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from typing import Literal
 DEFAULT_BUCKETS: tuple[float, ...] = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds of `http_request_duration_seconds`; `+Inf` follows by itself."""
 
-METHODS: frozenset[str] = frozenset(
-    {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
-)
+METHODS: frozenset[str] = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 """The methods of RFC 9110 and RFC 5789. Any other is counted as `OTHER_METHOD`."""
 
 OTHER_METHOD = "_OTHER"

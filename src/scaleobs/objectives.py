@@ -28,9 +28,9 @@ class Latency:
     """
     An objective for the share of requests answered within a time.
 
-    Requests that failed with a 5xx status or whose client went away (499) don't take part: an error that is fast is not
-    good latency. `instrument(objectives=…)` makes `under` a bucket boundary of the histogram, which is what lets a rule count
-    exactly.
+    Requests that failed with a 5xx status or whose client went away (499) don't take part: an error that is
+    fast is not good latency. `instrument(objectives=…)` makes `under` a bucket boundary of the histogram,
+    which is what lets a rule count exactly.
 
     Args:
         percent: the share that has to be fast, in percent, above 0 and below 100.

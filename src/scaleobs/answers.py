@@ -1,0 +1,93 @@
+"""A path in, an answer out, for the four endpoints; no framework."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs
+
+from prometheus_client import CollectorRegistry
+
+from scaleobs.health import Report, Result
+from scaleobs.lifecycle import Lifecycle
+from scaleobs.metrics.exposition import expose
+from scaleobs.settings import Settings
+
+
+class Answer(NamedTuple):
+    """A status, its headers and its body."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class Answers:
+    """What a service says about itself."""
+
+    def __init__(self, settings: Settings, lifecycle: Lifecycle, registry: CollectorRegistry) -> None:
+        self._lifecycle = lifecycle
+        self._registry = registry
+        paths = {
+            settings.health_path: "live",
+            settings.ready_path: "ready",
+            settings.startup_path: "startup",
+            settings.metrics_path: "metrics",
+        }
+        self.endpoints: dict[str, str] = {path: kind for path, kind in paths.items() if path is not None}
+        """Path to `live`, `ready`, `startup` or `metrics`."""
+
+    def probe(self, kind: str, report: Report) -> Answer:
+        """
+        Return what a probe answers: 200 or 503, and the checks with their states (MicroProfile Health, wire
+        format).
+
+        Liveness is up as long as the process can answer at all. The other two need start-up to be over; until
+        then they name it as a check that is down.
+        """
+        is_up, checks = report
+        if kind == "ready" and not self._lifecycle.is_ready:
+            is_up, checks = False, (("lifecycle", self._state()), *checks)
+        if kind == "startup" and not self._lifecycle.is_started:
+            is_up, checks = False, (("lifecycle", self._state()), *checks)
+        body = {"status": _word(is_up), "checks": [_shown(name, result) for name, result in checks]}
+        return Answer(200 if is_up else 503, _headers("application/json"), _json(body))
+
+    def metrics(self, *, accept: str, accept_encoding: str, query: str) -> Answer:
+        """Return what a scrape reads."""
+        names = parse_qs(query).get("name[]", [])
+        headers, body = expose(self._registry, accept=accept, accept_encoding=accept_encoding, names=names)
+        return Answer(200, [*headers, ("Cache-Control", "no-store")], body)
+
+    @staticmethod
+    def not_allowed() -> Answer:
+        """Return the answer to any method but GET and HEAD."""
+        return Answer(405, [("Allow", "GET, HEAD"), *_headers("text/plain; charset=utf-8")], b"Use GET or HEAD.\n")
+
+    @staticmethod
+    def broken() -> Answer:
+        """Return the answer where scaleobs itself failed to make one."""
+        return Answer(500, _headers("text/plain; charset=utf-8"), b"scaleobs failed to answer; its log says why.\n")
+
+    def _state(self) -> Result:
+        return Result(is_up=False, data={"state": self._lifecycle.state})
+
+
+def _headers(content_type: str) -> list[tuple[str, str]]:
+    return [("Content-Type", content_type), ("Cache-Control", "no-store")]
+
+
+def _word(is_up: bool) -> str:
+    return "UP" if is_up else "DOWN"
+
+
+def _shown(name: str, result: Result) -> dict[str, Any]:
+    # The reason stays in the log: a probe is answered to anyone who asks.
+    shown: dict[str, Any] = {"name": name, "status": _word(result.is_up)}
+    if result.data:
+        shown["data"] = dict(result.data)
+    return shown
+
+
+def _json(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, default=str).encode() + b"\n"

@@ -1,0 +1,132 @@
+"""Where the one line goes in, for each kind of application."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+import weakref
+from typing import Any, TypeVar, Unpack, cast
+
+from scaleobs.asgi import ASGIMiddleware
+from scaleobs.observer import Observer
+from scaleobs.settings import Arguments, Settings, SettingsError
+from scaleobs.wsgi import WSGIMiddleware
+
+App = TypeVar("App")
+
+# What is observed, by the id of the application and of what `instrument` returned for it. The observer's hold
+# on both keeps their ids from being used again while the entry stands.
+_observers: weakref.WeakValueDictionary[int, Observer] = weakref.WeakValueDictionary()
+_instrumenting = threading.Lock()
+
+
+def instrument(app: App, **settings: Unpack[Arguments]) -> App:
+    """
+    Make a web application observable, and return it.
+
+    FastAPI, Starlette and Flask applications are instrumented in place, outside all their middleware, and
+    returned. For any other ASGI or WSGI callable, Django's handlers among them, a wrapper is returned to be
+    served in its place. A second call for the same application, or for the wrapper, returns the same and
+    counts nothing twice.
+
+    Args:
+        app: the application.
+        settings: see `scaleobs.settings.Settings`.
+
+    Raises:
+        TypeError: `app` is neither an ASGI nor a WSGI application.
+        SettingsError: a setting is unknown, has a value that can't be used, or differs from that of an
+            earlier call.
+    """
+    with _instrumenting:
+        observer = _observers.get(id(app))
+        if observer is not None:
+            _refuse_other_settings(observer, settings)
+            return cast(App, observer.served)
+        if isinstance(app, ASGIMiddleware | WSGIMiddleware):
+            _refuse_other_settings(app.observer, settings)
+            return app
+        kind = _kind(app)
+        observer = Observer(**settings)
+        if kind == "starlette":
+            served: Any = _into_starlette(app, observer)
+        elif kind == "flask":
+            app.wsgi_app = WSGIMiddleware(app.wsgi_app, observer=observer)  # type: ignore[attr-defined]
+            served = app
+        elif kind == "asgi":
+            served = ASGIMiddleware(app, observer=observer)  # type: ignore[arg-type]
+        else:
+            served = WSGIMiddleware(app, observer=observer)  # type: ignore[arg-type]
+        observer.app, observer.served = app, served
+        _observers[id(app)] = _observers[id(served)] = observer
+        return cast(App, served)
+
+
+def observer_of(app: Any) -> Observer:
+    """
+    Return the observer of an application that was instrumented.
+
+    Raises:
+        LookupError: it was not.
+    """
+    observer = _observers.get(id(app))
+    if observer is None and isinstance(app, ASGIMiddleware | WSGIMiddleware):
+        observer = app.observer
+    if observer is None:
+        msg = f"{app!r} is not instrumented: call scaleobs.instrument(app) first, and pass what it returned."
+        raise LookupError(msg)
+    return observer
+
+
+def _kind(app: Any) -> str:
+    if isinstance(app, type) or not callable(app):
+        raise TypeError(_not_an_application(app))
+    if hasattr(app, "build_middleware_stack") and hasattr(app, "router"):
+        return "starlette"
+    if hasattr(app, "wsgi_app") and hasattr(app, "url_map"):
+        return "flask"
+    call = app if inspect.isroutine(app) else type(app).__call__
+    try:
+        parameters = [
+            parameter
+            for parameter in inspect.signature(app).parameters.values()
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        ]
+        required = sum(parameter.default is parameter.empty for parameter in parameters)
+    except (TypeError, ValueError):  # Written in C.
+        return "asgi" if asyncio.iscoroutinefunction(call) else "wsgi"
+    if inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(app, "func", None)):
+        is_asgi, wanted = True, 3
+    else:
+        # A plain callable with three parameters returns the awaitable: ASGI has three and WSGI two.
+        is_asgi, wanted = required == 3, 3 if required == 3 else 2  # noqa: PLR2004
+    if not required <= wanted <= len(parameters):
+        raise TypeError(_not_an_application(app))
+    return "asgi" if is_asgi else "wsgi"
+
+
+def _into_starlette(app: Any, observer: Observer) -> Any:
+    """Put the middleware around the stack that the application builds at its first call, or has built."""
+    build = app.build_middleware_stack
+    app.build_middleware_stack = lambda: ASGIMiddleware(build(), observer=observer)
+    if app.middleware_stack is not None:
+        app.middleware_stack = ASGIMiddleware(app.middleware_stack, observer=observer)
+    return app
+
+
+def _refuse_other_settings(observer: Observer, settings: Arguments) -> None:
+    wanted = Settings.read(settings)
+    for name in settings:
+        now, then = getattr(wanted, name), getattr(observer.settings, name)
+        if now != then:
+            msg = f"{name} is {now!r}, but this application was instrumented with {then!r}: give it in one place."
+            raise SettingsError(msg)
+
+
+def _not_an_application(app: Any) -> str:
+    hint = " It is a class: give an instance." if isinstance(app, type) else ""
+    return (
+        f"{app!r} is neither an ASGI nor a WSGI application.{hint} Give the FastAPI, Starlette, Flask or Django "
+        "application, or a callable with the parameters (scope, receive, send) or (environ, start_response)."
+    )

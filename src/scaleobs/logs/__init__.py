@@ -1,0 +1,29 @@
+"""
+One JSON object per line on stdout, wherever the line began.
+
+`chain` is the list of small functions that a line passes through, `encoding` makes JSON of whatever is in it, `output`
+writes it, and `configuration` connects structlog, stdlib logging and the servers' own loggers to them.
+"""
+
+from __future__ import annotations
+
+from scaleobs.logs.chain import mark_logged, request_context
+from scaleobs.logs.configuration import (
+    configure_logging,
+    get_logger,
+    is_configured,
+    own_logger,
+    take_server_loggers,
+)
+from scaleobs.logs.output import JSONFormatter
+
+__all__ = [
+    "JSONFormatter",
+    "configure_logging",
+    "get_logger",
+    "is_configured",
+    "mark_logged",
+    "own_logger",
+    "request_context",
+    "take_server_loggers",
+]

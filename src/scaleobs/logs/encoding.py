@@ -1,0 +1,80 @@
+"""From any object to JSON on one line, never an error."""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Callable, Mapping
+from datetime import date, time
+from typing import Any
+
+_DEEPEST = 8
+_LISTS = (list, tuple, set, frozenset)
+
+
+def encode(value: Any) -> str:
+    """
+    Return a value as JSON without a line break.
+
+    What JSON has no word for becomes text, and a number that is not finite becomes `null`. Where the quick way fails
+    (odd keys, a circle, great depth) the value is taken apart down to eight levels.
+    """
+    try:
+        return _quick(value)
+    except Exception:  # Whatever a __str__, a __dict__ or a mapping of the application's raises.
+        return _slow(_taken_apart(value, _DEEPEST))
+
+
+def text(value: Any) -> str:
+    """Return what a value says of itself, or that it can't."""
+    try:
+        return str(value)
+    except Exception as error:
+        return f"<{type(value).__name__} whose text raises {type(error).__name__}>"
+
+
+def _encoder() -> Callable[[Any], str]:
+    """Return orjson's encoder where it is installed (`scaleobs[fast]`), set so that both write the same object."""
+    try:
+        import orjson
+    except ImportError:
+        return json.JSONEncoder(default=_plain, allow_nan=False, separators=(",", ":")).encode
+    option = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+    return lambda value: orjson.dumps(value, default=_plain, option=option).decode()
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can say of a value that an encoder doesn't know."""
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, bytes | bytearray):
+        return value.decode(errors="backslashreplace")
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {text(key): item for key, item in value.items()}
+    if isinstance(value, _LISTS):
+        return list(value)
+    for kind in (str, int, float):  # orjson hands over subclasses of these.
+        if isinstance(value, kind):
+            return kind(value)
+    return text(value)
+
+
+def _taken_apart(value: Any, depth: int) -> Any:
+    if isinstance(value, float):
+        return value if -float("inf") < value < float("inf") else None
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        if depth == 0:
+            return "…"
+        if isinstance(value, Mapping):
+            return {text(key): _taken_apart(item, depth - 1) for key, item in value.items()}
+        return [_taken_apart(item, depth - 1) for item in value]
+    plain = _plain(value)
+    return plain if isinstance(plain, str) else text(plain)
+
+
+_quick = _encoder()
+_slow = json.JSONEncoder(separators=(",", ":")).encode

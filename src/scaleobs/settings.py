@@ -1,0 +1,205 @@
+"""
+One frozen object that says how a service is observed.
+
+Each value comes from the keyword argument, then the `SCALEOBS_*` variable, then the OpenTelemetry variable
+that users already set, then the default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, TypedDict
+from urllib.parse import unquote
+
+from scaleobs.objectives import Availability, Latency, Objective
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from prometheus_client import CollectorRegistry
+
+LOG_FORMATS = ("auto", "json", "console")
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+class SettingsError(ValueError):
+    """A setting can't be used; the message names it, its value and the fix."""
+
+
+class Arguments(TypedDict, total=False):
+    """The keyword arguments of `instrument`, `Observer`, `ASGIMiddleware` and `WSGIMiddleware`; see `Settings`."""
+
+    service: str
+    version: str
+    environment: str
+    health_path: str | None
+    ready_path: str | None
+    startup_path: str | None
+    metrics_path: str | None
+    manual_start: bool
+    objectives: Iterable[Objective]
+    log_format: str
+    log_level: str
+    registry: CollectorRegistry | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """
+    How one service is observed.
+
+    Attributes:
+        service: what the service is called in `service_info` and in log lines.
+        version: which release runs.
+        environment: where it runs, such as `production`.
+        health_path: where liveness is answered; `None` turns it off, as for the other three.
+        ready_path: where readiness is answered.
+        startup_path: where start-up is answered.
+        metrics_path: where Prometheus scrapes.
+        manual_start: the service has started only once `Observer.started()` was called.
+        objectives: each `Latency` makes its `under` a bucket boundary.
+        log_format: `json`, `console`, or `auto`: console on a terminal, JSON elsewhere. `auto` leaves logging
+            alone that the application has configured itself.
+        log_level: the least severe level that is written.
+        registry: the prometheus_client registry that holds the metrics; the process's default one where
+            `None`.
+    """
+
+    service: str = "service"
+    version: str = "unknown"
+    environment: str = "unknown"
+    health_path: str | None = "/health"
+    ready_path: str | None = "/ready"
+    startup_path: str | None = "/startup"
+    metrics_path: str | None = "/metrics"
+    manual_start: bool = False
+    objectives: tuple[Objective, ...] = ()
+    log_format: str = "auto"
+    log_level: str = "info"
+    registry: Any = None
+
+    @classmethod
+    def read(cls, arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
+        """
+        Return the settings that the arguments and the environment give.
+
+        Raises:
+            SettingsError: a name is unknown, or a value can't be used.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in arguments:
+            if name not in known:
+                raise SettingsError(_unknown(name, known))
+        values = _from_environment(os.environ if environ is None else environ)
+        sources = {name: f"{variable} is" for name, (variable, _) in values.items()}
+        merged: dict[str, Any] = {name: value for name, (_, value) in values.items()}
+        for name, value in arguments.items():
+            merged[name] = value
+            sources[name] = f"{name} is"
+        for name, value in merged.items():
+            merged[name] = _checked(name, value, sources[name])
+        _refuse_shared_paths(settings := cls(**merged))
+        return settings
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Return, per setting that the environment gives, the variable and its text."""
+    resource = _resource_attributes(environ.get("OTEL_RESOURCE_ATTRIBUTES", ""))
+    fallbacks = {
+        "service": environ.get("OTEL_SERVICE_NAME") or resource.get("service.name"),
+        "version": resource.get("service.version"),
+        "environment": resource.get("deployment.environment.name") or resource.get("deployment.environment"),
+    }
+    values = {name: ("OTEL_RESOURCE_ATTRIBUTES", value) for name, value in fallbacks.items() if value}
+    if environ.get("OTEL_SERVICE_NAME"):
+        values["service"] = ("OTEL_SERVICE_NAME", environ["OTEL_SERVICE_NAME"])
+    for field in fields(Settings):
+        variable = f"SCALEOBS_{field.name.upper()}"
+        if field.name not in ("registry", "objectives") and variable in environ:
+            values[field.name] = (variable, environ[variable])
+    return values
+
+
+def _resource_attributes(text: str) -> dict[str, str]:
+    """Return what can be read of `OTEL_RESOURCE_ATTRIBUTES`, a list that is not ours to refuse."""
+    pairs = (pair.partition("=") for pair in text.split(","))
+    return {key.strip(): unquote(value.strip()) for key, _, value in pairs if value.strip()}
+
+
+def _checked(name: str, value: Any, source: str) -> Any:
+    """Return the value as the setting holds it, or refuse it."""
+    shown = f"{source} {value!r}"
+    text = value.lower() if isinstance(value, str) else value
+    match name:
+        case "service" | "version" | "environment":
+            return _name(name, value, shown)
+        case "health_path" | "ready_path" | "startup_path" | "metrics_path":
+            return _path(value, shown)
+        case "manual_start":
+            known = {True: True, False: False, "true": True, "1": True, "false": False, "0": False}
+            return known[_one_of(text, tuple(known), shown)]
+        case "log_format":
+            return _one_of(text, LOG_FORMATS, shown)
+        case "log_level":
+            return _one_of(text, LOG_LEVELS, shown)
+        case "objectives":
+            return _objectives(value)
+    if name == "registry" and value is not None and not (hasattr(value, "collect") and hasattr(value, "register")):
+        msg = f"{shown}: give a prometheus_client.CollectorRegistry, or leave it out for the default one."
+        raise SettingsError(msg)
+    return value
+
+
+def _name(name: str, value: Any, shown: str) -> str:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        msg = f"{shown}: give a name of printable characters, e.g. {name}='orders'."
+        raise SettingsError(msg)
+    return value.strip()
+
+
+def _path(value: Any, shown: str) -> str | None:
+    if value is None or value in ("", "off"):
+        return None
+    if not isinstance(value, str) or not value.startswith("/") or not value.isprintable() or "?" in value:
+        msg = f"{shown}: give a path that starts with '/', or 'off' to turn it off."
+        raise SettingsError(msg)
+    return value
+
+
+def _one_of(value: Any, known: tuple[Any, ...], shown: str) -> Any:
+    if value not in known:
+        msg = f"{shown}: give one of {', '.join(str(one) for one in known)}."
+        raise SettingsError(msg)
+    return value
+
+
+def _objectives(value: Any) -> tuple[Objective, ...]:
+    fix = "give Availability(99.9) or Latency(99, under=0.5) in a list."
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        msg = f"objectives is {value!r}: {fix}"
+        raise SettingsError(msg)
+    objectives = tuple(value)
+    for objective in objectives:
+        if not isinstance(objective, (Availability, Latency)):
+            msg = f"objectives has {objective!r}, which is not an objective: {fix}"
+            raise SettingsError(msg)
+    return objectives
+
+
+def _refuse_shared_paths(settings: Settings) -> None:
+    seen: dict[str, str] = {}
+    for name in ("health_path", "ready_path", "startup_path", "metrics_path"):
+        path = getattr(settings, name)
+        if path is not None and path in seen:
+            msg = f"{name} is {path!r}, and so is {seen[path]}: give each its own path."
+            raise SettingsError(msg)
+        seen[path] = name
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    meant = f" Did you mean {close[0]!r}?" if close else ""
+    return f"{name!r} is not a setting of scaleobs.{meant} Known are {', '.join(known)}."
