@@ -1,0 +1,42 @@
+# The front door for people and for CI. `make` lists what there is.
+
+PYTHON ?= python3
+VENV ?= .venv
+# "exec", so that a signal sent to make reaches the program and no shell in between.
+WITH_TOOLS = exec env "PATH=$(CURDIR)/.tools/bin:$(PATH)"
+
+.PHONY: help demo test check render tools venv clean
+
+help:
+	@echo 'make demo     see it all work on this machine: a service, Prometheus, Alertmanager'
+	@echo 'make test     run the tests                  ARGS="-k health" chooses some'
+	@echo 'make check    lint, formatting, types'
+	@echo 'make render   refresh the rendered files: alert_rules, dashboards, integrations'
+	@echo 'make tools    bring prometheus, promtool, alertmanager, amtool into .tools/bin'
+	@echo 'make clean    remove everything that these made'
+	@echo 'Another Python: make test PYTHON=python3.12 VENV=.venv-3.12'
+
+demo: venv tools
+	@$(WITH_TOOLS) $(VENV)/bin/scaleobs demo $(ARGS)
+
+test: venv tools
+	@$(WITH_TOOLS) $(VENV)/bin/pytest -n auto $(ARGS)
+
+check: venv
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+render: venv
+	@$(VENV)/bin/scaleobs render --out . $(ARGS)
+
+# These two are silent and instant when there is nothing to do.
+venv:
+	@tools/venv.sh "$(PYTHON)" "$(VENV)" dev
+
+tools:
+	@tools/bring.sh
+
+clean:
+	rm -rf .tools .venv .venv-* build dist .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
