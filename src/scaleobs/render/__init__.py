@@ -1,1 +1,5 @@
-"""From the catalog and the objectives to rules, dashboards and deployment files. Nothing here opens a file."""
+"""
+From the catalog and the objectives to rules, dashboards and deployment files.
+
+Nothing here opens a file.
+"""

@@ -1,0 +1,203 @@
+"""The dashboard of a service: rate, errors, duration, saturation, as Grafana's classic JSON model."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from scaleobs.catalog import ACTIVE, FAULTS, INFO, READY
+from scaleobs.render import promql
+from scaleobs.render.controls import SHOWN, marks, variables
+from scaleobs.render.names import resource_name, service_and_job
+from scaleobs.render.panels import Panel, heatmap, placed, table, timeseries
+from scaleobs.render.promql import MEMORY, ROUTE, STATUS, UP, summed
+from scaleobs.render.thresholds import Thresholds, number
+
+_RATE = "$__rate_interval"
+_RANGE = "$__range"
+_LONGEST_UID = 40
+
+
+def dashboard(service: str | None = None, job: str | None = None) -> dict[str, Any]:
+    """
+    Return the dashboard of one service, or one that any instrumented service can be chosen on.
+
+    Raises:
+        ValueError: a name can't be a job's.
+    """
+    service, job = service_and_job(service, job)
+    return {
+        "uid": _uid(f"scaleobs-{resource_name(service)}" if service else "scaleobs-service"),
+        "title": f"Service {service}" if service else "Service",
+        "description": "Rate, errors, duration and saturation of a web service that scaleobs makes observable.",
+        "tags": ["scaleobs"],
+        "schemaVersion": 39,
+        "editable": False,
+        "graphTooltip": 1,
+        "refresh": "30s",
+        "time": {"from": "now-1h", "to": "now"},
+        "templating": {"list": variables(job)},
+        "annotations": {"list": marks()},
+        "panels": placed({"Rate": _rate(), "Errors": _errors(), "Duration": _duration(), "Saturation": _saturation()}),
+    }
+
+
+def file_name(service: str | None = None, job: str | None = None) -> str:
+    """Return the name of the file that the dashboard belongs in."""
+    service, _ = service_and_job(service, job)
+    return f"{resource_name(service) if service else 'service'}.json"
+
+
+def _rate() -> list[list[Panel]]:
+    classes = [(promql.request_rate(SHOWN, _RATE, f'{STATUS}=~"{digit}.."'), f"{digit}xx") for digit in "2345"]
+    return [
+        [
+            timeseries(
+                "Requests by status class",
+                "Requests finished per second. Probes and scrapes are not among them.",
+                "reqps",
+                *classes,
+                stacked=True,
+            ),
+            timeseries(
+                "Requests by route",
+                "Requests finished per second, by the template of their route; `unmatched` is what no route took.",
+                "reqps",
+                (promql.request_rate(SHOWN, _RATE, by=(ROUTE,)), f"{{{{{ROUTE}}}}}"),
+            ),
+        ]
+    ]
+
+
+def _errors() -> list[list[Panel]]:
+    return [
+        [
+            timeseries(
+                "Error ratio",
+                "Share of the requests that failed with a 5xx status. 0 without failures, a gap without requests.",
+                "percentunit",
+                (promql.error_ratio(SHOWN, _RATE, by=("job",)), "{{job}}"),
+            ),
+            timeseries(
+                "Failures by route and status",
+                "Requests per second that failed with a 5xx status.",
+                "reqps",
+                (
+                    promql.request_rate(SHOWN, _RATE, promql.FAILED, by=(ROUTE, STATUS)),
+                    f"{{{{{ROUTE}}}}} {{{{{STATUS}}}}}",
+                ),
+            ),
+        ]
+    ]
+
+
+def _duration() -> list[list[Panel]]:
+    slow_seconds = Thresholds().slow_seconds
+    fast = promql.fast_rate(SHOWN, _RATE, slow_seconds, by=("job",))
+    timed = promql.timed_rate(SHOWN, _RATE, by=("job",))
+    return [
+        [
+            timeseries(
+                "Latency",
+                "The time that 50, 95 and 99 % of the requests stay below, as closely as the buckets can tell. "
+                "Failures (5xx) and clients that went away (499) are left out, except from the heatmap and the means.",
+                "s",
+                *((promql.quantile(SHOWN, _RATE, f"0.{digits}"), f"p{digits}") for digits in ("50", "95", "99")),
+            ),
+            heatmap(
+                "Latency of all requests",
+                "How many requests fell into each bucket.",
+                "s",
+                (promql.latency_buckets(SHOWN, _RATE), "{{le}}"),
+            ),
+        ],
+        [
+            timeseries(
+                f"Slower than {number(slow_seconds)} s",
+                "Share of the requests that took longer: exact, since it is counted at a bucket's boundary. "
+                "HighRequestLatency watches this share, at the boundary of the service's objective.",
+                "percentunit",
+                (promql.slow_share(fast, timed), "{{job}}"),
+            ),
+            timeseries(
+                "Mean latency by route, for comparison only",
+                "A mean hides what the slowest requests suffer. Compare routes with it, judge none by it.",
+                "s",
+                (promql.mean_latency(SHOWN, _RATE, by=(ROUTE,)), f"{{{{{ROUTE}}}}}"),
+            ),
+        ],
+        [
+            table(
+                "Routes",
+                "Each route over the whole time range: requests per second, share that failed, 95th percentile.",
+                [
+                    (promql.request_rate(SHOWN, _RANGE, by=(ROUTE,)), "requests"),
+                    (promql.error_ratio(SHOWN, _RANGE, by=(ROUTE,)), "failed"),
+                    (promql.quantile(SHOWN, _RANGE, "0.95", by=(ROUTE,)), "p95"),
+                ],
+                units={"requests": "reqps", "failed": "percentunit", "p95": "s"},
+            )
+        ],
+    ]
+
+
+def _saturation() -> list[list[Panel]]:
+    instance = ("job", "instance")
+    return [
+        [
+            timeseries(
+                "Open connections",
+                "Requests and WebSockets that are open now.",
+                "short",
+                (summed(SHOWN.of(ACTIVE), "protocol"), "{{protocol}}"),
+            ),
+            timeseries(
+                "Instances",
+                "Targets that Prometheus knows, those it reaches, and those that would answer 200 to /ready.",
+                "short",
+                (summed(SHOWN.of(UP), how="count"), "known"),
+                (summed(SHOWN.of(UP)), "up"),
+                (summed(SHOWN.of(READY)), "ready"),
+            ),
+        ],
+        [
+            timeseries(
+                "CPU",
+                "Cores that each process keeps busy. Python's interpreter lock allows a process about one.",
+                "none",
+                (promql.process_cpu(SHOWN, _RATE, by=instance), "{{job}} {{instance}}"),
+            ),
+            timeseries(
+                "Memory",
+                "Resident memory of each process.",
+                "bytes",
+                (summed(SHOWN.of(MEMORY), *instance), "{{job}} {{instance}}"),
+            ),
+            timeseries(
+                "File descriptors",
+                "Share of the file descriptors that each process may hold and does.",
+                "percentunit",
+                (promql.open_files_share(SHOWN, by=instance), "{{job}} {{instance}}"),
+                top=1,
+            ),
+        ],
+        [
+            table(
+                "Versions",
+                "What runs: instances by version, environment and version of scaleobs.",
+                [(summed(SHOWN.of(INFO), "job", *INFO.labels, how="count"), "instances")],
+            ),
+            timeseries(
+                "Faults inside scaleobs",
+                "Faults that scaleobs kept away from the application. Any is a bug: the log has the exception.",
+                "short",
+                (summed(f"increase({SHOWN.of(FAULTS)}[{_RATE}])", "job"), "{{job}}"),
+            ),
+        ],
+    ]
+
+
+def _uid(name: str) -> str:
+    if len(name) <= _LONGEST_UID:
+        return name
+    return f"{name[: _LONGEST_UID - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -1,0 +1,166 @@
+"""
+Questions to a service, as PromQL: one function for each, asked by rules and panels alike.
+
+Names of metrics and labels come from the catalog only. A range is whatever text belongs between the brackets:
+a `Duration` in a rule, `$__rate_interval` in a panel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from textwrap import indent
+from typing import TYPE_CHECKING
+
+from scaleobs.catalog import DURATION, EXPOSED, OUTSIDE, PROCESS, REQUESTS, Metric
+
+if TYPE_CHECKING:
+    from scaleobs.render.durations import Duration
+
+METHOD, ROUTE, STATUS = REQUESTS.labels
+FAILED = f'{STATUS}=~"5.."'
+# A failure that is fast must not improve the latency, and a client that went away says nothing about it.
+TIMED = f'{STATUS}!~"499|5.."'
+
+_FAMILIES = {metric.name: metric for metric in (*EXPOSED, *PROCESS, *OUTSIDE)}
+UP = _FAMILIES["up"]
+ALERTS = _FAMILIES["ALERTS"]
+CPU = _FAMILIES["process_cpu_seconds_total"]
+MEMORY = _FAMILIES["process_resident_memory_bytes"]
+STARTED = _FAMILIES["process_start_time_seconds"]
+OPEN_FILES = _FAMILIES["process_open_fds"]
+MAX_FILES = _FAMILIES["process_max_fds"]
+CONTAINER_CPU = _FAMILIES["container_cpu_usage_seconds_total"]
+CONTAINER_MEMORY = _FAMILIES["container_memory_working_set_bytes"]
+CONTAINER_LIMITS = _FAMILIES["kube_pod_container_resource_limits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """
+    Which targets a question is put to.
+
+    Args:
+        matchers: the label matchers that select them, e.g. `('job="orders"',)`; none means every target.
+        route: a matcher that only metrics with a route get.
+    """
+
+    matchers: tuple[str, ...] = ()
+    route: str = ""
+
+    def of(self, metric: Metric, *more: str, part: str = "") -> str:
+        """Return the selector of these targets' series of a metric, or of a part of it such as `_bucket`."""
+        route = (self.route,) if self.route and ROUTE in metric.labels else ()
+        return self.named(metric.name + part, *route, *more)
+
+    def named(self, name: str, *more: str) -> str:
+        """Return the selector of these targets' series with that name."""
+        matchers = ",".join((*self.matchers, *more))
+        return f"{name}{{{matchers}}}" if matchers else name
+
+
+def joined(left: str, operator: str, right: str) -> str:
+    """Return a binary operation, with the operator on a line of its own."""
+    return f"{left}\n{operator}\n{right}"
+
+
+def grouped(expression: str) -> str:
+    """Return an expression in parentheses, indented when it has several lines."""
+    if "\n" not in expression:
+        return f"({expression})"
+    return f"(\n{indent(expression, '  ')}\n)"
+
+
+def summed(expression: str, *by: str, how: str = "sum") -> str:
+    """Return an aggregation of an expression by labels, or over everything where there are none."""
+    return f"{how} by ({', '.join(by)}) {grouped(expression)}" if by else f"{how}{grouped(expression)}"
+
+
+def bucket(seconds: float) -> str:
+    """
+    Return the matcher of the bucket with that upper bound.
+
+    Prometheus 2 keeps `le="1"` as the service wrote it, Prometheus 3 stores `1.0`: whole numbers match both.
+    """
+    if float(seconds).is_integer():
+        return f'le=~"{seconds:.0f}|{seconds:.0f}\\\\.0"'
+    return f'le="{seconds!r}"'
+
+
+def request_rate(targets: Targets, range_: str, *more: str, by: tuple[str, ...] = ()) -> str:
+    """Ask how many requests finish per second."""
+    return summed(f"rate({targets.of(REQUESTS, *more)}[{range_}])", *by)
+
+
+def failed_rate(targets: Targets, range_: str, *, by: tuple[str, ...]) -> str:
+    """Ask how many requests fail per second: 0, rather than nothing, where none ever failed."""
+    total = request_rate(targets, range_, by=by)
+    return joined(request_rate(targets, range_, FAILED, by=by), "or", f"0 * {total}")
+
+
+def error_ratio(targets: Targets, range_: str, *, by: tuple[str, ...]) -> str:
+    """Ask which share of the requests fails: 0 where none does, nothing where there are no requests."""
+    total = request_rate(targets, range_, by=by)
+    return joined(grouped(failed_rate(targets, range_, by=by)), "/", f"({total} > 0)")
+
+
+def counted_rate(targets: Targets, window: Duration, *more: str) -> str:
+    """
+    Ask how many requests finish per second, with those that came with a new series.
+
+    `rate()` sees only what a series gains after its first sample: 50 failures that are first scraped as 50
+    are no increase (prometheus#1673). They are added while the series is younger than the window. A series
+    that is new only because Prometheus was away is left alone: its target was not up a window ago, nor did
+    its process just start.
+    """
+    series = targets.of(REQUESTS, *more)
+    started = joined(
+        f"{targets.of(UP)} offset {window} == 1", "or", f"{targets.of(STARTED)} > time() - {window.seconds}"
+    )
+    born = joined(f"min_over_time({series}[{window}])", "unless", f"{series} offset {window}")
+    new = joined(grouped(born), "and on (job, instance)", grouped(started))
+    rate = f"rate({series}[{window}])"
+    return summed(joined(joined(rate, "+", f"{grouped(new)} / {window.seconds}"), "or", rate), "job")
+
+
+def timed_rate(targets: Targets, range_: str, *, by: tuple[str, ...]) -> str:
+    """Ask how many requests per second count for latency."""
+    return summed(f"rate({targets.of(DURATION, TIMED, part='_count')}[{range_}])", *by)
+
+
+def fast_rate(targets: Targets, range_: str, seconds: float, *, by: tuple[str, ...]) -> str:
+    """Ask how many of them take no longer than a bucket's boundary."""
+    return summed(f"rate({targets.of(DURATION, TIMED, bucket(seconds), part='_bucket')}[{range_}])", *by)
+
+
+def slow_share(fast: str, timed: str) -> str:
+    """Ask which share is slow, given the rates of the fast and of all: nothing without requests."""
+    # Two rates over one window may differ by a rounding error: never less than nothing.
+    return f"clamp_min(\n  1 - {fast} / ({timed} > 0),\n  0\n)"
+
+
+def mean_latency(targets: Targets, range_: str, *, by: tuple[str, ...]) -> str:
+    """Ask for the mean latency, which hides what the slowest requests suffer: good for comparison only."""
+    spent = summed(f"rate({targets.of(DURATION, part='_sum')}[{range_}])", *by)
+    count = summed(f"rate({targets.of(DURATION, part='_count')}[{range_}])", *by)
+    return joined(spent, "/", f"({count} > 0)")
+
+
+def quantile(targets: Targets, range_: str, q: str, *, by: tuple[str, ...] = ()) -> str:
+    """Ask which latency a share `q` of the requests stays below, as closely as the buckets can tell."""
+    buckets = summed(f"rate({targets.of(DURATION, TIMED, part='_bucket')}[{range_}])", *by, "le")
+    return f"histogram_quantile(\n  {q},\n{indent(buckets, '  ')}\n)"
+
+
+def latency_buckets(targets: Targets, range_: str) -> str:
+    """Ask how many requests fell into each bucket."""
+    return summed(f"increase({targets.of(DURATION, part='_bucket')}[{range_}])", "le")
+
+
+def process_cpu(targets: Targets, range_: str, *, by: tuple[str, ...]) -> str:
+    """Ask how many cores a process keeps busy."""
+    return summed(f"rate({targets.of(CPU)}[{range_}])", *by)
+
+
+def open_files_share(targets: Targets, *, by: tuple[str, ...]) -> str:
+    """Ask which share of its file descriptors a process holds."""
+    return f"{summed(targets.of(OPEN_FILES), *by)} / {summed(targets.of(MAX_FILES), *by)}"

@@ -1,0 +1,98 @@
+"""
+Recording rules: what the alerts read, counted once.
+
+Names are `level:metric:operations`. They keep their `5m` on every time scale, so that readers find them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scaleobs.catalog import INFO
+from scaleobs.render import promql
+from scaleobs.render.promql import FAILED, Targets, grouped, joined, summed
+
+if TYPE_CHECKING:
+    from scaleobs.render.durations import Duration
+
+Rule = dict[str, object]
+"""One rule, with the keys that Prometheus gives it."""
+
+SEEN = "job:service_info:count"
+TOTAL = "job:http_requests:rate5m"
+BAD = "job:http_requests_bad:rate5m"
+BAD_RATIO = "job:http_requests_bad:ratio_rate5m"
+TIMED = "job:http_requests_timed:rate5m"
+FAST = "job:http_requests_fast:rate5m"
+SLOW_RATIO = "job:http_requests_slow:ratio_rate5m"
+MEAN = "job:request_latency_seconds:mean5m"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """
+    Whom a set of rules watches.
+
+    Args:
+        job: one job, or None for every job that exposes `service_info`.
+        window: the range that rates are taken over.
+        memory: how long a job is remembered that no longer shows itself.
+    """
+
+    job: str | None
+    window: Duration
+    memory: Duration
+
+    @property
+    def targets(self) -> Targets:
+        """The targets of the scope, as far as matchers can tell."""
+        return Targets((f'job="{self.job}"',) if self.job else ())
+
+    def recorded(self, name: str) -> str:
+        """Return the selector of a recorded series."""
+        return self.targets.named(name)
+
+    def instrumented(self, expression: str) -> str:
+        """Return the expression, without the jobs that scaleobs doesn't instrument where no job is named."""
+        if self.job:
+            return expression
+        return joined(expression, "and on (job)", self.remembered())
+
+    def remembered(self) -> str:
+        """Return the number of instances that each job was last seen with."""
+        return f"last_over_time({SEEN}[{self.memory}])"
+
+
+def seen(scope: Scope) -> list[Rule]:
+    """Return the rule that notes which jobs there are, which only rules for every job need."""
+    return [] if scope.job else [_record(SEEN, summed(INFO.name, "job", how="count"))]
+
+
+def errors(scope: Scope) -> list[Rule]:
+    """Return the rules that count requests and failures."""
+    total = scope.recorded(TOTAL)
+    failed = joined(promql.counted_rate(scope.targets, scope.window, FAILED), "or", f"0 * {total}")
+    if not scope.job:
+        failed = joined(grouped(failed), "and on (job)", total)
+    return [
+        _record(TOTAL, scope.instrumented(promql.counted_rate(scope.targets, scope.window))),
+        _record(BAD, failed),
+        _record(BAD_RATIO, joined(scope.recorded(BAD), "/", f"({total} > 0)")),
+    ]
+
+
+def latency(scope: Scope, seconds: float) -> list[Rule]:
+    """Return the rules that count the requests slower than a bucket's boundary."""
+    window, by = str(scope.window), ("job",)
+    timed, fast = scope.recorded(TIMED), scope.recorded(FAST)
+    return [
+        _record(TIMED, scope.instrumented(promql.timed_rate(scope.targets, window, by=by))),
+        _record(FAST, scope.instrumented(promql.fast_rate(scope.targets, window, seconds, by=by))),
+        _record(SLOW_RATIO, promql.slow_share(fast, timed)),
+        _record(MEAN, scope.instrumented(promql.mean_latency(scope.targets, window, by=by))),
+    ]
+
+
+def _record(name: str, expression: str) -> Rule:
+    return {"record": name, "expr": expression}

@@ -1,0 +1,25 @@
+"""The files that ship with scaleobs: one table, from path to the function that makes the text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scaleobs.render import manifests, outputs, servers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SHIPPED: dict[str, Callable[[], str]] = {
+    "alert_rules/prometheusrule.yaml": lambda: outputs.rules_text(format_="prometheusrule"),
+    "alert_rules/scaleobs.yaml": outputs.rules_text,
+    "dashboards/service.json": lambda: outputs.dashboard_texts()["service.json"],
+    "integrations/gunicorn/gunicorn.conf.py": servers.gunicorn,
+    "integrations/kubernetes/deployment.yaml": manifests.deployment,
+    "integrations/kubernetes/prometheusrule.yaml": lambda: outputs.rules_text(
+        manifests.SERVICE, format_="prometheusrule"
+    ),
+    "integrations/kubernetes/service.yaml": manifests.service,
+    "integrations/kubernetes/servicemonitor.yaml": manifests.service_monitor,
+    "integrations/prometheus/prometheus.yml": manifests.prometheus_config,
+    "integrations/uvicorn/log_config.json": servers.uvicorn,
+}

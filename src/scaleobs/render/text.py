@@ -1,0 +1,77 @@
+"""From plain data to text: the only place that knows the formats of Prometheus, Kubernetes and Grafana."""
+
+from __future__ import annotations
+
+import json
+import re
+from textwrap import indent
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from scaleobs.render.rules import Group
+
+
+def prometheus_rules(groups: Sequence[Group], header: str) -> str:
+    """Return the groups as a rule file of Prometheus."""
+    return f"{comment(header)}groups:\n{_groups(groups)}"
+
+
+def prometheus_rule_resource(groups: Sequence[Group], header: str, name: str) -> str:
+    """Return the groups as a PrometheusRule, which the Prometheus Operator loads."""
+    resource = {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": name},
+    }
+    return f"{comment(header)}{yaml_text(resource)}spec:\n  groups:\n{indent(_groups(groups), '  ')}"
+
+
+def json_text(data: Mapping[str, object]) -> str:
+    """Return the data as JSON for people: two spaces, keys in the order they were given."""
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+
+def yaml_text(data: object, comments: Mapping[str, str] | None = None) -> str:
+    """
+    Return the data as YAML: keys in the order they were given, several lines as a literal block.
+
+    Args:
+        data: dictionaries, lists and scalars.
+        comments: what to say above the line that begins with a key. Each key stands there exactly once.
+    """
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        """A dumper that writes PromQL as people do and indents lists."""
+
+        def increase_indent(self, flow: bool = False, indentless: bool = False) -> Any:  # noqa: ARG002
+            """Indent every list, which PyYAML leaves at its key's level."""
+            return super().increase_indent(flow, False)
+
+        def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+            """Repeat equal data: people don't read anchors."""
+            return True
+
+    Dumper.add_representer(
+        str,
+        lambda dumper, text: dumper.represent_scalar(
+            "tag:yaml.org,2002:str", text, style="|" if "\n" in text else None
+        ),
+    )
+    text: str = yaml.dump(data, Dumper=Dumper, sort_keys=False, width=1000, allow_unicode=True)
+    for key, words in (comments or {}).items():
+        pattern = re.compile(rf"^( *)((?:- )?{re.escape(key)}:)", re.MULTILINE)
+        (found,) = pattern.finditer(text)
+        text = text[: found.start()] + indent(comment(words), found[1]) + text[found.start() :]
+    return text
+
+
+def comment(words: str) -> str:
+    """Return the lines as a comment."""
+    return indent(f"{words}\n", "# ", lambda _: True).replace("# \n", "#\n")
+
+
+def _groups(groups: Sequence[Group]) -> str:
+    return "\n".join(indent(comment(group.about) + yaml_text([group.data()]), "  ") for group in groups)

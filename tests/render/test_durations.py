@@ -1,0 +1,62 @@
+"""Durations are exact, on every scale that Prometheus can write."""
+
+import pytest
+
+from scaleobs.render.durations import Duration, TimeScale
+
+
+@pytest.mark.parametrize(
+    ("seconds", "divisor", "text", "number"),
+    [
+        (300, 1, "5m", "300"),
+        (300, 300, "1s", "1"),
+        (30, 300, "100ms", "0.1"),
+        (120, 300, "400ms", "0.4"),
+        (86_400, 300, "4m48s", "288"),
+        (86_400, 1, "1d", "86400"),
+        (90, 1, "1m30s", "90"),
+        (300, 7, "42s857ms", "42.857"),
+        (300, 0.5, "10m", "600"),
+        (30, 30_000, "1ms", "0.001"),
+    ],
+)
+def test_scaled_duration_is_written_twice(seconds, divisor, text, number):
+    """
+    A duration is a word between brackets and a number in arithmetic, and both are the same time.
+    """
+    duration = TimeScale(divisor).seconds(seconds)
+
+    assert text == str(duration)
+    assert number == duration.seconds
+
+
+@pytest.mark.parametrize("divisor", [0, -1, float("nan"), float("inf"), float("-inf")])
+def test_scale_has_to_be_a_number_above_0(divisor):
+    """
+    What can't divide is refused with its value.
+    """
+    with pytest.raises(ValueError, match=f"The time scale {divisor!r} can't divide a duration"):
+        TimeScale(divisor)
+
+
+def test_scale_that_leaves_less_than_a_millisecond_is_refused():
+    """
+    The message says which duration is too short and what the largest scale is.
+    """
+    with pytest.raises(ValueError, match=r"makes 30s shorter than 1ms.*give at most 30000"):
+        TimeScale(30_001).seconds(30)
+
+
+def test_scale_that_makes_centuries_is_refused():
+    """
+    Prometheus counts no further than 292 years.
+    """
+    with pytest.raises(ValueError, match="makes 5m longer than a hundred years"):
+        TimeScale(1e-9).minutes(5)
+
+
+def test_duration_of_days():
+    """
+    A day is a day on the scale of one.
+    """
+    assert Duration(86_400_000) == TimeScale().days(1)

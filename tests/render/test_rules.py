@@ -1,0 +1,222 @@
+"""Rules name what the catalog has, and are well-formed for Prometheus and for its operator."""
+
+import re
+import subprocess
+
+import pytest
+import yaml
+from jsonschema import Draft7Validator
+
+from expressions import selectors, strangers
+from operator_schema import PROMETHEUS_RULE
+from scaleobs.objectives import Availability, Latency
+from scaleobs.render.outputs import rules_text
+from scaleobs.render.rules import rules
+
+OBJECTIVES = [Availability(99.95), Latency(99, under=1)]
+VARIANTS = [
+    {"service": service, "objectives": objectives, "time_scale": scale}
+    for service in (None, "orders")
+    for objectives in ((), OBJECTIVES)
+    for scale in (1, 7, 300, 30_000, 0.5)
+]
+
+
+def members(**arguments):
+    """Return all rules of all groups."""
+    return [rule for group in rules(**arguments) for rule in group.rules]
+
+
+def alerts(**arguments):
+    """Return the alerts by name."""
+    return {rule["alert"]: rule for rule in members(**arguments) if "alert" in rule}
+
+
+@pytest.mark.parametrize("arguments", VARIANTS, ids=str)
+def test_promtool_finds_nothing_to_say(arguments, tmp_path, tool):
+    """
+    Every variant passes Prometheus's own check, lint included.
+    """
+    path = tmp_path / "rules.yaml"
+    path.write_text(rules_text(**arguments), encoding="utf-8")
+
+    result = subprocess.run(
+        [tool("promtool"), "check", "rules", "--lint=all", "--lint-fatal", path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert 0 == result.returncode, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("arguments", VARIANTS, ids=str)
+def test_rules_name_nothing_that_is_not_catalogued(arguments):
+    """
+    Each series is in the catalog or recorded by an earlier rule, and so is each label.
+    """
+    recorded = frozenset(rule["record"] for rule in members(**arguments) if "record" in rule)
+
+    assert [] == [stranger for rule in members(**arguments) for stranger in strangers(rule["expr"], recorded)]
+
+
+@pytest.mark.parametrize("service", [None, "orders"])
+def test_every_recorded_series_is_read_or_meant_for_people(service):
+    """
+    What no alert and no other rule reads is the mean, which is kept for comparison.
+    """
+    recorded = {rule["record"] for rule in members(service=service) if "record" in rule}
+    read = {name for rule in members(service=service) for name, _ in selectors(rule["expr"])}
+
+    assert {"job:request_latency_seconds:mean5m"} == recorded - read
+
+
+def test_rules_of_one_service_select_its_job_everywhere():
+    """
+    Only the series of containers are found by their pod instead.
+    """
+    loose = {
+        name for rule in members(service="orders") for name, labels in selectors(rule["expr"]) if "job" not in labels
+    }
+
+    assert {
+        "container_cpu_usage_seconds_total",
+        "container_memory_working_set_bytes",
+        "kube_pod_container_resource_limits",
+    } == loose
+
+
+@pytest.mark.parametrize("service", [None, "orders"])
+def test_alert_says_what_is_wrong(service):
+    """
+    Each has a severity, a service, a summary and a description, and nothing that varies in its labels.
+    """
+    for name, rule in alerts(service=service).items():
+        assert {"severity", "service"} == set(rule["labels"]), name
+        assert rule["labels"]["severity"] in {"critical", "warning", "info"}, name
+        assert "$value" not in str(rule["labels"]), name
+        assert {"summary", "description"} == set(rule["annotations"]), name
+
+
+def test_severity_follows_what_users_feel():
+    """
+    Symptoms that cost requests are critical; CPU is a cause and only information.
+    """
+    assert {
+        "ServiceDown": "critical",
+        "ServiceAbsent": "critical",
+        "HighErrorRate": "critical",
+        "HighRequestLatency": "warning",
+        "HighCPUUsage": "info",
+        "HighMemoryUsage": "warning",
+    } == {name: rule["labels"]["severity"] for name, rule in alerts().items()}
+
+
+def test_job_may_differ_from_the_service():
+    """
+    Selectors take the job, labels and group names the service; either stands in for the other.
+    """
+    both = alerts(service="orders", job="shop/orders")["ServiceAbsent"]
+
+    assert 'absent(up{job="shop/orders"})' == both["expr"]
+    assert "orders" == both["labels"]["service"]
+    assert "scaleobs.orders.targets" == rules("orders", "shop/orders")[0].name
+    assert members(service="orders") == members(job="orders")
+
+
+def test_objectives_draw_the_lines():
+    """
+    99.95 % leaves 0.72 % at 14.4 times the pace, 99 % under a second leaves 14.4 %.
+    """
+    found = alerts(service="orders", objectives=OBJECTIVES)
+    text = rules_text("orders", objectives=OBJECTIVES)
+
+    assert 'job:http_requests_bad:ratio_rate5m{job="orders"} > 0.0072' in found["HighErrorRate"]["expr"]
+    assert 'job:http_requests_slow:ratio_rate5m{job="orders"} > 0.144' in found["HighRequestLatency"]["expr"]
+    assert r'le=~"1|1\\.0"' in text
+    assert not re.search(r"\d\.\d{7}", text)
+
+
+def test_every_duration_is_scaled():
+    """
+    At a scale of 300 no minute is left but the day's 4m48s, in ranges, offsets, waits, intervals and numbers.
+    """
+    text = "\n".join(rules_text(service, time_scale=300) for service in (None, "orders"))
+    rendered = re.findall(r"\b\d+(?:d|h|m|s|ms)(?:\d+m?s)?\b", re.sub(r"^\s*#.*", "", text, flags=re.MULTILINE))
+
+    assert {"100ms", "400ms", "1s", "2s", "4m48s"} == set(rendered)
+    assert "300" not in re.sub(r"^#.*", "", text, flags=re.MULTILINE)
+
+
+def test_mean_is_never_alerted_on():
+    """
+    The origin's name is recorded, for comparison only.
+    """
+    reading = [name for rule in alerts().values() for name, _ in selectors(rule["expr"])]
+
+    assert "job:request_latency_seconds:mean5m" in rules_text()
+    assert "job:request_latency_seconds:mean5m" not in reading
+
+
+@pytest.mark.parametrize("name", ["", 'a"b', "a\\b", "a\nb", "a b", "orders\n", "{{x}}", "-a", "_", "ä", "a" * 201])
+@pytest.mark.parametrize("kind", ["service", "job"])
+def test_impossible_name_is_refused(kind, name):
+    """
+    What would have to be escaped in PromQL, templates or file names is no job's name here.
+    """
+    with pytest.raises(ValueError, match=f"The {kind} name .* can't be used"):
+        rules(**{kind: name})
+
+
+@pytest.mark.parametrize("service", [None, "orders", "Shop/Orders.v2:api_"])
+def test_operator_accepts_the_resource(service):
+    """
+    The PrometheusRule has exactly the keys that its definition allows, and a valid name.
+    """
+    resource = yaml.safe_load(rules_text(service, objectives=OBJECTIVES, time_scale=7, format_="prometheusrule"))
+    groups = resource["spec"]["groups"]
+
+    assert [] == [error.message for error in Draft7Validator(PROMETHEUS_RULE).iter_errors(resource)]
+    assert len(groups) == len({group["name"] for group in groups})
+
+
+@pytest.mark.parametrize("service", [None, "orders"])
+def test_both_formats_hold_the_same_groups(service):
+    """
+    Templates and expressions go through both unchanged.
+    """
+    plain = yaml.safe_load(rules_text(service))["groups"]
+    resource = yaml.safe_load(rules_text(service, format_="prometheusrule"))["spec"]["groups"]
+
+    assert [group.data() for group in rules(service)] == plain
+    assert plain == resource
+
+
+def test_file_says_which_command_made_it():
+    """
+    The header is the command that makes the same file again.
+    """
+    text = rules_text("orders", "shop/orders", [Availability(99.9), Latency(99, under=0.5)], 300.0)
+    scope, slo = "--service orders --job shop/orders", "--slo availability=99.9 --slo latency=99:0.5"
+
+    assert f"# Generated by: scaleobs rules {scope} {slo} --time-scale 300" == text.splitlines()[0]
+
+
+def test_unknown_format_is_refused():
+    """
+    The message lists the formats.
+    """
+    with pytest.raises(ValueError, match="'yaml' is not known: give one of prometheus, prometheusrule"):
+        rules_text(format_="yaml")
+
+
+def test_expressions_are_literal_blocks():
+    """
+    Nobody reads PromQL with quoted newlines, and no line ends in a blank.
+    """
+    text = rules_text()
+
+    assert "\\n" not in text
+    assert [] == [line for line in text.splitlines() if line != line.rstrip()]
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")

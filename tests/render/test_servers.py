@@ -1,0 +1,102 @@
+"""Real servers take their configuration, and every line they write is JSON."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from scaleobs.render import servers
+
+APP = """
+async def asgi(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+def wsgi(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"hello"]
+"""
+CLIENT = """
+import http.client, pathlib, sys
+connection = http.client.HTTPConnection("localhost")
+import socket
+connection.sock = socket.socket(socket.AF_UNIX)
+connection.sock.connect(sys.argv[1])
+connection.request("GET", "/")
+assert connection.getresponse().status == 200
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "command"),
+    [
+        ("log_config.json", servers.uvicorn, ["uvicorn", "app:asgi", "--uds", "{socket}", "--log-config", "{config}"]),
+        (
+            "gunicorn.conf.py",
+            servers.gunicorn,
+            ["gunicorn", "app:wsgi", "--bind", "unix:{socket}", "--config", "{config}"],
+        ),
+    ],
+)
+def test_every_line_of_a_server_is_json(name, content, command, tmp_path):
+    """
+    From its start, through a request, to its end the server writes JSON only, and no access line of its own.
+    """
+    (tmp_path / "app.py").write_text(APP, encoding="utf-8")
+    config = tmp_path / name
+    config.write_text(content(), encoding="utf-8")
+    socket = tmp_path / "s"
+    program, *arguments = [part.format(socket=socket, config=config) for part in command]
+    with (tmp_path / "output").open("w+b") as output:
+        process = subprocess.Popen(
+            [Path(sys.executable).parent / program, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            wait_for(socket, process)
+            subprocess.run([sys.executable, "-c", CLIENT, socket], check=True, timeout=30)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+    lines = (tmp_path / "output").read_text(encoding="utf-8").splitlines()
+
+    events = [json.loads(line)["event"] for line in lines]
+
+    assert len(events) >= 3
+    assert not [event for event in events if "GET /" in event]
+
+
+def wait_for(path, process):
+    """Wait until a server listens."""
+    end = time.monotonic() + 30
+    while not path.exists():
+        assert process.poll() is None, "the server ended"
+        assert time.monotonic() < end, "the server doesn't listen"
+        time.sleep(0.05)
+
+
+def test_gunicorn_listens_where_the_deployment_expects_it():
+    """
+    Port 3000 on every address, one process, and less patience than the pod has.
+    """
+    values = {}
+    exec(compile(servers.gunicorn(), "gunicorn.conf.py", "exec"), values)
+
+    assert "0.0.0.0:3000" == values["bind"]
+    assert 1 == values["workers"]
+    assert values["graceful_timeout"] < 30
+    assert "worker_class" not in values

@@ -1,0 +1,49 @@
+"""The stories in this folder, told to the rules as the command writes them."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scaleobs.objectives import Availability, Latency
+from scaleobs.render.outputs import rules_text
+from scaleobs.render.rules import rules
+
+STORIES = sorted(Path(__file__).parent.glob("*.test.yaml"))
+RULES = {
+    "orders.yaml": {"service": "orders"},
+    "every.yaml": {},
+    "objectives.yaml": {"service": "orders", "objectives": [Availability(99.9), Latency(99, under=1)]},
+}
+
+
+@pytest.mark.parametrize("story", STORIES, ids=lambda path: path.name)
+def test_story_comes_true(story, tmp_path, tool):
+    """
+    Every alert is quiet and fires when its story says so.
+    """
+    for name, arguments in RULES.items():
+        (tmp_path / name).write_text(rules_text(**arguments), encoding="utf-8")
+    copy = tmp_path / story.name
+    copy.write_text(story.read_text(encoding="utf-8"), encoding="utf-8")
+
+    result = subprocess.run([tool("promtool"), "test", "rules", copy], capture_output=True, text=True, check=False)
+
+    assert 0 == result.returncode, result.stdout + result.stderr
+
+
+def test_every_alert_has_a_quiet_and_a_firing_instant():
+    """
+    For one service, each alert is asserted quiet at one instant and firing, with its words, at another.
+    """
+    instants: dict[str, set[bool]] = {}
+    for story in STORIES:
+        content: dict[str, Any] = yaml.safe_load(story.read_text(encoding="utf-8"))
+        if content["rule_files"] == ["orders.yaml"]:
+            for instant in [instant for told in content["tests"] for instant in told.get("alert_rule_test", ())]:
+                instants.setdefault(instant["alertname"], set()).add(bool(instant["exp_alerts"]))
+    alerts = {rule["alert"] for group in rules("orders") for rule in group.rules if "alert" in rule}
+
+    assert {name: {False, True} for name in alerts} == instants

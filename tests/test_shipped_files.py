@@ -1,0 +1,64 @@
+"""The files at the top are what their functions return, and there are no others."""
+
+from pathlib import Path
+
+import pytest
+
+from scaleobs.render.shipped import SHIPPED
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("alert_rules", "dashboards", "integrations")
+BY_HAND = {"README.md", "RUNBOOK.md"}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_is_current(name):
+    """
+    Each shipped file is byte for byte what its function returns.
+    """
+    path = ROOT / name
+    on_disk = path.read_bytes() if path.exists() else b""
+
+    assert SHIPPED[name]().encode() == on_disk, f"{name} is stale; run: scaleobs render --out ."
+
+
+def test_nothing_else_is_shipped():
+    """
+    Beside them lie only the pages that people wrote.
+    """
+    found = {
+        str(path.relative_to(ROOT))
+        for folder in FOLDERS
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and path.name not in BY_HAND
+    }
+
+    assert set(SHIPPED) == found
+
+
+def test_every_folder_explains_itself():
+    """
+    Each folder with shipped files has a page that people wrote.
+    """
+    folders = {(ROOT / name).parent for name in SHIPPED}
+
+    assert [] == [str(folder) for folder in folders if not any((folder / page).is_file() for page in BY_HAND)]
+
+
+def test_runbook_has_a_section_for_every_alert():
+    """
+    Sections and alerts are the same set.
+    """
+    runbook = (ROOT / "alert_rules" / "RUNBOOK.md").read_text(encoding="utf-8")
+    rules = SHIPPED["alert_rules/scaleobs.yaml"]()
+    alerts = {line.split()[-1] for line in rules.splitlines() if "- alert: " in line}
+    sections = {line.removeprefix("## ") for line in runbook.splitlines() if line.startswith("## ")}
+
+    assert alerts == sections - {"When they stay silent"}
+
+
+def test_rendering_twice_gives_the_same_bytes():
+    """
+    Nothing in a file depends on when or where it was made.
+    """
+    assert {name: render() for name, render in SHIPPED.items()} == {name: render() for name, render in SHIPPED.items()}
