@@ -1,0 +1,65 @@
+"""What every test starts with."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import structlog
+from prometheus_client import CollectorRegistry
+
+from scaleobs import logs
+from scaleobs.logs.configuration import ACCESS_LOGGERS, SERVER_LOGGERS
+from scaleobs.metrics import registry as registry_module
+
+LOCAL_TOOLS = Path(__file__).parent.parent / ".tools" / "bin"
+
+
+@pytest.fixture(autouse=True)
+def _fresh_process(monkeypatch):
+    """Every test starts with a fresh default registry, unconfigured logging and no settings in the environment."""
+    monkeypatch.setattr(registry_module, "REGISTRY", CollectorRegistry())
+    for name in [name for name in os.environ if name.startswith(("SCALEOBS_", "OTEL_"))]:
+        monkeypatch.delenv(name)
+    loggers = [logging.getLogger(name) for name in (None, *SERVER_LOGGERS, *ACCESS_LOGGERS)]
+    before = [(logger, list(logger.handlers), logger.level, logger.propagate) for logger in loggers]
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+    token = logs.request_context.set(None)
+    yield
+    logs.request_context.reset(token)
+    structlog.contextvars.clear_contextvars()
+    structlog.reset_defaults()
+    for logger, handlers, level, propagate in before:
+        logger.handlers[:] = handlers
+        logger.level, logger.propagate = level, propagate
+    logging.getLogger().manager._clear_cache()
+
+
+@pytest.fixture
+def registry():
+    """Return a registry of the test's own."""
+    return CollectorRegistry()
+
+
+@pytest.fixture(scope="session")
+def tool():
+    """
+    Return a function that finds a program such as `promtool`.
+
+    Where it is missing the test is skipped, except in CI, where it fails.
+    """
+
+    def find(name: str) -> str:
+        found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), str(LOCAL_TOOLS)]))
+        if found is not None:
+            return found
+        msg = f"{name} is not on the PATH: `make tools` brings it."
+        if os.environ.get("CI") == "true":
+            pytest.fail(msg)
+        return pytest.skip(msg)
+
+    return find

@@ -1,0 +1,217 @@
+"""Two real services, a real Prometheus, a real Alertmanager, and a webhook: what happens when something breaks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from scaleobs.cli.stack import (
+    LOOPBACK,
+    Program,
+    StackError,
+    Webhook,
+    alertmanager_command,
+    get_json,
+    is_scraped,
+    prometheus_command,
+    running,
+    wait_until,
+    webhook,
+)
+from scaleobs.render import outputs
+
+SERVICES = Path(__file__).parent / "services"
+INTEGRATIONS = Path(__file__).parents[1] / "integrations"
+TIME_SCALE = 150
+"""Five minutes become two seconds."""
+
+FIRING_SECONDS = 60
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SERVICES)}
+
+
+@dataclass(slots=True)
+class Stack:
+    services: dict[str, Program]
+    prometheus: Program
+    heard: Webhook
+    directory: Path
+
+    def query(self, expression: str) -> list[dict]:
+        answer = get_json(f"{self.prometheus.url}/api/v1/query?query={urllib.parse.quote(expression)}")
+        return answer["data"]["result"]
+
+
+@pytest.fixture
+def stack(tmp_path, tool):
+    """Both services scraped five times a second, the CLI's rules for them loaded, nothing broken."""
+    for name in ("prometheus", "alertmanager", "promtool"):
+        tool(name)
+    with contextlib.ExitStack() as opened:
+        services = {
+            "orders": opened.enter_context(orders(tmp_path)),
+            "billing": opened.enter_context(billing(tmp_path)),
+        }
+        heard = opened.enter_context(webhook())
+        alertmanager = opened.enter_context(
+            running(
+                "alertmanager", alertmanager_command(tmp_path, webhook=heard.port), ready="/-/ready", directory=tmp_path
+            )
+        )
+        ports = {job: program.port for job, program in services.items()}
+        command = prometheus_command(tmp_path, targets=ports, alertmanager=alertmanager.port, scrape_interval="200ms")
+        prometheus = opened.enter_context(running("prometheus", command, ready="/-/ready", directory=tmp_path))
+        for job in services:
+            wait_until(lambda job=job: is_scraped(prometheus, job), seconds=30, what=f"{job} is scraped")
+            scaleobs("rules", "--service", job, "--time-scale", str(TIME_SCALE), "--out", tmp_path / f"{job}-rules.yml")
+        prometheus.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: len(groups(prometheus)) == 8, seconds=30, what="the rules are loaded")
+        yield Stack(services, prometheus, heard, tmp_path)
+
+
+def orders(directory):
+    config = INTEGRATIONS / "uvicorn" / "log_config.json"
+    uvicorn = [sys.executable, "-m", "uvicorn", "orders:app", "--log-config", str(config), "--host", LOOPBACK, "--port"]
+    return running("orders", lambda port: [*uvicorn, str(port)], ready="/ready", directory=directory, env=ENVIRONMENT)
+
+
+def billing(directory):
+    config = INTEGRATIONS / "gunicorn" / "gunicorn.conf.py"
+    gunicorn = [sys.executable, "-m", "gunicorn", "billing:app", "--config", str(config), "--threads", "4", "--bind"]
+    return running(
+        "billing", lambda port: [*gunicorn, f"{LOOPBACK}:{port}"], ready="/ready", directory=directory, env=ENVIRONMENT
+    )
+
+
+def scaleobs(*arguments):
+    subprocess.run([Path(sys.executable).with_name("scaleobs"), *arguments], check=True, capture_output=True)
+
+
+def groups(prometheus):
+    return get_json(f"{prometheus.url}/api/v1/rules")["data"]["groups"]
+
+
+@contextlib.contextmanager
+def traffic(*urls):
+    """Send about twenty requests a second to each address, at most two thousand."""
+    is_over = threading.Event()
+
+    def send(url):
+        for number in range(2000):
+            if is_over.wait(0.05):
+                return
+            with contextlib.suppress(urllib.error.HTTPError):
+                urllib.request.urlopen(f"{url}{number}", timeout=5).close()
+
+    threads = [threading.Thread(target=send, args=(url,)) for url in urls]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()
+
+
+def missing(stack, selectors):
+    return {selector for selector in selectors if not stack.query(selector)}
+
+
+def switch(program, answer):
+    urllib.request.urlopen(urllib.request.Request(f"{program.url}/broken/{answer}", method="POST"), timeout=5).close()
+
+
+def test_failing_requests_are_told_and_so_is_the_repair(stack):
+    """
+    HighErrorRate stays quiet while all is well, fires for the service that fails, and resolves when it is mended.
+    """
+    failing = {"orders": "/orders/", "billing": "/bills/"}
+    with traffic(*(f"{stack.services[name].url}{path}" for name, path in failing.items())):
+        wait_until(
+            lambda: len(stack.query("job:http_requests_bad:ratio_rate5m == 0")) == 2,
+            seconds=FIRING_SECONDS,
+            what="both services have traffic without errors",
+        )
+        for program in stack.services.values():
+            switch(program, "yes")
+        for name in failing:
+            wait_until(
+                lambda name=name: stack.heard.told("HighErrorRate", "firing", service=name),
+                seconds=FIRING_SECONDS,
+                what=f"HighErrorRate fires for {name}",
+            )
+        for program in stack.services.values():
+            switch(program, "no")
+        for name in failing:
+            wait_until(
+                lambda name=name: stack.heard.told("HighErrorRate", "resolved", service=name),
+                seconds=FIRING_SECONDS,
+                what=f"HighErrorRate resolves for {name}",
+            )
+
+    assert {"HighErrorRate"} == {alert["labels"]["alertname"] for alert in stack.heard.alerts}
+
+
+def test_a_service_that_ended_is_told(stack):
+    """
+    ServiceDown fires for the service whose process was killed, and only for it.
+    """
+    stack.services["orders"].process.kill()
+    wait_until(
+        lambda: stack.heard.told("ServiceDown", "firing", service="orders"),
+        seconds=FIRING_SECONDS,
+        what="ServiceDown fires",
+    )
+
+    assert {"orders"} == {alert["labels"]["service"] for alert in stack.heard.alerts}
+
+
+def test_every_rule_and_panel_finds_its_series(stack):
+    """
+    Every rule evaluates without a fault, and every series that rules and panels ask a service for is there.
+    """
+    with traffic(f"{stack.services['orders'].url}/orders/", f"{stack.services['billing'].url}/bills/"):
+        wait_until(lambda: len(stack.query("job:http_requests:rate5m > 0")) == 2, seconds=30, what="both have traffic")
+        rules = [rule for group in groups(stack.prometheus) for rule in group["rules"]]
+        texts = [outputs.rules_text(), *outputs.dashboard_texts().values()]
+        recorded = {rule["name"] for rule in rules if rule["type"] == "recording"}
+        asked = {
+            name
+            for text in texts
+            for name in re.findall(r"\b(?:http_|active_|service_|scaleobs_|process_)\w+(?=\{)", text)
+        }
+        asked |= {name for text in texts for name in re.findall(r"\bjob(?:_route)?:\w+:\w+(?=\{)", text)}
+        wanted = {f'{name}{{job="{job}"}}' for name in asked | recorded for job in stack.services}
+        # Rates need a second scrape with traffic in it.
+        with contextlib.suppress(StackError):
+            wait_until(lambda: not missing(stack, wanted), seconds=15, what="every series is there")
+        still_missing = missing(stack, wanted)
+
+    assert {"ok"} == {rule["health"] for rule in rules}
+    assert set() == still_missing
+    assert len(asked) > 10
+
+
+def test_every_line_of_both_servers_is_json(stack):
+    """
+    With the log configurations of `integrations/`, the servers' own lines are JSON objects too, from start to end.
+    """
+    for program in stack.services.values():
+        program.stop()
+        lines = program.log.read_text().splitlines()
+
+        assert len(lines) > 3
+        assert all(isinstance(json.loads(line), dict) for line in lines)
