@@ -42,9 +42,8 @@ def test_alert_fires_and_resolves(tool):
     assert re.search(r"HighErrorRate fired \d+ s after the fault", done.stdout)
     assert re.search(r"HighErrorRate resolved \d+ s after the repair", done.stdout)
     assert "/ready DOWN" in done.stdout
-    sent, counted, failed = map(
-        int, re.search(r"(\d+) requests were sent by the demo, (\d+) were counted, (\d+)", done.stdout).groups()
-    )
+    said = re.search(r"The demo sent (\d+) requests; (\d+) were counted, (\d+) of them failed\.", done.stdout)
+    sent, counted, failed = map(int, said.groups())
     assert sent == counted
     assert 0 < failed < sent
     assert ["HighErrorRate"] == sorted(set(re.findall(r"Prometheus: (\w+) is firing", done.stdout)))

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from scaleobs.health import Report, Result
 from scaleobs.lifecycle import Lifecycle
+from scaleobs.logs.encoding import encode
 from scaleobs.metrics.exposition import expose
 from scaleobs.settings import Settings
 
@@ -90,4 +91,8 @@ def _shown(name: str, result: Result) -> dict[str, Any]:
 
 
 def _json(body: dict[str, Any]) -> bytes:
-    return json.dumps(body, default=str).encode() + b"\n"
+    try:
+        text = json.dumps(body, allow_nan=False, default=str)
+    except Exception:  # What a check returned to be shown has a circle in it, or no text.
+        text = encode(body)
+    return text.encode() + b"\n"

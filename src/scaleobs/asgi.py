@@ -35,13 +35,14 @@ class ASGIMiddleware:
         self.app = app
         self.observer = Observer(**settings) if observer is None else observer
         self._endpoints = self.observer.answers.endpoints
+        self._routing_app = routes.routing_app(app)
         routes.watch_framework(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         kind = scope["type"]
         if kind == "http":
-            self.observer.lifecycle.request_seen()
+            self.observer.request_seen()
             endpoint = self._endpoint(scope)
             if endpoint is not None:
                 await _deliver(await self._answer(endpoint, scope), scope, send)
@@ -58,14 +59,13 @@ class ASGIMiddleware:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         context = self._context(scope)
-        app = scope.get("app")  # Here where we stand within its middleware; a mounted application puts itself there.
         exchange = Exchange(
             self.observer.recorder,
             method=scope["method"],
             path=scope["path"],
             client=_client(scope),
             context=context,
-            find_route=lambda: routes.of_scope(scope, app),
+            find_route=routes.finder(scope, self._routing_app),
         )
         has_trailers = False
         is_complete = False
@@ -81,7 +81,11 @@ class ASGIMiddleware:
             nonlocal has_trailers, is_complete
             kind = message["type"]
             is_complete = is_complete or _is_last(message, has_trailers=has_trailers)
-            await send(message)
+            try:
+                await send(message)
+            except OSError:  # What a server says of a client that is gone (ASGI 2.4).
+                exchange.client_gone()
+                raise
             if kind == "http.response.start":
                 exchange.response_started(message["status"])
                 has_trailers = bool(message.get("trailers"))
@@ -97,11 +101,11 @@ class ASGIMiddleware:
         else:
             exchange.left()
         finally:
-            logs.request_context.reset(token)
+            logs.forget_request(token)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         context = self._context(scope)
-        app = scope.get("app")  # Here where we stand within its middleware; a mounted application puts itself there.
+        find_route = routes.finder(scope, self._routing_app)
         is_open = False
 
         def close(code: int) -> None:
@@ -109,7 +113,7 @@ class ASGIMiddleware:
             if is_open:
                 is_open = False
                 self.observer.recorder.websocket_closed(
-                    lambda: routes.of_scope(scope, app),
+                    find_route,
                     path=scope["path"],
                     code=code,
                     client=_client(scope),
@@ -136,7 +140,7 @@ class ASGIMiddleware:
             await self.app(scope, watched_receive, watched_send)
         finally:
             close(1006)
-            logs.request_context.reset(token)
+            logs.forget_request(token)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         lifecycle = self.observer.lifecycle

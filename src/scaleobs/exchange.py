@@ -2,8 +2,7 @@
 One request from first byte to last: timed, labelled, counted and logged once, whatever the application does.
 
 ASGI and WSGI tell what happens in the words of this file, so that both mean the same by it. Nothing here
-raises into the
-application: a fault of our own is counted, logged once, and the request goes on.
+raises into the application: a fault of our own is counted, logged once, and the request goes on.
 """
 
 from __future__ import annotations
@@ -108,6 +107,7 @@ class Exchange:
 
     __slots__ = (
         "_begun",
+        "_ended_at",
         "_find_route",
         "_is_logged",
         "_recorder",
@@ -136,6 +136,7 @@ class Exchange:
         find_route: Callable[[], str],
     ) -> None:
         self._begun = time.perf_counter()
+        self._ended_at: float | None = None
         self._recorder = recorder
         self._find_route = find_route
         self._is_logged = False
@@ -196,8 +197,10 @@ class Exchange:
             self._log()
 
     def abandon(self) -> None:
-        """Leave word that nobody will end this; safe in a finalizer. The next scrape calls `collected`."""
-        self._recorder.storage.abandoned.append(self)
+        """Leave word that nobody will end this any more; safe in a finalizer. The next scrape calls `collected`."""
+        if not self.is_ended:
+            self._ended_at = time.perf_counter()
+            self._recorder.storage.abandoned.append(self)
 
     def _end(self, status: int) -> None:
         if self.is_ended:
@@ -205,7 +208,7 @@ class Exchange:
         self.is_ended = True
         self.status = status
         # perf_counter can't go back, but a virtual machine's can stand still.
-        self.seconds = max(0.0, time.perf_counter() - self._begun)
+        self.seconds = max(0.0, (self._ended_at or time.perf_counter()) - self._begun)
         self._recorder.storage.closed("http")
         self._contained(self._count)
 
@@ -245,6 +248,6 @@ def _code(status: object) -> int:
     """Return a status as a number below 1000, and 0 for what is none."""
     try:
         code = int(status.split(None, 1)[0]) if isinstance(status, str) else int(status)  # type: ignore[call-overload]
-    except (TypeError, ValueError, IndexError):
+    except Exception:  # Whatever the number that an application made up says of itself.
         return 0
     return int(code) if 0 <= code < 1000 else 0  # noqa: PLR2004

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import inspect
 import threading
 import weakref
 from typing import Any, TypeVar, Unpack, cast
 
+from scaleobs import routes
 from scaleobs.asgi import ASGIMiddleware
 from scaleobs.observer import Observer
 from scaleobs.settings import Arguments, Settings, SettingsError
@@ -52,6 +53,7 @@ def instrument(app: App, **settings: Unpack[Arguments]) -> App:
         if kind == "starlette":
             served: Any = _into_starlette(app, observer)
         elif kind == "flask":
+            routes.watch_framework(app)  # Other middleware may stand between, as for a proxy's headers.
             app.wsgi_app = WSGIMiddleware(app.wsgi_app, observer=observer)  # type: ignore[attr-defined]
             served = app
         elif kind == "asgi":
@@ -86,24 +88,26 @@ def _kind(app: Any) -> str:
         return "starlette"
     if hasattr(app, "wsgi_app") and hasattr(app, "url_map"):
         return "flask"
-    call = app if inspect.isroutine(app) else type(app).__call__
     try:
-        parameters = [
-            parameter
-            for parameter in inspect.signature(app).parameters.values()
-            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        ]
-        required = sum(parameter.default is parameter.empty for parameter in parameters)
+        parameters = list(inspect.signature(app).parameters.values())
     except (TypeError, ValueError):  # Written in C.
-        return "asgi" if asyncio.iscoroutinefunction(call) else "wsgi"
-    if inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(app, "func", None)):
-        is_asgi, wanted = True, 3
-    else:
-        # A plain callable with three parameters returns the awaitable: ASGI has three and WSGI two.
-        is_asgi, wanted = required == 3, 3 if required == 3 else 2  # noqa: PLR2004
-    if not required <= wanted <= len(parameters):
+        return "asgi" if _is_async(app) else "wsgi"
+    positional = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    required = sum(one.default is one.empty for one in positional)
+    # A decorator's `*args` takes any number, as that of wsgiref.validate does.
+    most = 3 if any(one.kind is one.VAR_POSITIONAL for one in parameters) else len(positional)
+    # A plain callable with three parameters returns the awaitable: ASGI has three and WSGI two.
+    wanted = 3 if _is_async(app) or required == 3 else 2  # noqa: PLR2004
+    wants_more = any(one.kind is one.KEYWORD_ONLY and one.default is one.empty for one in parameters)
+    if wants_more or not required <= wanted <= most:
         raise TypeError(_not_an_application(app))
-    return "asgi" if is_asgi else "wsgi"
+    return "asgi" if wanted == 3 else "wsgi"  # noqa: PLR2004
+
+
+def _is_async(app: Any) -> bool:
+    while isinstance(app, functools.partial):
+        app = app.func
+    return inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(type(app).__call__)
 
 
 def _into_starlette(app: Any, observer: Observer) -> Any:

@@ -11,6 +11,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+_LONGEST = 1000
+
 Probe = Literal["ready", "startup"]
 CheckFunction = Callable[[], Any] | Callable[[], Awaitable[Any]]
 
@@ -71,8 +73,11 @@ class Check:
         if loop is not None and inspect.iscoroutinefunction(self.function):
             self.loop = loop
             self.task = loop.create_task(self._run_async(future))
-        else:
+            return future
+        try:
             threading.Thread(target=self._run, args=(future,), name=f"scaleobs-check-{self.name}", daemon=True).start()
+        except RuntimeError as error:  # The process has no thread left.
+            future.set_result(_failed(error))
         return future
 
     def remaining(self) -> float:
@@ -175,7 +180,8 @@ class Checks:
         return _report(results)
 
     def _noted(self, check: Check, result: Result) -> Result:
-        before, check.last = check.last, result
+        with check.lock:
+            before, check.last = check.last, result
         if result.is_up != (before is None or before.is_up):
             self._on_change(check, result)
         return result
@@ -196,9 +202,13 @@ def _judged(value: Any) -> Result:
 
 
 def _failed(error: BaseException) -> Result:
+    try:
+        said = str(error)
+    except Exception:
+        said = "it can't say why"
     if isinstance(error, CheckFailed):
-        return Result(is_up=False, reason=str(error) or "the check failed")
-    return Result(is_up=False, reason=f"{type(error).__name__}: {error}"[:1000])
+        return Result(is_up=False, reason=said[:_LONGEST] or "the check failed")
+    return Result(is_up=False, reason=f"{type(error).__name__}: {said}"[:_LONGEST])
 
 
 def _report(results: list[tuple[str, Result]]) -> Report:

@@ -39,8 +39,8 @@ class Lifecycle:
             self.state = "ready"
 
     def lifespan_begun(self) -> None:
-        """Note that the server opened a lifespan; its start-up message is on the way."""
-        if self.state == "new":
+        """Note that the server opened a lifespan, the first or, as test clients do, another one after its end."""
+        if self.state != "ready":
             self.state = "starting"
 
     def lifespan_left(self) -> None:

@@ -45,7 +45,7 @@ class Latency:
 
     def __post_init__(self) -> None:
         _check_percent("Latency", self.percent)
-        if not 0 < self.under < float("inf"):
+        if not _is_number(self.under) or not 0 < self.under < float("inf"):
             msg = f"Latency under={self.under!r} is not a time: give seconds above 0, e.g. Latency(99, under=0.5)."
             raise ValueError(msg)
 
@@ -78,6 +78,10 @@ def parse(text: str) -> Objective:
 
 
 def _check_percent(kind: str, percent: float) -> None:
-    if not 0 < percent < 100:  # noqa: PLR2004
+    if not _is_number(percent) or not 0 < percent < 100:  # noqa: PLR2004
         msg = f"{kind}({percent!r}) is not an objective: give a percentage above 0 and below 100, e.g. {kind}(99.9)."
         raise ValueError(msg)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -105,6 +105,12 @@ class Observer:
         self.lifecycle.lifespan_begun()
         logs.take_server_loggers()
 
+    def request_seen(self) -> None:
+        """Note a request; where the server opened no lifespan, the first one does what that would have done."""
+        if self.lifecycle.state == "new":
+            logs.take_server_loggers()
+            self.lifecycle.request_seen()
+
     def metrics(self, *, accept: str, accept_encoding: str, query: str) -> Answer:
         """Return what a scrape reads; a 500 and a fault in the log where a metric of the user's raises."""
         try:

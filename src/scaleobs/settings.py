@@ -147,7 +147,8 @@ def _checked(name: str, value: Any, source: str) -> Any:
             return _one_of(text, LOG_LEVELS, shown)
         case "objectives":
             return _objectives(value)
-    if name == "registry" and value is not None and not (hasattr(value, "collect") and hasattr(value, "register")):
+    is_registry = hasattr(value, "collect") and hasattr(value, "register") and not isinstance(value, type)
+    if name == "registry" and value is not None and not is_registry:
         msg = f"{shown}: give a prometheus_client.CollectorRegistry, or leave it out for the default one."
         raise SettingsError(msg)
     return value

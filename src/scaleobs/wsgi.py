@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import Token
 from typing import Any, Unpack
@@ -67,9 +68,9 @@ class WSGIMiddleware:
             find_route=lambda: routes.of_environ(environ),
         )
 
-        def watched_start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
-            write = start_response(status, headers, *exc_info)
-            exchange.response_started(status)
+        def watched_start(*args: Any, **kwargs: Any) -> Callable[[bytes], object]:
+            write = start_response(*args, **kwargs)
+            exchange.response_started(args[0] if args else kwargs.get("status"))
             return write
 
         token = logs.request_context.set(context)
@@ -77,7 +78,7 @@ class WSGIMiddleware:
             body = self.app(environ, watched_start)
         except BaseException as error:
             exchange.left(error)
-            _forget_request(token)
+            logs.forget_request(token)
             raise
         return _watched(body, exchange, environ, token)
 
@@ -102,12 +103,13 @@ def _deliver(answer: Answer, environ: Environ, start_response: StartResponse) ->
 class _Body:
     """The application's iterable, watched until the server closes it."""
 
-    __slots__ = ("_body", "_chunks", "_exchange", "_token")
+    __slots__ = ("_body", "_chunks", "_exchange", "_is_read", "_token")
 
     def __init__(self, body: Iterable[bytes], exchange: Exchange, token: _Token) -> None:
         self._body = body
         self._chunks: Iterator[bytes] | None = None
         self._exchange = exchange
+        self._is_read = False
         self._token: _Token | None = token
 
     def __iter__(self) -> Iterator[bytes]:
@@ -119,6 +121,7 @@ class _Body:
                 self._chunks = iter(self._body)
             return next(self._chunks)
         except StopIteration:
+            self._is_read = True
             raise
         except BaseException as error:
             self._exchange.left(error)
@@ -131,18 +134,19 @@ class _Body:
             if close is not None:
                 close()
         except BaseException as error:
+            if self._is_read:  # The answer was whole: this is WSGI's way to fail in the background.
+                self._exchange.finished()
             self._exchange.left(error)
             raise
         finally:
             self._exchange.finished()
             self._exchange.left()
             if token is not None:
-                _forget_request(token)
+                logs.forget_request(token)
 
     def __del__(self) -> None:
         # A finalizer may run in the middle of anything, so it only leaves word.
-        if not self._exchange.is_ended:
-            self._exchange.abandon()
+        self._exchange.abandon()
 
 
 class _SizedBody(_Body):
@@ -172,20 +176,17 @@ def _watched_file(body: Any, exchange: Exchange, token: _Token) -> Iterable[byte
         finally:
             exchange.finished()
             exchange.left()
-            _forget_request(token)
+            logs.forget_request(token)
 
     try:
+        weakref.finalize(body, exchange.abandon).atexit = False
         body.close = watched_close
-    except AttributeError:  # An object of the server's that takes no attribute: end here rather than never.
+    except (
+        AttributeError,
+        TypeError,
+    ):  # An object of the server's that takes no attribute: end here rather than never.
         exchange.finished()
         exchange.left()
-        _forget_request(token)
+        logs.forget_request(token)
     watched: Iterable[bytes] = body
     return watched
-
-
-def _forget_request(token: _Token) -> None:
-    try:
-        logs.request_context.reset(token)
-    except ValueError:  # Closed in another context than the one that served the request.
-        logs.request_context.set(None)

@@ -150,9 +150,8 @@ class _Demo:
         tell = self._console.print
         requests, failed = drill.sampler.totals()
         tell()
-        tell(
-            f"{traffic.sent + drill.sent} requests were sent, {requests:.0f} were counted, {failed:.0f} of them failed."
-        )
+        sent = traffic.sent + drill.sent
+        tell(f"The demo sent {sent} requests; {requests:.0f} were counted, {failed:.0f} of them failed.")
         for line in drill.told():
             tell(line)
         tell(f"The files are in {self._directory}:", soft_wrap=True)

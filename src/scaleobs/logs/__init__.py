@@ -7,7 +7,7 @@ writes it, and `configuration` connects structlog, stdlib logging and the server
 
 from __future__ import annotations
 
-from scaleobs.logs.chain import mark_logged, request_context
+from scaleobs.logs.chain import forget_request, mark_logged, request_context
 from scaleobs.logs.configuration import (
     configure_logging,
     get_logger,
@@ -20,6 +20,7 @@ from scaleobs.logs.output import JSONFormatter
 __all__ = [
     "JSONFormatter",
     "configure_logging",
+    "forget_request",
     "get_logger",
     "is_configured",
     "mark_logged",

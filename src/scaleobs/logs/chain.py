@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +19,7 @@ request_context: ContextVar[Mapping[str, str] | None] = ContextVar("scaleobs_req
 FIRST_KEYS = ("timestamp", "level", "event", "logger", "service", "version", "request_id", "trace_id", "span_id")
 """The keys that a person looks for, in the order in which they stand; the others follow."""
 
+_add_extra = structlog.stdlib.ExtraAdder()
 _LOGGED_MARK = "_scaleobs_logged"
 
 
@@ -41,6 +42,17 @@ def processors(service: str | None = None, version: str = "unknown") -> list[Pro
         drop_server_colours,
         tell_exception_once,
     ]
+
+
+def add_extra(logger: Any, method: str, event: EventDict) -> EventDict:
+    """Add what a stdlib record's `extra` brought, which must not replace what was said."""
+    said = event["event"]
+    event = _add_extra(logger, method, event)
+    event["event"] = said
+    # What a formatter before ours leaves on the record.
+    event.pop("message", None)
+    event.pop("asctime", None)
+    return event
 
 
 def add_timestamp(_logger: Any, _method: str, event: EventDict) -> EventDict:
@@ -76,7 +88,7 @@ class AddService:
 
 
 def make_event_text(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Make what was said a string, as log stores expect of one key, without the line break that uvicorn ends some with."""
+    """Make what was said a string, as log stores expect of one key, without a line break of uvicorn's at its end."""
     event["event"] = encoding.text(event.get("event", "")).rstrip("\n")
     return event
 
@@ -101,6 +113,16 @@ def render_json(_logger: Any, _method: str, event: EventDict) -> str:
     ordered = {key: event.pop(key) for key in FIRST_KEYS if key in event}
     ordered.update(event)
     return encoding.encode(ordered)
+
+
+def forget_request(token: Token[Mapping[str, str] | None]) -> None:
+    """End what `request_context.set` began."""
+    try:
+        request_context.reset(token)
+    except ValueError:  # In another context than the one that served the request: a generator or a task was collected.
+        request_context.set(None)
+    except RuntimeError:  # A second time, by a server that closes twice.
+        return
 
 
 def mark_logged(error: BaseException) -> None:

@@ -11,6 +11,7 @@ from structlog.typing import Processor
 
 from scaleobs.logs import chain
 from scaleobs.logs.output import ConsoleFormatter, JSONFormatter, Output, StdoutHandler
+from scaleobs.settings import Settings
 
 SERVER_LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.asgi", "gunicorn.error")
 ACCESS_LOGGERS = ("uvicorn.access", "gunicorn.access")
@@ -30,8 +31,13 @@ def configure_logging(
         version: added to every line.
         log_format: `json`, `console`, or `auto`: console where stdout is a terminal, JSON elsewhere.
         log_level: the least severe level that is written, such as `info`.
+
+    Raises:
+        SettingsError: a value can't be used.
     """
-    level = logging.getLevelNamesMapping()[log_level.upper()]
+    given = {"service": service, "version": version, "log_format": log_format, "log_level": log_level}
+    checked = Settings.read(given, environ={})
+    log_format, level = checked.log_format, logging.getLevelNamesMapping()[checked.log_level.upper()]
     if log_format == "console" or (log_format == "auto" and _is_terminal()):
         rendering: list[Processor] = [*chain.processors(), structlog.dev.ConsoleRenderer()]
         formatter: logging.Formatter = ConsoleFormatter()

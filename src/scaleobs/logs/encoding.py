@@ -10,6 +10,15 @@ from typing import Any
 
 _DEEPEST = 8
 _LISTS = (list, tuple, set, frozenset)
+_EXACT: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (str, str.__str__),
+    (int, int.__pos__),
+    (float, float.__pos__),
+)
+
+# What ends a line for some readers (NEL, U+2028, U+2029), or steers a terminal (the other C1 controls), is written as
+# JSON's escape.
+_ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x80, 0xA0), 0x2028, 0x2029)}
 
 
 def encode(value: Any) -> str:
@@ -40,37 +49,62 @@ def _encoder() -> Callable[[Any], str]:
     except ImportError:
         return json.JSONEncoder(default=_plain, allow_nan=False, separators=(",", ":")).encode
     option = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
-    return lambda value: orjson.dumps(value, default=_plain, option=option).decode()
+
+    def encode_quickly(value: Any) -> str:
+        line = orjson.dumps(value, default=_plain, option=option).decode()
+        return line if line.isascii() else line.translate(_ESCAPES)
+
+    return encode_quickly
 
 
 def _plain(value: Any) -> Any:
     """Return what JSON can say of a value that an encoder doesn't know."""
     if isinstance(value, date | time):
         return value.isoformat()
-    if isinstance(value, bytes | bytearray):
-        return value.decode(errors="backslashreplace")
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).decode(errors="backslashreplace")
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Mapping):
-        return {text(key): item for key, item in value.items()}
+        return {_key(key): item for key, item in value.items()}
     if isinstance(value, _LISTS):
         return list(value)
-    for kind in (str, int, float):  # orjson hands over subclasses of these.
+    for kind, exact in _EXACT:  # orjson hands over subclasses of these.
         if isinstance(value, kind):
-            return kind(value)
+            return exact(value)
     return text(value)
 
 
+def _key(key: Any) -> str:
+    """Return a key as the standard library writes it, and as text where it refuses."""
+    if key is None or isinstance(key, bool):
+        return {None: "null", True: "true", False: "false"}[key]
+    for kind, exact in _EXACT:
+        if isinstance(key, kind):
+            return text(exact(key))
+    return text(key)
+
+
 def _taken_apart(value: Any, depth: int) -> Any:
+    try:
+        return _apart(value, depth)
+    except Exception as error:  # An iterator, a property, an integer of more digits than Python writes.
+        return f"<{type(value).__name__} that raises {type(error).__name__}>"
+
+
+def _apart(value: Any, depth: int) -> Any:
     if isinstance(value, float):
         return value if -float("inf") < value < float("inf") else None
-    if value is None or isinstance(value, str | int):
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        int.__repr__(value)
         return value
     if isinstance(value, Mapping | list | tuple | set | frozenset):
         if depth == 0:
             return "…"
         if isinstance(value, Mapping):
-            return {text(key): _taken_apart(item, depth - 1) for key, item in value.items()}
+            return {_key(key): _taken_apart(item, depth - 1) for key, item in value.items()}
         return [_taken_apart(item, depth - 1) for item in value]
     plain = _plain(value)
     return plain if isinstance(plain, str) else text(plain)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from typing import Any
 
 import structlog
 
-from scaleobs.logs import chain
+from scaleobs.logs import chain, encoding
+
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 
 def write(line: str) -> None:
@@ -20,10 +23,18 @@ def write(line: str) -> None:
     application goes on.
     """
     try:
-        sys.stdout.write(line + "\n")
+        try:
+            sys.stdout.write(line + "\n")
+        except UnicodeEncodeError:
+            sys.stdout.write(_BEYOND_ASCII.sub(_escaped, line) + "\n")
         sys.stdout.flush()
-    except (OSError, ValueError, AttributeError):  # Broken, closed, or None under a server that closed it.
+    # Broken, closed, None under a server that closed it, or in use by the very line that a signal's handler interrupts.
+    except (OSError, ValueError, AttributeError, RuntimeError):
         return
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return json.dumps(found[0])[1:-1]
 
 
 class Output:
@@ -55,7 +66,7 @@ class JSONFormatter(structlog.stdlib.ProcessorFormatter):
 
     def __init__(self, *_: Any, service: str | None = None, version: str = "unknown", **__: Any) -> None:
         super().__init__(
-            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *chain.processors(service, version)],
+            foreign_pre_chain=[chain.add_extra, *chain.processors(service, version)],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
@@ -69,7 +80,7 @@ class ConsoleFormatter(structlog.stdlib.ProcessorFormatter):
 
     def __init__(self) -> None:
         super().__init__(
-            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *chain.processors()],
+            foreign_pre_chain=[chain.add_extra, *chain.processors()],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.dev.ConsoleRenderer()],
         )
 
@@ -83,4 +94,5 @@ class StdoutHandler(logging.Handler):
             write(self.format(record))
         except Exception as error:
             told = {"level": "error", "event": "log.unreadable", "logger": record.name, "reason": repr(error)}
-            write(json.dumps({**told, "message": repr(record.msg)}))
+            told["message"] = encoding.text(record.msg)
+            write(chain.render_json(None, "error", chain.add_timestamp(None, "error", told)))

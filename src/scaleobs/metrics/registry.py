@@ -39,8 +39,8 @@ def attach(registry: CollectorRegistry | None) -> tuple[CollectorRegistry, Stora
                 registry.register(StorageCollector(storage))
             except ValueError as error:
                 msg = (
-                    f"Another library has registered a metric that scaleobs exposes ({error}). Remove the other one, or "
-                    "give scaleobs a registry of its own: instrument(app, registry=CollectorRegistry())."
+                    f"Another library has registered a metric that scaleobs exposes ({error}). Remove the other one, "
+                    "or give scaleobs a registry of its own: instrument(app, registry=CollectorRegistry())."
                 )
                 raise ValueError(msg) from None
             if registry is not REGISTRY:

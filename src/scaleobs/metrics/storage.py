@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
 from bisect import bisect_left
@@ -87,8 +88,9 @@ class Storage:
 
     def snapshot(self) -> Snapshot:
         """Return a consistent copy of all counts."""
-        while self.abandoned:
-            self.abandoned.popleft().collected()
+        with contextlib.suppress(IndexError):  # Another scrape may take the last one.
+            while True:
+                self.abandoned.popleft().collected()
         with self._lock:
             requests = [(labels, s.bounds, tuple(s.counts), s.total_seconds) for labels, s in self._requests.items()]
             return Snapshot(requests, dict(self._active), self._faults)

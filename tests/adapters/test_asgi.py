@@ -1,0 +1,356 @@
+"""What only ASGI knows."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import logging
+
+import pytest
+
+import scaleobs
+from callers import active, asgi, counted, finished, http_scope, log_lines, seconds, serve_asgi
+from scaleobs import logs
+
+START = {"type": "http.response.start", "status": 200, "headers": []}
+END = {"type": "http.response.body", "body": b""}
+
+
+def sending(*messages):
+    """Return an application that sends these messages."""
+
+    async def app(scope, receive, send):
+        for message in messages:
+            await send(message)
+
+    return app
+
+
+async def serve_lifespan(app, messages, state=None):
+    """Serve a lifespan; return the scope and what the application sent, or the error it left with."""
+    scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {} if state is None else state}
+    pending, sent = list(messages), []
+
+    async def receive():
+        return pending.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    try:
+        await app(scope, receive, send)
+    except BaseException as error:
+        return scope, sent, error
+    return scope, sent, None
+
+
+STARTUP, SHUTDOWN = {"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}
+COMPLETE, GONE = {"type": "lifespan.startup.complete"}, {"type": "lifespan.shutdown.complete"}
+
+
+def test_lifespan_is_forwarded_and_followed(registry):
+    """The application sees its own lifespan, state included; readiness follows it from start to shutdown."""
+    seen = []
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            seen.append(((await receive()), obs.lifecycle.state))
+            scope["state"]["pool"] = "a pool"
+            await send(COMPLETE)
+            seen.append(obs.lifecycle.state)
+            seen.append(((await receive()), obs.lifecycle.state))
+            await send(GONE)
+
+    app = scaleobs.instrument(app, registry=registry)
+    obs = scaleobs.observer_of(app)
+    state = {}
+    _, sent, error = asyncio.run(serve_lifespan(app, [STARTUP, SHUTDOWN], state))
+
+    assert [(STARTUP, "starting"), "ready", (SHUTDOWN, "stopping")] == seen
+    assert ([COMPLETE, GONE], None) == (sent, error)
+    assert {"pool": "a pool"} == state
+
+
+def test_failed_startup_stays_failed(registry):
+    """`startup.failed` reaches the server, and the probes say no even when requests come."""
+    failed = {"type": "lifespan.startup.failed", "message": "no database"}
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await receive()
+            await send(failed)
+
+    app = scaleobs.instrument(app, registry=registry)
+    _, sent, _ = asyncio.run(serve_lifespan(app, [STARTUP]))
+
+    assert [failed] == sent
+    assert 503 == asgi(app, path="/ready").status
+    assert 503 == asgi(app, path="/startup").status
+    assert 200 == asgi(app, path="/health").status
+
+
+def test_application_without_lifespan_is_ready_at_first_request(registry):
+    """An application that refuses the lifespan scope keeps doing so, and is ready once a request came."""
+
+    async def app(scope, receive, send):
+        if scope["type"] != "http":
+            msg = "no lifespan here"
+            raise NotImplementedError(msg)
+
+    app = scaleobs.instrument(app, registry=registry)
+    _, _, error = asyncio.run(serve_lifespan(app, [STARTUP]))
+
+    assert isinstance(error, NotImplementedError)
+    assert 0 == registry.get_sample_value("service_ready")
+    assert 200 == asgi(app, path="/ready").status
+    assert 1 == registry.get_sample_value("service_ready")
+
+
+def test_a_second_lifespan_starts_afresh(registry):
+    """An application that is started again, as test clients do, becomes ready again."""
+
+    async def app(scope, receive, send):
+        await receive()
+        assert "starting" == scaleobs.observer_of(app).lifecycle.state
+        await send(COMPLETE)
+        await receive()
+        await send(GONE)
+
+    app = scaleobs.instrument(app, registry=registry)
+    for _ in range(2):
+        _, sent, error = asyncio.run(serve_lifespan(app, [STARTUP, SHUTDOWN]))
+
+        assert ([COMPLETE, GONE], None) == (sent, error)
+
+
+def test_starting_service_is_not_ready(registry):
+    """A probe during start-up gets 503 with the state, and liveness 200."""
+
+    async def app(scope, receive, send):
+        await receive()
+        await asyncio.sleep(0)
+        seen.extend([await serve_asgi(app, http_scope(path=path)) for path in ("/ready", "/startup", "/health")])
+        await send(COMPLETE)
+
+    seen = []
+    app = scaleobs.instrument(app, registry=registry)
+    asyncio.run(serve_lifespan(app, [STARTUP]))
+
+    assert [503, 503, 200] == [one.status for one in seen]
+    assert [{"name": "lifecycle", "status": "DOWN", "data": {"state": "starting"}}] == seen[0].json["checks"]
+    assert 200 == asgi(app, path="/ready").status
+
+
+def test_client_gone_before_the_answer_is_499(registry, capsys):
+    """A client that leaves before the answer began is counted as 499, and what the application still does isn't."""
+
+    async def app(scope, receive, send):
+        await receive()
+        assert "http.disconnect" == (await receive())["type"]
+        await asyncio.sleep(0.2)
+        await send(START)
+        await send(END)
+
+    app = scaleobs.instrument(app, registry=registry)
+    asgi(app, received=[{"type": "http.request"}, {"type": "http.disconnect"}])
+    line = finished(capsys)[0]
+
+    assert {("GET", "unmatched", "499"): 1} == counted(registry)
+    assert seconds(registry) < 0.15
+    assert ("info", 499) == (line["level"], line["status_code"])
+    assert "truncated" not in line
+
+
+def test_client_gone_while_streaming_counts_as_sent(registry, capsys):
+    """A client that leaves in mid-stream counts under the status it got; the cancellation that follows is no error."""
+
+    async def app(scope, receive, send):
+        await receive()
+        await send(START)
+        await receive()
+        raise asyncio.CancelledError
+
+    app = scaleobs.instrument(app, registry=registry)
+    asgi(app, received=[{"type": "http.request"}, {"type": "http.disconnect"}])
+    lines = log_lines(capsys)
+
+    assert {("GET", "unmatched", "200"): 1} == counted(registry)
+    assert [("request.finished", "info", True)] == [(one["event"], one["level"], one["truncated"]) for one in lines]
+
+
+@pytest.mark.parametrize(("messages", "status"), [([], "499"), ([START], "200")])
+def test_client_gone_that_a_send_tells(messages, status, registry, capsys):
+    """A server that raises OSError from `send` says that the client went away (ASGI 2.4)."""
+
+    async def serve():
+        async def send(message):
+            if len(left) == 0:
+                raise BrokenPipeError
+            left.pop()
+
+        left = list(messages)
+        with pytest.raises(BrokenPipeError):
+            await app(http_scope(), asyncio.Event().wait, send)
+
+    app = scaleobs.instrument(sending(START, END), registry=registry)
+    asyncio.run(serve())
+
+    assert {("GET", "unmatched", status): 1} == counted(registry)
+    assert "info" == finished(capsys)[0]["level"]
+
+
+def test_disconnect_after_the_answer_changes_nothing(registry, capsys):
+    """Servers say `http.disconnect` when an answer is complete, too: that is no truncation."""
+
+    async def app(scope, receive, send):
+        await receive()
+        await send(START)
+        await send(END)
+        await receive()
+
+    app = scaleobs.instrument(app, registry=registry)
+    asgi(app, received=[{"type": "http.request"}, {"type": "http.disconnect"}])
+
+    assert {("GET", "unmatched", "200"): 1} == counted(registry)
+    assert "truncated" not in finished(capsys)[0]
+
+
+def test_cancelled_request_is_500_and_raised_on(registry, capsys):
+    """A request that the server cancels, with its client still there, counts as 500; cancellation goes on unchanged."""
+
+    async def app(scope, receive, send):
+        await asyncio.Event().wait()
+
+    async def cancel():
+        task = asyncio.create_task(app(http_scope(), None, None))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert 1 == active(registry)
+        task.cancel("shutting down")
+        with pytest.raises(asyncio.CancelledError, match="shutting down"):
+            await task
+
+    app = scaleobs.instrument(app, registry=registry)
+    asyncio.run(cancel())
+
+    assert {("GET", "unmatched", "500"): 1} == counted(registry)
+    assert 0 == active(registry)
+    assert "error" == finished(capsys)[0]["level"]
+
+
+def test_background_task_is_not_in_the_duration(registry, capsys):
+    """The duration ends with the last body message; an exception after it is told once and leaves the status."""
+    error = RuntimeError("in the background")
+
+    async def app(scope, receive, send):
+        await send(START)
+        await send(END)
+        assert 0 == active(registry)
+        await asyncio.sleep(0.2)
+        raise error
+
+    app = scaleobs.instrument(app, registry=registry)
+    seen = asgi(app)
+    lines = log_lines(capsys)
+    logging.getLogger("uvicorn.error").error("Exception in ASGI application", exc_info=seen.error)
+
+    assert "exception" not in log_lines(capsys)[0]
+    assert error is seen.error
+    assert {("GET", "unmatched", "200"): 1} == counted(registry)
+    assert seconds(registry) < 0.15
+    assert [("request.finished", "info"), ("background.failed", "error")] == [(x["event"], x["level"]) for x in lines]
+    assert ["exception" in line for line in lines] == [False, True]
+    assert lines[0]["request_id"] == lines[1]["request_id"]
+
+
+def test_stream_is_timed_to_its_end_and_active_until_then(registry):
+    """The duration of a stream is that of its last chunk, and the request is active meanwhile."""
+
+    async def app(scope, receive, send):
+        await send(START)
+        for _ in range(3):
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            assert 1 == active(registry)
+            await asyncio.sleep(0.05)
+        await send(END)
+
+    app = scaleobs.instrument(app, registry=registry)
+
+    assert asgi(app).error is None
+    assert 0.14 < seconds(registry) < 5
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [START, {"type": "http.response.pathsend", "path": "/etc/hostname"}],
+        [{**START, "trailers": True}, END, {"type": "http.response.trailers", "headers": []}],
+        [START, {"type": "http.response.zerocopysend", "file": 3}, END],
+        [{"type": "http.response.push", "path": "/x"}, {"type": "http.response.debug", "info": {}}, START, END],
+        [{"type": "http.response.start", "status": 200}, {"type": "http.response.body"}],
+    ],
+    ids=["pathsend", "trailers", "zerocopysend", "push and debug", "least keys"],
+)
+def test_messages_pass_unchanged(messages, registry):
+    """Every message reaches the server as the very object that was sent; the last one ends the request."""
+
+    async def app(scope, receive, send):
+        for message in messages:
+            assert 1 == active(registry)
+            await send(message)
+        assert 0 == active(registry)
+
+    app = scaleobs.instrument(app, registry=registry)
+    seen = asgi(app)
+
+    assert seen.error is None
+    assert [id(message) for message in messages] == [id(message) for message in seen.messages]
+    assert {("GET", "unmatched", "200"): 1} == counted(registry)
+
+
+def test_headers_that_can_be_read_once_reach_the_server(registry):
+    """A one-shot iterable of headers is not consumed on its way."""
+    headers = iter([(b"x-a", b"1")])
+    app = scaleobs.instrument(sending({"type": "http.response.start", "status": 200, "headers": headers}, END))
+
+    assert {"x-a": "1"} == asgi(app).headers
+
+
+def test_unknown_scope_passes_untouched(registry):
+    """A scope type that is not known, receive and send reach the application as they are."""
+    seen = []
+
+    async def app(*arguments):
+        seen.extend(arguments)
+
+    scope, receive, send = {"type": "mqtt", "path": "/health"}, object(), object()
+    asyncio.run(scaleobs.instrument(app, registry=registry)(scope, receive, send))
+
+    assert [id(scope), id(receive), id(send)] == [id(one) for one in seen]
+    assert {"type": "mqtt", "path": "/health"} == scope
+    assert {} == counted(registry)
+
+
+def test_application_that_is_collected_in_mid_request_is_counted(registry):
+    """A coroutine that is dropped, in whatever context, ends its request and raises nothing of ours."""
+
+    async def app(scope, receive, send):
+        await send(START)
+
+    class Never:
+        def __await__(self):
+            yield
+
+    async def send(message):
+        await Never()
+
+    app = scaleobs.instrument(app, registry=registry)
+    coroutine = app(http_scope(), None, send)
+    contextvars.copy_context().run(coroutine.send, None)
+    coroutine.close()
+    del coroutine
+    gc.collect()
+
+    assert {("GET", "unmatched", "500"): 1} == counted(registry)
+    assert logs.request_context.get() is None

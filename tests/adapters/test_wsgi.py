@@ -1,0 +1,248 @@
+"""What only WSGI knows."""
+
+from __future__ import annotations
+
+import gc
+import io
+import sys
+import time
+from wsgiref.util import FileWrapper
+from wsgiref.validate import validator
+
+import pytest
+
+import scaleobs
+from callers import Handler, active, counted, environ, finished, log_lines, seconds, wsgi
+from scaleobs import logs
+
+
+class Body:
+    """An iterable that remembers how it was treated."""
+
+    def __init__(self, *chunks, raises=None, close_raises=None):
+        self.chunks = list(chunks)
+        self.raises = raises
+        self.close_raises = close_raises
+        self.closed = 0
+
+    def __iter__(self):
+        yield from self.chunks
+        if self.raises is not None:
+            raise self.raises
+
+    def close(self):
+        """Count."""
+        self.closed += 1
+        if self.close_raises is not None:
+            raise self.close_raises
+
+
+def answering(body, status="200 OK"):
+    """Return an application with this body."""
+
+    def app(environ, start_response):
+        start_response(status, [("Content-Type", "text/plain")])
+        return body
+
+    return app
+
+
+@pytest.mark.parametrize("chunks_read", [None, 0, 1])
+@pytest.mark.parametrize("raises", [None, RuntimeError("boom")])
+def test_body_is_closed_exactly_once(chunks_read, raises, registry):
+    """The iterable is closed once, whether it was read to its end, closed early, or raised."""
+    body = Body(b"a", b"b", raises=raises)
+
+    wsgi(scaleobs.instrument(answering(body), registry=registry), chunks_read=chunks_read)
+
+    assert 1 == body.closed
+    assert 0 == active(registry)
+    assert 1 == sum(counted(registry).values())
+
+
+def test_stream_is_timed_to_its_close_and_active_until_then(registry):
+    """A generator's time counts, and the request is active meanwhile."""
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        for _ in range(3):
+            assert 1 == active(registry)
+            time.sleep(0.05)
+            yield b"x"
+
+    seen = wsgi(scaleobs.instrument(app, registry=registry))
+
+    assert (None, b"xxx") == (seen.error, seen.body)
+    assert 0.14 < seconds(registry) < 5
+
+
+def test_exception_in_close_after_the_last_byte_leaves_the_status(registry, capsys):
+    """Work in `close()`, which is WSGI's background task, can fail after a whole answer: that one counts as sent."""
+    error = RuntimeError("in close")
+    app = scaleobs.instrument(answering(Body(b"all", close_raises=error)), registry=registry)
+
+    seen = wsgi(app)
+    lines = log_lines(capsys)
+
+    assert error is seen.error
+    assert {("GET", "unmatched", "200"): 1} == counted(registry)
+    assert [("request.finished", "info"), ("background.failed", "error")] == [(x["event"], x["level"]) for x in lines]
+
+
+def test_body_that_nobody_reads_is_counted_when_collected(registry, capsys):
+    """A body that is dropped leaves the gauge at 0 at the next scrape, timed to when it was dropped."""
+    app = scaleobs.instrument(answering(Body(b"x")), registry=registry)
+
+    body = app(environ(), lambda *_: None)
+    assert 1 == active(registry)
+    del body
+    gc.collect()
+    time.sleep(0.1)
+
+    assert {("GET", "unmatched", "200"): 1} == counted(registry)
+    assert 0 == active(registry)
+    assert seconds(registry) < 0.09
+    assert ["info"] == [line["level"] for line in finished(capsys)]
+
+
+def test_generator_that_nobody_starts_is_500(registry):
+    """Where nothing was sent at all, the request counts as 500."""
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        yield b"x"
+
+    app = scaleobs.instrument(app, registry=registry)
+    app(environ(), None)
+    gc.collect()
+
+    assert {("GET", "unmatched", "500"): 1} == counted(registry)
+
+
+def test_answer_that_is_replaced_counts_under_its_last_status(registry):
+    """`start_response` with `exc_info` replaces an answer of which nothing was sent."""
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        try:
+            raise RuntimeError  # noqa: TRY301
+        except RuntimeError:
+            start_response("503 Service Unavailable", [("Content-Length", "0")], sys.exc_info())
+        return []
+
+    seen = wsgi(scaleobs.instrument(app, registry=registry))
+
+    assert (503, None) == (seen.status, seen.error)
+    assert {("GET", "unmatched", "503"): 1} == counted(registry)
+
+
+def test_start_response_takes_keywords(registry):
+    """What a server allows beyond PEP 3333 is still allowed."""
+
+    def app(environ, start_response):
+        start_response(status="202 Accepted", headers=[], exc_info=None)
+        return []
+
+    seen = wsgi(scaleobs.instrument(app, registry=registry))
+
+    assert (202, None) == (seen.status, seen.error)
+    assert {("GET", "unmatched", "202"): 1} == counted(registry)
+
+
+def test_write_callable_works(registry):
+    """The old `write` is the server's own."""
+
+    def app(environ, start_response):
+        write = start_response("200 OK", [])
+        write(b"written ")
+        return [b"and returned"]
+
+    seen = wsgi(scaleobs.instrument(app, registry=registry))
+
+    assert b"written and returned" == seen.body
+    assert {("GET", "unmatched", "200"): 1} == counted(registry)
+
+
+def test_length_is_kept(registry):
+    """A body with a length keeps it, from which servers make a Content-Length; one without gets none."""
+    sized = wsgi(scaleobs.instrument(answering([b"hello"]), registry=registry))
+    streamed = wsgi(scaleobs.instrument(answering(iter([b"hello"])), registry=registry))
+
+    assert "5" == sized.headers["content-length"]
+    assert "content-length" not in streamed.headers
+
+
+class SendfileHandler(Handler):
+    """A server that sends a file itself where it recognises its own wrapper."""
+
+    sent: list[str] = []  # noqa: RUF012 - Read by the test.
+
+    def sendfile(self):
+        """Send what the wrapper holds."""
+        type(self).sent.append(type(self.result).__name__)
+        self.write(self.result.filelike.read())
+        return True
+
+
+def test_file_wrapper_reaches_the_server_as_it_is(registry):
+    """The server recognises its own file wrapper, sends the file itself, and the request ends at its close."""
+    file = io.BytesIO(b"the file")
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return environ["wsgi.file_wrapper"](file)
+
+    SendfileHandler.sent.clear()
+    seen = wsgi(scaleobs.instrument(app, registry=registry), handler=SendfileHandler)
+
+    assert ["FileWrapper"] == SendfileHandler.sent
+    assert (b"the file", True) == (seen.body, file.closed)
+    assert {("GET", "unmatched", "200"): 1} == counted(registry)
+    assert 0 == active(registry)
+
+
+def test_file_wrapper_that_nobody_closes_is_counted_when_collected(registry):
+    """The same holds for the server's file wrapper."""
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return environ["wsgi.file_wrapper"](io.BytesIO(b"x"))
+
+    app = scaleobs.instrument(app, registry=registry)
+    app(environ(**{"wsgi.file_wrapper": FileWrapper}), lambda *_: None)
+    gc.collect()
+
+    assert {("GET", "unmatched", "200"): 1} == counted(registry)
+    assert 0 == active(registry)
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/ready", "/metrics"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_protocol_is_kept_on_both_sides(path, method, registry):
+    """The standard library's validator finds nothing wrong between us and the server, nor between us and the app."""
+
+    def hello(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
+        return [b"hello" if environ["REQUEST_METHOD"] != "HEAD" else b""]
+
+    app = validator(scaleobs.instrument(validator(hello), registry=registry))
+    seen = wsgi(app, method, path)
+
+    assert seen.error is None
+    assert (405 if method == "POST" and path != "/" else 200) == seen.status
+
+
+def test_request_is_known_while_its_body_is_made(registry):
+    """Lines logged by a generator carry the request's id, and none after its close."""
+    ids = []
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        ids.append(logs.request_context.get())
+        yield b"x"
+        ids.append(logs.request_context.get())
+
+    wsgi(scaleobs.instrument(app, registry=registry), headers=[("X-Request-ID", "r1")])
+
+    assert [{"request_id": "r1"}] * 2 == ids
+    assert logs.request_context.get() is None

@@ -1,0 +1,169 @@
+"""The server's side of ASGI and WSGI for one request, and what it saw."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import sys
+from dataclasses import dataclass, field
+from wsgiref.handlers import SimpleHandler
+
+from prometheus_client import CollectorRegistry
+
+
+@dataclass
+class Seen:
+    """What the server saw of one request."""
+
+    status: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    error: BaseException | None = None
+    messages: list[dict] = field(default_factory=list)
+
+    @property
+    def json(self):
+        """The body as an object."""
+        return json.loads(self.body)
+
+
+def http_scope(method="GET", path="/", *, headers=(), query=b"", **more):
+    """Return the scope of an HTTP request as uvicorn writes it."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode("utf-8", "surrogateescape"),
+        "root_path": "",
+        "query_string": query,
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers],
+        "client": ("10.0.0.7", 4321),
+        "server": ("testserver", 80),
+        "state": {},
+        **more,
+    }
+
+
+async def serve_asgi(app, scope, received=()) -> Seen:
+    """Serve one connection; the application receives these messages, then waits for ever."""
+    seen = Seen()
+    pending = list(received) or [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive():
+        if pending:
+            return pending.pop(0)
+        return await asyncio.Event().wait()
+
+    async def send(message):
+        seen.messages.append(message)
+        if message["type"] == "http.response.start":
+            seen.status = int(message["status"])
+            seen.headers = {key.decode(): value.decode() for key, value in message.get("headers", ())}
+        elif message["type"] == "http.response.body":
+            seen.body += message.get("body", b"")
+
+    try:
+        await app(scope, receive, send)
+    except BaseException as error:
+        seen.error = error
+    return seen
+
+
+def asgi(app, method="GET", path="/", *, received=(), **scope) -> Seen:
+    """Serve one ASGI request on a loop of its own."""
+    return asyncio.run(serve_asgi(app, http_scope(method, path, **scope), received))
+
+
+class Handler(SimpleHandler):
+    """The standard library's WSGI server for one request, without a socket, which may close early."""
+
+    chunks_read: int | None = None
+    error = None
+
+    def log_exception(self, exc_info):
+        """Keep what the application raised."""
+        self.error = exc_info[1]
+
+    def handle_error(self):
+        """Answer 500 as ever, unless the answer was complete."""
+        if self.environ is None:
+            self.log_exception(sys.exc_info())
+        else:
+            super().handle_error()
+
+    def finish_response(self):
+        """Read as many chunks as the client waits for, and close."""
+        if self.chunks_read is None:
+            super().finish_response()
+            return
+        try:
+            for _, data in zip(range(self.chunks_read), self.result, strict=False):
+                self.write(data)
+        finally:
+            self.close()
+
+
+def environ(method="GET", path="/", *, headers=(), query="", **more):
+    """Return the environ of a request."""
+    named = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers}
+    basics = {
+        "REQUEST_METHOD": method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": path,
+        "QUERY_STRING": query,
+        "SERVER_NAME": "testserver",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": "10.0.0.7",
+    }
+    return {**basics, **named, **more}
+
+
+def wsgi(app, method="GET", path="/", *, chunks_read=None, handler=Handler, **more) -> Seen:
+    """Serve one WSGI request; with `chunks_read` the client goes away after so many."""
+    out = io.BytesIO()
+    server = handler(io.BytesIO(), out, sys.stderr, environ(method, path, **more), multithread=False)
+    server.chunks_read = chunks_read
+    server.run(app)
+    head, _, body = out.getvalue().partition(b"\r\n\r\n")
+    status, *headers = head.decode("latin-1").split("\r\n")
+    pairs = (header.split(": ", 1) for header in headers)
+    number = int(status.split()[1]) if status else None
+    return Seen(number, {key.lower(): value for key, value in pairs}, body, server.error)
+
+
+def counted(registry: CollectorRegistry) -> dict[tuple[str, str, str], float]:
+    """Return how many requests of each method, route and status were counted, the same by counter and histogram."""
+    found: dict[str, dict[tuple[str, str, str], float]] = {"total": {}, "count": {}}
+    for family in registry.collect():
+        for sample in family.samples:
+            if sample.name in ("http_requests_total", "http_request_duration_seconds_count"):
+                key = (sample.labels["method"], sample.labels["route"], sample.labels["status_code"])
+                found[sample.name.rpartition("_")[2]][key] = sample.value
+    assert found["total"] == found["count"]
+    return found["total"]
+
+
+def active(registry: CollectorRegistry, protocol: str = "http") -> float | None:
+    """Return how many connections are open."""
+    return registry.get_sample_value("active_connections", {"protocol": protocol})
+
+
+def seconds(registry: CollectorRegistry) -> float:
+    """Return how long all requests took together."""
+    samples = (sample for family in registry.collect() for sample in family.samples)
+    return sum(sample.value for sample in samples if sample.name == "http_request_duration_seconds_sum")
+
+
+def log_lines(capsys) -> list[dict]:
+    """Return what stdout holds since the last call; each line has to be one JSON object."""
+    return [json.loads(line) for line in capsys.readouterr().out.split("\n") if line]
+
+
+def finished(capsys) -> list[dict]:
+    """Return the access lines."""
+    return [line for line in log_lines(capsys) if line["event"] == "request.finished"]

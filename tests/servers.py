@@ -1,0 +1,87 @@
+"""Real servers, each ended by its own pid."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+LIMIT = 20
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def until(condition):
+    """Wait for a condition."""
+    limit = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < limit, "It doesn't come true."
+        time.sleep(0.02)
+
+
+def get(port, path, headers=None, method="GET"):
+    """Return the status and the body of one request."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT)
+    try:
+        connection.request(method, path, headers=headers or {})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def running(command, port, folder, **environ):
+    """
+    Run a server until the block ends, and yield a function that ends it and returns its stdout and stderr.
+
+    It has started when it answers on its port.
+    """
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("SCALEOBS_", "OTEL_"))}
+    out, err = folder / "stdout", folder / "stderr"
+    with out.open("w") as stdout, err.open("w") as stderr:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**own, "PYTHONUNBUFFERED": "1", **environ},
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+        )
+
+    def end():
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(LIMIT)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(LIMIT)
+        return out.read_text(), err.read_text()
+
+    try:
+        limit = time.monotonic() + LIMIT
+        while True:
+            try:
+                get(port, "/health")
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > limit:
+                    said = "\n".join(end())
+                    msg = f"{command} doesn't answer:\n{said}"
+                    raise RuntimeError(msg) from None
+                time.sleep(0.02)
+        yield end
+    finally:
+        end()

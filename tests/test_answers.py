@@ -1,0 +1,167 @@
+"""The four endpoints, equal in both protocols."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import scaleobs
+from callers import asgi, counted, log_lines, wsgi
+
+
+def service(protocol, registry, **settings):
+    """Return an application that is observed, and a function that asks it."""
+
+    async def by_asgi(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"the application"})
+
+    def by_wsgi(environ, start_response):
+        start_response("200 OK", [])
+        return [b"the application"]
+
+    app = scaleobs.instrument(by_asgi if protocol == "asgi" else by_wsgi, registry=registry, **settings)
+    serve = asgi if protocol == "asgi" else wsgi
+    return app, lambda path, method="GET", **more: serve(app, method, path, **more)
+
+
+both = pytest.mark.parametrize("protocol", ["asgi", "wsgi"])
+
+
+@both
+def test_bodies_are_in_the_wire_format(protocol, registry):
+    """MicroProfile's keys and no others: status, checks; name, status, data where there is some."""
+    app, ask = service(protocol, registry)
+    obs = scaleobs.observer_of(app)
+    obs.check("postgres")(lambda: {"lag_seconds": 1, "nan": float("nan"), "at": object, 3: "three"})
+    obs.check("redis")(lambda: True)
+    obs.check("queue")(lambda: False)
+    obs.check("warm", probe="startup")(lambda: True)
+
+    ready, startup, live = ask("/ready"), ask("/startup"), ask("/health")
+    data = {"lag_seconds": 1, "nan": None, "at": "<class 'object'>", "3": "three"}
+
+    assert (503, 200, 200) == (ready.status, startup.status, live.status)
+    assert {
+        "status": "DOWN",
+        "checks": [
+            {"name": "postgres", "status": "UP", "data": data},
+            {"name": "redis", "status": "UP"},
+            {"name": "queue", "status": "DOWN"},
+        ],
+    } == json.loads(ready.body, parse_constant=pytest.fail)
+    assert {"status": "UP", "checks": [{"name": "warm", "status": "UP"}]} == startup.json
+    assert {"status": "UP", "checks": []} == live.json
+    assert "application/json" == ready.headers["content-type"]
+
+
+@both
+@pytest.mark.parametrize("path", ["/health", "/ready", "/startup", "/metrics"])
+def test_methods_and_headers(path, protocol, registry):
+    """GET and HEAD are answered, with equal headers and never stored; anything else is 405 with what is allowed."""
+    _, ask = service(protocol, registry)
+    get, head = ask(path), ask(path, "HEAD")
+
+    assert (200, 200, b"") == (get.status, head.status, head.body)
+    assert get.headers.keys() == head.headers.keys()
+    assert "no-store" == get.headers["cache-control"]
+    assert str(len(get.body)) == get.headers["content-length"]
+    for method in ("POST", "DELETE", "OPTIONS", "BREW"):
+        refused = ask(path, method)
+        assert (405, "GET, HEAD", "no-store") == (
+            refused.status,
+            refused.headers["allow"],
+            refused.headers["cache-control"],
+        )
+
+
+@both
+def test_data_that_cannot_be_written_is_no_failure(protocol, registry):
+    """A check may return whatever it likes to show: a circle, and what can't say what it is."""
+
+    class Silent:
+        def __str__(self):
+            raise RuntimeError
+
+    around = {}
+    around["self"] = around
+    app, ask = service(protocol, registry)
+    scaleobs.observer_of(app).check("odd")(lambda: {"circle": around, "silent": Silent(), Silent(): 1})
+
+    assert (200, "UP") == ((seen := ask("/ready")).status, seen.json["status"])
+
+
+@both
+def test_paths_can_be_changed_and_turned_off(protocol, registry):
+    """A path that is moved or off belongs to the application, and only the whole path is ours."""
+    _, ask = service(protocol, registry, health_path="/-/live", ready_path=None, metrics_path="/m")
+
+    assert {"status": "UP", "checks": []} == ask("/-/live").json
+    assert b"active_connections" in ask("/m").body
+    for path in ("/health", "/ready", "/metrics", "/startup/", "/startup/x", "//startup", "/STARTUP"):
+        assert b"the application" == ask(path).body
+
+
+def test_endpoints_are_found_below_a_root_path(registry):
+    """A server that is told its prefix sends whole paths; the probes are found with and without it."""
+    _, ask = service("asgi", registry)
+
+    assert {"status": "UP", "checks": []} == ask("/api/health", root_path="/api").json
+    assert {"status": "UP", "checks": []} == ask("/health", root_path="/api").json
+    assert b"the application" == ask("/apihealth", root_path="/api").body
+    assert b"the application" == ask("/other/health", root_path="/api").body
+
+
+def test_endpoints_are_found_below_a_script_name(registry):
+    """WSGI cuts the prefix off by itself."""
+    _, ask = service("wsgi", registry)
+
+    assert {"status": "UP", "checks": []} == ask("/health", SCRIPT_NAME="/api").json
+
+
+@both
+def test_probes_are_not_counted_and_silent_while_they_succeed(protocol, registry, capsys):
+    """No sample, no line; a probe that says no is logged with what is down, but not counted either."""
+    app, ask = service(protocol, registry)
+    for path in ("/health", "/ready", "/startup", "/metrics"):
+        ask(path)
+        ask(path, "POST")
+
+    assert [] == log_lines(capsys)
+    scaleobs.observer_of(app).check("bad")(lambda: False)
+    ask("/ready")
+    line = next(line for line in log_lines(capsys) if line["event"] == "probe.failed")
+
+    assert {} == counted(registry)
+    assert ("warning", "ready", 503, ["bad"]) == (
+        line["level"],
+        line["probe"],
+        line["status_code"],
+        line["checks_down"],
+    )
+
+
+@both
+def test_manual_start_is_said_by_the_application(protocol, registry):
+    """With `manual_start` neither requests nor a lifespan end start-up: only the application does."""
+    app, ask = service(protocol, registry, manual_start=True)
+    ask("/")
+
+    assert [503, 503, 200] == [ask(path).status for path in ("/ready", "/startup", "/health")]
+    scaleobs.observer_of(app).started()
+    assert [200, 200, 200] == [ask(path).status for path in ("/ready", "/startup", "/health")]
+
+
+@both
+def test_checks_of_the_other_probe_are_not_asked(protocol, registry):
+    """Liveness asks nobody; each of the other two asks its own."""
+    asked = []
+    app, ask = service(protocol, registry)
+    for probe in ("ready", "startup"):
+        scaleobs.observer_of(app).check(f"of {probe}", probe=probe)(lambda probe=probe: asked.append(probe))
+
+    assert [200, 200] == [ask("/health").status, ask("/metrics").status]
+    assert [] == asked
+    assert ["of ready"] == [check["name"] for check in ask("/ready").json["checks"]]
+    assert ["ready"] == asked

@@ -1,0 +1,69 @@
+"""The catalog keeps Prometheus's rules and the contract's names."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from scaleobs import catalog
+
+ALL = (*catalog.EXPOSED, *catalog.PROCESS, *catalog.OUTSIDE)
+
+
+def test_contract_names():
+    """Names and labels are public API: whoever changes one changes this line, and the changelog."""
+    assert {
+        "http_requests_total": ("method", "route", "status_code"),
+        "http_request_duration_seconds": ("method", "route", "status_code"),
+        "active_connections": ("protocol",),
+        "service_ready": (),
+        "service_info": ("service_name", "version", "environment", "scaleobs_version"),
+        "scaleobs_internal_faults_total": (),
+    } == {metric.name: metric.labels for metric in catalog.EXPOSED}
+
+
+@pytest.mark.parametrize("metric", catalog.EXPOSED, ids=lambda metric: metric.name)
+def test_naming(metric):
+    """Counters end in `_total` and nothing else does; units are base units; the help is a sentence."""
+    assert re.fullmatch(r"[a-z][a-z0-9_]*[a-z]", metric.name)
+    assert (metric.kind == "counter") is metric.name.endswith("_total")
+    assert not re.search(r"_(ms|milliseconds|minutes|kb|percent|count|sum|bucket)$", metric.name)
+    assert metric.help.endswith(".")
+    assert all(re.fullmatch(r"[a-z][a-z_]*", label) for label in metric.labels)
+    assert "le" not in metric.labels
+
+
+@pytest.mark.parametrize("metric", catalog.EXPOSED, ids=lambda metric: metric.name)
+def test_no_label_is_prometheus_own(metric):
+    """A label that Prometheus puts on targets would clash with it."""
+    assert set() == catalog.TARGET_LABELS & set(metric.labels)
+
+
+def test_names_are_there_once():
+    """No two families share a name, nor the name of a sample."""
+    names = [name for metric in ALL for name in metric.series]
+
+    assert len(set(names)) == len(names)
+
+
+def test_series_of_a_histogram():
+    """A histogram is three kinds of sample, anything else one."""
+    assert (
+        "http_request_duration_seconds_bucket",
+        "http_request_duration_seconds_count",
+        "http_request_duration_seconds_sum",
+    ) == catalog.DURATION.series
+    assert ("http_requests_total",) == catalog.REQUESTS.series
+
+
+def test_buckets_rise():
+    """The bounds are OpenTelemetry's advice below ten seconds, rising and finite."""
+    assert sorted(set(catalog.DEFAULT_BUCKETS)) == list(catalog.DEFAULT_BUCKETS)
+    assert 0 < catalog.DEFAULT_BUCKETS[0] < catalog.DEFAULT_BUCKETS[-1] == 10
+
+
+def test_methods_are_the_nine():
+    """Any other method has one name, which no client can send."""
+    assert 9 == len(catalog.METHODS)
+    assert catalog.OTHER_METHOD not in catalog.METHODS

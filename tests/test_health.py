@@ -1,0 +1,291 @@
+"""Checks: whatever they do, a probe answers, in time, with all of them in it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+import scaleobs
+from callers import asgi, http_scope, log_lines, serve_asgi, wsgi
+from scaleobs import CheckFailed
+from scaleobs.health import Check, Checks
+
+BUDGET = 0.2
+
+
+def service(registry):
+    """Return an application that is observed and serves nothing but its endpoints."""
+
+    async def never(scope, receive, send):
+        """Never come here."""
+
+    return scaleobs.instrument(never, registry=registry)
+
+
+class UnspeakableError(Exception):
+    """Can't say what it is."""
+
+    def __str__(self):
+        raise RuntimeError
+
+    __repr__ = __str__
+
+
+def raising(error):
+    """Return a check that raises."""
+
+    def check():
+        raise error
+
+    return check
+
+
+def returning(value):
+    """Return a check that returns."""
+    return lambda: value
+
+
+def as_async(check):
+    """Return the same check as a coroutine function."""
+
+    async def checked():
+        await asyncio.sleep(0)
+        return check()
+
+    return checked
+
+
+OUTCOMES = [
+    (returning(None), True, ""),
+    (returning(True), True, ""),
+    (returning({"lag": 3}), True, ""),
+    (returning({}), True, ""),
+    (returning(False), False, "the check returned False"),
+    (returning(0), False, "the check returned 0, not True, False, None or a mapping to show"),
+    (returning("no"), False, "the check returned 'no', not"),
+    (returning(UnspeakableError()), False, ""),
+    (raising(CheckFailed("replica lags")), False, "replica lags"),
+    (raising(CheckFailed()), False, "the check failed"),
+    (raising(ConnectionError("refused")), False, "ConnectionError: refused"),
+    (raising(asyncio.CancelledError()), False, "CancelledError"),
+    (raising(SystemExit(3)), False, "SystemExit: 3"),
+    (raising(KeyboardInterrupt()), False, "KeyboardInterrupt"),
+    (raising(UnspeakableError()), False, "UnspeakableError"),
+    (raising(ValueError("x" * 100_000)), False, "ValueError: xxx"),
+]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("protocol", ["sync", "async"])
+@pytest.mark.parametrize(("outcome", "is_up", "reason"), OUTCOMES)
+def test_every_outcome_becomes_a_result(outcome, is_up, reason, protocol, kind):
+    """Raising, returning oddities and being cancelled end as a result beside that of the other checks."""
+    checks = Checks(lambda *_: None)
+    checks.add(Check("odd", "ready", as_async(outcome) if kind == "async" else outcome, 5))
+    checks.add(Check("even", "ready", returning(True), 5))
+
+    report = checks.report("ready") if protocol == "sync" else asyncio.run(checks.report_async("ready"))
+    (first, odd), (second, even) = report.checks
+
+    assert ("odd", "even", True) == (first, second, even.is_up)
+    assert (is_up, is_up) == (report.is_up, odd.is_up)
+    assert odd.reason.startswith(reason)
+    assert len(odd.reason) < 1100
+
+
+def hanging(kind, gate):
+    """Return a check that hangs until the gate opens."""
+    if kind == "sync":
+        return lambda: gate.wait(30) and None
+
+    async def check():
+        while not gate.is_set():  # noqa: ASYNC110 - A threading.Event, which also WSGI's threads wait for.
+            await asyncio.sleep(0.005)
+
+    return check
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("protocol", ["wsgi", "asgi"])
+def test_hanging_check_costs_its_budget_and_one_thread(protocol, kind, registry):
+    """A hundred probes are answered in time while a check hangs, without piling up threads, and see it recover."""
+    gate = threading.Event()
+    app = service(registry) if protocol == "asgi" else scaleobs.instrument(lambda environ, start: [], registry=registry)
+    scaleobs.observer_of(app).check("slow", timeout=BUDGET)(hanging(kind, gate))
+
+    async def probe_all():
+        first = time.monotonic()
+        one = await serve_asgi(app, http_scope(path="/ready"))
+        first = time.monotonic() - first
+        many = await asyncio.gather(*[serve_asgi(app, http_scope(path="/ready")) for _ in range(100)])
+        threads = threading.active_count()
+        gate.set()
+        while (await serve_asgi(app, http_scope(path="/ready"))).status != 200:  # noqa: ASYNC110 - Asks again.
+            await asyncio.sleep(0.01)
+        return first, [one, *many], threads
+
+    before = threading.active_count()
+    try:
+        if protocol == "asgi":
+            first, answers, threads = asyncio.run(asyncio.wait_for(probe_all(), 20))
+        else:
+            first = time.monotonic()
+            answers = [wsgi(app, path="/ready")]
+            first = time.monotonic() - first
+            answers += [wsgi(app, path="/ready") for _ in range(100 if kind == "sync" else 10)]
+            threads = threading.active_count()
+            gate.set()
+            until = time.monotonic() + 20
+            while wsgi(app, path="/ready").status != 200 and time.monotonic() < until:
+                time.sleep(0.01)
+    finally:
+        gate.set()
+
+    assert BUDGET <= first < BUDGET + 1
+    assert {503} == {answer.status for answer in answers}
+    assert threads <= before + 1
+    assert "slow" in answers[0].json["checks"][0]["name"]
+
+
+@pytest.mark.parametrize("protocol", ["sync", "async"])
+def test_checks_run_side_by_side(protocol):
+    """Ten checks that take as long take about as long together, in whatever protocol they are asked."""
+    checks = Checks(lambda *_: None)
+    barrier = threading.Barrier(10, timeout=10)
+    for number in range(10):
+        checks.add(Check(f"c{number}", "ready", lambda: barrier.wait() >= 0, 10))
+
+    report = checks.report("ready") if protocol == "sync" else asyncio.run(checks.report_async("ready"))
+
+    assert report.is_up
+    assert [f"c{number}" for number in range(10)] == [name for name, _ in report.checks]
+
+
+def test_async_checks_run_on_the_loop_of_the_application():
+    """An async check sees the loop that the application's connection pools belong to."""
+    checks, seen = Checks(lambda *_: None), []
+
+    async def check():
+        seen.append(asyncio.get_running_loop())
+
+    async def probe():
+        await checks.report_async("ready")
+        return asyncio.get_running_loop()
+
+    checks.add(Check("loop", "ready", check, 5))
+
+    assert [asyncio.run(probe())] == seen
+
+
+def test_check_survives_its_loop():
+    """A loop that is closed in the middle of a run, as tests do, doesn't leave the check hanging for ever."""
+    checks = Checks(lambda *_: None)
+    gate = threading.Event()
+    checks.add(Check("slow", "ready", hanging("async", gate), BUDGET))
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(asyncio.wait([loop.create_task(checks.report_async("ready"))], timeout=0.05))
+    pending = asyncio.all_tasks(loop)
+    loop.close()
+    for task in pending:
+        task._log_destroy_pending = False
+    gate.set()
+
+    assert asyncio.run(checks.report_async("ready")).is_up
+
+
+def test_thread_that_cannot_be_started_is_a_failed_check(monkeypatch):
+    """A process out of threads fails the check with a reason, and asks again when it has some."""
+    checks = Checks(lambda *_: None)
+    checks.add(Check("any", "ready", returning(True), BUDGET))
+    with monkeypatch.context() as patched:
+
+        def start(self):
+            msg = "can't start new thread"
+            raise RuntimeError(msg)
+
+        patched.setattr(threading.Thread, "start", start)
+        report = checks.report("ready")
+
+    assert "RuntimeError: can't start new thread" == report.checks[0][1].reason
+    assert checks.report("ready").is_up
+
+
+def test_change_is_told_once(registry, capsys):
+    """Failing and recovering are each logged once, however often the probe asks; the reason stays in the log."""
+    state = {"error": None}
+
+    def check():
+        if state["error"]:
+            raise state["error"]
+
+    app = service(registry)
+    scaleobs.observer_of(app).check("postgres")(check)
+    bodies = []
+    for error in (None, None, CheckFailed("at 10.1.2.3"), CheckFailed("at 10.1.2.3"), None, None):
+        state["error"] = error
+        bodies.append(asgi(app, path="/ready").body)
+    told = [line for line in log_lines(capsys) if line["event"].startswith("check.")]
+
+    assert [("check.failed", "warning", "at 10.1.2.3"), ("check.recovered", "info", None)] == [
+        (line["event"], line["level"], line.get("reason")) for line in told
+    ]
+    assert b"10.1.2.3" not in b"".join(bodies)
+
+
+def test_ready_gauge_follows_the_last_results_without_asking(registry):
+    """`service_ready` says what the probe said last; a scrape runs no check."""
+    runs = []
+    app = service(registry)
+    scaleobs.observer_of(app).check("bad")(lambda: runs.append(1) or False)
+
+    asgi(app, path="/ready")
+    for _ in range(3):
+        assert 0 == registry.get_sample_value("service_ready")
+    assert 1 == len(runs)
+
+
+@pytest.mark.parametrize("probe", ["live", "health"])
+def test_liveness_check_is_refused_with_the_reason(probe, registry):
+    """Nobody can make liveness depend on a database."""
+    obs = scaleobs.observer_of(service(registry))
+
+    said = f"'db' is for the probe '{probe}': a failing liveness check makes the .* restart"
+    with pytest.raises(ValueError, match=said):
+        obs.check("db", probe=probe)(returning(True))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "function", "said"),
+    [
+        ("db", {"probe": "redy"}, returning(1), "there is no such probe. Give 'ready' or 'startup'"),
+        ("", {}, returning(1), "A check is named ''"),
+        ("a\nb", {}, returning(1), r"A check is named 'a\\nb'"),
+        (None, {}, returning(1), "A check is named None"),
+        ("db", {"timeout": 0}, returning(1), "timeout=0: give seconds above 0"),
+        ("db", {"timeout": float("nan")}, returning(1), "timeout=nan: give seconds"),
+        ("db", {"timeout": "1"}, returning(1), "timeout='1': give seconds"),
+        ("db", {}, 7, "'db' is 7: give a function without arguments"),
+        ("taken", {}, returning(1), "There is a check 'taken' for the probe 'ready' already"),
+    ],
+)
+def test_bad_registration_is_refused(name, settings, function, said, registry):
+    """What can't work is said at registration, with the value and the fix."""
+    obs = scaleobs.observer_of(service(registry))
+    obs.check("taken")(returning(True))
+
+    with pytest.raises((ValueError, TypeError), match=said):
+        obs.check(name, **settings)(function)
+
+
+def test_registration_returns_the_function(registry):
+    """The decorated function stays what it was, and one name may stand for both probes."""
+    obs = scaleobs.observer_of(service(registry))
+
+    def check():
+        return True
+
+    assert check is obs.check("same", probe="ready")(check)
+    assert check is obs.check("same", probe="startup")(check)

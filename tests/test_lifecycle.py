@@ -1,0 +1,51 @@
+"""Where a process stands between its start and its end."""
+
+from __future__ import annotations
+
+import pytest
+
+from scaleobs.lifecycle import Lifecycle
+
+STORIES = [
+    ("", "new", False, False),
+    ("lifespan_begun", "starting", False, False),
+    ("lifespan_begun lifespan_started", "ready", True, True),
+    ("lifespan_begun lifespan_started lifespan_stopping", "stopping", True, False),
+    ("lifespan_begun lifespan_started lifespan_stopping lifespan_left", "stopping", True, False),
+    ("lifespan_begun lifespan_started lifespan_stopping request_seen", "stopping", True, False),
+    ("lifespan_begun lifespan_started lifespan_left", "ready", True, True),
+    ("lifespan_begun request_seen", "starting", False, False),
+    ("lifespan_begun lifespan_left", "new", False, False),
+    ("lifespan_begun lifespan_left request_seen", "ready", True, True),
+    ("lifespan_begun lifespan_failed", "failed", False, False),
+    ("lifespan_begun lifespan_failed lifespan_left request_seen started", "failed", False, False),
+    ("request_seen", "ready", True, True),
+    ("lifespan_started", "ready", True, True),
+    ("started", "ready", True, True),
+    ("lifespan_begun lifespan_started lifespan_stopping started", "stopping", True, False),
+    ("lifespan_begun lifespan_started lifespan_stopping lifespan_begun", "starting", False, False),
+    ("lifespan_begun lifespan_failed lifespan_begun lifespan_started", "ready", True, True),
+    ("started lifespan_begun", "ready", True, True),
+]
+
+
+@pytest.mark.parametrize(("story", "state", "is_started", "is_ready"), STORIES, ids=str)
+def test_story(story, state, is_started, is_ready):
+    """What happened gives the state, and the state what the probes say."""
+    lifecycle = Lifecycle(manual_start=False)
+    for event in story.split():
+        getattr(lifecycle, event)()
+
+    assert (state, is_started, is_ready) == (lifecycle.state, lifecycle.is_started, lifecycle.is_ready)
+
+
+@pytest.mark.parametrize("story", ["lifespan_begun lifespan_started request_seen", "request_seen", "lifespan_started"])
+def test_manual_start_waits_for_the_application(story):
+    """Only `started` ends a manual start."""
+    lifecycle = Lifecycle(manual_start=True)
+    for event in story.split():
+        getattr(lifecycle, event)()
+
+    assert not lifecycle.is_ready
+    lifecycle.started()
+    assert lifecycle.is_ready

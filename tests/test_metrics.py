@@ -1,0 +1,272 @@
+"""From what happened to what a scrape reads."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+import threading
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+import scaleobs
+from callers import asgi, counted
+from scaleobs import catalog
+from scaleobs.metrics.exposition import expose
+from scaleobs.metrics.registry import attach
+from scaleobs.metrics.storage import Storage
+
+
+def service(registry, **settings):
+    """Return an application that is observed."""
+
+    async def hello(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"hello"})
+
+    return scaleobs.instrument(hello, registry=registry, **settings)
+
+
+def test_counts_are_exact_under_threads():
+    """Eight threads that count at once lose nothing."""
+    storage = Storage()
+
+    def count():
+        for number in range(5000):
+            storage.opened("http")
+            storage.observe(("GET", "/", "200"), number % 2)
+            storage.closed("http")
+            storage.fault()
+
+    threads = [threading.Thread(target=count) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    snapshot = storage.snapshot()
+    ((_, _, buckets, total),) = snapshot.requests
+
+    assert 40_000 == sum(buckets) == snapshot.faults
+    assert 20_000 == total
+    assert {"http": 0, "websocket": 0} == snapshot.active
+
+
+def test_abandoned_requests_are_ended_by_one_of_many_scrapes():
+    """Scrapes at the same time share what was abandoned, and none of them fails."""
+    storage, ended = Storage(), []
+
+    class Abandoned:
+        def collected(self):
+            ended.append(self)
+
+    def scrape():
+        barrier.wait()
+        try:
+            storage.snapshot()
+        except Exception as error:
+            failed.append(error)
+
+    failed = []
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    for _ in range(300):
+        storage.abandoned.extend(Abandoned() for _ in range(20))
+        barrier = threading.Barrier(4)
+        threads = [threading.Thread(target=scrape) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    sys.setswitchinterval(interval)
+
+    assert [] == failed
+    assert 6000 == len(ended)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "le"),
+    [(0.0, "0.005"), (0.005, "0.005"), (0.0050001, "0.01"), (0.5, "0.5"), (10.0, "10.0"), (11, "+Inf")],
+)
+def test_bucket_boundary_belongs_to_its_bucket(seconds, le, registry):
+    """A bucket counts what took as long as its bound or less, as `le` says; the others follow."""
+    _, storage = attach(registry)
+    storage.observe(("GET", "/", "200"), seconds)
+    labels = {"method": "GET", "route": "/", "status_code": "200"}
+    bounds = [*map(str, catalog.DEFAULT_BUCKETS), "+Inf"]
+    found = [registry.get_sample_value("http_request_duration_seconds_bucket", {**labels, "le": b}) for b in bounds]
+
+    assert [float(at >= bounds.index(le)) for at in range(len(bounds))] == found
+    assert seconds == registry.get_sample_value("http_request_duration_seconds_sum", labels)
+
+
+def test_latency_objective_is_a_bucket_boundary(registry):
+    """What an objective asks about can be counted exactly."""
+    app = service(registry, objectives=[scaleobs.Latency(99, under=0.3), scaleobs.Availability(99.9)])
+    asgi(app)
+    labels = {"method": "GET", "route": "unmatched", "status_code": "200", "le": "0.3"}
+
+    assert 1 == registry.get_sample_value("http_request_duration_seconds_bucket", labels)
+
+
+def test_registries_are_apart_or_shared(registry):
+    """Two applications on one registry share its counts; with one each they know nothing of each other."""
+    other = CollectorRegistry()
+    for app in (service(registry, service="a"), service(registry, service="b"), service(other, service="c")):
+        asgi(app)
+
+    assert {("GET", "unmatched", "200"): 2} == counted(registry)
+    assert {("GET", "unmatched", "200"): 1} == counted(other)
+
+
+def test_service_info_names_each_service(registry):
+    """The labels are those of the settings, with the library's version."""
+    apps = [service(registry, service=name, version="7", environment="test") for name in ("a", "b")]
+    for name in ("a", "b"):
+        labels = {"service_name": name, "version": "7", "environment": "test"}
+
+        assert 1 == registry.get_sample_value("service_info", {**labels, "scaleobs_version": scaleobs.__version__})
+    assert 2 == len(apps)
+
+
+def test_name_of_another_library_is_a_clear_error(registry):
+    """A name that is taken is refused at start, with what to do."""
+    Counter("http_requests", "Somebody else's.", registry=registry)
+
+    with pytest.raises(
+        ValueError, match=r"http_requests.*Remove the other one, or give scaleobs a registry of its own"
+    ):
+        service(registry)
+
+
+def test_scrape_shows_what_the_catalog_says(registry):
+    """Every family, with its type and labels, and no other of our making; the user's stand beside."""
+    Gauge("shop_stock", "The user's.", registry=registry).set(3)
+    app = service(registry)
+    asgi(app)
+    families = {f.name: f for f in parse_text(asgi(app, path="/metrics").body.decode())}
+
+    assert 3 == families["shop_stock"].samples[0].value
+    for metric in catalog.EXPOSED:
+        family = families[metric.name.removesuffix("_total")]
+        labels = {name for sample in family.samples for name in sample.labels} - {"le"}
+        assert (metric.kind, set(metric.labels)) == (family.type, labels)
+        assert {sample.name for sample in family.samples} == set(metric.series)
+    for metric in catalog.PROCESS:
+        assert metric.name.removesuffix("_total") in families
+
+
+TEXT, OPENMETRICS = (
+    "text/plain; version=0.0.4; charset=utf-8",
+    "application/openmetrics-text; version=1.0.0; charset=utf-8",
+)
+PROMETHEUS = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;"
+    "q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
+)
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("", TEXT),
+        ("*/*", TEXT),
+        ("text/html,*/*;q=0.8", TEXT),
+        ("application/openmetrics-text", OPENMETRICS),
+        ("APPLICATION/OpenMetrics-Text; Version=1.0.0", OPENMETRICS),
+        (PROMETHEUS, OPENMETRICS),
+        ("application/openmetrics-text;q=0", TEXT),
+        ("application/openmetrics-text;q=0.1, text/plain;q=0.9", TEXT),
+        ("application/openmetrics-text;q=zero", TEXT),
+        ("application/openmetrics-text;q=nan", TEXT),
+        (";;,,q=;", TEXT),
+        ("\x00\xff" * 500, TEXT),
+    ],
+)
+def test_format_is_the_one_that_is_preferred(accept, content_type, registry):
+    """The body is what the content type says, whatever a client sends."""
+    app = service(registry)
+    asgi(app)
+    seen = asgi(app, path="/metrics", headers=[("Accept", accept)])
+    parse = parse_openmetrics if content_type is OPENMETRICS else parse_text
+
+    assert (200, content_type) == (seen.status, seen.headers["content-type"])
+    assert "http_requests" in {family.name for family in parse(seen.body.decode())}
+    assert (content_type is OPENMETRICS) == seen.body.endswith(b"# EOF\n")
+
+
+@pytest.mark.parametrize(
+    ("accepted", "is_gzip"),
+    [
+        ("gzip", True),
+        ("deflate, gzip;q=0.5", True),
+        ("gzip;q=0", False),
+        ("gzip;q=0.0, *", False),
+        ("", False),
+        ("br", False),
+    ],
+)
+def test_gzip_is_used_where_it_is_accepted(accepted, is_gzip, registry):
+    """Only a client that takes gzip gets it, and caches are told that it depends."""
+    seen = asgi(service(registry), path="/metrics", headers=[("Accept-Encoding", accepted)])
+
+    assert is_gzip is (seen.headers.get("content-encoding") == "gzip")
+    assert b"active_connections" in (gzip.decompress(seen.body) if is_gzip else seen.body)
+    assert ("Accept, Accept-Encoding", "no-store") == (seen.headers["vary"], seen.headers["cache-control"])
+    assert str(len(seen.body)) == seen.headers["content-length"]
+
+
+def test_names_restrict_what_is_shown(registry):
+    """`name[]` chooses families by the names of their samples."""
+    app = service(registry)
+    asgi(app)
+    query = b"name[]=http_requests_total&name%5B%5D=active_connections&name[]=no_such"
+    body = asgi(app, path="/metrics", query=query).body.decode()
+
+    assert {"http_requests", "active_connections"} == {family.name for family in parse_text(body)}
+
+
+def test_collector_that_raises_harms_nobody_else(registry, capsys):
+    """A user's collector that raises makes the scrape a 500 with a fault in the log; the application goes on."""
+
+    class Broken:
+        def collect(self):
+            yield GaugeMetricFamily("ok", "Fine.", value=1)
+            msg = "broken"
+            raise RuntimeError(msg)
+
+        def describe(self):
+            return []
+
+    registry.register(Broken())
+    app = service(registry)
+
+    assert 500 == asgi(app, path="/metrics").status
+    assert 200 == asgi(app).status
+    assert 200 == asgi(app, path="/health").status
+    assert "scaleobs.fault" in capsys.readouterr().out
+
+
+def test_promtool_finds_nothing_to_say(registry, tool):
+    """`promtool check metrics` is content with a whole scrape, in both directions of the content."""
+    app = service(registry, service='quote" back\\slash ü')
+    asgi(app)
+    body = asgi(app, path="/metrics").body
+    command = [tool("promtool"), "check", "metrics"]
+    done = subprocess.run(command, input=body, capture_output=True, timeout=30, check=False)
+
+    assert (0, b"", b"") == (done.returncode, done.stdout, done.stderr)
+
+
+def test_exposition_of_any_registry():
+    """A registry without us is shown as well, by the same rules."""
+    registry = CollectorRegistry()
+    Gauge("mine", "The user's.", registry=registry).set(1)
+    headers, body = expose(registry, accept="", accept_encoding="gzip")
+
+    assert "gzip" == dict(headers)["Content-Encoding"]
+    assert b"mine 1.0" in gzip.decompress(body)

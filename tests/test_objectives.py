@@ -1,0 +1,69 @@
+"""What "good" means, and what it can't mean."""
+
+from __future__ import annotations
+
+import pytest
+
+from scaleobs import Availability, Latency
+from scaleobs.objectives import parse
+
+
+@pytest.mark.parametrize(
+    ("text", "objective"),
+    [
+        ("availability=99.9", Availability(99.9)),
+        ("availability=50", Availability(50)),
+        ("latency=99:0.5", Latency(99, under=0.5)),
+        ("latency=99.5:1e-3", Latency(99.5, under=0.001)),
+    ],
+)
+def test_text_is_read(text, objective):
+    """The command line's form says the same as the Python one."""
+    assert objective == parse(text)
+
+
+@pytest.mark.parametrize("percent", [0, 100, -1, 101, float("nan"), float("inf")])
+def test_percentage_is_within_its_range(percent):
+    """A share of nothing or of everything is no objective."""
+    with pytest.raises(ValueError, match=r"give a percentage above 0 and below 100, e.g. Availability\(99.9\)"):
+        Availability(percent)
+    with pytest.raises(ValueError, match="give a percentage above 0 and below 100"):
+        Latency(percent, under=1)
+
+
+@pytest.mark.parametrize("under", [0, -1, float("nan"), float("inf")])
+def test_time_is_above_zero(under):
+    """A time that no request can keep, or every one, is no objective."""
+    with pytest.raises(ValueError, match=f"under={under!r} is not a time: give seconds above 0"):
+        Latency(99, under=under)
+
+
+@pytest.mark.parametrize("value", ["99.9", None, [], True])
+@pytest.mark.parametrize(
+    "make", [Availability, lambda value: Latency(value, under=1), lambda value: Latency(99, under=value)]
+)
+def test_what_is_no_number_is_refused(make, value):
+    """Text from a file or a variable isn't taken for a number, and the message says so."""
+    with pytest.raises(ValueError, match="give"):
+        make(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "'' is not known: write it like availability=99.9 or latency=99:0.5"),
+        ("speed=3", "'speed=3' is not known"),
+        ("availability", "'availability' is not known"),
+        ("availability=99:1", "is not known"),
+        ("latency=99", "is not known"),
+        ("availability=ninety", "'availability=ninety' has something that is not a number"),
+        ("latency=99:soon", "has something that is not a number"),
+        ("latency=:", "has something that is not a number"),
+        ("availability=100", "give a percentage above 0 and below 100"),
+        ("latency=99:0", "give seconds above 0"),
+    ],
+)
+def test_bad_text_is_refused(text, said):
+    """What can't be read is shown, with the way to write it."""
+    with pytest.raises(ValueError, match=said):
+        parse(text)

@@ -1,0 +1,139 @@
+"""The route templates of Flask."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Blueprint, Flask, abort, request
+from flask.views import MethodView
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.routing import BaseConverter, ValidationError
+
+import scaleobs
+from callers import counted, wsgi
+
+
+class Colour(BaseConverter):
+    """A converter that refuses, and one value that breaks it."""
+
+    def to_python(self, value):
+        """Take two colours."""
+        if value not in ("red", "green"):
+            raise ValidationError
+        return value
+
+
+class Thing(MethodView):
+    """A class as a view."""
+
+    def post(self):
+        """Answer."""
+        return "posted"
+
+
+def site():
+    """Return an application with every way to route that Flask knows."""
+    app = Flask("shop", static_folder="/etc")
+    app.url_map.converters["colour"] = Colour
+    inner, outer = Blueprint("inner", __name__, url_prefix="/inner"), Blueprint("outer", __name__)
+    inner.add_url_rule("/<int:x>", "deep", lambda x: f"{x}")
+    outer.register_blueprint(inner)
+    app.register_blueprint(outer, url_prefix="/outer")
+    app.register_blueprint(outer, url_prefix="/again", name="again")
+    app.add_url_rule("/", "root", lambda: "hello")
+    app.add_url_rule("/items/<int:item_id>", "item", lambda item_id: f"{item_id}")
+    app.add_url_rule("/paint/<colour:c>", "paint", lambda c: c)
+    app.add_url_rule("/files/<path:p>", "files", lambda p: p)
+    app.add_url_rule("/slash/<a>/", "slash", lambda a: a)
+    app.add_url_rule("/thing/<a>", view_func=lambda a: a, endpoint="thing", methods=["POST"])
+    app.add_url_rule("/view", view_func=Thing.as_view("view"))
+    app.add_url_rule("/teapot", "teapot", lambda: abort(418))
+    app.add_url_rule("/boom", "boom", lambda: 1 / 0)
+    return app
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "template", "status"),
+    [
+        ("GET", "/", "/", 200),
+        ("HEAD", "/items/7", "/items/<int:item_id>", 200),
+        ("OPTIONS", "/items/7", "/items/<int:item_id>", 200),
+        ("GET", "/items/seven", "unmatched", 404),
+        ("GET", "/paint/red", "/paint/<colour:c>", 200),
+        ("GET", "/paint/mud", "unmatched", 404),
+        ("GET", "/files/a/b", "/files/<path:p>", 200),
+        ("GET", "/slash/a", "/slash/<a>/", 308),
+        ("GET", "/slash/a/", "/slash/<a>/", 200),
+        ("GET", "/thing/7", "/thing/<a>", 405),
+        ("DELETE", "/view", "/view", 405),
+        ("GET", "/outer/inner/3", "/outer/inner/<int:x>", 200),
+        ("GET", "/again/inner/3", "/again/inner/<int:x>", 200),
+        ("GET", "/etc/hostname", "/etc/<path:filename>", 200),
+        ("GET", "/etc/nothing-here", "/etc/<path:filename>", 404),
+        ("GET", "/teapot", "/teapot", 418),
+        ("GET", "/boom", "/boom", 500),
+        ("GET", "/nowhere", "unmatched", 404),
+    ],
+)
+def test_flask_template(method, path, template, status, registry):
+    """The label is the rule that was matched."""
+    app = scaleobs.instrument(site(), registry=registry)
+
+    assert status == wsgi(app, method, path).status
+    assert {(method, template, str(status)): 1} == counted(registry)
+    assert 0 == registry.get_sample_value("scaleobs_internal_faults_total")
+
+
+def test_hook_that_answers_before_the_view_keeps_the_template(registry):
+    """A `before_request` function that refuses is counted under the rule."""
+    app = site()
+    app.before_request(lambda: ("who are you?", 401))
+    scaleobs.instrument(app, registry=registry)
+
+    for number in range(3):
+        assert 401 == wsgi(app, path=f"/items/{number}").status
+    assert {("GET", "/items/<int:item_id>", "401"): 3} == counted(registry)
+
+
+def test_application_below_another_one(registry):
+    """Where a dispatcher mounts the application, the rule is the application's own."""
+    app = scaleobs.instrument(site(), registry=registry)
+
+    assert 200 == wsgi(DispatcherMiddleware(None, {"/shop": app}), path="/shop/items/7").status
+    assert {("GET", "/items/<int:item_id>", "200"): 1} == counted(registry)
+
+
+def test_fault_of_the_hook_reaches_scaleobs_alone(registry):
+    """Where the rule of an error can't be found, the answer is Flask's own, and the fault is counted."""
+    app = scaleobs.instrument(site(), registry=registry)
+
+    class BrokenError(Exception):
+        pass
+
+    def create_url_adapter(asked):
+        if asked is not None and getattr(asked, "routing_exception", None) is not None:
+            raise BrokenError
+        return make(asked)
+
+    make, app.create_url_adapter = app.create_url_adapter, create_url_adapter
+
+    assert 405 == wsgi(app, path="/thing/7").status
+    assert {("GET", "unmatched", "405"): 1} == counted(registry)
+    assert 1 == registry.get_sample_value("scaleobs_internal_faults_total")
+
+
+def test_series_do_not_grow_with_paths(registry):
+    """Two hundred random paths make no more series than there are rules."""
+    app = scaleobs.instrument(site(), registry=registry)
+    for number in range(200):
+        wsgi(app, path=f"/{['scan', 'items', 'files'][number % 3]}/{number}")
+
+    assert {"unmatched", "/items/<int:item_id>", "/files/<path:p>"} == {route for _, route, _ in counted(registry)}
+
+
+def test_request_is_seen_by_the_application_as_ever(registry):
+    """The hook leaves the request as it is."""
+    app = site()
+    app.add_url_rule("/echo/<x>", "echo", lambda x: f"{request.path} {request.url_rule.rule} {x}")
+    scaleobs.instrument(app, registry=registry)
+
+    assert b"/echo/7 /echo/<x> 7" == wsgi(app, path="/echo/7").body

@@ -1,0 +1,298 @@
+"""The route templates of Starlette and FastAPI."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+from fastapi import APIRouter, FastAPI
+from starlette.applications import Starlette
+from starlette.endpoints import HTTPEndpoint
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+
+import scaleobs
+from callers import asgi, counted, http_scope, log_lines, serve_asgi
+
+
+def hello(request):
+    """Answer."""
+    return PlainTextResponse("hello")
+
+
+def other(request):
+    """Answer the same by another function."""
+    return PlainTextResponse("other")
+
+
+def another():
+    """Return a function that is the endpoint of one route alone."""
+
+    def answer(request):
+        return PlainTextResponse("hello")
+
+    return answer
+
+
+class Item(HTTPEndpoint):
+    """A class as an endpoint."""
+
+    async def get(self, request):
+        """Answer."""
+        return PlainTextResponse("item")
+
+
+async def raw(scope, receive, send):
+    """Be mounted without any routes."""
+    await PlainTextResponse("raw")(scope, receive, send)
+
+
+async def chat(websocket):
+    """Accept and close."""
+    await websocket.accept()
+    await websocket.close()
+
+
+def labels(registry):
+    """Return the (route, status) pairs that were counted."""
+    return {(route, status) for _, route, status in counted(registry)}
+
+
+def site(**more):
+    """Return an application with every way to route that Starlette knows."""
+    inner = Starlette(routes=[Route("/deep/{x:int}", other), Route("/", other), Mount("/raw", raw)])
+    return Starlette(
+        routes=[
+            Route("/", hello),
+            Route("/items/{item_id:int}", Item),
+            Route("/one/{a}", hello),
+            Route("/two/{b}", hello),
+            Route("/slash/{a}/", hello),
+            Route("/only", another(), methods=["POST"]),
+            Route("/files/{path:path}", Item),
+            Mount("/a", routes=[Mount("/b", app=inner), Route("/r", Item)]),
+            Mount("/users/{id}", routes=[Route("/posts/{id}", another())]),
+            Mount("/router", Router([Route("/{y}", another())])),
+            Mount("/compressed", routes=[Route("/{z}", Item)], middleware=[Middleware(GZipMiddleware)]),
+            Mount("/raw", raw),
+            Mount("/static", StaticFiles(directory="/etc")),
+            Host("{tenant}.example.org", Router([Route("/tenant/{t}", another())])),
+            WebSocketRoute("/chat/{room}", chat),
+        ],
+        **more,
+    )
+
+
+CASES = [
+    ("GET", "/", "/", 200),
+    ("GET", "/items/7", "/items/{item_id}", 200),
+    ("HEAD", "/one/7", "/one/{a}", 200),
+    ("GET", "/items/seven", "unmatched", 404),
+    ("GET", "/one/x", "/one/{a}", 200),
+    ("GET", "/two/x", "/two/{b}", 200),
+    ("GET", "/slash/1", "/slash/{a}/", 307),
+    ("GET", "/slash/1/", "/slash/{a}/", 200),
+    ("GET", "/only", "/only", 405),
+    ("GET", "/files/a/b/c", "/files/{path}", 200),
+    ("GET", "/a/b/deep/3", "/a/b/deep/{x}", 200),
+    ("GET", "/a/b/deep/three", "unmatched", 404),
+    ("GET", "/a/b/", "/a/b/", 200),
+    ("GET", "/a/b/raw/anything", "/a/b/raw", 200),
+    ("GET", "/a/r", "/a/r", 200),
+    ("GET", "/users/1/posts/2", "/users/{id}/posts/{id}", 200),
+    ("GET", "/router/1", "/router/{y}", 200),
+    ("GET", "/compressed/1", "/compressed/{z}", 200),
+    ("GET", "/raw/anything/at/all", "/raw", 200),
+    ("GET", "/static/hostname", "/static", 200),
+    ("GET", "/static/nothing-here", "/static", 404),
+    ("GET", "/nowhere", "unmatched", 404),
+]
+
+
+@pytest.mark.parametrize("root_path", ["", "/root"])
+@pytest.mark.parametrize("outside", ["in place", "a wrapper", "behind another middleware"])
+@pytest.mark.parametrize(("method", "path", "template", "status"), CASES)
+def test_starlette_template(method, path, template, status, outside, root_path, registry):
+    """The label is the whole template, prefixes once, wherever we stand and under any root path."""
+    if outside == "in place":
+        app = scaleobs.instrument(site(), registry=registry)
+    elif outside == "a wrapper":
+        app = scaleobs.ASGIMiddleware(site(), registry=registry)
+    else:
+        app = scaleobs.instrument(GZipMiddleware(CORSMiddleware(site())), registry=registry)
+
+    seen = asgi(app, method, root_path + path, root_path=root_path, headers=[("Host", "testserver")])
+
+    assert status == seen.status
+    assert {(template, str(status))} == labels(registry)
+    assert 0 == registry.get_sample_value("scaleobs_internal_faults_total")
+
+
+@pytest.mark.parametrize("root_path", ["", "/root"])
+def test_application_that_is_mounted_has_its_own_templates(root_path, registry):
+    """An application that is observed within one that isn't is labelled by its own routes."""
+    app = Starlette(routes=[Mount("/in/{deep}", scaleobs.instrument(site(), registry=registry))])
+
+    for path in ("/one/x", "/two/x", "/slash/1", "/nowhere"):
+        asgi(app, path=f"{root_path}/in/it{path}", root_path=root_path)
+
+    expected = {("/one/{a}", "200"), ("/two/{b}", "200"), ("/slash/{a}/", "307"), ("unmatched", "404")}
+    assert expected == labels(registry)
+
+
+def test_host_route_shows_no_tenant(registry):
+    """A route by host is labelled by its path's template."""
+    app = scaleobs.instrument(site(), registry=registry)
+
+    for tenant in range(15):
+        asgi(app, path="/tenant/7", headers=[("Host", f"t{tenant}.example.org")])
+
+    assert {("GET", "/tenant/{t}", "200"): 15} == counted(registry)
+
+
+class Refusing:
+    """Answer before routing."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        await PlainTextResponse("who are you?", 401)(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    ("middleware", "method", "status"),
+    [
+        (Middleware(Refusing), "GET", 401),
+        (Middleware(CORSMiddleware, allow_origins=["*"]), "OPTIONS", 200),
+    ],
+)
+def test_answer_before_routing_keeps_the_template(middleware, method, status, registry):
+    """A middleware that answers by itself is counted under the template that the path has; unknown paths aren't."""
+    app = scaleobs.instrument(site(middleware=[middleware]), registry=registry)
+    headers = [("Origin", "https://a.example"), ("Access-Control-Request-Method", "GET")]
+
+    for path in ("/items/7", "/a/b/deep/3", "/static/hostname", "/scan/.env"):
+        assert status == asgi(app, method, path, headers=headers).status
+
+    templates = {"/items/{item_id}", "/a/b/deep/{x}", "/static", "unmatched"}
+    assert {(template, str(status)) for template in templates} == labels(registry)
+
+
+def api():
+    """Return a FastAPI application with routers in routers."""
+    items, nested = APIRouter(prefix="/items"), APIRouter(prefix="/nested")
+
+    @items.get("/{item_id}")
+    def read(item_id: int):
+        return item_id
+
+    nested.include_router(items)
+    app = FastAPI()
+    app.include_router(nested)
+    app.include_router(items, prefix="/v1")
+    app.include_router(items, prefix="/v2")
+    sub = FastAPI()
+    sub.include_router(items, prefix="/inner")
+    app.mount("/sub", sub)
+
+    @app.get("/plain/{x}")
+    async def plain(x: str):
+        return x
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("path", "template", "status"),
+    [
+        ("/nested/items/1", "/nested/items/{item_id}", 200),
+        ("/v1/items/1", "/v1/items/{item_id}", 200),
+        ("/v2/items/1", "/v2/items/{item_id}", 200),
+        ("/v1/items/one", "/v1/items/{item_id}", 422),
+        ("/sub/inner/items/1", "/sub/inner/items/{item_id}", 200),
+        ("/plain/1", "/plain/{x}", 200),
+        ("/docs", "/docs", 200),
+        ("/nested", "unmatched", 404),
+    ],
+)
+def test_fastapi_template(path, template, status, registry):
+    """Included routers, the same one twice, and sub-applications have their whole templates."""
+    app = scaleobs.instrument(api(), registry=registry)
+
+    assert status == asgi(app, path=path).status
+    assert {(template, str(status))} == labels(registry)
+
+
+def test_fastapi_root_path(registry):
+    """A FastAPI application that knows its prefix is labelled without it."""
+    app = api()
+    app.root_path = "/proxy"
+    scaleobs.instrument(app, registry=registry)
+
+    assert 200 == asgi(app, path="/proxy/v2/items/1").status
+    assert 200 == asgi(app, path="/v2/items/1").status
+    assert {("GET", "/v2/items/{item_id}", "200"): 2} == counted(registry)
+
+
+def test_websocket_has_its_template(registry, capsys):
+    """The line of a WebSocket names its route."""
+    app = scaleobs.instrument(site(), registry=registry)
+
+    scope = {**http_scope(path="/chat/7"), "type": "websocket", "subprotocols": []}
+    asyncio.run(serve_asgi(app, scope, [{"type": "websocket.connect"}]))
+
+    assert ["/chat/{room}"] == [line["route"] for line in log_lines(capsys) if line["event"] == "websocket.closed"]
+
+
+def test_route_added_later_is_found(registry):
+    """Routes may be added after the first request."""
+    app = scaleobs.instrument(site(), registry=registry)
+    asgi(app, path="/later/1")
+    app.router.routes.append(Route("/later/{n}", another()))
+    asgi(app, path="/later/1")
+
+    assert {("unmatched", "404"), ("/later/{n}", "200")} == labels(registry)
+
+
+class Hostile(Route):
+    """A route that can't be looked at."""
+
+    path = property(lambda self: 1 / 0, lambda self, path: None)
+
+    def matches(self, scope):
+        """Match all the same."""
+        return super().matches(scope)
+
+
+def test_route_that_raises_when_looked_at(registry, capsys):
+    """Its requests are served and counted as unmatched, the fault is told and counted, and other routes keep theirs."""
+    app = Starlette(routes=[Hostile("/bad/{x}", other), Route("/good/{x}", hello)])
+    scaleobs.instrument(app, registry=registry)
+
+    for _ in range(3):
+        assert 200 == asgi(app, path="/bad/1").status
+        assert 200 == asgi(app, path="/good/1").status
+
+    assert {("GET", "unmatched", "200"): 3, ("GET", "/good/{x}", "200"): 3} == counted(registry)
+    assert 1 <= registry.get_sample_value("scaleobs_internal_faults_total")
+    assert ["scaleobs.fault"] == [line["event"] for line in log_lines(capsys) if line["level"] == "error"]
+
+
+def test_series_do_not_grow_with_what_a_client_sends(registry):
+    """Two hundred random paths, methods and ids make a handful of series."""
+    app = scaleobs.instrument(site(), registry=registry)
+    dice = random.Random(7)
+    words = ["\udc80", "..", "%2e", "\x00", "a" * 5000, "{item_id}", "ü", "\n"]
+    for _ in range(200):
+        path = dice.choice(["/", "/items/", "/one/", "/static/", "/a/b/raw/"]) + dice.choice(words) + str(dice.random())
+        asgi(app, dice.choice(["GET", "POST", f"M{dice.random()}"]), path)
+
+    assert {"unmatched", "/items/{item_id}", "/one/{a}", "/static", "/a/b/raw"} >= {key[1] for key in counted(registry)}
+    assert {"GET", "POST", "_OTHER"} == {key[0] for key in counted(registry)}
+    assert 200 == sum(counted(registry).values())

@@ -1,0 +1,175 @@
+"""Argument, then SCALEOBS_*, then OTEL_*, then the default; anything else is refused with the fix."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+import scaleobs
+from scaleobs import Availability, Latency, SettingsError
+from scaleobs.settings import Arguments, Settings
+
+
+def test_arguments_and_settings_have_the_same_names():
+    """What `instrument` takes is what `Settings` holds."""
+    assert [field.name for field in fields(Settings)] == list(Arguments.__annotations__)
+
+
+def test_defaults():
+    """Nothing has to be said."""
+    settings = Settings.read({}, {})
+
+    assert ("service", "unknown", "unknown") == (settings.service, settings.version, settings.environment)
+    assert ("/health", "/ready", "/startup", "/metrics") == (
+        settings.health_path,
+        settings.ready_path,
+        settings.startup_path,
+        settings.metrics_path,
+    )
+    assert (False, (), "auto", "info", None) == (
+        settings.manual_start,
+        settings.objectives,
+        settings.log_format,
+        settings.log_level,
+        settings.registry,
+    )
+
+
+RESOURCE = "service.name=by%20resource,service.version=3,deployment.environment.name=prod,broken,=x,y="
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "service"),
+    [
+        ({"service": "a"}, {"SCALEOBS_SERVICE": "b", "OTEL_SERVICE_NAME": "c"}, "a"),
+        ({}, {"SCALEOBS_SERVICE": "b", "OTEL_SERVICE_NAME": "c", "OTEL_RESOURCE_ATTRIBUTES": RESOURCE}, "b"),
+        ({}, {"OTEL_SERVICE_NAME": "c", "OTEL_RESOURCE_ATTRIBUTES": RESOURCE}, "c"),
+        ({}, {"OTEL_SERVICE_NAME": "", "OTEL_RESOURCE_ATTRIBUTES": RESOURCE}, "by resource"),
+        ({}, {"OTEL_RESOURCE_ATTRIBUTES": ",,=;"}, "service"),
+    ],
+)
+def test_precedence(arguments, environ, service):
+    """The nearest word counts; what can't be read of OpenTelemetry's is passed over."""
+    assert service == Settings.read(arguments, environ).service
+
+
+def test_resource_attributes_give_version_and_environment():
+    """What a platform has said for OpenTelemetry isn't asked again; the older name of the environment counts too."""
+    settings = Settings.read({}, {"OTEL_RESOURCE_ATTRIBUTES": RESOURCE})
+    older = Settings.read({}, {"OTEL_RESOURCE_ATTRIBUTES": "deployment.environment=old"})
+
+    assert ("3", "prod", "old") == (settings.version, settings.environment, older.environment)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("version", " 1.2 ", "1.2"),
+        ("health_path", "/h", "/h"),
+        ("metrics_path", "off", None),
+        ("metrics_path", "", None),
+        ("manual_start", "TRUE", True),
+        ("manual_start", "0", False),
+        ("log_format", "JSON", "json"),
+        ("log_level", "Warning", "warning"),
+    ],
+)
+def test_variable_is_read(name, text, value):
+    """Every setting that can be written in a variable has one."""
+    assert value == getattr(Settings.read({}, {f"SCALEOBS_{name.upper()}": text}), name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fix"),
+    [
+        ("service", "", "give a name of printable characters, e.g. service='orders'"),
+        ("service", "a\nb", "give a name of printable characters"),
+        ("version", "  ", "give a name of printable characters, e.g. version="),
+        ("environment", "\x00", "give a name of printable characters"),
+        ("health_path", "health", "give a path that starts with '/', or 'off' to turn it off"),
+        ("metrics_path", "/m?x", "give a path that starts with '/'"),
+        ("manual_start", "maybe", "give one of True, False, true, 1, false, 0"),
+        ("log_format", "xml", "give one of auto, json, console"),
+        ("log_level", "loud", "give one of debug, info, warning, error, critical"),
+    ],
+)
+def test_bad_text_is_refused_wherever_it_comes_from(name, value, fix):
+    """The message names the argument or the variable, its value and the fix, on one line."""
+    for source, arguments, environ in (
+        (name, {name: value}, {}),
+        (f"SCALEOBS_{name.upper()}", {}, {f"SCALEOBS_{name.upper()}": value}),
+    ):
+        with pytest.raises(SettingsError) as refused:
+            Settings.read(arguments, environ)
+
+        assert str(refused.value).startswith(f"{source} is {value!r}: {fix}")
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("service", 7, "service is 7: give a name"),
+        ("service", None, "service is None: give a name"),
+        ("ready_path", b"/x", "ready_path is b'/x': give a path"),
+        ("ready_path", ["/x"], r"ready_path is \['/x'\]: give a path"),
+        ("manual_start", 2, "manual_start is 2: give one of"),
+        ("manual_start", [], r"manual_start is \[\]: give one of"),
+        ("log_level", None, "log_level is None: give one of"),
+        ("log_level", [], r"log_level is \[\]: give one of"),
+        ("objectives", "availability=99", r"objectives is 'availability=99': give Availability\(99.9\)"),
+        ("objectives", Latency(99, under=1), "objectives is Latency.*: give Availability"),
+        ("objectives", 99.9, "objectives is 99.9: give Availability"),
+        ("objectives", [99.9], "objectives has 99.9, which is not an objective"),
+        ("registry", "mine", "registry is 'mine': give a prometheus_client.CollectorRegistry"),
+        ("registry", CollectorRegistry, "give a prometheus_client.CollectorRegistry"),
+    ],
+)
+def test_bad_object_is_refused(name, value, said):
+    """The same for what only an argument can be."""
+    with pytest.raises(SettingsError, match=said):
+        Settings.read({name: value}, {})
+
+
+def test_otel_variable_is_named():
+    """A bad value that was set for OpenTelemetry is told under that name."""
+    with pytest.raises(SettingsError, match=r"OTEL_SERVICE_NAME is 'a\\tb'"):
+        Settings.read({}, {"OTEL_SERVICE_NAME": "a\tb"})
+
+
+@pytest.mark.parametrize(("name", "meant"), [("servcie", "service"), ("metrics_url", "metrics_path"), ("zzz", None)])
+def test_unknown_setting_suggests_the_nearest(name, meant):
+    """A name that isn't known is refused, with the one that was probably meant."""
+    with pytest.raises(SettingsError, match=f"'{name}' is not a setting of scaleobs.") as refused:
+        scaleobs.instrument(lambda environ, start_response: [], **{name: "x"})
+
+    assert (f"Did you mean {meant!r}?" in str(refused.value)) is (meant is not None)
+    assert "Known are service, version" in str(refused.value)
+
+
+def test_endpoints_need_paths_of_their_own():
+    """Two endpoints on one path are refused with both names; two that are off aren't on any."""
+    with pytest.raises(SettingsError, match="ready_path is '/health', and so is health_path: give each its own path"):
+        Settings.read({"ready_path": "/health"}, {})
+    assert Settings.read({"ready_path": None, "metrics_path": None}, {}).ready_path is None
+
+
+def test_settings_cannot_be_changed():
+    """What was read stays; an iterable of objectives is read once."""
+    settings = Settings.read({"objectives": iter([Availability(99.9)])}, {})
+
+    assert (Availability(99.9),) == settings.objectives
+    with pytest.raises(FrozenInstanceError):
+        settings.service = "other"
+
+
+def test_environment_of_the_process_is_read(monkeypatch, registry):
+    """`instrument` reads the process's own variables."""
+    monkeypatch.setenv("SCALEOBS_SERVICE", "orders")
+    monkeypatch.setenv("SCALEOBS_READY_PATH", "/r")
+    app = scaleobs.instrument(lambda environ, start_response: [], registry=registry)
+    settings = scaleobs.observer_of(app).settings
+
+    assert ("orders", "/r") == (settings.service, settings.ready_path)
