@@ -289,3 +289,21 @@ def test_registration_returns_the_function(registry):
 
     assert check is obs.check("same", probe="ready")(check)
     assert check is obs.check("same", probe="startup")(check)
+
+
+def test_an_application_that_nobody_serves_does_not_count(registry):
+    """
+    `service_ready` is that of the applications that are served; one that is only imported says nothing.
+    """
+    served = scaleobs.Observer(registry=registry)
+    only_imported = scaleobs.Observer(registry=registry)
+
+    assert 0 == registry.get_sample_value("service_ready")
+
+    served.started()
+
+    assert 1 == registry.get_sample_value("service_ready")
+
+    only_imported.begin_starting()
+
+    assert 0 == registry.get_sample_value("service_ready")

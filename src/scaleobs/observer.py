@@ -87,6 +87,10 @@ class Observer:
         """Return whether the readiness probe would answer 200, by the last results of its checks; asks none."""
         return self.lifecycle.is_ready and self.checks.all_up("ready")
 
+    def is_served(self) -> bool:
+        """Return whether a server has begun to serve the application, as far as it shows."""
+        return self.lifecycle.state != "new"
+
     def info(self) -> tuple[str, ...]:
         """Return the label values of `service_info`."""
         mine = self.settings

@@ -87,8 +87,9 @@ class StorageCollector(Collector):
 
         sources = list(self._storage.sources)
         if sources:
-            is_ready = all(source.is_ready() for source in sources)
-            yield GaugeMetricFamily(catalog.READY.name, catalog.READY.help, value=float(is_ready))
+            # An application that is imported and never served says nothing about the one that is.
+            ready = [source.is_ready() for source in sources if source.is_served()]
+            yield GaugeMetricFamily(catalog.READY.name, catalog.READY.help, value=float(bool(ready) and all(ready)))
         info = GaugeMetricFamily(catalog.INFO.name, catalog.INFO.help, labels=catalog.INFO.labels)
         for labels_of_info in sorted({source.info() for source in sources}):
             info.add_metric(labels_of_info, 1)

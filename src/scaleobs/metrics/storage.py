@@ -23,6 +23,10 @@ class Source(Protocol):
         """Return the label values of `service_info`."""
         ...
 
+    def is_served(self) -> bool:
+        """Return whether a server has begun to serve it."""
+        ...
+
     def is_ready(self) -> bool:
         """Return whether the readiness probe would answer 200."""
         ...
