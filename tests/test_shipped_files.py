@@ -30,7 +30,8 @@ def test_nothing_else_is_shipped():
         str(path.relative_to(ROOT))
         for folder in FOLDERS
         for path in (ROOT / folder).rglob("*")
-        if path.is_file() and path.name not in BY_HAND
+        # Whoever runs gunicorn with its configuration leaves bytecode there, which git and the wheel leave out.
+        if path.is_file() and path.name not in BY_HAND and path.suffix != ".pyc"
     }
 
     assert set(SHIPPED) == found

@@ -37,7 +37,7 @@ def test_shipped_files_are_in_it(wheel):
         f"scaleobs/_shipped/{path.relative_to(ROOT)}": path.read_bytes()
         for folder in FOLDERS
         for path in (ROOT / folder).rglob("*")
-        if path.is_file()
+        if path.is_file() and path.suffix != ".pyc"
     }
 
     assert on_disk == {name: content for name, content in wheel.items() if name.startswith("scaleobs/_shipped/")}
