@@ -1,0 +1,72 @@
+"""
+What an import adds to the start of Python, bytecode already compiled.
+
+Here the clock is read: a start waits for files. The budgets are in milliseconds for want of a floor, and so depend
+on the machine; prometheus_client beside them says how fast this one is.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from statistics import median
+
+from benchmarks.report import Row, Section, Verdict, at_most
+
+_ROUNDS = 15
+_COLUMNS = {"ms added, best": ".0f", "ms, median": ".0f"}
+_BARE = "bare"
+_INSTRUMENT = """
+import scaleobs
+async def app(scope, receive, send): ...
+scaleobs.instrument(app)
+"""
+_PROGRAMS = {
+    _BARE: "pass",
+    "bare again": "pass",
+    "scaleobs": "import scaleobs",
+    "scaleobs, first instrument()": _INSTRUMENT,
+    "prometheus_client": "import prometheus_client",
+    "structlog": "import structlog",
+    "starlette-exporter": "import starlette_exporter",
+    "fastapi-instrumentator": "import prometheus_fastapi_instrumentator",
+    "prometheus-flask-exporter": "import prometheus_flask_exporter",
+    "opentelemetry asgi, with sdk": "import opentelemetry.instrumentation.asgi, opentelemetry.sdk.metrics",
+}
+_BUDGETS = {"scaleobs": 20, "scaleobs, first instrument()": 150}
+
+
+def sections(*, quick: bool) -> Iterator[Section]:
+    """Yield the one section."""
+    names = list(_PROGRAMS)[:4] if quick else list(_PROGRAMS)
+    failures = {name: failure for name in names if (failure := _failure(name))}  # Also compiles the bytecode.
+    times: dict[str, list[float]] = {name: [] for name in names if name not in failures}
+    for _ in range(_ROUNDS // 3 if quick else _ROUNDS):
+        for name, rounds in times.items():
+            begun = time.perf_counter()
+            subprocess.run([sys.executable, "-c", _PROGRAMS[name]], check=True, stdout=subprocess.DEVNULL)
+            rounds.append(1e3 * (time.perf_counter() - begun))
+    bare = times[_BARE]
+    rows = []
+    for name in names[1:]:
+        if name in failures:
+            rows.append(Row(name, failure=failures[name]))
+        else:
+            best = min(times[name]) - min(bare)
+            middle = median(mine - its for mine, its in zip(times[name], bare, strict=True))
+            values = dict(zip(_COLUMNS, (best, middle), strict=True))
+            rows.append(Row(name, values, _verdicts(name, best), rounds=tuple(times[name])))
+    spread = 100 * (median(bare) / min(bare) - 1)
+    note = f"bare Python starts in {min(bare):.0f} ms, its median {spread:.0f} % above its best"
+    yield Section("Imports", _COLUMNS, tuple(rows), note)
+
+
+def _failure(name: str) -> str:
+    done = subprocess.run([sys.executable, "-c", _PROGRAMS[name]], check=False, capture_output=True, text=True)
+    return (done.stderr.strip().splitlines() or ["no word"])[-1] if done.returncode else ""
+
+
+def _verdicts(name: str, best: float) -> tuple[Verdict, ...]:
+    return (at_most(_BUDGETS[name], best, "ms"),) if name in _BUDGETS else ()

@@ -1,0 +1,112 @@
+"""
+What counting a request costs: the time of a request with something around the application, less the bare one's.
+
+Time is the processor's, not the clock's: nothing here waits, and a neighbour on the machine is not our cost.
+The garbage collector runs as it does in production, for all alike.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from statistics import median
+from types import ModuleType
+from typing import Any
+
+from benchmarks import runner
+from benchmarks.report import Row, Section, Verdict, at_most
+from benchmarks.subjects import PATH, asgi, wsgi
+
+_PROTOCOLS: dict[str, ModuleType] = {"asgi": asgi, "wsgi": wsgi}
+_WARM_UP = 400
+# Many short rounds: every subject is to meet the machine at its fastest. A framework's requests take longer, and a
+# round must hold enough of them to have its share of garbage collections.
+_NULL_ROUNDS, _NULL_ROUND_SECONDS = 201, 0.008
+_FRAMEWORK_ROUNDS, _FRAMEWORK_ROUND_SECONDS = 101, 0.016
+_COLUMNS = {"us added, best": ".2f", "us, median": ".2f", "x floor, best": ".2f", "x, median": ".2f"}
+
+_METRICS, _EVERYTHING = "scaleobs, metrics alone", "scaleobs, everything"
+
+
+def sections(*, quick: bool) -> Iterator[Section]:
+    """Yield a section per application; only those of the null applications, on which the gates are, where quick."""
+    for protocol, module in _PROTOCOLS.items():
+        for framework in module.SUBJECTS:
+            if framework == "null" or not quick:
+                yield _section(protocol, framework)
+
+
+def prepare(protocol: str, framework: str, name: str) -> dict[str, Callable[[], Any]]:
+    """Return the actions of a subject's worker."""
+    module = _PROTOCOLS[protocol]
+    subject = module.prepare(framework, name)
+    module.get(subject.app, PATH)  # Refuses to measure what does not answer.
+    drive = module.driver(subject.app)
+    drive(_WARM_UP)
+    served = 1 + _WARM_UP
+
+    def measure(requests: int | None = None) -> float:
+        """Return the seconds of one request."""
+        nonlocal served
+        requests = per_round if requests is None else requests
+        gc.collect()
+        begun = time.process_time()
+        drive(requests)
+        seconds = time.process_time() - begun
+        served += requests
+        return seconds / requests
+
+    def check() -> str:
+        counted = served if subject.counted is None else subject.counted()
+        return "" if counted == served else f"served {served} requests and counted {counted:g}"
+
+    # What preparing left behind is not looked at by every collection, however much a peer has imported.
+    gc.collect()
+    gc.freeze()
+    round_seconds = _NULL_ROUND_SECONDS if framework == "null" else _FRAMEWORK_ROUND_SECONDS
+    per_round = max(20, int(round_seconds / measure(_WARM_UP)))
+    return {"measure": measure, "check": check}
+
+
+def _section(protocol: str, framework: str) -> Section:
+    names = _PROTOCOLS[protocol].SUBJECTS[framework]
+    subjects = {name: (protocol, framework, name) for name in names}
+    rounds_wanted = _NULL_ROUNDS if framework == "null" else _FRAMEWORK_ROUNDS
+    runs = runner.in_turns("requests", subjects, rounds=rounds_wanted)
+    rounds = {run.name: [1e6 * seconds for seconds in run.rounds] for run in runs if not run.failure}
+    bare = rounds["bare"]
+    best = {name: min(times) - min(bare) for name, times in rounds.items()}
+    middle = {name: _median_difference(times, bare) for name, times in rounds.items()}
+    rows = []
+    for run in runs:
+        if run.failure:
+            rows.append(Row(run.name, failure=run.failure))
+        elif run.name not in ("bare", "bare again"):
+            added = best[run.name], middle[run.name]
+            numbers = *added, added[0] / best["floor"], added[1] / middle["floor"]
+            values = dict(zip(_COLUMNS, numbers, strict=True))
+            rows.append(Row(run.name, values, _verdicts(framework, run.name, best), rounds=tuple(rounds[run.name])))
+    spread = 100 * (median(bare) / min(bare) - 1)
+    note = (
+        f"bare {min(bare):.2f} us a request, its median {spread:.0f} % above its best; bare measured again: "
+        f"{best['bare again']:+.2f} us (best), {middle['bare again']:+.2f} us (median)"
+    )
+    return Section(f"Requests, {protocol.upper()}, {framework}", _COLUMNS, tuple(rows), note)
+
+
+def _median_difference(times: list[float], bare: list[float]) -> float:
+    """Return the median of what each round added to the bare one of the same round, which a slow minute hits alike."""
+    return median(mine - its for mine, its in zip(times, bare, strict=True))
+
+
+def _verdicts(framework: str, name: str, best: dict[str, float]) -> tuple[Verdict, ...]:
+    """Return how a subject stands to DESIGN §8, whose gates are on the null applications."""
+    ratio = best[name] / best["floor"]
+    if name == _METRICS and framework == "null":
+        return (at_most(1.5, ratio, "x floor"),)
+    if name == _EVERYTHING and framework == "null":
+        return (at_most(12, ratio, "x floor"),)
+    if name == _METRICS and "django-prometheus" in best:
+        return (at_most(round(1 / 12, 3), best[name] / best["django-prometheus"], "x django-prometheus"),)
+    return ()

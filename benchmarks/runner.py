@@ -1,0 +1,126 @@
+"""Subjects in processes of their own, measured in turns, so that the machine's noise hits all alike."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class Run:
+    """
+    What became of one subject.
+
+    Attributes:
+        rounds: what each round measured.
+        last: what the action after the rounds returned.
+        failure: why it can't be believed or could not be measured; empty where all is well.
+    """
+
+    name: str
+    rounds: list[Any] = field(default_factory=list)
+    last: Any = None
+    failure: str = ""
+
+
+class SubjectFailedError(Exception):
+    """A subject's process ended; the message is the last line that it wrote."""
+
+
+class Worker:
+    """The parent's end of a subject's process."""
+
+    def __init__(self, family: str, *arguments: str) -> None:
+        self._errors = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 - Closed by `end`.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.worker", family, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env={**os.environ, "PYTHONHASHSEED": "0"},  # Dicts of the same shape in every run.
+        )
+
+    def heard(self) -> Any:
+        """
+        Return what the process says next; its first word, before it was told anything, means that it is prepared.
+
+        Raises:
+            SubjectFailedError: it ended instead.
+        """
+        line = self._process.stdout.readline()
+        if line:
+            return json.loads(line)
+        self._process.wait()
+        self._errors.seek(0)
+        raise SubjectFailedError((self._errors.read().strip().splitlines() or ["no word"])[-1])
+
+    def ask(self, action: str, *values: Any) -> Any:
+        """Have the process do something, and return what came of it."""
+        with contextlib.suppress(BrokenPipeError):  # `heard` knows why.
+            self._process.stdin.write(json.dumps([action, *values]) + "\n")
+            self._process.stdin.flush()
+        return self.heard()
+
+    def end(self) -> None:
+        """End the process."""
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+        self._errors.close()
+
+
+def in_turns(family: str, subjects: dict[str, Sequence[str]], *, rounds: int, last: str = "") -> list[Run]:
+    """
+    Measure each subject once per round, each round starting with another one, and check all of them at the end.
+
+    Args:
+        family: the module whose `prepare` a worker calls; it returns the actions `measure` and `check`, the latter
+            returning what is wrong, or an empty string.
+        subjects: name to the arguments of `prepare`.
+        rounds: how many.
+        last: an action to do once after the rounds, if any.
+    """
+    with contextlib.ExitStack() as stack:
+        workers: dict[str, Worker] = {}
+        for name, arguments in subjects.items():
+            workers[name] = Worker(family, *arguments)
+            stack.callback(workers[name].end)
+        runs = {name: Run(name) for name in subjects}
+        for name, worker in workers.items():
+            _attempt(runs[name], worker.heard)
+        for number in range(rounds):
+            for name in rotated(tuple(subjects), number):
+                _attempt(runs[name], lambda name=name: runs[name].rounds.append(workers[name].ask("measure")))
+        for name, worker in workers.items():
+            _attempt(runs[name], lambda name=name, worker=worker: _finish(runs[name], worker, last))
+    return list(runs.values())
+
+
+def _attempt(run: Run, step: Callable[[], Any]) -> None:
+    """Do the next step of a subject, unless an earlier one has failed."""
+    if not run.failure:
+        try:
+            step()
+        except SubjectFailedError as error:
+            run.failure = str(error)
+
+
+def _finish(run: Run, worker: Worker, last: str) -> None:
+    run.last = worker.ask(last) if last else None
+    run.failure = worker.ask("check")
+
+
+def rotated(names: Sequence[str], number: int) -> Iterator[str]:
+    """Yield the names, each round starting with another one, so that nobody always follows the same neighbour."""
+    start = number % len(names)
+    yield from names[start:]
+    yield from names[:start]

@@ -1,0 +1,18 @@
+"""What is measured: applications, bare and with each way to count their requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+ROUTE = "/items/{item_id}"
+PATH = "/items/42"
+UNMATCHED = "unmatched"
+
+
+class Subject(NamedTuple):
+    """An application with something around it, and the proof that the something worked."""
+
+    app: Any
+    counted: Callable[[], float] | None = None
+    """Returns how many requests were counted; `None` where nobody counts."""

@@ -1,0 +1,46 @@
+"""
+scaleobs, as its users have it; the one file that knows anything of its inside.
+
+Requests go through what `instrument` returns and are read back from `/metrics`. Only the scrape and the memory
+of many label sets need a way in that no user has (`fill`): as many requests would take minutes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_SAMPLE = re.compile(r"^http_requests_total\{([^}]*(?:\{[^}]*\}[^}]*)*)\} (\S+)$", re.MULTILINE)
+
+METRICS_ALONE: dict[str, Any] = {"log_format": "json", "log_level": "error"}
+"""The access line has no switch yet, so it is dropped by its level: what is spent before the logger sees it, counts."""
+
+EVERYTHING: dict[str, Any] = {"log_format": "json", "log_level": "info"}
+"""Metrics, request id, and one JSON line per request to stdout, which a worker has sent to /dev/null."""
+
+
+def instrumented(app: Any, settings: dict[str, Any], registry: Any = None) -> Any:
+    """Return an application with the one line around it, on a registry of its own unless one is given."""
+    from prometheus_client import CollectorRegistry
+
+    import scaleobs
+
+    return scaleobs.instrument(
+        app, service="benchmark", registry=CollectorRegistry() if registry is None else registry, **settings
+    )
+
+
+def counted(page: bytes, route: str) -> float:
+    """Return how many answered requests of a route a page of `/metrics` shows."""
+    samples = _SAMPLE.findall(page.decode())
+    wanted = f'route="{route}"', 'status_code="200"'
+    return sum(float(value) for labels, value in samples if all(label in labels for label in wanted))
+
+
+def fill(app: Any, observations: list[tuple[tuple[str, str, str], float]]) -> None:
+    """Count requests of these labels and seconds behind the application's back."""
+    import scaleobs
+
+    observe = scaleobs.observer_of(app).storage.observe
+    for labels, seconds in observations:
+        observe(labels, seconds)
