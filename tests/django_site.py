@@ -25,14 +25,22 @@ if not settings.configured:
         APPEND_SLASH=True,
         DEBUG=False,
         LOGGING_CONFIG=None,
-        MIDDLEWARE=["django_site.refuse", "django.middleware.common.CommonMiddleware"],
+        LANGUAGES=[("en-us", "English"), ("de", "German"), ("fr", "French")],
+        MIDDLEWARE=[
+            "django_site.refuse",
+            "django.middleware.locale.LocaleMiddleware",
+            "django.middleware.common.CommonMiddleware",
+        ],
         ROOT_URLCONF="django_site",
         SECRET_KEY="only for tests",
         USE_TZ=True,
     )
     django.setup()
 
-from django.views.decorators.http import require_POST  # noqa: E402 - Needs the settings.
+from django.conf.urls.i18n import i18n_patterns  # noqa: E402 - Needs the settings, as the next ones do.
+from django.utils.translation import gettext_lazy  # noqa: E402
+from django.views import View  # noqa: E402
+from django.views.decorators.http import require_POST  # noqa: E402
 
 
 def hello(request, **_):
@@ -51,6 +59,14 @@ def boom(request):
     raise RuntimeError(msg)
 
 
+class Thing(View):
+    """A class as a view."""
+
+    def put(self, request):
+        """Answer."""
+        return HttpResponse("put")
+
+
 urlpatterns = [
     path("", hello),
     path("items/<int:item_id>/", hello),
@@ -60,4 +76,9 @@ urlpatterns = [
     re_path(r"^end\Z", hello),
     path("only/", require_POST(hello)),
     path("boom/", boom),
+    path("thing/", Thing.as_view()),
+    path("here/", include(([path("<int:n>/", hello, name="n")], "shop"), namespace="here")),
+    path("there/", include(([path("<int:n>/", hello, name="n")], "shop"), namespace="there")),
+    path("day/", include([path(gettext_lazy("Monday"), hello)])),  # Django's own catalogue has the days.
+    *i18n_patterns(path("news/<int:n>/", hello), path(gettext_lazy("Tuesday"), hello)),
 ]

@@ -6,10 +6,12 @@ import pytest
 from django.core.asgi import get_asgi_application
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.wsgi import get_wsgi_application
+from django.utils import translation
 
 import django_site
 import scaleobs
 from callers import asgi, counted, wsgi
+from routing import Site, scan
 
 
 def serve(protocol, registry, method, path, headers=()):
@@ -35,6 +37,19 @@ def serve(protocol, registry, method, path, headers=()):
         ("/end", "/end", 200),
         ("/only/", "/only/", 405),
         ("/boom/", "/boom/", 500),
+        ("/thing/", "/thing/", 405),
+        ("/here/1/", "/here/<int:n>/", 200),
+        ("/there/1/", "/there/<int:n>/", 200),
+        ("/en-us/news/1/", "/<language>/news/<int:n>/", 200),
+        ("/de/news/1/", "/<language>/news/<int:n>/", 200),
+        ("/de/news/1", "/<language>/news/<int:n>/", 301),
+        ("/news/1/", "/<language>/news/<int:n>/", 302),
+        ("/fr/Mardi", "unmatched", 404),
+        ("/fr/mardi", "/<language>/Tuesday", 200),
+        ("/de/Dienstag", "/<language>/Tuesday", 200),
+        ("/nl/news/1/", "unmatched", 404),
+        ("/day/Monday", "/day/Monday", 200),
+        ("/day/Montag", "unmatched", 404),
         ("/nowhere/", "unmatched", 404),
         ("/nowhere", "unmatched", 404),
     ],
@@ -53,6 +68,50 @@ def test_answer_of_a_middleware_keeps_the_template(protocol, registry):
         assert 401 == serve(protocol, registry, "GET", path, headers=[("X-Refuse", "1")]).status
 
     assert {("GET", "/items/<int:item_id>/", "401"): 2, ("GET", "unmatched", "401"): 1} == counted(registry)
+
+
+@pytest.mark.parametrize("protocol", ["wsgi", "asgi"])
+def test_translated_path_is_one_template(protocol, registry):
+    """A client that chooses among languages chooses no other series."""
+    for language, day in (("en-us", "Monday"), ("de", "Montag"), ("fr", "lundi")):
+        seen = serve(protocol, registry, "GET", f"/day/{day}", headers=[("Accept-Language", language)])
+        assert 200 == seen.status
+
+    assert {("GET", "/day/Monday", "200"): 3} == counted(registry)
+
+
+def test_language_of_the_request_is_left_alone():
+    """Reading the patterns in no language changes nothing for the view."""
+    site = Site(get_wsgi_application(), "wsgi")
+    site.get("GET", "/day/Montag", headers=[("Accept-Language", "de")])
+
+    assert "de" == translation.get_language()
+    translation.deactivate()
+
+
+def test_django_known_is_what_is_in_the_urlconf():
+    """Every pattern is known once, by the methods that its view names, in whatever language."""
+    routes = Site(get_wsgi_application(), "wsgi").routes
+    known = routes.known()
+    with translation.override("de"):
+        assert known == Site(get_wsgi_application(), "wsgi").routes.known()
+
+    expected = {"/", "/items/<int:item_id>/", "/api/old/(?P<year>[0-9]{4})/", "/there/<int:n>/", "/<language>/Tuesday"}
+    assert expected <= {template for _, template in known}
+    assert {("PUT", "/thing/"), ("POST", "/only/")} == {pair for pair in known if pair[1] in ("/thing/", "/only/")}
+    assert {("GET", "/end"), ("POST", "/end")} == {pair for pair in known if pair[1] == "/end"}
+    assert known is routes.known()
+
+
+@pytest.mark.parametrize("protocol", ["wsgi", "asgi"])
+@pytest.mark.filterwarnings("ignore:StreamingHttpResponse")
+def test_django_scans_add_no_template(protocol):
+    """Two hundred random paths and methods are unmatched, or have a pattern that is known."""
+    site = Site(get_wsgi_application() if protocol == "wsgi" else get_asgi_application(), protocol)
+
+    found = scan(site, ["/", "/items/", "/slug/", "/de/", "/api/v1/"])
+
+    assert {template for _, template in site.routes.known()} | {"unmatched"} >= found
 
 
 @pytest.mark.parametrize("protocol", ["wsgi", "asgi"])

@@ -9,7 +9,8 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.routing import BaseConverter, ValidationError
 
 import scaleobs
-from callers import counted, wsgi
+from callers import counted, environ, wsgi
+from routing import Site, scan
 
 
 class Colour(BaseConverter):
@@ -137,3 +138,56 @@ def test_request_is_seen_by_the_application_as_ever(registry):
     scaleobs.instrument(app, registry=registry)
 
     assert b"/echo/7 /echo/<x> 7" == wsgi(app, path="/echo/7").body
+
+
+def test_flask_known_is_what_is_registered():
+    """Every rule is known by its methods, without those that Flask adds, and the list is stable."""
+    observed = Site(site(), "wsgi")
+    known = observed.routes.known()
+
+    assert {rule.rule for rule in observed.app.url_map.iter_rules()} == {template for _, template in known}
+    assert {("POST", "/thing/<a>"), ("POST", "/view"), ("GET", "/again/inner/<int:x>")} <= set(known)
+    assert {"GET", "POST"} == {method for method, _ in known}
+    assert known is observed.routes.known()
+
+    observed.app.add_url_rule("/later", "later", lambda: "later")
+    assert {("GET", "/later")} == set(observed.routes.known()) - set(known)
+
+
+def test_flask_scans_add_no_template():
+    """Two hundred random paths and methods are unmatched, or have a rule that is known."""
+    observed = Site(site(), "wsgi")
+
+    found = scan(observed, ["/", "/items/", "/paint/", "/files/", "/slash/", "/thing/", "/etc/"])
+
+    assert {template for _, template in observed.routes.known()} | {"unmatched"} >= found
+
+
+def test_flask_request_is_let_go():
+    """Once the template was asked for, the environ holds no request that would hold it, and the answer stays."""
+    observed = Site(site(), "wsgi")
+    asked = environ("GET", "/items/7", **{"wsgi.url_scheme": "http"})
+    list(observed.app(asked, lambda *_: None))
+
+    assert "scaleobs.request" in asked
+    assert ["/items/<int:item_id>"] * 2 == [observed.routes.template(asked)[0] for _ in range(2)]
+    assert "scaleobs.request" not in asked
+
+
+def test_answer_before_flask_keeps_the_rule():
+    """A middleware around the application that answers by itself is counted under the rule that the path has."""
+    observed = Site(site(), "wsgi")
+
+    found = [observed.routes.template(environ(*sent))[0] for sent in (("GET", "/items/7"), ("GET", "/thing/7"))]
+    assert ["/items/<int:item_id>", "/thing/<a>"] == found
+    assert "unmatched" == observed.routes.template(environ("GET", "/scan/.env"))[0]
+
+
+def test_flask_is_hooked_once():
+    """An application that is asked for twice has one hook."""
+    app = site()
+    Site(app, "wsgi")
+    hooked = app.request_context
+    Site(app, "wsgi")
+
+    assert hooked is app.request_context

@@ -11,52 +11,60 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from scaleobs.catalog import UNMATCHED_ROUTE
-from scaleobs.routes import django, flask, starlette
-from scaleobs.routes.notes import NOTE, Notes, noted
+from scaleobs.routes import unwrapping
+from scaleobs.routes.bottle import BottleRoutes
+from scaleobs.routes.contract import Request, Routes
+from scaleobs.routes.django import DjangoRoutes
+from scaleobs.routes.falcon import FalconRoutes
+from scaleobs.routes.litestar import LitestarRoutes
+from scaleobs.routes.plain import NoRoutes, PlainRoutes
+from scaleobs.routes.pyramid import PyramidRoutes
+from scaleobs.routes.rules import FlaskRoutes, QuartRoutes
+from scaleobs.routes.starlette import HiddenStarlette, StarletteRoutes, has_routes
 
-__all__ = ["finder", "of_environ", "routing_app", "watch_framework"]
+__all__ = ["Request", "Routes", "routes_of"]
+
+_KINDS: dict[tuple[str, str], Callable[[Any], Routes]] = {
+    ("bottle", "Bottle"): BottleRoutes,
+    ("django", "BaseHandler"): DjangoRoutes,
+    ("falcon", "App"): FalconRoutes,
+    ("flask", "Flask"): FlaskRoutes,
+    ("litestar", "Litestar"): LitestarRoutes,
+    ("pyramid", "Router"): PyramidRoutes,
+    ("quart", "Quart"): QuartRoutes,
+}
+"""By the package and the name of the application's class, or of one that it inherits."""
 
 
-def of_environ(environ: Notes) -> str:
-    """Return the template that the framework's hook noted."""
-    return noted(environ) if NOTE in environ else UNMATCHED_ROUTE
-
-
-def finder(scope: Notes, app: Any) -> Callable[[], str]:
+def routes_of(app: Any, route: Callable[[Request], str | None] | None = None) -> Routes:
     """
-    Return what finds the template once the application has handled a request.
+    Return the routes of an application.
+
+    Flask, Django's handlers, Quart, Falcon and Pyramid don't leave in the request what they matched; they get a hook
+    that does, once, which raises nothing into the application.
 
     Args:
-        scope: as the application is about to get it.
-        app: what `routing_app` found; the scope's own one, where it names one, goes before.
+        app: the framework's object, one of its methods, or whatever is wrapped around it.
+        route: a function that finds the template of a scope or environ, for a framework that isn't known here.
     """
-    # Asked now, since a mounted application puts itself and its mount's path there.
-    app = scope.get("app", app)
-    root = scope.get("root_path") if "app_root_path" in scope else None
-
-    def find() -> str:
-        if NOTE in scope:
-            return noted(scope)
-        outermost = scope.get("app") if app is None else app
-        return UNMATCHED_ROUTE if outermost is None else starlette.template(outermost, scope, root)
-
-    return find
-
-
-def routing_app(app: Any) -> Any:
-    """Return the application with routes that middleware is wrapped around, where its attributes tell, or `None`."""
-    for _ in range(20):
-        if app is None or starlette.has_routes(app):
-            return app
-        app = getattr(app, "app", None)
-    return None
+    if route is not None:
+        return PlainRoutes(route)
+    for one in unwrapping.inside(app):
+        try:
+            kind = _kind(one)
+            if kind is not None:
+                return kind(one)
+        except Exception:  # noqa: S112 - An object that can't be looked at, or has changed since: as if it weren't there.
+            continue
+    return HiddenStarlette() if unwrapping.is_async(app) else NoRoutes()
 
 
-def watch_framework(app: Any) -> None:
-    """Have a Flask application or a Django handler note its templates, once; does nothing for any other."""
-    app = getattr(app, "__self__", app)  # Flask's `app.wsgi_app` is a bound method.
-    if hasattr(app, "before_request_funcs") and hasattr(app, "url_map"):
-        flask.watch(app)
-    elif hasattr(app, "resolve_request") and hasattr(app, "load_middleware"):
-        django.watch(app)
+def _kind(app: Any) -> Callable[[Any], Routes] | None:
+    if isinstance(app, type):
+        return None
+    for base in type(app).__mro__:
+        kind = _KINDS.get((base.__module__.partition(".")[0], base.__name__))
+        # Django's handler of static files, as of `runserver`, goes before the site's own.
+        if kind is not None and not (kind is DjangoRoutes and hasattr(app, "application")):
+            return kind
+    return StarletteRoutes if has_routes(app) else None

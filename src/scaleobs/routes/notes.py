@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from typing import Any
 
-Notes = MutableMapping[str, Any]
+from scaleobs.catalog import UNMATCHED_ROUTE
+from scaleobs.routes.contract import Request
 
 NOTE = "scaleobs.route"
 
 
-def note(notes: Notes, find: Callable[[], str | None]) -> None:
+def note(request: Request, find: Callable[[], str | None]) -> None:
     """Note what is found, and a fault of ours to be raised by `noted`, not in the application."""
     try:
         template = find()
     except Exception as error:
-        notes[NOTE] = error
+        request[NOTE] = error
     else:
         if template is not None:
-            notes[NOTE] = template
+            request[NOTE] = template
 
 
-def noted(notes: Notes) -> str:
-    """Return the template, or raise what finding it raised, where faults are counted."""
-    template = notes[NOTE]
+def noted(request: Request) -> tuple[str, bool]:
+    """Return the template and that the note tells it, or raise what finding it raised, where faults are counted."""
+    template: Any = request.get(NOTE)
     if isinstance(template, Exception):
         raise template
-    return str(template)
+    return (UNMATCHED_ROUTE, False) if template is None else (str(template), True)

@@ -1,0 +1,61 @@
+"""The rules of Bottle."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from scaleobs.catalog import UNMATCHED_ROUTE
+from scaleobs.routes.contract import Pairs, Request, declared, settled
+
+_ANY_METHOD = ("ANY", "PROXY")
+
+
+class BottleRoutes:
+    """The rules of an application, by the route that it leaves in the environ."""
+
+    clue = "bottle.route"
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._known: Pairs = ()
+
+    def template(self, request: Request) -> tuple[str, bool]:
+        """Return the rule, of a wrong method too, and the prefix of a mounted application."""
+        route = request.get("bottle.route")
+        # An application that is mounted and speaks Bottle leaves its own.
+        if route is not None and request.get("bottle.app") is self._app:
+            return _template(route), True
+        return self._unrouted(request), False
+
+    def known(self) -> Pairs:
+        """Return every method and rule."""
+        self._known = settled(self._known, _pairs(self._app.routes))
+        return self._known
+
+    def _unrouted(self, request: Request) -> str:
+        http_error: Any = sys.modules["bottle"].HTTPError  # Where the application comes from.
+        asked = {"PATH_INFO": request.get("PATH_INFO", ""), "REQUEST_METHOD": request.get("REQUEST_METHOD", "")}
+        try:
+            try:
+                return _template(self._app.router.match(asked)[0])
+            except http_error as error:
+                if error.status_code != 405:  # noqa: PLR2004
+                    return UNMATCHED_ROUTE
+                asked["REQUEST_METHOD"] = error.get_header("Allow", "").partition(",")[0]
+                return _template(self._app.router.match(asked)[0])
+        except http_error:
+            return UNMATCHED_ROUTE
+
+
+def _template(route: Any) -> str:
+    mountpoint = route.config.get("mountpoint.prefix")
+    return str(route.rule) if mountpoint is None else str(mountpoint).rstrip("/") or "/"
+
+
+def _pairs(routes: Any) -> Iterator[tuple[str, str]]:
+    for route in routes:
+        # What takes any method is listed by the commonest.
+        for method in declared(["GET"] if route.method in _ANY_METHOD else [route.method]):
+            yield method, _template(route)

@@ -1,0 +1,104 @@
+"""The URI templates of Falcon, under WSGI and ASGI."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from scaleobs.catalog import UNMATCHED_ROUTE
+from scaleobs.routes.contract import Pairs, Request, declared, environ_path, listed, path_below
+from scaleobs.routes.notes import NOTE, note, noted
+
+
+class FalconRoutes:
+    """The templates of an application, by what a hook in its search leaves."""
+
+    clue = NOTE
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._known: Pairs = ()
+        self._seen: tuple[list[Any], list[Any]] | None = None
+        search = getattr(app, "_router_search", None)
+        if search is not None and not isinstance(search, _Search):
+            app._router_search = _Search(search)  # noqa: SLF001 - Falcon says what it matched in no public place.
+
+    def template(self, request: Request) -> tuple[str, bool]:
+        """Return the template, or the prefix of static files or a sink."""
+        if NOTE in request:
+            return noted(request)
+        if "PATH_INFO" in request:
+            path = environ_path(request) or "/"
+        else:
+            path = path_below(request.get("path", ""), request.get("root_path", "")) or "/"
+        if self._app.req_options.strip_url_path_trailing_slash and path != "/":
+            path = path.rstrip("/")
+        return self._unrouted(path), False
+
+    def known(self) -> Pairs:
+        """Return every method that a resource answers, with its template."""
+        nodes = [node for node in _nodes(getattr(self._router(), "_roots", ())) if node.resource is not None]
+        seen = [node.method_map for node in nodes], list(self._behind())
+        if seen != self._seen:
+            self._known = listed([*_pairs(nodes), *self._prefixes()])
+            self._seen = seen
+        return self._known
+
+    def _unrouted(self, path: str) -> str:
+        found = self._router().find(path)
+        if found is not None and found[0] is not None:  # A middleware answered before.
+            return str(found[3])
+        for matcher, _, is_sink in self._behind():
+            if matcher.match(path):
+                return _prefix(matcher, is_sink=is_sink)
+        return UNMATCHED_ROUTE
+
+    def _router(self) -> Any:
+        return self._app._router  # noqa: SLF001
+
+    def _behind(self) -> Any:
+        """Return what is asked where the router finds nothing: static files and sinks."""
+        return self._app._sink_and_static_routes  # noqa: SLF001
+
+    def _prefixes(self) -> Iterator[tuple[str, str]]:
+        for matcher, _, is_sink in self._behind():
+            yield "GET", _prefix(matcher, is_sink=is_sink)
+
+
+class _Search:
+    """The router's search, which notes what it finds."""
+
+    def __init__(self, search: Any) -> None:
+        self._search = search
+
+    def __call__(self, path: str, req: Any = None) -> Any:
+        """Search."""
+        found = self._search(path, req=req)
+        if found is not None and req is not None:
+            request = getattr(req, "scope", None) or getattr(req, "env", {})
+            note(request, lambda: found[3] if found[0] is not None else None)
+        return found
+
+
+def _prefix(matcher: Any, *, is_sink: bool) -> str:
+    prefix = matcher.pattern if is_sink else matcher._prefix  # noqa: SLF001
+    return str(prefix).rstrip("/") or "/"
+
+
+def _pairs(nodes: list[Any]) -> Iterator[tuple[str, str]]:
+    for node in nodes:
+        own = (method for method, responder in (node.method_map or {}).items() if not _is_falcons(responder))
+        yield from ((method, node.uri_template) for method in declared(own))
+
+
+def _nodes(nodes: Iterable[Any]) -> Iterator[Any]:
+    for node in nodes:
+        yield node
+        yield from _nodes(node.children)
+
+
+def _is_falcons(responder: Any) -> bool:
+    while isinstance(responder, functools.partial):
+        responder = responder.func
+    return str(getattr(responder, "__module__", "")).startswith("falcon.")

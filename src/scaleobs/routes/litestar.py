@@ -1,0 +1,83 @@
+"""The routes of Litestar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from scaleobs.catalog import UNMATCHED_ROUTE
+from scaleobs.routes.contract import Pairs, Request, declared, listed
+
+
+class LitestarRoutes:
+    """
+    The routes of an application, by the handler that routing leaves in the scope.
+
+    Litestar leaves the template, too, but that of a mounted application is the root's.
+    """
+
+    clue = "route_handler"
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._seen: list[Any] = []
+        self._templates: dict[Any, set[str]] = {}
+        self._known: Pairs = ()
+
+    def template(self, request: Request) -> tuple[str, bool]:
+        """Return the template, of a wrong method too."""
+        self._refresh()
+        handler, template = request.get("route_handler"), request.get("path_template", "")
+        if handler is None:
+            handler, template = self._unrouted(request)
+        templates = self._templates.get(handler, set())
+        if len(templates) == 1:
+            return next(iter(templates)), "route_handler" in request
+        return (template if template in templates else UNMATCHED_ROUTE), False
+
+    def known(self) -> Pairs:
+        """Return every method and template."""
+        self._refresh()
+        return self._known
+
+    def _refresh(self) -> None:
+        routes = list(self._app.routes)
+        if routes == self._seen:
+            return
+        templates: dict[Any, set[str]] = {}
+        for route in routes:
+            for handler in _handlers(route):
+                templates.setdefault(handler, set()).add(route.path_format)
+        self._templates, self._known = templates, listed(_pairs(routes))
+        self._seen = routes
+
+    def _unrouted(self, request: Request) -> tuple[Any, str]:
+        """Ask the router, as it asks itself, what a request would be for by another method, or without CORS."""
+        from litestar.exceptions import MethodNotAllowedException
+        from litestar.utils import normalize_path
+
+        path, root = request.get("path", ""), request.get("root_path", "")
+        path = normalize_path(path.split(root, maxsplit=1)[-1] if root else path)
+        ask = self._app.asgi_router.handle_routing
+        try:
+            try:
+                found = ask(path=path, method=request.get("method"))
+            except MethodNotAllowedException as error:
+                allowed = (error.headers or {}).get("allow", "")
+                found = ask(path=path, method=allowed.partition(",")[0])
+        except Exception:  # Not found, in whichever way.
+            return None, ""
+        return found[1], found[4]
+
+
+def _handlers(route: Any) -> list[Any]:
+    return list(getattr(route, "route_handlers", None) or [route.route_handler])
+
+
+def _pairs(routes: list[Any]) -> Iterator[tuple[str, str]]:
+    for route in routes:
+        if hasattr(route, "route_handlers"):
+            methods = {str(method) for one in route.route_handlers for method in one.http_methods}
+            yield from ((method, route.path_format) for method in declared(methods))
+        elif str(getattr(route, "scope_type", "")).lower().endswith("asgi"):
+            yield "GET", route.path_format

@@ -1,0 +1,93 @@
+"""The route patterns of Pyramid."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from operator import itemgetter
+from typing import Any
+
+from scaleobs.catalog import UNMATCHED_ROUTE
+from scaleobs.routes.contract import UNTOLD_METHODS, Pairs, Request, declared, environ_path, listed, rooted
+from scaleobs.routes.notes import NOTE, note, noted
+
+_PARAMETER = re.compile(r"[{*:]")
+
+
+class PyramidRoutes:
+    """The patterns of an application, by what a hook in its mapper leaves."""
+
+    clue = NOTE
+
+    def __init__(self, router: Any) -> None:
+        self._router = router
+        self._known: Pairs = ()
+        self._routes: list[Any] = []
+        self._by_prefix: dict[str, list[tuple[int, Any]]] = {}
+        self._lengths: list[int] = []
+        mapper = router.routes_mapper
+        if mapper is not None and not isinstance(mapper, _Mapper):
+            router.routes_mapper = _Mapper(mapper)
+
+    def template(self, request: Request) -> tuple[str, bool]:
+        """Return the pattern, of a slash redirect too."""
+        if NOTE in request:
+            return noted(request)
+        path = environ_path(request) or "/"
+        # Nothing else is routed apart from what a tween answers and what the view that appends slashes does.
+        found = self._find(path) or (None if path.endswith("/") else self._find(path + "/"))
+        return found or UNMATCHED_ROUTE, False
+
+    def known(self) -> Pairs:
+        """Return every pattern, with the methods that its route or its views name."""
+        self._refresh()
+        return self._known
+
+    def _refresh(self) -> None:
+        routes = list(getattr(self._router.routes_mapper, "routelist", ()))
+        if routes == self._routes:
+            return
+        by_prefix: dict[str, list[tuple[int, Any]]] = {}
+        for place, route in enumerate(routes):
+            by_prefix.setdefault(_PARAMETER.split(rooted(route.pattern), maxsplit=1)[0], []).append((place, route))
+        self._by_prefix, self._lengths = by_prefix, sorted({len(prefix) for prefix in by_prefix})
+        self._known = listed(_pairs(self._router))
+        self._routes = routes
+
+    def _find(self, path: str) -> str | None:
+        self._refresh()
+        found = [pair for length in self._lengths for pair in self._by_prefix.get(path[:length], ())]
+        for _, route in sorted(found, key=itemgetter(0)):
+            # A route with predicates has said no, or would have to be asked again what it thinks of the request.
+            if not route.predicates and route.match(path) is not None:
+                return rooted(route.pattern)
+        return None
+
+
+class _Mapper:
+    """The router's mapper, which notes what it finds."""
+
+    def __init__(self, mapper: Any) -> None:
+        self._mapper = mapper
+
+    def __call__(self, request: Any) -> Any:
+        """Find the route of a request."""
+        found = self._mapper(request)
+        note(request.environ, lambda: None if found["route"] is None else rooted(found["route"].pattern))
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._mapper, name)
+
+
+def _pairs(router: Any) -> Iterator[tuple[str, str]]:
+    told: dict[str, set[str]] = {}
+    for kind, key in (("routes", "name"), ("views", "route_name")):
+        for one in router.registry.introspector.get_category(kind) or ():
+            item = one["introspectable"]
+            if item.get("request_methods"):
+                methods = item["request_methods"]
+                told.setdefault(item.get(key), set()).update([methods] if isinstance(methods, str) else methods)
+    for route in getattr(router.routes_mapper, "routelist", ()):
+        methods = declared(told[route.name]) if route.name in told else UNTOLD_METHODS
+        yield from ((method, rooted(route.pattern)) for method in methods)

@@ -1,0 +1,62 @@
+"""An application and its routes, asked as the middleware asks them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+
+from callers import http_scope, serve_asgi, wsgi
+from scaleobs.routes import routes_of
+
+
+class Site:
+    """An application behind a server of one protocol, which remembers what its routes said of each request."""
+
+    def __init__(self, app, protocol, served=None):
+        self.app, self.protocol = app, protocol
+        self.served = app if served is None else served
+        self.routes = routes_of(self.served)
+        self.remembered = {}
+        self.asked = 0
+
+    def get(self, method="GET", path="/", **more):
+        """Serve one request, and return the status and the template, remembered as the middleware remembers it."""
+        if self.protocol == "asgi":
+            request = http_scope(method, path, **{"headers": [("Host", "testserver")], **more})
+            seen = asyncio.run(serve_asgi(self.served, request))
+        else:
+            request, seen = self._wsgi(method, path, more)
+        return seen.status, self.template(request)
+
+    def template(self, request):
+        """Return the template of a request that was handled, asking only for what isn't remembered."""
+        clue = request.get(self.routes.clue)
+        with contextlib.suppress(KeyError, TypeError):  # Not remembered, or no key.
+            return self.remembered[clue]
+        self.asked += 1
+        template, is_told_by_clue = self.routes.template(request)
+        if is_told_by_clue:
+            self.remembered[clue] = template
+        return template
+
+    def _wsgi(self, method, path, more):
+        environs = []
+
+        def kept(environ, start_response):
+            environs.append(environ)
+            return self.served(environ, start_response)
+
+        seen = wsgi(kept, method, path, **more)
+        return environs[0], seen
+
+
+def scan(site, starts=("/",), times=200):
+    """Return the templates of two hundred random paths."""
+    dice = random.Random(7)
+    words = ["..", "%2e", "a" * 500, "{item_id}", "<int:x>", "*", "wp-login.php", "$(id)", "é"]
+    found = set()
+    for _ in range(times):
+        method = dice.choice(["GET", "POST", "DELETE", "OPTIONS"])
+        found.add(site.get(method, dice.choice(starts) + dice.choice(words) + str(dice.random()))[1])
+    return found
