@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
@@ -12,15 +13,26 @@ from scaleobs.health import Report, Result
 from scaleobs.lifecycle import Lifecycle
 from scaleobs.logs.encoding import encode
 from scaleobs.metrics.exposition import expose
+from scaleobs.metrics.registry import attach
 from scaleobs.settings import Settings
+
+_WHOLE_BYTES = 64 * 1024
+_WHOLE_PIECES = 16
+"""A page that is no longer than this, and no more work, is sent in one piece, with its length."""
 
 
 class Answer(NamedTuple):
-    """A status, its headers and its body."""
+    """
+    A status, its headers and its body.
+
+    Where the body is long, `rest` has what follows its beginning, in pieces, each the work of about a millisecond; an
+    empty one is a pause. Otherwise `rest` is `None`.
+    """
 
     status: int
     headers: list[tuple[str, str]]
     body: bytes
+    rest: Iterator[bytes] | None = None
 
 
 class Answers:
@@ -28,7 +40,7 @@ class Answers:
 
     def __init__(self, settings: Settings, lifecycle: Lifecycle, registry: CollectorRegistry) -> None:
         self._lifecycle = lifecycle
-        self._registry = registry
+        self._registry, self._storage = attach(registry)
         paths = {
             settings.health_path: "live",
             settings.ready_path: "ready",
@@ -54,11 +66,25 @@ class Answers:
         body = {"status": _word(is_up), "checks": [_shown(name, result) for name, result in checks]}
         return Answer(200 if is_up else 503, _headers("application/json"), _json(body))
 
-    def metrics(self, *, accept: str, accept_encoding: str, query: str) -> Answer:
-        """Return what a scrape reads."""
-        names = parse_qs(query).get("name[]", [])
-        headers, body = expose(self._registry, accept=accept, accept_encoding=accept_encoding, names=names)
-        return Answer(200, [*headers, ("Cache-Control", "no-store")], body)
+    def metrics(
+        self, *, accept: str, accept_encoding: str, query: str, on_fault: Callable[[Exception], None]
+    ) -> Answer:
+        """Return what a scrape reads; see `exposition.expose`. Never raises, neither here nor on the way."""
+        headers, pieces = expose(
+            self._registry,
+            self._storage,
+            accept=accept,
+            accept_encoding=accept_encoding,
+            names=parse_qs(query).get("name[]", []),
+            on_fault=on_fault,
+        )
+        headers = [*headers, ("Cache-Control", "no-store")]
+        body = b""
+        for number, piece in enumerate(pieces, start=1):
+            body += piece
+            if len(body) >= _WHOLE_BYTES or number == _WHOLE_PIECES:
+                return Answer(200, headers, body, pieces)
+        return Answer(200, headers, body)
 
     @staticmethod
     def not_allowed() -> Answer:

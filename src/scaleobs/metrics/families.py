@@ -1,0 +1,117 @@
+"""Our families as prometheus_client has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import accumulate
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric, Sample
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from scaleobs import catalog
+from scaleobs.metrics.storage import Counts, Series, Source, Storage
+
+_KINDS = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
+
+
+class OwnMetric(Metric):
+    """
+    A family of ours, for whoever collects the registry without us: `generate_latest`, a push gateway, a test.
+
+    It is filled when somebody looks into it; our own exposition doesn't, and writes from the storage.
+    """
+
+    def __init__(self, family: catalog.Metric, seen: _Seen) -> None:
+        self._family = family
+        self._seen = seen
+        super().__init__(_empty(family).name, family.help, family.kind)
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The samples, of the same moment for all families of one collection."""
+        return self._seen.samples.get(self._family.name, [])
+
+    @samples.setter
+    def samples(self, value: list[Sample]) -> None:
+        """Metric sets an empty list, which is not wanted."""
+
+
+class StorageCollector(Collector):
+    """Shows a storage's counts to prometheus_client under the catalog's names."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def describe(self) -> Iterable[Metric]:
+        """Return the empty families, so that a name that is taken is found at registration."""
+        return [_empty(family) for family in catalog.EXPOSED]
+
+    def collect(self) -> Iterable[Metric]:
+        """Return every family."""
+        seen = _Seen(self._storage)
+        families = [*catalog.EXPOSED, *(catalog.ON_REQUEST if self._storage.has_sizes else ())]
+        return [OwnMetric(family, seen) for family in families if family is not catalog.READY or seen.has_sources]
+
+
+class _Seen:
+    """What a storage held when somebody looked first."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self.has_sources = bool(storage.sources)
+
+    @cached_property
+    def samples(self) -> dict[str, list[Sample]]:
+        counts = self._storage.read()
+        families = {
+            catalog.REQUESTS: _requests(counts),
+            catalog.DURATION: _histogram(catalog.DURATION, counts.series),
+            catalog.REQUEST_SIZE: _histogram(catalog.REQUEST_SIZE, counts.request_sizes),
+            catalog.RESPONSE_SIZE: _histogram(catalog.RESPONSE_SIZE, counts.response_sizes),
+            **dict(small(counts, list(self._storage.sources))),
+        }
+        return {family.name: metric.samples for family, metric in families.items()}
+
+
+def small(counts: Counts, sources: list[Source]) -> Iterator[tuple[catalog.Metric, Metric]]:
+    """Yield the families that have a handful of samples at most, in the order of the catalog."""
+    active = GaugeMetricFamily(catalog.ACTIVE.name, catalog.ACTIVE.help, labels=catalog.ACTIVE.labels)
+    for protocol, connections in counts.active.items():
+        active.add_metric((protocol,), connections)
+    yield catalog.ACTIVE, active
+    if sources:
+        # An application that is imported and never served says nothing about the one that is.
+        ready = [source.is_ready() for source in sources if source.is_served()]
+        value = float(bool(ready) and all(ready))
+        yield catalog.READY, GaugeMetricFamily(catalog.READY.name, catalog.READY.help, value=value)
+    info = GaugeMetricFamily(catalog.INFO.name, catalog.INFO.help, labels=catalog.INFO.labels)
+    for labels in sorted({source.info() for source in sources}):
+        info.add_metric(labels, 1)
+    yield catalog.INFO, info
+    yield catalog.DROPPED, CounterMetricFamily(catalog.DROPPED.name, catalog.DROPPED.help, value=counts.dropped)
+    yield catalog.FAULTS, CounterMetricFamily(catalog.FAULTS.name, catalog.FAULTS.help, value=counts.faults)
+
+
+def _requests(counts: Counts) -> Metric:
+    requests = CounterMetricFamily(catalog.REQUESTS.name, catalog.REQUESTS.help, labels=catalog.REQUESTS.labels)
+    for series in counts.series:
+        requests.add_metric(series.labels, sum(series.cells[:-1]))
+    for labels in counts.unborn:
+        requests.add_metric(labels, 0)
+    return requests
+
+
+def _histogram(family: catalog.Metric, counted: list[Series]) -> Metric:
+    histogram = HistogramMetricFamily(family.name, family.help, labels=family.labels)
+    for series in counted:
+        *cells, total = series.cells
+        ends = (*map(floatToGoString, series.bounds), "+Inf")
+        histogram.add_metric(series.labels, list(zip(ends, accumulate(cells), strict=True)), total)
+    return histogram
+
+
+def _empty(family: catalog.Metric) -> Metric:
+    metric: Metric = _KINDS[family.kind](family.name, family.help, labels=family.labels)
+    return metric

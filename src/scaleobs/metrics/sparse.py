@@ -1,0 +1,150 @@
+"""A native histogram: buckets that grow exponentially, kept only where something fell."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from typing import NamedTuple
+
+SCHEMA = 3
+"""Each bucket ends at 2 ** (1 / 8) times the end of the one before: about 4.4 % to either side of its middle."""
+
+ZERO_THRESHOLD = 2.938735877055719e-39
+"""What isn't above 2 ** -128 counts as zero, as in prometheus/client_golang."""
+
+DEFAULT_LIMIT = 160
+_COARSEST = -4
+_HIGHEST = 1.7976931348623157e308
+
+# Where the buckets between 0.5 and 1 end: 2 ** (i / 8) / 2, to the last bit as client_golang and Prometheus have it.
+# What a logarithm says of a value at an end may be wrong by one.
+_EIGHTHS = (
+    0.5,
+    0.5452538663326288,
+    0.5946035575013605,
+    0.6484197773255048,
+    0.7071067811865475,
+    0.7711054127039704,
+    0.8408964152537144,
+    0.9170040432046711,
+)
+
+
+class Spans(NamedTuple):
+    """The buckets as protobuf wants them: runs of neighbours, and each count's difference to the one before."""
+
+    spans: list[tuple[int, int]]
+    deltas: list[int]
+
+
+class Snapshot(NamedTuple):
+    """What was counted at one moment: bucket `i` holds values up to `2 ** (i / 2 ** schema)`."""
+
+    schema: int
+    zeros: int
+    buckets: dict[int, int]
+
+    @property
+    def total(self) -> int:
+        """How many values were counted."""
+        return self.zeros + sum(self.buckets.values())
+
+    def spans(self) -> Spans:
+        """
+        Return the buckets as spans and deltas.
+
+        A span's offset is the first one's index, then the gap to the end of the span before. Gaps of one or two
+        empty buckets are filled, which takes fewer bytes than a new span.
+        """
+        spans: list[tuple[int, int]] = []
+        deltas: list[int] = []
+        before = after = 0
+        for index in sorted(self.buckets):
+            gap = index - after
+            if not spans or gap > 2:  # noqa: PLR2004
+                spans.append((gap, 1))
+            else:
+                offset, length = spans[-1]
+                spans[-1] = (offset, length + gap + 1)
+                for _ in range(gap):
+                    deltas.append(-before)
+                    before = 0
+            count = self.buckets[index]
+            deltas.append(count - before)
+            before, after = count, index + 1
+        return Spans(spans, deltas)
+
+
+class Sparse:
+    """
+    Counts by exponential bucket.
+
+    Only one thread may write; any other may take a `snapshot` meanwhile.
+
+    Args:
+        limit: how many buckets there may be; where there would be more, the resolution is halved.
+    """
+
+    __slots__ = ("_limit", "_shape", "zeros")
+
+    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+        self._limit = limit
+        # In one attribute, so that a reader never sees the buckets of one schema with the number of another.
+        self._shape: tuple[int, dict[int, int]] = (SCHEMA, {})
+        self.zeros = 0
+
+    def observe(self, value: float) -> None:
+        """Count a value; what is negative counts as zero, and what is no number doesn't count."""
+        if value > ZERO_THRESHOLD:
+            schema, buckets = self._shape
+            fraction, exponent = math.frexp(min(value, _HIGHEST))
+            # An octave is (0.5, 1] of its exponent here, in eight buckets; exact also where a value is a bucket's end.
+            index = bisect_left(_EIGHTHS, fraction) + 8 * (exponent - 1)
+            if schema != SCHEMA:
+                index = _coarser(index, SCHEMA - schema)
+            if index in buckets:
+                buckets[index] += 1
+            else:
+                buckets[index] = 1
+                if len(buckets) > self._limit:
+                    self._halve()
+        elif value <= ZERO_THRESHOLD:
+            self.zeros += 1
+
+    def add(self, other: Sparse) -> None:
+        """Add what another one has counted, at the coarser resolution of the two."""
+        theirs = other.snapshot()
+        schema, mine = self._shape
+        coarser = min(schema, theirs.schema)
+        # A new dict, because a reader may hold the old one.
+        buckets: dict[int, int] = {}
+        for counted, steps in ((mine, schema - coarser), (theirs.buckets, theirs.schema - coarser)):
+            _merge(buckets, counted, steps)
+        self._shape = (coarser, buckets)
+        self.zeros += theirs.zeros
+        self._halve()
+
+    def snapshot(self) -> Snapshot:
+        """Return what has been counted."""
+        schema, buckets = self._shape
+        return Snapshot(schema, self.zeros, buckets.copy())
+
+    def _halve(self) -> None:
+        schema, buckets = self._shape
+        while len(buckets) > self._limit and schema > _COARSEST:
+            schema -= 1
+            halved: dict[int, int] = {}
+            _merge(halved, buckets, 1)
+            buckets = halved
+        self._shape = (schema, buckets)
+
+
+def _merge(into: dict[int, int], counts: dict[int, int], steps: int) -> None:
+    for index, count in counts.items():
+        coarse = _coarser(index, steps)
+        into[coarse] = into.get(coarse, 0) + count
+
+
+def _coarser(index: int, steps: int) -> int:
+    """Return the bucket of a coarser schema that this one is part of: the next whole end upward."""
+    return -(-index >> steps)

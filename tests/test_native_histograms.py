@@ -1,0 +1,202 @@
+"""Native histograms: the buckets, their merging, and what a real Prometheus makes of them."""
+
+from __future__ import annotations
+
+import math
+import random
+import sys
+import threading
+import time
+from fractions import Fraction
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from exposed import PROTOBUF, families, message, native, observe, page, samples
+from scaleobs.metrics.registry import attach
+from scaleobs.metrics.sparse import SCHEMA, ZERO_THRESHOLD, Snapshot, Sparse
+
+positive = st.floats(min_value=ZERO_THRESHOLD, exclude_min=True, allow_nan=False, allow_infinity=False)
+
+
+def counted(values, **more) -> Snapshot:
+    """Return what a histogram has of these values."""
+    sparse = Sparse(**more)
+    for value in values:
+        sparse.observe(value)
+    return sparse.snapshot()
+
+
+def is_within(value, index, schema) -> bool:
+    """Return, by exact fractions, whether 2 ** ((i - 1) / 2 ** s) < value <= 2 ** (i / 2 ** s)."""
+    power = Fraction(value) ** (2**schema) if schema > 0 else Fraction(value)
+    step = 1 if schema > 0 else 2**-schema
+    return Fraction(2) ** ((index - 1) * step) < power <= Fraction(2) ** (index * step)
+
+
+@pytest.mark.parametrize(
+    ("value", "index"),
+    [
+        (1.0, 0),
+        (math.nextafter(1.0, 2), 1),
+        (math.nextafter(1.0, 0), 0),
+        (2.0, 8),
+        (math.nextafter(2.0, 3), 9),
+        (0.5, -8),
+        (0.25, -16),
+        (4.0, 16),
+        (1.05, 1),
+        (1.0905077326652577, 1),
+        (1.0905077326652579, 2),
+        (1.4142135623730951, 5),
+        (1.414213562373095, 4),
+        (0.001, -79),
+        (1e300, 7973),
+        (math.inf, 8192),
+        (sys.float_info.max, 8192),
+        (2**-127, -1016),
+    ],
+)
+def test_bucket_of_a_value(value, index):
+    """A value that equals a bucket's upper end belongs to it; what is next to it, to the next one."""
+    assert ({index: 1}, 0) == counted([value])[2:0:-1]
+
+
+@pytest.mark.parametrize("value", [0.0, -0.0, -1.0, -math.inf, 5e-324, ZERO_THRESHOLD])
+def test_zero_bucket(value):
+    """What isn't above the threshold counts as zero; no request takes less."""
+    assert Snapshot(SCHEMA, 1, {}) == counted([value])
+
+
+def test_what_is_no_number_does_not_count():
+    """NaN is in no bucket."""
+    assert Snapshot(SCHEMA, 0, {}) == counted([math.nan])
+
+
+@given(positive)
+@example(math.sqrt(2))
+@example(2 ** (1 / 8))
+def test_every_value_is_within_its_bucket(value):
+    """The bucket is the right one by exact arithmetic, but beside an end that no float can hold, by a last bit."""
+    ((index, _),) = counted([value]).buckets.items()
+    beside = (math.nextafter(value, 0), math.nextafter(value, math.inf))
+
+    assert any(is_within(one, index, SCHEMA) for one in (value, *beside) if one < math.inf)
+    if math.frexp(value)[0] == 0.5:
+        assert is_within(value, index, SCHEMA)
+
+
+@given(st.lists(positive, max_size=200), st.integers(1, 12))
+def test_limit_halves_the_resolution(values, limit):
+    """There are never more buckets than the limit allows, down to schema -4, and no value is lost or misplaced."""
+    found = counted(values, limit=limit)
+    fine = counted(values, limit=10_000)
+    steps = SCHEMA - found.schema
+    coarse = {}
+    for index, count in fine.buckets.items():
+        coarse[math.ceil(index / 2**steps)] = coarse.get(math.ceil(index / 2**steps), 0) + count
+
+    assert coarse == found.buckets
+    assert len(found.buckets) <= limit or found.schema == -4
+    assert len(values) == found.total
+
+
+@given(st.lists(positive), st.lists(positive), st.integers(2, 20), st.integers(2, 20))
+def test_adding_up(mine, theirs, my_limit, their_limit):
+    """The sum is what one histogram would have counted, at the coarser resolution of the two or a coarser one still."""
+    one, other = Sparse(my_limit), Sparse(their_limit)
+    for sparse, values in ((one, mine), (other, theirs)):
+        for value in values:
+            sparse.observe(value)
+    schemas = one.snapshot().schema, other.snapshot().schema
+    before = other.snapshot()
+    one.add(other)
+    found = one.snapshot()
+    steps = SCHEMA - found.schema
+    wanted = {}
+    for index, count in counted(mine + theirs, limit=10_000).buckets.items():
+        coarse = math.ceil(index / 2**steps)
+        wanted[coarse] = wanted.get(coarse, 0) + count
+
+    assert wanted == found.buckets
+    assert found.schema <= min(schemas)
+    assert before == other.snapshot()
+
+
+@given(st.dictionaries(st.integers(-500, 500), st.integers(1, 1000), max_size=60))
+def test_spans(buckets):
+    """Spans and deltas say the buckets again; a gap of one or two is filled with zeros, a longer one begins a span."""
+    spans, deltas = Snapshot(SCHEMA, 0, buckets).spans()
+    found, index, count, left = {}, 0, 0, iter(deltas)
+    for offset, length in spans:
+        index += offset
+        for _ in range(length):
+            count += next(left)
+            found[index] = count
+            index += 1
+
+    assert buckets == {index: count for index, count in found.items() if count}
+    assert all(offset > 2 for offset, _ in spans[1:])
+    assert [] == list(left)
+
+
+def test_exposition_shows_both_kinds(registry):
+    """Protobuf carries the classic buckets and the native ones; both count the same."""
+    _, storage = attach(registry)
+    storage.is_native = True
+    values = [0.0, 0.001, 0.02, 0.021, 0.3, 0.3, 7, 20]
+    for value in values:
+        observe(storage, ("GET", "/", "200"), value)
+    (family,) = (one for one in families(page(registry, PROTOBUF)) if one.name == "http_request_duration_seconds")
+    histogram = message(family.metrics[0][1][7][0])
+    found = counted(values)
+    schema, count, zeros, buckets = native(histogram)
+
+    assert (3, 8, 1, found.buckets) == (schema, count, zeros, {index: n for index, n in buckets.items() if n})
+    assert 12 == len(histogram[3])
+    text, proto = samples(page(registry)), samples(page(registry, PROTOBUF), PROTOBUF)
+    assert {name for name in text if name[0].startswith("http_")} <= proto.keys()
+
+
+def test_empty_native_histogram_is_native(registry):
+    """Without a span Prometheus would take it for a classic one."""
+    _, storage = attach(registry)
+    storage.is_native = True
+    storage.here.shard.series_of(("GET", "/", "200"))
+    (family,) = (one for one in families(page(registry, PROTOBUF)) if one.name == "http_request_duration_seconds")
+    histogram = message(family.metrics[0][1][7][0])
+
+    assert [b"\x08\x00\x10\x00"] == histogram[12]
+    assert [] == histogram[13]
+
+
+def test_count_is_that_of_the_buckets_at_every_moment(registry):
+    """A scrape in the middle of counting shows a native histogram that adds up, or Prometheus would drop the page."""
+    _, storage = attach(registry)
+    storage.is_native = True
+    stop = threading.Event()
+
+    def count():
+        while not stop.is_set():
+            observe(storage, ("GET", "/", "200"), random.lognormvariate(-3, 3))
+
+    threads = [threading.Thread(target=count) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    seen = []
+    try:
+        deadline = time.monotonic() + 1
+        while time.monotonic() < deadline:
+            for family in families(page(registry, PROTOBUF)):
+                if family.name == "http_request_duration_seconds":
+                    _, total, zeros, buckets = native(message(family.metrics[0][1][7][0]))
+                    assert total == zeros + sum(buckets.values())
+                    seen.append(total)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+    assert all(before <= after for before, after in pairwise(seen))
