@@ -7,13 +7,22 @@ import os
 import shutil
 from pathlib import Path
 
+import hypothesis
 import pytest
 import structlog
+from flask import Flask
 from prometheus_client import CollectorRegistry
 
+import scaleobs
+from callers import asgi, wsgi
 from scaleobs import logs
 from scaleobs.logs.configuration import ACCESS_LOGGERS, SERVER_LOGGERS
 from scaleobs.metrics import registry as registry_module
+
+# The same examples in each run; HYPOTHESIS_PROFILE=random looks for new ones.
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile("random", deadline=None, database=None, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 LOCAL_TOOLS = Path(__file__).parent.parent / ".tools" / "bin"
 
@@ -43,6 +52,22 @@ def _fresh_process(monkeypatch):
 def registry():
     """Return a registry of the test's own."""
     return CollectorRegistry()
+
+
+@pytest.fixture(params=[{"log_format": "off"}, {"log_format": "json"}], ids=["plain", "told"])
+def observe(request, registry):
+    """
+    Return a function that instruments an application, and has it serve a first request that isn't counted.
+
+    Where there are no log lines, those that follow take the shortest way through the middleware.
+    """
+
+    def observed(app, **settings):
+        app = scaleobs.instrument(app, **{"registry": registry, **request.param, **settings})
+        (wsgi if isinstance(app, Flask | scaleobs.WSGIMiddleware) else asgi)(app, path="/health")
+        return app
+
+    return observed
 
 
 @pytest.fixture(scope="session")

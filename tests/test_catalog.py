@@ -19,6 +19,7 @@ def test_contract_names():
         "active_connections": ("protocol",),
         "service_ready": (),
         "service_info": ("service_name", "version", "environment", "scaleobs_version"),
+        "scaleobs_label_sets_dropped_total": (),
         "scaleobs_internal_faults_total": (),
     } == {metric.name: metric.labels for metric in catalog.EXPOSED}
 

@@ -13,13 +13,14 @@ FILES = sorted(SOURCE.rglob("*.py"))
 CORE = [
     {"catalog", "settings", "objectives"},
     {"metrics", "health", "lifecycle", "logs", "tracing"},
-    {"exchange", "answers", "routes"},
+    {"exchange", "accesslog", "answers", "routes"},
     {"asgi", "wsgi", "observer", "frameworks"},
 ]
 MAY_IMPORT = {room: set().union(*CORE[: level + 1]) for level, rooms in enumerate(CORE) for room in rooms}
 MAY_IMPORT |= {"render": {*CORE[0], "render"}, "__init__": {*MAY_IMPORT}}
 
 FRAMEWORKS = {"starlette", "fastapi", "flask", "werkzeug", "django", "asgiref", "uvicorn", "gunicorn"}
+FRAMEWORKS |= {"litestar", "quart", "falcon", "pyramid", "bottle"}
 EXTRAS = {"yaml", "click", "rich", "opentelemetry", "orjson"}
 
 

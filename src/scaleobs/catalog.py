@@ -69,6 +69,12 @@ INFO = Metric(
     ("service_name", "version", "environment", "scaleobs_version"),
     "Always 1; the labels say which service this is.",
 )
+DROPPED = Metric(
+    "scaleobs_label_sets_dropped_total",
+    "counter",
+    (),
+    "Label sets past the limit, whose requests are counted in the overflow series instead.",
+)
 FAULTS = Metric(
     "scaleobs_internal_faults_total",
     "counter",
@@ -76,7 +82,26 @@ FAULTS = Metric(
     "Faults inside scaleobs that were kept away from the application.",
 )
 
-EXPOSED: tuple[Metric, ...] = (REQUESTS, DURATION, ACTIVE, READY, INFO, FAULTS)
+REQUEST_SIZE = Metric(
+    "http_request_size_bytes",
+    "histogram",
+    ("method", "route", "status_code"),
+    "Size of request bodies.",
+)
+RESPONSE_SIZE = Metric(
+    "http_response_size_bytes",
+    "histogram",
+    ("method", "route", "status_code"),
+    "Size of response bodies.",
+)
+
+ON_REQUEST: tuple[Metric, ...] = (REQUEST_SIZE, RESPONSE_SIZE)
+"""Families that `size_histograms=True` adds. No rule and no panel uses them, so they are not there unasked."""
+
+SIZE_BUCKETS: tuple[float, ...] = (100.0, 1e3, 1e4, 1e5, 1e6, 1e7)
+"""Upper bounds in bytes of the families above."""
+
+EXPOSED: tuple[Metric, ...] = (REQUESTS, DURATION, ACTIVE, READY, INFO, DROPPED, FAULTS)
 """Every family that scaleobs itself exposes."""
 
 PROCESS: tuple[Metric, ...] = (

@@ -1,237 +1,245 @@
 """
 One request from first byte to last: timed, labelled, counted and logged once, whatever the application does.
 
-ASGI and WSGI tell what happens in the words of this file, so that both mean the same by it. Nothing here
-raises into the application: a fault of our own is counted, logged once, and the request goes on.
+ASGI and WSGI tell what happens in the words of this file, so that both mean the same by it. Nothing here raises into
+the application: a fault of our own is counted, logged once, and the request goes on.
+
+This is the hot path. Its objects are filled in by their makers, field by field, because a call of `__init__` would cost
+a tenth of all there is to do; `benchmarks/` says what that is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, MutableMapping
+from bisect import bisect_left
+from collections.abc import Iterable, MutableMapping
+from time import perf_counter
 from typing import Any
 
-from scaleobs import catalog, logs
-from scaleobs.metrics.storage import Storage
+from scaleobs import catalog, tracing
+from scaleobs.accesslog import AccessLine, AccessLog
+from scaleobs.metrics.storage import Exemplar, Here, Series, Shard, Storage
+from scaleobs.routes import Routes
 
 CLIENT_GONE = 499
 """The status of a request whose client went away before the answer began; nginx's number for it."""
 
 SERVER_ERROR = 500
 
+OPEN, COMPLETING, ENDED = range(3)
+"""The stages of a request: the last byte isn't on its way, it is, and nothing that happens is counted any more."""
+
 _SIGNED = "scaleobs.counted_in"
+_MOST_REMEMBERED = 20_000
+
+Request = MutableMapping[str, Any]
+"""An ASGI scope or a WSGI environ."""
 
 
 class Recorder:
     """
-    What hears of every request of a service: the storage counts it, the logger writes its line.
+    What hears of every request to one application; `here` is where the thread that asks counts those.
 
     Args:
         storage: where requests are counted.
-        logger: a structlog logger.
+        routes: how their templates are found.
+        log: where their lines go, and faults; its `writes_lines` says whether requests have any.
+        method: the key of a request's method in the scope or environ.
     """
 
-    __slots__ = ("_logger", "_told", "storage")
+    __slots__ = ("_known", "clue", "here", "log", "method", "routes", "storage")
 
-    def __init__(self, storage: Storage, logger: Any) -> None:
+    def __init__(self, storage: Storage, routes: Routes, log: AccessLog, method: str) -> None:
         self.storage = storage
-        self._logger = logger
-        self._told: set[str] = set()
+        self.here = Here(storage)
+        self.routes = routes
+        self.clue = routes.clue
+        self.log = log
+        self.method = method
+        self._known: Iterable[tuple[str, str]] = ()
 
-    def request_finished(self, exchange: Exchange) -> None:
-        """Write the one line of a request."""
-        fields: dict[str, Any] = {
-            **exchange.context,
-            "method": exchange.method,
-            "route": exchange.route,
-            "path": exchange.path,
-            "status_code": exchange.status,
-            "duration_seconds": round(exchange.seconds, 6),
-            "client": exchange.client,
-        }
-        if exchange.is_truncated:
-            fields["truncated"] = True
-        if exchange.sent_status is not None and exchange.sent_status != exchange.status:
-            fields["sent_status"] = exchange.sent_status
-        if exchange.error is not None:
-            fields["exc_info"] = exchange.error
-        write = self._logger.error if exchange.status >= SERVER_ERROR else self._logger.info
-        write("request.finished", **fields)
-        if exchange.error is not None:
-            logs.mark_logged(exchange.error)
-
-    def background_failed(self, exchange: Exchange, error: BaseException) -> None:
-        """Write that the application raised after its answer was complete."""
-        route = {"method": exchange.method, "route": exchange.route}
-        self._logger.error("background.failed", **exchange.context, **route, exc_info=error)
-        logs.mark_logged(error)
-
-    def websocket_closed(self, find_route: Callable[[], str], **fields: Any) -> None:
-        """Count a WebSocket as closed, write its one line, and never raise."""
-        self.storage.closed("websocket")
-        try:
-            self._logger.info("websocket.closed", route=find_route(), **fields)
-        except Exception as error:
-            self.fault(error)
+    def known_routes(self) -> Iterable[tuple[str, str]]:
+        """Return every method and route template that the application can answer now."""
+        known = self.routes.known()
+        if known is not self._known:
+            # A route was added: what an endpoint told before may not be all that it tells now.
+            self._known = known
+            self.storage.forget_found()
+        return known
 
     def fault(self, error: Exception) -> None:
-        """Count a fault of scaleobs itself, write it once per kind and place, and never raise."""
+        """Count a fault of scaleobs itself and write it once, and never raise."""
+        self.storage.fault()
+        self.log.fault(error)
+
+    def series_of(self, request: Request, status: object, shard: Shard) -> Series:
+        """Return the series to count a request in, and remember it for others like it where its clue tells enough."""
+        method = request.get(self.method, "")
+        with contextlib.suppress(Exception):  # Not remembered, or a status that can't be looked up.
+            return shard.found[method, request.get(self.clue), status]
+        route, is_told_by_clue = catalog.UNMATCHED_ROUTE, False
         try:
-            self.storage.fault()
-            frames = error.__traceback__
-            while frames is not None and frames.tb_next is not None:
-                frames = frames.tb_next
-            kind = f"{type(error).__name__} at {frames.tb_frame.f_code.co_qualname if frames else '?'}"
-            if kind not in self._told:
-                self._told.add(kind)
-                self._logger.error("scaleobs.fault", kind=kind, exc_info=error)
-        except Exception:  # noqa: S110 - There is nobody left to tell.
-            pass
+            route, is_told_by_clue = self.routes.template(request)
+        except Exception as error:
+            self.fault(error)
+        is_known = isinstance(method, str) and method in catalog.METHODS
+        labels = (method if is_known else catalog.OTHER_METHOD, route, f"{_code(status):03d}")
+        series = shard.series_of(labels)
+        if series.labels != labels:
+            self.log.limit_reached(self.storage.limit)
+        # What a client makes up must not be remembered, nor what overflows: that is counted each time.
+        if is_told_by_clue and is_known and series.labels == labels and len(shard.found) < _MOST_REMEMBERED:
+            with contextlib.suppress(Exception):
+                shard.found[method, request.get(self.clue), status] = series
+        return series
 
 
 class Exchange:
     """
-    One HTTP request.
+    One HTTP request that is counted and nothing more.
 
-    It is made when the server calls, and ended by whichever comes first: `finished`, `client_gone` or `left`.
-    Each may be called any number of times and in any order; what follows the end changes nothing but the log.
+    It is ended by whichever comes first: `finished`, `client_gone` or `left`. Each may be called any number of times
+    and in any order; what follows the end changes nothing.
 
-    Args:
+    Attributes:
+        begun: when the server called, by `perf_counter`.
         recorder: what hears of it.
-        method: as the client sent it.
-        path: as the client sent it, for the log only.
-        client: the client's address, for the log only.
-        context: what identifies the request in every log line.
-        find_route: called once, at the end, for the route's template.
+        request: the scope or environ.
+        shard: where this thread counts.
+        stage: one of `OPEN`, `COMPLETING`, `ENDED`.
+        status: what was handed to the server, as a number, an enum or whatever the framework used; `None` before that.
     """
 
-    __slots__ = (
-        "_begun",
-        "_ended_at",
-        "_find_route",
-        "_is_logged",
-        "_recorder",
-        "client",
-        "context",
-        "error",
-        "is_client_gone",
-        "is_ended",
-        "is_truncated",
-        "method",
-        "path",
-        "route",
-        "seconds",
-        "sent_status",
-        "status",
-    )
+    __slots__ = ("begun", "recorder", "request", "shard", "stage", "status")
 
-    def __init__(
-        self,
-        recorder: Recorder,
-        *,
-        method: str,
-        path: str,
-        client: str,
-        context: dict[str, str],
-        find_route: Callable[[], str],
-    ) -> None:
-        self._begun = time.perf_counter()
-        self._ended_at: float | None = None
-        self._recorder = recorder
-        self._find_route = find_route
-        self._is_logged = False
-        self.method = method
-        self.path = path
-        self.client = client
-        self.context = context
-        self.route = catalog.UNMATCHED_ROUTE
-        self.sent_status: int | None = None
-        self.status = 0
-        self.seconds = 0.0
-        self.error: BaseException | None = None
-        self.is_ended = False
-        self.is_client_gone = False
-        self.is_truncated = False
-        recorder.storage.opened("http")
-
-    def response_started(self, status: object) -> None:
-        """
-        Note the status that was handed to the server, as a number, an enum or a WSGI status line.
-
-        A later one replaces it, as a WSGI application may do before it has sent anything.
-        """
-        if not self.is_ended:
-            self.sent_status = _code(status)
+    begun: float
+    recorder: Recorder
+    request: Request
+    shard: Shard
+    stage: int
+    status: Any
 
     def finished(self) -> None:
         """Note that the last byte was handed to the server."""
-        self._end(SERVER_ERROR if self.sent_status is None else self.sent_status)
-        # An application that has sent an error may be about to raise it, and its line should carry the
-        # exception.
-        if self.status < SERVER_ERROR:
-            self._log()
+        if self.stage != ENDED:
+            self.end(SERVER_ERROR if self.status is None else self.status)
 
     def client_gone(self) -> None:
         """Note that the client went away."""
-        if not self.is_ended:
-            self.is_client_gone = True
-            self.is_truncated = self.sent_status is not None
-            self._end(CLIENT_GONE if self.sent_status is None else self.sent_status)
-        self._log()
+        if self.stage != ENDED:
+            self.end(CLIENT_GONE if self.status is None else self.status)
 
-    def left(self, error: BaseException | None = None) -> None:
+    def left(self, error: BaseException | None = None) -> None:  # noqa: ARG002 - For the one that tells of it.
         """Note that the application returned, or raised; it can add nothing to its answer from now on."""
-        if not self.is_ended:
-            self.error = error
-            self._end(SERVER_ERROR)
-        elif error is not None and not self._is_logged:
-            self.error = error
-        elif error is not None and not self.is_client_gone:
-            self._contained(lambda: self._recorder.background_failed(self, error))
-        self._log()
+        if self.stage != ENDED:
+            self.end(SERVER_ERROR)
+
+    def end(self, status: Any) -> None:
+        """Count the request with this status, now; to be called once."""
+        seconds = perf_counter() - self.begun
+        self.stage = ENDED
+        request = self.request
+        shard = self.shard
+        recorder = self.recorder
+        try:
+            series = shard.found[request[recorder.method], request.get(recorder.clue), status]
+        except Exception:  # The first one like this, one that isn't remembered, or a status that can't be looked up.
+            series = recorder.series_of(request, status, shard)
+        cells = series.cells
+        cells[bisect_left(series.bounds, seconds)] += 1
+        cells[-1] += seconds
 
     def collected(self) -> None:
         """Note that nobody read the answer to its end, nor closed it."""
-        if not self.is_ended:
+        if self.stage != ENDED:
+            self.shard = self.recorder.here.shard
             self.finished()
-            self._log()
+            self.left()
 
     def abandon(self) -> None:
         """Leave word that nobody will end this any more; safe in a finalizer. The next scrape calls `collected`."""
-        if not self.is_ended:
-            self._ended_at = time.perf_counter()
-            self._recorder.storage.abandoned.append(self)
+        if self.stage != ENDED:
+            # By then it would seem to have lasted until that scrape.
+            lasted = perf_counter() - self.begun
+            self.recorder.storage.abandoned.append(_Abandoned(self, lasted))
 
-    def _end(self, status: int) -> None:
-        if self.is_ended:
-            return
-        self.is_ended = True
-        self.status = status
-        # perf_counter can't go back, but a virtual machine's can stand still.
-        self.seconds = max(0.0, (self._ended_at or time.perf_counter()) - self._begun)
-        self._recorder.storage.closed("http")
-        self._contained(self._count)
 
-    def _count(self) -> None:
+class ToldExchange(Exchange):
+    """
+    One HTTP request of which more is wanted: its access line, an exemplar, a native histogram.
+
+    Attributes:
+        line: its access line, or `None` where none is written.
+    """
+
+    __slots__ = ()
+
+    line: AccessLine | None
+
+    def client_gone(self) -> None:
+        """Note that the client went away."""
+        if self.stage != ENDED and self.line is not None:
+            self.line.client_gone()
+        super().client_gone()
+
+    def left(self, error: BaseException | None = None) -> None:
+        """Note that the application returned, or raised; it can add nothing to its answer from now on."""
+        if self.line is not None:
+            try:
+                self.line.left(error)
+            except Exception as fault:
+                self.recorder.fault(fault)
+        super().left(error)
+
+    def end(self, status: Any) -> None:
+        """Count the request with this status, now, and tell of it; to be called once."""
+        seconds = perf_counter() - self.begun
+        self.stage = ENDED
+        recorder = self.recorder
+        series = recorder.series_of(self.request, status, self.shard)
+        series.observe(seconds)
         try:
-            self.route = self._find_route()
-        finally:
-            method = self.method if self.method in catalog.METHODS else catalog.OTHER_METHOD
-            self._recorder.storage.observe((method, self.route, f"{self.status:03d}"), self.seconds)
-
-    def _log(self) -> None:
-        if not self._is_logged:
-            self._is_logged = True
-            self._contained(lambda: self._recorder.request_finished(self))
-
-    def _contained(self, act: Callable[[], Any]) -> None:
-        try:
-            act()
+            if recorder.storage.keeps_exemplars:
+                self._leave_exemplar(series, seconds)
+            if recorder.storage.has_sizes:
+                self.shard.measure(series.labels, *self.sizes())
+            if self.line is not None:
+                sent = None if self.status is None else _code(self.status)
+                self.line.ended(route=series.labels[1], status=_code(status), sent_status=sent, seconds=seconds)
         except Exception as error:
-            self._recorder.fault(error)
+            recorder.fault(error)
+
+    def traceparent(self) -> str:
+        """Return the `traceparent` that the client sent, or nothing."""
+        raise NotImplementedError
+
+    def sizes(self) -> tuple[int, int]:
+        """Return the bytes of the bodies of the request and the response, as far as they were sent."""
+        raise NotImplementedError
+
+    def _leave_exemplar(self, series: Series, seconds: float) -> None:
+        span = tracing.current_span() or tracing.parse_traceparent(self.traceparent())
+        if span is not None and span.is_sampled:
+            exemplar = Exemplar(span.trace_id, span.span_id, seconds, time.time())
+            series.exemplars[bisect_left(series.bounds, seconds)] = exemplar
 
 
-def is_first_to_see(request: MutableMapping[str, Any], storage: Storage) -> bool:
+class _Abandoned:
+    """A request that nobody will end, and how long it lasted until then."""
+
+    __slots__ = ("_exchange", "_lasted")
+
+    def __init__(self, exchange: Exchange, lasted: float) -> None:
+        self._exchange = exchange
+        self._lasted = lasted
+
+    def collected(self) -> None:
+        self._exchange.begun = perf_counter() - self._lasted
+        self._exchange.collected()
+
+
+def is_first_to_see(request: Request, storage: Storage) -> bool:
     """
     Return whether no other middleware counts this request in the same storage, and sign it.
 

@@ -8,7 +8,6 @@ import threading
 import weakref
 from typing import Any, TypeVar, Unpack, cast
 
-from scaleobs import routes
 from scaleobs.asgi import ASGIMiddleware
 from scaleobs.observer import Observer
 from scaleobs.settings import Arguments, Settings, SettingsError
@@ -50,17 +49,17 @@ def instrument(app: App, **settings: Unpack[Arguments]) -> App:
             return app
         kind = _kind(app)
         observer = Observer(**settings)
+        observer.app = app
         if kind == "starlette":
             served: Any = _into_starlette(app, observer)
         elif kind == "flask":
-            routes.watch_framework(app)  # Other middleware may stand between, as for a proxy's headers.
             app.wsgi_app = WSGIMiddleware(app.wsgi_app, observer=observer)  # type: ignore[attr-defined]
             served = app
         elif kind == "asgi":
-            served = ASGIMiddleware(app, observer=observer)  # type: ignore[arg-type]
+            served = ASGIMiddleware(app, observer=observer).serve  # type: ignore[arg-type]
         else:
             served = WSGIMiddleware(app, observer=observer)  # type: ignore[arg-type]
-        observer.app, observer.served = app, served
+        observer.served = served
         _observers[id(app)] = _observers[id(served)] = observer
         return cast(App, served)
 
@@ -113,9 +112,9 @@ def _is_async(app: Any) -> bool:
 def _into_starlette(app: Any, observer: Observer) -> Any:
     """Put the middleware around the stack that the application builds at its first call, or has built."""
     build = app.build_middleware_stack
-    app.build_middleware_stack = lambda: ASGIMiddleware(build(), observer=observer)
+    app.build_middleware_stack = lambda: ASGIMiddleware(build(), observer=observer).serve
     if app.middleware_stack is not None:
-        app.middleware_stack = ASGIMiddleware(app.middleware_stack, observer=observer)
+        app.middleware_stack = ASGIMiddleware(app.middleware_stack, observer=observer).serve
     return app
 
 

@@ -6,17 +6,19 @@ import contextlib
 import importlib.metadata
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any, TypeVar, Unpack
 
 from scaleobs import logs, tracing
+from scaleobs.accesslog import AccessLog
 from scaleobs.answers import Answer, Answers
 from scaleobs.exchange import Recorder
 from scaleobs.health import Check, CheckFunction, Checks, Probe, Report, Result
 from scaleobs.lifecycle import Lifecycle
 from scaleobs.metrics import registry
 from scaleobs.objectives import Latency
+from scaleobs.routes import routes_of
 from scaleobs.settings import Arguments, Settings
 
 _Function = TypeVar("_Function", bound=CheckFunction)
@@ -39,17 +41,25 @@ class Observer:
 
     def __init__(self, **settings: Unpack[Arguments]) -> None:
         self.settings = Settings.read(settings)
+        mine = self.settings
+        self._info = (mine.service, mine.version, mine.environment, importlib.metadata.version("scaleobs"))
         self.lifecycle = Lifecycle(manual_start=self.settings.manual_start)
         self._registry, self.storage = registry.attach(self.settings.registry)
-        self.storage.add_bounds(
-            objective.under for objective in self.settings.objectives if isinstance(objective, Latency)
+        self.storage.widen(
+            bounds=[one.under for one in self.settings.objectives if isinstance(one, Latency)],
+            limit=self.settings.max_label_sets,
+            is_native=self.settings.native_histograms,
+            has_sizes=self.settings.size_histograms,
         )
         self.answers = Answers(self.settings, self.lifecycle, self._registry)
         self._configure_logging()
         self._logger = logs.own_logger()
-        self.recorder = Recorder(self.storage, self._logger)
+        self._log = AccessLog(self._logger, writes_lines=self.settings.log_format != "off")
+        self._recorders: list[Recorder] = []
         self.checks = Checks(self._check_changed)
+        self.is_plain = False
         self.storage.sources.add(self)
+        self.storage.look_again()
         self.app: Any = None
         self.served: Any = None
 
@@ -93,42 +103,79 @@ class Observer:
 
     def info(self) -> tuple[str, ...]:
         """Return the label values of `service_info`."""
-        mine = self.settings
-        return (mine.service, mine.version, mine.environment, importlib.metadata.version("scaleobs"))
+        return self._info
 
     def request_context(self, request_id: str, traceparent: str) -> dict[str, str]:
         """Return what identifies a request in the log: the client's id where it is a plain one, otherwise a new one."""
         context = {"request_id": request_id if _REQUEST_ID.fullmatch(request_id) else secrets.token_hex(16)}
         parent = tracing.parse_traceparent(traceparent) if traceparent else None
         if parent is not None:
-            context["trace_id"], context["span_id"] = parent
+            context["trace_id"], context["span_id"] = parent.trace_id, parent.span_id
         return context
+
+    def recorder_for(self, app: Any, *, method: str) -> Recorder:
+        """
+        Return what hears of every request to an application.
+
+        Args:
+            app: what the middleware was put around; the application that was instrumented tells more, where known.
+            method: the key of a request's method in the scope or environ.
+        """
+        routes = routes_of(app if self.app is None else self.app, self.settings.route)
+        recorder = Recorder(self.storage, routes, self._log, method)
+        self._recorders.append(recorder)
+        return recorder
+
+    def known_routes(self) -> Iterator[tuple[str, str]]:
+        """Yield every method and route template that the application can answer."""
+        for recorder in self._recorders:
+            try:
+                yield from recorder.known_routes()
+            except Exception as error:
+                self.fault(error)
+
+    def fault(self, error: Exception) -> None:
+        """Count a fault of scaleobs itself and write it once, and never raise."""
+        self.storage.fault()
+        self._log.fault(error)
 
     def begin_starting(self) -> None:
         """Take the server's loggers again: it may have configured them after `instrument` did."""
         self.lifecycle.lifespan_begun()
         logs.take_server_loggers()
 
-    def request_seen(self) -> None:
-        """Note a request; where the server opened no lifespan, the first one does what that would have done."""
+    def request_seen(self, traceparent: str) -> None:
+        """
+        Note a request, and find out what others like it want.
+
+        Where the server opened no lifespan, the first one does what that would have done.
+
+        Args:
+            traceparent: what the client sent of it.
+        """
         if self.lifecycle.state == "new":
             logs.take_server_loggers()
             self.lifecycle.request_seen()
+        if self.storage.wants_exemplars and (tracing.parse_traceparent(traceparent) or tracing.is_configured()):
+            self.storage.keep_exemplars()
+        # From here on a request is counted and nothing more, unless another application counts in the same place.
+        self.is_plain = (
+            self.lifecycle.state != "new"
+            and len(self.storage.sources) == 1
+            and not self.storage.wants_more
+            and not self._log.writes_lines
+        )
 
     def metrics(self, *, accept: str, accept_encoding: str, query: str) -> Answer:
-        """Return what a scrape reads; a 500 and a fault in the log where a metric of the user's raises."""
-        try:
-            return self.answers.metrics(accept=accept, accept_encoding=accept_encoding, query=query)
-        except Exception as error:
-            self.recorder.fault(error)
-            return self.answers.broken()
+        """Return what a scrape reads; what raises on the way is left out, counted and logged."""
+        return self.answers.metrics(accept=accept, accept_encoding=accept_encoding, query=query, on_fault=self.fault)
 
     def probe(self, kind: str, report: Report) -> Answer:
         """Return what a probe answers, and log it where it says no."""
         try:
             answer = self.answers.probe(kind, report)
         except Exception as error:
-            self.recorder.fault(error)
+            self.fault(error)
             return self.answers.broken()
         if answer.status != HTTPStatus.OK:
             down = [name for name, result in report.checks if not result.is_up]
@@ -144,7 +191,7 @@ class Observer:
 
     def _configure_logging(self) -> None:
         mine = self.settings
-        if mine.log_format == "auto" and logs.is_configured():
+        if mine.log_format == "off" or (mine.log_format == "auto" and logs.is_configured()):
             return
         logs.configure_logging(
             service=mine.service, version=mine.version, log_format=mine.log_format, log_level=mine.log_level

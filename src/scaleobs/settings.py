@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypedDict
 from urllib.parse import unquote
@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-LOG_FORMATS = ("auto", "json", "console")
+LOG_FORMATS = ("auto", "json", "console", "off")
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+RouteFunction = Callable[[MutableMapping[str, Any]], str | None]
+"""From a scope or an environ, after the application has handled it, to the template of its route."""
 
 
 class SettingsError(ValueError):
@@ -41,6 +45,10 @@ class Arguments(TypedDict, total=False):
     metrics_path: str | None
     manual_start: bool
     objectives: Iterable[Objective]
+    route: RouteFunction | None
+    max_label_sets: int
+    native_histograms: bool
+    size_histograms: bool
     log_format: str
     log_level: str
     registry: CollectorRegistry | None
@@ -61,8 +69,14 @@ class Settings:
         metrics_path: where Prometheus scrapes.
         manual_start: the service has started only once `Observer.started()` was called.
         objectives: each `Latency` makes its `under` a bucket boundary.
+        route: for a framework that scaleobs doesn't know: a function from the scope or environ, once the application
+            has handled it, to the route's template, or to `None` for `unmatched`.
+        max_label_sets: how many label sets there may be; requests past that are counted in four overflow series.
+        native_histograms: keep a native histogram beside the classic one, for scrapes in the protobuf format.
+        size_histograms: measure the bodies of requests and responses, too; no rule and no panel needs it.
         log_format: `json`, `console`, or `auto`: console on a terminal, JSON elsewhere. `auto` leaves logging
-            alone that the application has configured itself.
+            alone that the application has configured itself. With `off`, scaleobs touches no logging, and writes
+            no line for a request; faults of its own go to the stdlib's logger `scaleobs`.
         log_level: the least severe level that is written.
         registry: the prometheus_client registry that holds the metrics; the process's default one where
             `None`.
@@ -77,6 +91,10 @@ class Settings:
     metrics_path: str | None = "/metrics"
     manual_start: bool = False
     objectives: tuple[Objective, ...] = ()
+    route: RouteFunction | None = None
+    max_label_sets: int = 2000
+    native_histograms: bool = False
+    size_histograms: bool = False
     log_format: str = "auto"
     log_level: str = "info"
     registry: Any = None
@@ -118,7 +136,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
         values["service"] = ("OTEL_SERVICE_NAME", environ["OTEL_SERVICE_NAME"])
     for field in fields(Settings):
         variable = f"SCALEOBS_{field.name.upper()}"
-        if field.name not in ("registry", "objectives") and variable in environ:
+        if field.name not in ("registry", "objectives", "route") and variable in environ:
             values[field.name] = (variable, environ[variable])
     return values
 
@@ -138,7 +156,7 @@ def _checked(name: str, value: Any, source: str) -> Any:
             return _name(name, value, shown)
         case "health_path" | "ready_path" | "startup_path" | "metrics_path":
             return _path(value, shown)
-        case "manual_start":
+        case "manual_start" | "native_histograms" | "size_histograms":
             known = {True: True, False: False, "true": True, "1": True, "false": False, "0": False}
             return known[_one_of(text, tuple(known), shown)]
         case "log_format":
@@ -147,6 +165,13 @@ def _checked(name: str, value: Any, source: str) -> Any:
             return _one_of(text, LOG_LEVELS, shown)
         case "objectives":
             return _objectives(value)
+        case "max_label_sets":
+            return _count(value, shown)
+    if name == "route" and value is not None and not callable(value):
+        msg = (
+            f"{shown}: give a function from a scope or environ to a template, e.g. route=lambda scope: '/items/{{id}}'."
+        )
+        raise SettingsError(msg)
     is_registry = hasattr(value, "collect") and hasattr(value, "register") and not isinstance(value, type)
     if name == "registry" and value is not None and not is_registry:
         msg = f"{shown}: give a prometheus_client.CollectorRegistry, or leave it out for the default one."
@@ -168,6 +193,17 @@ def _path(value: Any, shown: str) -> str | None:
         msg = f"{shown}: give a path that starts with '/', or 'off' to turn it off."
         raise SettingsError(msg)
     return value
+
+
+def _count(value: Any, shown: str) -> int:
+    try:
+        count = int(value)
+    except (TypeError, ValueError):
+        count = 0
+    if count < 1 or isinstance(value, bool):
+        msg = f"{shown}: give a whole number above 0, e.g. 2000."
+        raise SettingsError(msg)
+    return count
 
 
 def _one_of(value: Any, known: tuple[Any, ...], shown: str) -> Any:

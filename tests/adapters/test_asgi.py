@@ -285,12 +285,11 @@ def test_stream_is_timed_to_its_end_and_active_until_then(registry):
     "messages",
     [
         [START, {"type": "http.response.pathsend", "path": "/etc/hostname"}],
-        [{**START, "trailers": True}, END, {"type": "http.response.trailers", "headers": []}],
         [START, {"type": "http.response.zerocopysend", "file": 3}, END],
         [{"type": "http.response.push", "path": "/x"}, {"type": "http.response.debug", "info": {}}, START, END],
         [{"type": "http.response.start", "status": 200}, {"type": "http.response.body"}],
     ],
-    ids=["pathsend", "trailers", "zerocopysend", "push and debug", "least keys"],
+    ids=["pathsend", "zerocopysend", "push and debug", "least keys"],
 )
 def test_messages_pass_unchanged(messages, registry):
     """Every message reaches the server as the very object that was sent; the last one ends the request."""
@@ -307,6 +306,25 @@ def test_messages_pass_unchanged(messages, registry):
     assert seen.error is None
     assert [id(message) for message in messages] == [id(message) for message in seen.messages]
     assert {("GET", "unmatched", "200"): 1} == counted(registry)
+
+
+def test_trailers_pass_unchanged_and_are_not_timed(registry):
+    """What follows the last byte of the body reaches the server as the very object sent, untimed."""
+    trailers = {"type": "http.response.trailers", "headers": [(b"x-checksum", b"1")]}
+
+    async def app(scope, receive, send):
+        await send({**START, "trailers": True})
+        await send(END)
+        assert 0 == active(registry)
+        await asyncio.sleep(0.1)
+        await send(trailers)
+
+    seen = asgi(scaleobs.instrument(app, registry=registry))
+
+    assert seen.error is None
+    assert trailers is seen.messages[-1]
+    assert {("GET", "unmatched", "200"): 1} == counted(registry)
+    assert seconds(registry) < 0.09
 
 
 def test_headers_that_can_be_read_once_reach_the_server(registry):

@@ -185,7 +185,7 @@ def is_scraped(prometheus: Program, job: str) -> bool:
 
 
 def prometheus_command(
-    directory: Path, *, targets: dict[str, int], alertmanager: int, scrape_interval: str
+    directory: Path, *, targets: dict[str, int], alertmanager: int, scrape_interval: str, flags: Sequence[str] = ()
 ) -> Callable[[int], list[str]]:
     """Write a configuration that scrapes each job at its port and loads `*rules.yml`, and return the command for it."""
     interval = {"scrape_interval": scrape_interval, "scrape_timeout": scrape_interval}
@@ -205,6 +205,7 @@ def prometheus_command(
         f"--web.listen-address={LOOPBACK}:{port}",
         "--rules.alert.resend-delay=200ms",  # Rules are evaluated many times a second, so alerts are sent so, too.
         "--log.level=warn",
+        *flags,
     ]
 
 

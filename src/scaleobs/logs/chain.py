@@ -69,7 +69,7 @@ def add_request(_logger: Any, _method: str, event: EventDict) -> EventDict:
             event.setdefault(key, value)
     span = tracing.current_span()
     if span is not None:
-        event["trace_id"], event["span_id"] = span
+        event["trace_id"], event["span_id"] = span.trace_id, span.span_id
     return event
 
 

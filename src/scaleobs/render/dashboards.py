@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from scaleobs.catalog import ACTIVE, FAULTS, INFO, READY
+from scaleobs.catalog import ACTIVE, DROPPED, FAULTS, INFO, READY
 from scaleobs.render import promql
 from scaleobs.render.controls import SHOWN, marks, variables
 from scaleobs.render.names import resource_name, service_and_job
@@ -188,10 +188,12 @@ def _saturation() -> list[list[Panel]]:
                 [(summed(SHOWN.of(INFO), "job", *INFO.labels, how="count"), "instances")],
             ),
             timeseries(
-                "Faults inside scaleobs",
-                "Faults that scaleobs kept away from the application. Any is a bug: the log has the exception.",
+                "Faults and dropped label sets",
+                "Faults that scaleobs kept away from the application: any is a bug, and the log has the exception. "
+                "Label sets past the limit, whose requests overflow: some route is not a template.",
                 "short",
-                (summed(f"increase({SHOWN.of(FAULTS)}[{_RATE}])", "job"), "{{job}}"),
+                (summed(f"increase({SHOWN.of(FAULTS)}[{_RATE}])", "job"), "{{job}} faults"),
+                (summed(f"increase({SHOWN.of(DROPPED)}[{_RATE}])", "job"), "{{job}} dropped"),
             ),
         ],
     ]

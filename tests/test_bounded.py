@@ -1,0 +1,228 @@
+"""Nothing that a client makes up grows the number of series, what is remembered, or memory."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+import string
+import sys
+import tracemalloc
+from http import HTTPStatus
+
+import pytest
+from flask import Flask
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+import scaleobs
+from callers import active, asgi, counted, environ, http_scope, log_lines, wsgi
+
+MODES = {"plain": {"log_format": "off"}, "told": {"log_format": "json"}}
+ODD_PATHS = ["/\udcff\udc80", "/\x00", "/a\nb", '/"}', "//", "", "/%00%ff", "/" + "x" * 70_000, "/ü/\u2028", "*"]
+MADE_UP = random.Random(7)
+
+
+def made_up(characters=string.ascii_letters, size=12):
+    """Return a word that nobody has seen before."""
+    return "".join(MADE_UP.choices(characters, k=size))
+
+
+async def hello(request):
+    """Answer by Starlette."""
+    return PlainTextResponse("hello")
+
+
+def starlette_app():
+    """Return an application with one route."""
+    return Starlette(routes=[Route("/hello/{name}", hello)])
+
+
+def flask_app():
+    """Return the same by Flask."""
+    app = Flask("shop")
+    app.add_url_rule("/hello/<name>", "hello", lambda name: "hello")
+    return app
+
+
+def raw_asgi():
+    """Return an application without routes."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 404})
+        await send({"type": "http.response.body"})
+
+    return app
+
+
+def raw_wsgi():
+    """Return the same for WSGI."""
+
+    def app(environ, start_response):
+        start_response("404 Not Found", [])
+        return [b""]
+
+    return app
+
+
+class Null:
+    """A stdout that keeps nothing."""
+
+    def write(self, text):
+        """Forget it."""
+
+    def flush(self):
+        """Have nothing to do."""
+
+
+async def take(message=None):
+    """Take a message, or give the request."""
+    return {"type": "http.request"}
+
+
+def serve_all(app, requests):
+    """Serve requests, each a method, a path and a Host header."""
+    if isinstance(app, Flask | scaleobs.WSGIMiddleware):
+        for method, path, host in requests:
+            raw = path.encode("utf-8", "surrogateescape").decode("latin-1")
+            body = app(environ(method, raw, **{**INPUT, "HTTP_HOST": host}), lambda *_: lambda data: None)
+            body.close()
+        return
+
+    async def serve():
+        for method, path, host in requests:
+            await app(http_scope(method, path) | {"headers": [(b"host", host.encode())]}, take, take)
+
+    asyncio.run(serve())
+
+
+INPUT = {"wsgi.url_scheme": "http", "wsgi.errors": sys.stderr, "wsgi.input": None}
+
+
+def state(app):
+    """Return how many series there are, and how many keys are remembered."""
+    storage = scaleobs.observer_of(app).storage
+    return len(storage.read().series), sum(len(shard.found) for _, shard in storage._shards)
+
+
+def page_of(app):
+    """Return the labels of every request that a scrape shows."""
+    is_wsgi = isinstance(app, Flask | scaleobs.WSGIMiddleware)
+    text = (wsgi if is_wsgi else asgi)(app, path="/metrics").body.decode()
+    families = {family.name: family.samples for family in text_string_to_metric_families(text)}
+    return [(sample.labels, sample.value) for sample in families["http_requests"] if sample.value]
+
+
+@pytest.mark.parametrize("settings", MODES.values(), ids=MODES)
+@pytest.mark.parametrize("make", [starlette_app, flask_app, raw_asgi, raw_wsgi])
+def test_what_clients_make_up_adds_nothing(make, settings, registry):
+    """10,000 paths, 1,000 methods, 1,000 hosts and what can't be decoded leave what a handful of them have left."""
+    app = scaleobs.instrument(make(), registry=registry, **settings)
+    known = [("GET", "/hello/you", "shop"), ("GET", "/nowhere", "shop"), ("PROPFIND", "/hello/you", "shop")]
+    known += [("PROPFIND", "/nowhere", "shop"), ("POST", "/hello/you", "shop")]
+    for _ in range(3):
+        serve_all(app, known)
+        before = state(app)
+    requests = [("GET", f"/{made_up()}/{made_up()}", "shop") for _ in range(10_000)]
+    requests += [(made_up(string.ascii_uppercase), "/hello/you", "shop") for _ in range(1000)]
+    requests += [("GET", "/hello/you", f"{made_up()}.example") for _ in range(1000)]
+    requests += [(method, path, "shop") for path in ODD_PATHS for method in ("GET", "\udcff", "G\nT", "get", "")]
+
+    serve_all(app, requests)
+    shown = page_of(app)
+
+    assert before == state(app)
+    assert len(requests) + len(known) * 3 == sum(value for _, value in shown)
+    assert {"GET", "POST", "_OTHER"} >= {labels["method"] for labels, _ in shown}
+    assert {"unmatched", "/hello/{name}", "/hello/<name>"} >= {labels["route"] for labels, _ in shown}
+    assert 0 == active(registry)
+    assert 0 == registry.get_sample_value("scaleobs_internal_faults_total")
+
+
+@pytest.mark.parametrize("settings", MODES.values(), ids=MODES)
+def test_past_the_limit_there_are_four_series_more(settings, registry, capsys, caplog):
+    """Label sets past the limit count in four overflow series, whatever their status; one line says so, once."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": scope["status"]})
+        await send({"type": "http.response.body"})
+
+    # A route function that hands out paths, which is what the limit is there for.
+    app = scaleobs.instrument(app, registry=registry, max_label_sets=10, route=lambda scope: scope["path"], **settings)
+    statuses = [200, 204, 301, 404, 418, 500, 503, 599, 100, 700, 999, 0, "no number", HTTPStatus.CREATED]
+    for number in range(10):
+        asgi(app, path=f"/{number}", status=200)
+    for number in range(10, 30):
+        for status in statuses:
+            asgi(app, path=f"/{number}", method="PUT", status=status)
+    asgi(app, path="/3", status=200)
+    overflow = {labels: count for labels, count in counted(registry).items() if labels[1] == "_overflow"}
+    told = [one["event"] for one in log_lines(capsys)] if settings == MODES["told"] else caplog.messages
+
+    assert {("_OTHER", "_overflow", status) for status in ("200", "300", "400", "500")} == set(overflow)
+    assert 20 * len(statuses) == sum(overflow.values())
+    assert {("GET", f"/{number}", "200"): 1 + (number == 3) for number in range(10)} == {
+        labels: count for labels, count in counted(registry).items() if labels not in overflow
+    }
+    assert 20 * len(statuses) == registry.get_sample_value("scaleobs_label_sets_dropped_total")
+    assert 1 == sum("label_sets.limit_reached" in line for line in told)
+
+
+@pytest.mark.parametrize(("settings", "times"), [(MODES["plain"], 100_000), (MODES["told"], 10_000)], ids=MODES)
+@pytest.mark.parametrize("make", [raw_asgi, raw_wsgi])
+def test_memory_stays_flat_over_odd_requests(make, settings, times, registry, monkeypatch):
+    """A hundred thousand requests that are all different leave no memory behind."""
+    monkeypatch.setattr(sys, "stdout", Null())
+    app = scaleobs.instrument(make(), registry=registry, **settings)
+
+    def odd(count):
+        return ((made_up(size=3), f"/{number}{made_up(size=3)}", f"{number}.example") for number in range(count))
+
+    serve_all(app, odd(1000))
+    tracemalloc.start()
+    try:
+        serve_all(app, odd(1000))
+        before, _ = tracemalloc.get_traced_memory()
+        serve_all(app, odd(times))
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert after - before < 100_000
+    assert times + 2000 == sum(counted(registry).values())
+
+
+def test_answers_that_nobody_closes_are_let_go(registry):
+    """A server that drops bodies leaves counts for the next scrape, and none of the bodies."""
+    dropped = []
+
+    class Body:
+        def __iter__(self):
+            return iter([b"x"])
+
+        def __del__(self):
+            dropped.append(1)
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return Body()
+
+    app = scaleobs.instrument(functools.partial(app), registry=registry, log_format="off")
+    for _ in range(1000):
+        app(environ(), lambda *_: None)
+
+    assert 1000 == len(dropped)
+    assert {("GET", "unmatched", "200"): 1000} == counted(registry)
+    assert 0 == active(registry)
+
+
+def test_prefixes_that_clients_make_up_are_not_kept(registry):
+    """Under a mount whose path has parameters the endpoints are known by the first few prefixes only."""
+    app = scaleobs.ASGIMiddleware(raw_asgi(), registry=registry)
+
+    for number in range(1000):
+        asgi(app, path=f"/{number}/x", root_path=f"/{number}")
+
+    assert len(app._endpoints) < 100

@@ -1,0 +1,84 @@
+"""Sizes of bodies, where they are asked for: the same by ASGI and WSGI."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+import scaleobs
+from callers import asgi, wsgi
+from scaleobs import catalog
+
+
+async def asgi_echo(scope, receive, send):
+    message = await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for half in (message["body"], message["body"]):
+        await send({"type": "http.response.body", "body": half, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def wsgi_list(environ, start_response):
+    start_response("200 OK", [])
+    return [b"x" * 700, b"y" * 800]
+
+
+def wsgi_generator(environ, start_response):
+    start_response("200 OK", [])
+    yield b"x" * 700
+    yield b"y" * 800
+
+
+def sizes(registry, family):
+    labels = {"method": "POST", "route": "unmatched", "status_code": "200"}
+    return [registry.get_sample_value(f"{family.name}_{part}", labels) for part in ("count", "sum")]
+
+
+@pytest.mark.parametrize("log_format", ["off", "json"])
+def test_asgi_bodies_are_measured(log_format, registry):
+    """
+    What was received and every piece that was sent add up.
+    """
+    app = scaleobs.instrument(partial(asgi_echo), registry=registry, size_histograms=True, log_format=log_format)
+    for _ in range(2):
+        asgi(app, "POST", "/", received=[{"type": "http.request", "body": b"x" * 750, "more_body": False}])
+
+    assert [2, 1500] == sizes(registry, catalog.REQUEST_SIZE)
+    assert [2, 3000] == sizes(registry, catalog.RESPONSE_SIZE)
+
+
+@pytest.mark.parametrize("app", [wsgi_list, wsgi_generator])
+def test_wsgi_bodies_are_measured(app, registry):
+    """
+    A whole body and one that comes in pieces are as long as they are.
+    """
+    instrumented = scaleobs.instrument(partial(app), registry=registry, size_histograms=True, log_format="off")
+    for _ in range(2):
+        wsgi(instrumented, "POST", "/")
+
+    assert 2 == sizes(registry, catalog.REQUEST_SIZE)[0]
+    assert [2, 3000] == sizes(registry, catalog.RESPONSE_SIZE)
+
+
+def test_sizes_are_not_there_unasked(registry):
+    """
+    Without the setting there is no family of sizes.
+    """
+    app = scaleobs.instrument(partial(wsgi_list), registry=registry, log_format="off")
+    wsgi(app, "POST", "/")
+
+    assert b"size_bytes" not in wsgi(app, "GET", "/metrics").body
+
+
+@pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text"])
+def test_page_shows_sizes(accept, registry):
+    """
+    The page has the buckets of both families.
+    """
+    app = scaleobs.instrument(partial(wsgi_list), registry=registry, size_histograms=True, log_format="off")
+    wsgi(app, "POST", "/")
+    body = wsgi(app, "GET", "/metrics", headers=[("Accept", accept)]).body.decode()
+
+    assert 'http_response_size_bytes_bucket{method="POST",route="unmatched",status_code="200",le="10000' in body
+    assert "http_request_size_bytes_count" in body
