@@ -12,8 +12,8 @@ from typing import Any
 
 _SAMPLE = re.compile(r"^http_requests_total\{([^}]*(?:\{[^}]*\}[^}]*)*)\} (\S+)$", re.MULTILINE)
 
-METRICS_ALONE: dict[str, Any] = {"log_format": "json", "log_level": "error"}
-"""The access line has no switch yet, so it is dropped by its level: what is spent before the logger sees it, counts."""
+METRICS_ALONE: dict[str, Any] = {"log_format": "off"}
+"""No line for a request, and nothing bound for the lines of others."""
 
 EVERYTHING: dict[str, Any] = {"log_format": "json", "log_level": "info"}
 """Metrics, request id, and one JSON line per request to stdout, which a worker has sent to /dev/null."""
@@ -26,7 +26,11 @@ def instrumented(app: Any, settings: dict[str, Any], registry: Any = None) -> An
     import scaleobs
 
     return scaleobs.instrument(
-        app, service="benchmark", registry=CollectorRegistry() if registry is None else registry, **settings
+        app,
+        service="benchmark",
+        registry=CollectorRegistry() if registry is None else registry,
+        max_label_sets=100_000,
+        **settings,
     )
 
 
@@ -41,6 +45,6 @@ def fill(app: Any, observations: list[tuple[tuple[str, str, str], float]]) -> No
     """Count requests of these labels and seconds behind the application's back."""
     import scaleobs
 
-    observe = scaleobs.observer_of(app).storage.observe
+    shard = scaleobs.observer_of(app).storage.here.shard
     for labels, seconds in observations:
-        observe(labels, seconds)
+        shard.series_of(labels).observe(seconds)
