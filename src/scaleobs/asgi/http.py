@@ -1,0 +1,133 @@
+"""One HTTP request whose messages are watched on their way."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from scaleobs.asgi.protocol import Message, Receive, Send, body_length, header_of
+from scaleobs.exchange import COMPLETING, ENDED, OPEN, SERVER_ERROR, Exchange, ToldExchange
+
+_LONGEST_CHAIN = 100
+
+
+class Watched(Exchange):
+    """A request that is counted and nothing more; its `receive` and `send` stand in for the server's."""
+
+    __slots__ = ("server_receive", "server_send")
+
+    server_receive: Receive
+    server_send: Send
+
+    async def receive(self) -> Message:
+        """Receive from the server."""
+        message = await self.server_receive()
+        # Servers say this too when an answer is complete, perhaps before its last `send` has returned.
+        if self.stage == OPEN:
+            try:
+                if message["type"] == "http.disconnect":
+                    self.client_gone()
+            except Exception:  # noqa: S110 - What is wrong with it is for the application to say.
+                pass
+        return message
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Return what sends a message to the server when awaited."""
+        try:
+            kind = message["type"]
+            if kind == "http.response.body":
+                # A look for the key costs half of a call of get, and most last messages don't have it.
+                if "more_body" in message and message["more_body"]:  # noqa: RUF019
+                    return self._send_body(message)
+                return self._send_last(message)
+            if kind == "http.response.start":
+                # Servers refuse a second one.
+                if self.status is None:
+                    self.status = message["status"]
+            elif kind == "http.response.pathsend":
+                return self._send_last(message)
+        except Exception:  # noqa: S110 - What is wrong with it is for the server to say.
+            pass
+        return self.server_send(message)
+
+    async def _send_body(self, message: Message) -> None:
+        try:
+            await self.server_send(message)
+        except OSError:  # What a server says of a client that is gone (ASGI 2.4).
+            self.client_gone()
+            raise
+
+    async def _send_last(self, message: Message) -> None:
+        if self.stage == OPEN:
+            self.stage = COMPLETING
+        try:
+            await self.server_send(message)
+        except OSError:
+            self.client_gone()
+            raise
+        if self.stage == COMPLETING:
+            self.end(SERVER_ERROR if self.status is None else self.status)
+
+    def raised(self, error: BaseException) -> None:
+        """Note what the application raised."""
+        if isinstance(error, GeneratorExit):  # It is being collected, perhaps in a finalizer.
+            self.abandon()
+            return
+        if self.stage == OPEN and _comes_from(error, self.server_send):
+            self.status = None  # A body would have ended it, so that this came of the start.
+            self.client_gone()
+        self.left(error)
+
+    def collected(self) -> None:
+        """Note that the application was collected in the middle of its answer."""
+        if self.stage != ENDED:
+            self.shard = self.recorder.here.shard
+            self.left()
+
+
+class Told(ToldExchange, Watched):
+    """A request of which more is wanted."""
+
+    __slots__ = ("line",)
+
+    def traceparent(self) -> str:
+        """Return the `traceparent` that the client sent, or nothing."""
+        return header_of(self.request, b"traceparent")
+
+
+class Measured(Told):
+    """A request whose bodies are measured, too."""
+
+    __slots__ = ("received", "sent")
+
+    received: int
+    sent: int
+
+    async def receive(self) -> Message:
+        """Receive from the server, and measure it."""
+        message = await super().receive()
+        self.received += body_length(message)
+        return message
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Return what sends a message to the server when awaited, and measure it."""
+        self.sent += body_length(message)
+        return super().send(message)
+
+    def sizes(self) -> tuple[int, int]:
+        """Return the bytes of both bodies; of the request's what it declares, since the application may not read it."""
+        declared = header_of(self.request, b"content-length")
+        return (int(declared) if declared.isdecimal() else self.received), self.sent
+
+
+def _comes_from(error: BaseException | None, send: Send) -> bool:
+    """Return whether an error is an OSError of the server's `send`, or comes of one: the client is gone (ASGI 2.4)."""
+    code = getattr(getattr(send, "__func__", send), "__code__", None)
+    seen = 0
+    while error is not None and code is not None and seen < _LONGEST_CHAIN:
+        frames = error.__traceback__ if isinstance(error, OSError) else None
+        while frames is not None:
+            if frames.tb_frame.f_code is code:
+                return True
+            frames = frames.tb_next
+        error, seen = error.__cause__ or error.__context__, seen + 1
+    return False

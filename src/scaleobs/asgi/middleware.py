@@ -1,0 +1,172 @@
+"""ASGIMiddleware: one connection, to us or to the application."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Unpack
+
+from scaleobs import logs
+from scaleobs.accesslog import AccessLine
+from scaleobs.answers import Answer, Answers
+from scaleobs.asgi.delivery import deliver
+from scaleobs.asgi.http import Measured, Told, Watched
+from scaleobs.asgi.protocol import Application, Message, Receive, Scope, Send, client_of, header_of
+from scaleobs.asgi.websocket import WebSocket
+from scaleobs.exchange import ENDED, OPEN, is_first_to_see
+from scaleobs.health import Report
+from scaleobs.observer import Observer
+from scaleobs.settings import Arguments
+
+_MOST_ROOTS = 16
+
+
+class ASGIMiddleware:
+    """
+    Observes an ASGI application, and answers the four endpoints in front of it.
+
+    What the application receives, sends and raises stays as it is.
+
+    Args:
+        app: the application.
+        observer: what it is observed by; made from the settings where it is not given.
+        settings: as for `instrument`.
+    """
+
+    def __init__(self, app: Application, *, observer: Observer | None = None, **settings: Unpack[Arguments]) -> None:
+        self.app = app
+        self.observer = Observer(**settings) if observer is None else observer
+        self._recorder = self.observer.recorder_for(app, method="method")
+        self._endpoints = dict(self.observer.answers.endpoints)
+        self.serve = self._serving()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        await self.serve(scope, receive, send)
+
+    def _serving(self) -> Application:
+        """Return the function that serves; calling it costs a fifth less than calling an object."""
+        app, observer, recorder, endpoints = self.app, self.observer, self._recorder, self._endpoints
+        here = recorder.here
+
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            if not observer.is_plain or scope["type"] != "http" or scope["path"] in endpoints:
+                await self._serve_other(scope, receive, send)
+                return
+            shard = here.shard
+            shard.opened += 1
+            exchange = Watched()
+            exchange.recorder = recorder
+            exchange.request = scope
+            exchange.shard = shard
+            exchange.server_receive = receive
+            exchange.server_send = send
+            exchange.stage = OPEN
+            exchange.status = None
+            exchange.begun = perf_counter()
+            try:
+                await app(scope, exchange.receive, exchange.send)
+            except BaseException as error:
+                exchange.raised(error)
+                raise
+            if exchange.stage != ENDED:
+                exchange.left()
+
+        serve.app = app  # type: ignore[attr-defined] # Who looks for a middleware goes from one `app` to the next.
+        return serve
+
+    async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve what is not an HTTP request that is counted and nothing more."""
+        kind = scope["type"]
+        if kind == "http":
+            self.observer.request_seen(header_of(scope, b"traceparent"))
+            endpoint = self._endpoint(scope)
+            if endpoint is not None:
+                await deliver(await self._answer(endpoint, scope), scope, send)
+            elif is_first_to_see(scope, self.observer.storage):
+                await self._http(scope, receive, send)
+            else:
+                await self.app(scope, receive, send)
+        elif kind == "websocket" and is_first_to_see(scope, self.observer.storage):
+            connection = WebSocket(self._recorder, self._context(scope), scope, receive=receive, send=send)
+            await connection.serve(self.app)
+        elif kind == "lifespan":
+            await self._lifespan(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        shard = self._recorder.here.shard
+        shard.opened += 1
+        exchange = Told()
+        if self.observer.storage.has_sizes:
+            exchange = Measured()
+            exchange.received = exchange.sent = 0
+        exchange.recorder = self._recorder
+        exchange.request = scope
+        exchange.shard = shard
+        exchange.server_receive = receive
+        exchange.server_send = send
+        exchange.stage = OPEN
+        exchange.status = exchange.line = None
+        exchange.begun = perf_counter()
+        token = None
+        if self._recorder.log.writes_lines:
+            context = self._context(scope)
+            address = {"method": scope.get("method", ""), "path": scope["path"], "client": client_of(scope)}
+            exchange.line = AccessLine(self._recorder.log, context, **address)
+            token = logs.request_context.set(context)
+        try:
+            await self.app(scope, exchange.receive, exchange.send)
+        except BaseException as error:
+            exchange.raised(error)
+            raise
+        else:
+            exchange.left()
+        finally:
+            if token is not None:
+                logs.forget_request(token)
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        lifecycle = self.observer.lifecycle
+        self.observer.begin_starting()
+
+        async def watched_receive() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                lifecycle.lifespan_stopping()
+            return message
+
+        async def watched_send(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                lifecycle.lifespan_started()
+            elif message["type"] == "lifespan.startup.failed":
+                lifecycle.lifespan_failed()
+            await send(message)
+
+        try:
+            await self.app(scope, watched_receive, watched_send)
+        finally:
+            lifecycle.lifespan_left()
+
+    def _endpoint(self, scope: Scope) -> str | None:
+        # A server under a prefix, or a mount, is under the same one for ever: it is learnt from the first request.
+        # Of a mount whose path has parameters, clients make up as many as they like.
+        root, known = scope.get("root_path"), self.observer.answers.endpoints
+        if root and len(self._endpoints) <= _MOST_ROOTS * len(known):
+            self._endpoints.update({root + path: kind for path, kind in known.items()})
+        return self._endpoints.get(scope["path"])
+
+    async def _answer(self, endpoint: str, scope: Scope) -> Answer:
+        if scope["method"] not in ("GET", "HEAD"):
+            return Answers.not_allowed()
+        if endpoint == "metrics":
+            return self.observer.metrics(
+                accept=header_of(scope, b"accept"),
+                accept_encoding=header_of(scope, b"accept-encoding"),
+                query=scope.get("query_string", b"").decode("latin-1"),
+            )
+        report = Report(is_up=True) if endpoint == "live" else await self.observer.checks.report_async(endpoint)
+        return self.observer.probe(endpoint, report)
+
+    def _context(self, scope: Scope) -> dict[str, str]:
+        return self.observer.request_context(header_of(scope, b"x-request-id"), header_of(scope, b"traceparent"))

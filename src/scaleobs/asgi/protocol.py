@@ -1,0 +1,42 @@
+"""What ASGI calls things, and what of them is read here, whatever an application or a server made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def header_of(scope: Scope, wanted: bytes) -> str:
+    """Return a header, several of one name joined, and nothing where there is none."""
+    try:
+        headers = scope.get("headers", ())
+        if not isinstance(headers, list | tuple):  # ASGI lets it be anything that can be iterated, perhaps once.
+            scope["headers"] = headers = list(headers)
+        return b", ".join(value for name, value in headers if name == wanted).decode("latin-1")
+    except Exception:  # What is wrong with them is for the application to say.
+        return ""
+
+
+def client_of(scope: Scope) -> str:
+    """Return the address of the client, as far as the server knows."""
+    try:
+        return str(scope["client"][0])
+    except Exception:  # A Unix socket has none.
+        return ""
+
+
+def body_length(message: Message) -> int:
+    """Return how many bytes a message carries; a file that the server sends by itself is measured on disk."""
+    try:
+        if message["type"] == "http.response.pathsend":
+            return Path(message["path"]).stat().st_size
+        return len(message.get("body", b""))
+    except Exception:  # What is wrong with it is for the server or the application to say.
+        return 0
