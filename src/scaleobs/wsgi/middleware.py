@@ -1,0 +1,133 @@
+"""WSGIMiddleware: one request, to us or to the application."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from time import perf_counter
+from typing import Any, Unpack
+
+from scaleobs import logs
+from scaleobs.accesslog import AccessLine
+from scaleobs.answers import Answer, Answers
+from scaleobs.exchange import OPEN, is_first_to_see
+from scaleobs.health import Report
+from scaleobs.observer import Observer
+from scaleobs.settings import Arguments
+from scaleobs.wsgi.watched import StartResponse, Watched, WatchedList, as_server_expects
+
+Environ = dict[str, Any]
+Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+_REASONS = {
+    200: "200 OK",
+    405: "405 Method Not Allowed",
+    500: "500 Internal Server Error",
+    503: "503 Service Unavailable",
+}
+
+
+class WSGIMiddleware:
+    """
+    Observes a WSGI application, and answers the four endpoints in front of it.
+
+    What the application receives, returns and raises stays as it is; its iterable is closed once, as the
+    server closes it.
+
+    Args:
+        app: the application.
+        observer: what it is observed by; made from the settings where it is not given.
+        settings: as for `instrument`.
+    """
+
+    def __init__(self, app: Application, *, observer: Observer | None = None, **settings: Unpack[Arguments]) -> None:
+        self.app = app
+        self.observer = Observer(**settings) if observer is None else observer
+        self._recorder = self.observer.recorder_for(app, method="REQUEST_METHOD")
+        self._endpoints = self.observer.answers.endpoints
+        self._here = self._recorder.here
+        self._writes_lines = self._recorder.log.writes_lines
+        # WSGI has no start-up of its own: an application that can be called has started, unless it says
+        # otherwise.
+        self.observer.lifecycle.lifespan_started()
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve one request."""
+        is_plain = self.observer.is_plain
+        if not is_plain or environ.get("PATH_INFO") in self._endpoints:
+            answer = self._served_here(environ, start_response)
+            if answer is not None:
+                return answer
+        shard = self._here.shard
+        shard.opened += 1
+        exchange = Watched()
+        exchange.recorder = self._recorder
+        exchange.request = environ
+        exchange.shard = shard
+        exchange.server_start = start_response
+        exchange.stage = OPEN
+        exchange.is_plain = is_plain
+        exchange.is_read = False
+        exchange.status = exchange.line = exchange.chunks = exchange.token = None
+        if not is_plain:
+            exchange.headers = None
+            exchange.sent = 0
+        exchange.begun = perf_counter()
+        if self._writes_lines:
+            self._begin_lines(exchange, environ)
+        try:
+            exchange.body = body = self.app(environ, exchange.start_response)
+        except BaseException as error:
+            exchange.left(error)
+            exchange.forget()
+            raise
+        if type(body) is list or type(body) is tuple:
+            exchange.__class__ = WatchedList
+            return exchange
+        return as_server_expects(body, exchange)
+
+    def _begin_lines(self, exchange: Watched, environ: Environ) -> None:
+        """Let the lines of this request carry its ids, and give it a line of its own."""
+        context = self.observer.request_context(
+            str(environ.get("HTTP_X_REQUEST_ID", "")), str(environ.get("HTTP_TRACEPARENT", ""))
+        )
+        exchange.line = AccessLine(
+            self._recorder.log,
+            context,
+            method=environ.get("REQUEST_METHOD", ""),
+            path=environ.get("PATH_INFO", ""),
+            client=environ.get("REMOTE_ADDR", ""),
+        )
+        exchange.token = logs.request_context.set(context)
+
+    def _served_here(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes] | None:
+        """Return the answer to what is not one of the application's requests to be counted."""
+        self.observer.request_seen(environ.get("HTTP_TRACEPARENT", ""))
+        endpoint = self._endpoints.get(environ.get("PATH_INFO", ""))
+        if endpoint is not None:
+            return _deliver(self._answer(endpoint, environ), environ, start_response)
+        if is_first_to_see(environ, self.observer.storage):
+            return None
+        return self.app(environ, start_response)
+
+    def _answer(self, endpoint: str, environ: Environ) -> Answer:
+        if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
+            return Answers.not_allowed()
+        if endpoint == "metrics":
+            return self.observer.metrics(
+                accept=environ.get("HTTP_ACCEPT", ""),
+                accept_encoding=environ.get("HTTP_ACCEPT_ENCODING", ""),
+                query=environ.get("QUERY_STRING", ""),
+            )
+        report = Report(is_up=True) if endpoint == "live" else self.observer.checks.report(endpoint)
+        return self.observer.probe(endpoint, report)
+
+
+def _deliver(answer: Answer, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    headers = answer.headers
+    if answer.rest is None:
+        headers = [*headers, ("Content-Length", str(len(answer.body)))]
+    start_response(_REASONS[answer.status], headers)
+    if environ.get("REQUEST_METHOD") == "HEAD":
+        return [b""]
+    return [answer.body] if answer.rest is None else itertools.chain([answer.body], filter(None, answer.rest))

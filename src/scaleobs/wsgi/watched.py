@@ -1,0 +1,197 @@
+"""One request whose `start_response` and whose body are watched, in whatever form the server expects the body."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import Token
+from typing import Any
+
+from scaleobs import logs
+from scaleobs.exchange import ENDED, OPEN, Exchange, ToldExchange
+
+StartResponse = Callable[..., Callable[[bytes], object]]
+
+_LONGEST_NUMBER = 20
+
+
+class Watched(ToldExchange):
+    """A request whose `start_response` and whose body are watched; it is itself the iterable that the server gets."""
+
+    __slots__ = ("body", "chunks", "headers", "is_plain", "is_read", "line", "sent", "server_start", "token")
+
+    body: Any
+    chunks: Iterator[bytes] | None
+    headers: Any
+    is_plain: bool
+    is_read: bool
+    sent: int
+    server_start: StartResponse
+    token: Token[Mapping[str, str] | None] | None
+
+    def start_response(self, *args: Any, **kwargs: Any) -> Callable[[bytes], object]:
+        """Start the response with the server, and note its status."""
+        write = self.server_start(*args, **kwargs)
+        # A later status replaces an earlier one, as an application may ask for before it has sent anything.
+        if self.stage == OPEN:
+            self.status = args[0] if args else kwargs.get("status")
+            if not self.is_plain:
+                self.headers = args[1] if len(args) > 1 else kwargs.get("headers")
+        return write
+
+    def end(self, status: Any) -> None:
+        """Count the request with this status, now; to be called once."""
+        if self.is_plain:
+            Exchange.end(self, status)
+        else:
+            super().end(status)
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            self.chunks = iter(self.body)
+        except BaseException as error:
+            self._over(error)
+            raise
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            if self.chunks is None:  # By a server that asked for no iterator first.
+                self.chunks = self.body
+            chunk = next(self.chunks)
+            if not self.is_plain and isinstance(chunk, bytes):
+                self.sent += len(chunk)
+            return chunk  # noqa: TRY300 - It reads as it happens.
+        except StopIteration:
+            self.is_read = True
+            raise
+        except BaseException as error:
+            self._over(error)
+            raise
+
+    def close(self) -> None:
+        """Close the application's iterable, and end the request."""
+        self.chunks = None  # Without us the server's loop would have let it go by now.
+        try:
+            close = getattr(self.body, "close", None)
+            if close is not None:
+                close()
+        except BaseException as error:
+            self._over(error, is_whole=self.is_read)
+            raise
+        else:
+            self._over(is_whole=True)
+        finally:
+            self.forget()
+
+    def forget(self) -> None:
+        """Take the request's ids from this thread's lines."""
+        token, self.token = self.token, None
+        if token is not None:
+            logs.forget_request(token)
+
+    def traceparent(self) -> str:
+        """Return the `traceparent` that the client sent, or nothing."""
+        return str(self.request.get("HTTP_TRACEPARENT", ""))
+
+    def sizes(self) -> tuple[int, int]:
+        """Return the bytes of both bodies: what they declare, or as far as they were sent."""
+        # A whole body isn't read through us, nor is a file that the server sends by itself.
+        whole = self.body if isinstance(self, WatchedList) else ()
+        sent = self.sent + sum(len(chunk) for chunk in whole if isinstance(chunk, bytes))
+        return _length(self.request.get("CONTENT_LENGTH"), 0), _length(_declared(self.headers), sent)
+
+    def _over(self, error: BaseException | None = None, *, is_whole: bool = False) -> None:
+        if self.stage != ENDED:
+            # The server may close in another thread than it called in, and each counts for itself.
+            self.shard = self.recorder.here.shard
+            if is_whole:
+                self.finished()
+        self.left(error)
+
+    def __del__(self) -> None:
+        # A finalizer may run in the middle of anything, so it only leaves word. The body goes now, as without us.
+        if self.stage != ENDED:
+            self.abandon()
+            self.body = self.chunks = None
+
+
+class WatchedList(Watched):
+    """The same for a body that is there as a whole: it can't fail, nor be closed, and servers ask for its length."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.body)
+
+    def __len__(self) -> int:
+        return len(self.body)
+
+    def close(self) -> None:
+        """End the request."""
+        if self.stage != ENDED:
+            self.shard = self.recorder.here.shard
+            self.finished()
+        if self.line is not None:
+            self.left()
+            self.forget()
+
+    def __del__(self) -> None:
+        self.abandon()  # Nothing waits for these chunks to go, and they may be measured yet.
+
+
+class WatchedSized(Watched):
+    """The same for any other iterable with a length."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return len(self.body)
+
+
+def as_server_expects(body: Iterable[bytes], exchange: Watched) -> Iterable[bytes]:
+    """Return what looks to the server like the body: with a length where it has one, or its own file wrapper."""
+    file_wrapper = exchange.request.get("wsgi.file_wrapper")
+    if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
+        return _watched_file(body, exchange)
+    if hasattr(type(body), "__len__"):
+        exchange.__class__ = WatchedSized
+    return exchange
+
+
+def _watched_file(body: Any, exchange: Watched) -> Iterable[bytes]:
+    """Return the server's own file wrapper, which it must recognise to send the file itself, with a watched `close`."""
+    closing = getattr(body, "close", None)
+    exchange.body = _Closing(closing)
+    try:
+        # The exchange lives as long as the wrapper does, and leaves word when both are collected.
+        body.close = exchange.close
+    except (
+        AttributeError,
+        TypeError,
+    ):  # An object of the server's that takes no attribute: end here rather than never.
+        exchange.body = None
+        exchange.close()
+    watched: Iterable[bytes] = body
+    return watched
+
+
+class _Closing:
+    """What is left of a body whose chunks the server reads by itself."""
+
+    def __init__(self, close: Callable[[], None] | None) -> None:
+        if close is not None:
+            self.close = close
+
+
+def _declared(headers: Any) -> object:
+    """Return the length that the headers of an answer declare."""
+    try:
+        return next((value for name, value in headers if name.lower() == "content-length"), None)
+    except Exception:  # There are none, or what is wrong with them is for the server to say.
+        return None
+
+
+def _length(declared: object, otherwise: int) -> int:
+    if isinstance(declared, str) and declared.isdecimal() and len(declared) < _LONGEST_NUMBER:
+        return int(declared)
+    return otherwise
