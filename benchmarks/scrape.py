@@ -63,9 +63,10 @@ def prepare(name: str, samples: str) -> dict[str, Callable[[], Any]]:
         gc.collect()
         tracemalloc.start()
         text = page.scrape()
+        length = sum(map(len, text))
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        return most / len(text), len(text)
+        return most / length, length
 
     def check() -> str:
         wanted = len(labels) * pages.SAMPLES_PER_LABEL_SET

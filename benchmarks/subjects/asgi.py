@@ -144,6 +144,12 @@ def prepare(framework: str, name: str) -> Subject:
 
 def get(app: Any, path: str, *, accept: str = "") -> bytes:
     """Return the body that an application answers with, whatever way it sends it."""
+    with asyncio.Runner() as loop:
+        return b"".join(pieces(app, path, accept=accept, loop=loop))
+
+
+def pieces(app: Any, path: str, *, accept: str, loop: asyncio.Runner) -> list[bytes]:
+    """Return the body that an application answers with in the pieces that the server is handed."""
     scope = _scope(path)
     if accept:
         scope["headers"] = [(b"accept", accept.encode())]
@@ -155,11 +161,11 @@ def get(app: Any, path: str, *, accept: str = "") -> bytes:
         if "status" in message:
             statuses.append(message["status"])
 
-    asyncio.run(app(scope, _receive, send))
+    loop.run(app(scope, _receive, send))
     if statuses != [200]:
         msg = f"GET {path} was answered with {statuses}, not with one 200: this subject can't be measured."
         raise RuntimeError(msg)
-    return b"".join(parts)
+    return parts
 
 
 def driver(app: Any) -> Callable[[int], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import Any, NamedTuple
@@ -15,10 +16,10 @@ SAMPLES_PER_LABEL_SET = 1 + floor.BUCKETS + 2
 
 
 class Page(NamedTuple):
-    """A storage that counts and is scraped."""
+    """A storage that counts and is scraped: in pieces, as a server writes them."""
 
     observe: Callable[[Sequence[tuple[Labels, float]]], None]
-    scrape: Callable[[], bytes]
+    scrape: Callable[[], list[bytes]]
 
 
 def label_sets(how_many: int) -> list[Labels]:
@@ -30,10 +31,10 @@ def label_sets(how_many: int) -> list[Labels]:
     return [labels for labels, _ in zip(found, range(how_many), strict=False)]
 
 
-def samples_of(page: bytes) -> int:
+def samples_of(page: list[bytes]) -> int:
     """Return how many samples of the two metrics a page shows."""
     ours_or_alike = b"http_requests_total{", b"http_request_duration_seconds_"
-    return sum(line.startswith(ours_or_alike) for line in page.split(b"\n"))
+    return sum(line.startswith(ours_or_alike) for line in b"".join(page).split(b"\n"))
 
 
 def _floor() -> Page:
@@ -43,7 +44,7 @@ def _floor() -> Page:
         for labels, seconds in observations:
             table.observe(labels, seconds)
 
-    return Page(observe, table.text)
+    return Page(observe, lambda: [table.text()])
 
 
 def _ours(accept: str = "") -> Page:
@@ -53,7 +54,11 @@ def _ours(accept: str = "") -> Page:
     for collector in (GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR):
         REGISTRY.unregister(collector)
     app = ours.instrumented(asgi.FRAMEWORKS["null"](), ours.METRICS_ALONE, REGISTRY)
-    return Page(lambda observations: ours.fill(app, observations), lambda: asgi.get(app, "/metrics", accept=accept))
+    loop = asyncio.Runner()
+    return Page(
+        lambda observations: ours.fill(app, observations),
+        lambda: asgi.pieces(app, "/metrics", accept=accept, loop=loop),
+    )
 
 
 def _prometheus_client(generate: Callable[[Any], bytes]) -> Page:
@@ -73,7 +78,7 @@ def _prometheus_client(generate: Callable[[Any], bytes]) -> Page:
             children[labels][0].inc()
             children[labels][1].observe(seconds)
 
-    return Page(observe, lambda: generate(registry))
+    return Page(observe, lambda: [generate(registry)])
 
 
 def _prometheus_text() -> Page:

@@ -79,12 +79,12 @@ class Answers:
             on_fault=on_fault,
         )
         headers = [*headers, ("Cache-Control", "no-store")]
-        body = b""
-        for number, piece in enumerate(pieces, start=1):
-            body += piece
-            if len(body) >= _WHOLE_BYTES or number == _WHOLE_PIECES:
-                return Answer(200, headers, body, pieces)
-        return Answer(200, headers, body)
+        begun: list[bytes] = []
+        for piece in pieces:
+            begun.append(piece)
+            if sum(map(len, begun)) >= _WHOLE_BYTES or len(begun) == _WHOLE_PIECES:
+                return Answer(200, headers, b"".join(begun), pieces)
+        return Answer(200, headers, b"".join(begun))
 
     @staticmethod
     def not_allowed() -> Answer:

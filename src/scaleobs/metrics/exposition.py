@@ -143,7 +143,7 @@ def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
             continue
         waiting.append(piece)
         length += len(piece)
-        if length >= PIECE // 2 or len(waiting) >= _MOST_WAITING:
+        if length >= PIECE // 4 or len(waiting) >= _MOST_WAITING:
             yield b"".join(waiting)
             waiting.clear()
             length = 0
