@@ -22,6 +22,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
+import scaleobs
+from callers import asgi, log_lines
 from exposed import FORMATS, OPENMETRICS, PROTOBUF, families, key, message, page, samples
 from scaleobs.metrics.registry import attach
 
@@ -184,3 +186,28 @@ def test_samples_that_fit_no_metric_are_families_of_their_own(registry):
     found = {family.name: family.type for family in families(page(registry, PROTOBUF))}
 
     assert (1, 3) == (found["a_gauge"], found["a_gauge_max"])
+
+
+class Raising:
+    """A collector that has lost what it reads from."""
+
+    def collect(self):
+        raise RuntimeError("no cache")
+
+    def describe(self):
+        return []
+
+
+def test_collector_that_raises_is_told_of(registry, capsys):
+    """A scrape goes on without a collector that raises; its fault is counted and told once."""
+
+    async def application(scope, receive, send):
+        """Never asked."""
+
+    app = scaleobs.instrument(application, registry=registry)
+    registry.register(Raising())
+
+    assert [200, 200] == [asgi(app, path="/metrics").status for _ in range(2)]
+    told = [line for line in log_lines(capsys) if line["event"] == "scaleobs.fault"]
+    assert ["RuntimeError at Raising.collect"] == [line["kind"] for line in told]
+    assert 2 <= registry.get_sample_value("scaleobs_internal_faults_total")
