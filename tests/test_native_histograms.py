@@ -200,3 +200,25 @@ def test_count_is_that_of_the_buckets_at_every_moment(registry):
             thread.join()
 
     assert all(before <= after for before, after in pairwise(seen))
+
+
+def test_turned_on_later(registry):
+    """A label set has either all of its requests in a native histogram, or none."""
+    storage = attach(registry)[1]
+    seen = ("GET", "/seen", "200")
+    observe(storage, seen, 0.1, times=5)
+    storage.widen(bounds=(), limit=10, is_native=True, has_sizes=False)
+
+    def count():
+        observe(storage, seen, 0.1)
+        observe(storage, ("GET", "/new", "200"), 0.1)
+
+    for target in (count, count):
+        thread = threading.Thread(target=target)
+        thread.start()
+        thread.join()
+
+    found = {one.labels[1]: one for one in storage.read().series}
+    assert found["/seen"].sparse is None
+    assert 7 == sum(found["/seen"].cells[:-1])
+    assert 2 == found["/new"].sparse.snapshot().total

@@ -82,3 +82,35 @@ def test_page_shows_sizes(accept, registry):
 
     assert 'http_response_size_bytes_bucket{method="POST",route="unmatched",status_code="200",le="10000' in body
     assert "http_request_size_bytes_count" in body
+
+
+@pytest.mark.parametrize("length", ["9" * 400, "9" * 5000, "1" + "0" * 18, "-5", "x"])
+def test_length_that_a_client_makes_up(length, registry):
+    """What a client declares and never sends counts for nothing."""
+    both = [
+        (scaleobs.instrument(partial(asgi_echo), registry=registry, size_histograms=True), asgi),
+        (scaleobs.instrument(partial(wsgi_list), registry=registry, size_histograms=True), wsgi),
+    ]
+    for app, call in both:
+        more = {"received": [{"type": "http.request", "body": b""}]} if call is asgi else {}
+        call(app, "POST", "/", headers=[("Content-Length", length)], **more)
+
+    assert [2, 0] == sizes(registry, catalog.REQUEST_SIZE)
+    assert 0 == registry.get_sample_value("scaleobs_internal_faults_total")
+
+
+@pytest.mark.parametrize("method", ["HEAD", "POST"])
+def test_wsgi_written_and_head(method, registry):
+    """What is written counts; of a HEAD request nothing is sent, whatever is declared."""
+
+    def app(environ, start_response):
+        write = start_response("200 OK", [("Content-Length", "700")] if method == "HEAD" else [])
+        if method == "POST":
+            write(b"x" * 700)
+        return []
+
+    wsgi(scaleobs.instrument(app, registry=registry, size_histograms=True), method, "/")
+    labels = {"method": method, "route": "unmatched", "status_code": "200"}
+
+    wanted = 700 if method == "POST" else 0
+    assert wanted == registry.get_sample_value("http_response_size_bytes_sum", labels)

@@ -53,9 +53,10 @@ def storage_of(registry):
     def instrumented(app):
         served = scaleobs.instrument(functools.partial(app), registry=registry, log_format="off")
         observer = scaleobs.observer_of(served)
+        observer.served_seen()
         observer.request_seen("")
 
-        assert observer.is_plain
+        assert observer.storage.plain[0]
         return served, observer.storage
 
     return instrumented

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,14 +32,13 @@ class AccessLog:
             self.logger.info("websocket.closed", **fields)
 
     def limit_reached(self, limit: int) -> None:
-        """Write, once, that requests are counted in overflow series from now on."""
-        if not self._told_of_limit:
-            self._told_of_limit = True
-            self.logger.warning(
-                "label_sets.limit_reached",
-                limit=limit,
-                fix="look for routes that are not templates, or give instrument(max_label_sets=...) a higher number",
-            )
+        """Write, once, that requests are counted in overflow series from now on, and never raise."""
+        if self._told_of_limit:
+            return
+        self._told_of_limit = True
+        fix = "look for routes that are not templates, or give instrument(max_label_sets=...) a higher number"
+        with contextlib.suppress(Exception):
+            self.logger.warning("label_sets.limit_reached", limit=limit, fix=fix)
 
     def fault(self, error: Exception) -> None:
         """Write a fault of scaleobs itself, once per kind and place, and never raise."""

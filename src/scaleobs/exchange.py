@@ -14,6 +14,7 @@ import contextlib
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, MutableMapping
+from http import HTTPStatus
 from time import perf_counter
 from typing import Any
 
@@ -30,6 +31,7 @@ SERVER_ERROR = 500
 OPEN, COMPLETING, ENDED = range(3)
 """The stages of a request: the last byte isn't on its way, it is, and nothing that happens is counted any more."""
 
+_USUAL = {f"{status.value} {status.phrase}".upper() for status in HTTPStatus}
 _SIGNED = "scaleobs.counted_in"
 _MOST_REMEMBERED = 20_000
 
@@ -89,7 +91,13 @@ class Recorder:
         if series.labels != labels:
             self.log.limit_reached(self.storage.limit)
         # What a client makes up must not be remembered, nor what overflows: that is counted each time.
-        if is_told_by_clue and is_known and series.labels == labels and len(shard.found) < _MOST_REMEMBERED:
+        if (
+            is_told_by_clue
+            and is_known
+            and series.labels == labels
+            and _is_usual(status)
+            and (len(shard.found) < _MOST_REMEMBERED)
+        ):
             with contextlib.suppress(Exception):
                 shard.found[method, request.get(self.clue), status] = series
         return series
@@ -250,6 +258,11 @@ def is_first_to_see(request: Request, storage: Storage) -> bool:
         return False
     request[_SIGNED] = (*signed, storage)
     return True
+
+
+def _is_usual(status: object) -> bool:
+    """Return whether there are few statuses like this: a number, or one with the words that belong to it."""
+    return isinstance(status, int) or (isinstance(status, str) and status.upper() in _USUAL)
 
 
 def _code(status: object) -> int:

@@ -57,7 +57,6 @@ class Observer:
         self._log = AccessLog(self._logger, writes_lines=self.settings.log_format != "off")
         self._recorders: list[Recorder] = []
         self.checks = Checks(self._check_changed)
-        self.is_plain = False
         self.storage.sources.add(self)
         self.storage.look_again()
         self.app: Any = None
@@ -124,6 +123,7 @@ class Observer:
         routes = routes_of(app if self.app is None else self.app, self.settings.route)
         recorder = Recorder(self.storage, routes, self._log, method)
         self._recorders.append(recorder)
+        self.storage.look_again()
         return recorder
 
     def known_routes(self) -> Iterator[tuple[str, str]]:
@@ -144,26 +144,31 @@ class Observer:
         self.lifecycle.lifespan_begun()
         logs.take_server_loggers()
 
+    def served_seen(self) -> None:
+        """Note that a server serves; where it opened no lifespan, do what that would have done."""
+        if self.lifecycle.state == "new":
+            logs.take_server_loggers()
+            self.lifecycle.request_seen()
+
     def request_seen(self, traceparent: str) -> None:
         """
-        Note a request, and find out what others like it want.
-
-        Where the server opened no lifespan, the first one does what that would have done.
+        Find out from a request to the application what others like it want, and never raise.
 
         Args:
             traceparent: what the client sent of it.
         """
-        if self.lifecycle.state == "new":
-            logs.take_server_loggers()
-            self.lifecycle.request_seen()
-        if self.storage.wants_exemplars and (tracing.parse_traceparent(traceparent) or tracing.is_configured()):
-            self.storage.keep_exemplars()
-        # From here on a request is counted and nothing more, unless another application counts in the same place.
-        self.is_plain = (
-            self.lifecycle.state != "new"
-            and len(self.storage.sources) == 1
-            and not self.storage.wants_more
+        storage = self.storage
+        try:
+            if storage.wants_exemplars and (tracing.parse_traceparent(traceparent) or tracing.is_configured()):
+                storage.keep_exemplars()
+        except Exception as error:  # OpenTelemetry can't load the provider that its settings name.
+            self.fault(error)
+        # From here on a request is counted and nothing more, unless another middleware counts in the same place.
+        storage.plain[0] = (
+            len(storage.sources) == 1
+            and len(self._recorders) == 1
             and not self._log.writes_lines
+            and storage.has_looked()
         )
 
     def metrics(self, *, accept: str, accept_encoding: str, query: str) -> Answer:

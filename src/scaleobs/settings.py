@@ -198,9 +198,9 @@ def _path(value: Any, shown: str) -> str | None:
 def _count(value: Any, shown: str) -> int:
     try:
         count = int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         count = 0
-    if count < 1 or isinstance(value, bool):
+    if count < 1 or isinstance(value, bool | float):
         msg = f"{shown}: give a whole number above 0, e.g. 2000."
         raise SettingsError(msg)
     return count

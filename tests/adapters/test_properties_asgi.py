@@ -185,7 +185,7 @@ def observed(request, registry):
     """Return an instrumented application that has served its first request."""
     app = scaleobs.instrument(functools.partial(application), registry=registry, **request.param)
     Run(is_strict=False, fails={}, goes=9, cancels=None, with_=Cancelled).serve(app, [("send", BODY)])
-    assert (request.param == MODES["plain"]) is scaleobs.observer_of(app).is_plain
+    assert (request.param == MODES["plain"]) is scaleobs.observer_of(app).storage.plain[0]
     return app
 
 

@@ -6,6 +6,7 @@ import gc
 import io
 import sys
 import time
+from itertools import chain
 from wsgiref.util import FileWrapper
 from wsgiref.validate import validator
 
@@ -246,3 +247,24 @@ def test_request_is_known_while_its_body_is_made(registry):
 
     assert [{"request_id": "r1"}] * 2 == ids
     assert logs.request_context.get() is None
+
+
+@pytest.mark.parametrize("log_format", ["json", "off"])
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda body: b"".join(body) + b"".join(body),
+        lambda body: next(iter(body)) + b"".join(body),
+        lambda body: b"".join(b"".join(chunks) for chunks in [chain(*[iter(body)] * 2)]),
+    ],
+    ids=["twice", "from its beginning", "on"],
+)
+def test_body_that_can_be_read_again(read, log_format, registry):
+    """A body that isn't its own iterator begins anew with each, as without us."""
+    app = scaleobs.instrument(answering(Body(b"a", b"b")), registry=registry, log_format=log_format)
+    for _ in range(2):
+        body = app(environ(), lambda *_: None)
+
+        assert read(Body(b"a", b"b")) == read(body)
+        body.close()
+    assert {("GET", "unmatched", "200"): 2} == counted(registry)

@@ -114,13 +114,14 @@ class Measured(Told):
         return super().send(message)
 
     def sizes(self) -> tuple[int, int]:
-        """Return the bytes of both bodies; of the request's what it declares, since the application may not read it."""
-        declared = header_of(self.request, b"content-length")
-        return (int(declared) if declared.isdecimal() else self.received), self.sent
+        """Return the bytes of both bodies: of the request's what the application has read, whatever was declared."""
+        return self.received, self.sent
 
 
 def _comes_from(error: BaseException | None, send: Send) -> bool:
     """Return whether an error is an OSError of the server's `send`, or comes of one: the client is gone (ASGI 2.4)."""
+    while isinstance(watched := getattr(send, "__self__", None), Watched):  # Another middleware of ours.
+        send = watched.server_send
     code = getattr(getattr(send, "__func__", send), "__code__", None)
     seen = 0
     while error is not None and code is not None and seen < _LONGEST_CHAIN:

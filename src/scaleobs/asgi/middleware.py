@@ -37,6 +37,7 @@ class ASGIMiddleware:
         self.observer = Observer(**settings) if observer is None else observer
         self._recorder = self.observer.recorder_for(app, method="method")
         self._endpoints = dict(self.observer.answers.endpoints)
+        self._roots: set[str | None] = set()
         self.serve = self._serving()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,11 +46,16 @@ class ASGIMiddleware:
 
     def _serving(self) -> Application:
         """Return the function that serves; calling it costs a fifth less than calling an object."""
-        app, observer, recorder, endpoints = self.app, self.observer, self._recorder, self._endpoints
-        here = recorder.here
+        app, recorder, endpoints, roots = self.app, self._recorder, self._endpoints, self._roots
+        here, storage = recorder.here, recorder.storage
 
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-            if not observer.is_plain or scope["type"] != "http" or scope["path"] in endpoints:
+            if (
+                not storage.plain[0]
+                or scope["type"] != "http"
+                or scope["path"] in endpoints
+                or (roots and scope.get("root_path") not in roots)
+            ):
                 await self._serve_other(scope, receive, send)
                 return
             shard = here.shard
@@ -78,11 +84,13 @@ class ASGIMiddleware:
         """Serve what is not an HTTP request that is counted and nothing more."""
         kind = scope["type"]
         if kind == "http":
-            self.observer.request_seen(header_of(scope, b"traceparent"))
+            self.observer.served_seen()
             endpoint = self._endpoint(scope)
             if endpoint is not None:
                 await deliver(await self._answer(endpoint, scope), scope, send)
-            elif is_first_to_see(scope, self.observer.storage):
+                return
+            self.observer.request_seen(header_of(scope, b"traceparent"))
+            if is_first_to_see(scope, self.observer.storage):
                 await self._http(scope, receive, send)
             else:
                 await self.app(scope, receive, send)
@@ -149,12 +157,15 @@ class ASGIMiddleware:
             lifecycle.lifespan_left()
 
     def _endpoint(self, scope: Scope) -> str | None:
-        # A server under a prefix, or a mount, is under the same one for ever: it is learnt from the first request.
-        # Of a mount whose path has parameters, clients make up as many as they like.
-        root, known = scope.get("root_path"), self.observer.answers.endpoints
-        if root and len(self._endpoints) <= _MOST_ROOTS * len(known):
-            self._endpoints.update({root + path: kind for path, kind in known.items()})
-        return self._endpoints.get(scope["path"])
+        # What is in the path before ours: a server's prefix, or where this is mounted. Of a mount whose path has
+        # parameters, clients make up as many as they like.
+        root, path = scope.get("root_path") or "", scope["path"]
+        if root in self._roots or len(self._roots) >= _MOST_ROOTS:
+            return self._endpoints.get(path)
+        if root:
+            self._roots.update((None, "", root))
+            self._endpoints.update({root + path: kind for path, kind in self.observer.answers.endpoints.items()})
+        return self._endpoints.get(path)
 
     async def _answer(self, endpoint: str, scope: Scope) -> Answer:
         if scope["method"] not in ("GET", "HEAD"):

@@ -7,7 +7,6 @@ lock. A scrape adds the shards up. What a thread counted stays when it ends.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import weakref
 from bisect import bisect_left
@@ -23,6 +22,8 @@ Labels = tuple[str, str, str]
 
 OVERFLOW_ROUTE = "_overflow"
 DEFAULT_LABEL_SETS = 2000
+
+_LOOKS = 100
 
 
 class Exemplar(NamedTuple):
@@ -112,7 +113,8 @@ class Shard:
             labels = self.storage.admitted(labels)
             series = self.series.get(labels)
         if series is None:
-            series = self.series[labels] = Series(labels, self.storage.bounds, is_native=self.storage.is_native)
+            is_native = self.storage.is_kept_native(labels)
+            series = self.series[labels] = Series(labels, self.storage.bounds, is_native=is_native)
         return series
 
     def measure(self, labels: Labels, request_bytes: int, response_bytes: int) -> None:
@@ -157,9 +159,6 @@ class _Token:
 
 class Source(Protocol):
     """A service as the metrics see it."""
-
-    is_plain: bool
-    """Whether a request of it is counted and nothing more; it finds out again at the next one where this is not so."""
 
     def info(self) -> tuple[str, ...]:
         """Return the label values of `service_info`."""
@@ -210,6 +209,7 @@ class Storage:
         wants_exemplars: whether somebody scrapes a format that has them.
         keeps_exemplars: whether there are traces as well.
         wants_more: whether a request has more to count than its bucket.
+        plain: whether a request is counted and nothing more; the next one finds out again where this is not so.
         here: where to count what belongs to no application.
     """
 
@@ -219,14 +219,16 @@ class Storage:
         self.wants_exemplars = False
         self.keeps_exemplars = False
         self.wants_more = False
+        self.plain = [False]
         self.limit = DEFAULT_LABEL_SETS
         self.bounds: tuple[float, ...] = catalog.DEFAULT_BUCKETS
         self.sources: weakref.WeakSet[Source] = weakref.WeakSet()
         # A finalizer may run while this very thread holds the lock, so it takes none: it leaves word here.
         self.abandoned: deque[Abandoned] = deque()
         self._lock = threading.Lock()
-        self._label_sets: set[Labels] = set()
+        self._label_sets: dict[Labels, bool] = {}
         self._faults = 0
+        self._looks = 0
         self._dropped = 0
         self._shards: list[tuple[weakref.ref[_Token], Shard]] = []
         self._ended = Shard(self)
@@ -261,16 +263,22 @@ class Storage:
         """Note a scrape in a format that has exemplars: the next request shows whether there are traces to tell of."""
         if not self.keeps_exemplars:
             self.wants_exemplars = True
+            self._looks = 0
             self.look_again()
+
+    def has_looked(self) -> bool:
+        """Return whether requests have nothing more to count; many have to show no trace where a scrape wants some."""
+        if self.wants_exemplars and not self.keeps_exemplars:
+            self._looks += 1
+        return not self.wants_more and not 0 < self._looks < _LOOKS
 
     def keep_exemplars(self) -> None:
         """Keep the latest exemplar of each bucket from now on."""
         self.keeps_exemplars = self.wants_more = True
 
     def look_again(self) -> None:
-        """Have every service find out again what its requests want."""
-        for source in list(self.sources):
-            source.is_plain = False
+        """Have the next request find out again what all of them want."""
+        self.plain[0] = False
 
     def forget_found(self) -> None:
         """Have every thread look for its series anew."""
@@ -284,23 +292,34 @@ class Storage:
             if labels in self._label_sets:
                 return labels
             if len(self._label_sets) < self.limit:
-                self._label_sets.add(labels)
+                self._label_sets[labels] = self.is_native
                 return labels
             self._dropped += 1
         # There are four, so that whatever is no status of a finished answer goes with the failures.
         status = f"{labels[2][0]}00" if labels[2][0] in "234" else "500"
         return (catalog.OTHER_METHOD, OVERFLOW_ROUTE, status)
 
+    def is_kept_native(self, labels: Labels) -> bool:
+        """Return whether a label set keeps a native histogram: all of it, in every thread, or none."""
+        return self._label_sets.get(labels, self.is_native)
+
     def fault(self) -> None:
         """Count a fault of scaleobs itself."""
         with self._lock:
             self._faults += 1
 
+    def settle(self) -> None:
+        """End what was abandoned."""
+        while True:
+            try:
+                abandoned = self.abandoned.popleft()
+            except IndexError:
+                return
+            abandoned.collected()
+
     def read(self) -> Counts:
         """Return all counts."""
-        with contextlib.suppress(IndexError):  # Another scrape may take the last one.
-            while True:
-                self.abandoned.popleft().collected()
+        self.settle()
         with self._lock:
             self._fold_ended()
             # Ends are read before beginnings, so that a request that ends meanwhile can't make the difference negative.

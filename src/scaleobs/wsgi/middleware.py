@@ -45,6 +45,7 @@ class WSGIMiddleware:
         self.observer = Observer(**settings) if observer is None else observer
         self._recorder = self.observer.recorder_for(app, method="REQUEST_METHOD")
         self._endpoints = self.observer.answers.endpoints
+        self._storage = self.observer.storage
         self._here = self._recorder.here
         self._writes_lines = self._recorder.log.writes_lines
         # WSGI has no start-up of its own: an application that can be called has started, unless it says
@@ -53,7 +54,10 @@ class WSGIMiddleware:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        is_plain = self.observer.is_plain
+        storage = self._storage
+        if storage.abandoned:
+            storage.settle()
+        is_plain = storage.plain[0]
         if not is_plain or environ.get("PATH_INFO") in self._endpoints:
             answer = self._served_here(environ, start_response)
             if answer is not None:
@@ -68,7 +72,7 @@ class WSGIMiddleware:
         exchange.stage = OPEN
         exchange.is_plain = is_plain
         exchange.is_read = False
-        exchange.status = exchange.line = exchange.chunks = exchange.token = None
+        exchange.status = exchange.line = exchange.token = None
         if not is_plain:
             exchange.headers = None
             exchange.sent = 0
@@ -102,10 +106,11 @@ class WSGIMiddleware:
 
     def _served_here(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes] | None:
         """Return the answer to what is not one of the application's requests to be counted."""
-        self.observer.request_seen(environ.get("HTTP_TRACEPARENT", ""))
+        self.observer.served_seen()
         endpoint = self._endpoints.get(environ.get("PATH_INFO", ""))
         if endpoint is not None:
             return _deliver(self._answer(endpoint, environ), environ, start_response)
+        self.observer.request_seen(environ.get("HTTP_TRACEPARENT", ""))
         if is_first_to_see(environ, self.observer.storage):
             return None
         return self.app(environ, start_response)

@@ -11,16 +11,16 @@ from scaleobs.exchange import ENDED, OPEN, Exchange, ToldExchange
 
 StartResponse = Callable[..., Callable[[bytes], object]]
 
-_LONGEST_NUMBER = 20
+_LONGEST_NUMBER = 13
+"""In digits: what a client declares beyond a terabyte would be all that the sum of such a histogram says."""
 
 
 class Watched(ToldExchange):
     """A request whose `start_response` and whose body are watched; it is itself the iterable that the server gets."""
 
-    __slots__ = ("body", "chunks", "headers", "is_plain", "is_read", "line", "sent", "server_start", "token")
+    __slots__ = ("body", "headers", "is_plain", "is_read", "line", "sent", "server_start", "token")
 
     body: Any
-    chunks: Iterator[bytes] | None
     headers: Any
     is_plain: bool
     is_read: bool
@@ -36,7 +36,15 @@ class Watched(ToldExchange):
             self.status = args[0] if args else kwargs.get("status")
             if not self.is_plain:
                 self.headers = args[1] if len(args) > 1 else kwargs.get("headers")
-        return write
+        return self._measured(write) if self.recorder.storage.has_sizes else write
+
+    def _measured(self, write: Callable[[bytes], object]) -> Callable[[bytes], object]:
+        def measured(chunk: bytes) -> object:
+            result = write(chunk)
+            self.sent += len(chunk)
+            return result
+
+        return measured
 
     def end(self, status: Any) -> None:
         """Count the request with this status, now; to be called once."""
@@ -47,17 +55,20 @@ class Watched(ToldExchange):
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            self.chunks = iter(self.body)
+            chunks = iter(self.body)
         except BaseException as error:
             self._over(error)
             raise
-        return self
+        # A body that isn't its own iterator may be read again from its beginning, or by several.
+        return self if chunks is self.body else _Reading(self, chunks)
 
     def __next__(self) -> bytes:
+        return self.read(self.body)
+
+    def read(self, chunks: Iterator[bytes]) -> bytes:
+        """Return the next chunk."""
         try:
-            if self.chunks is None:  # By a server that asked for no iterator first.
-                self.chunks = self.body
-            chunk = next(self.chunks)
+            chunk = next(chunks)
             if not self.is_plain and isinstance(chunk, bytes):
                 self.sent += len(chunk)
             return chunk  # noqa: TRY300 - It reads as it happens.
@@ -70,7 +81,6 @@ class Watched(ToldExchange):
 
     def close(self) -> None:
         """Close the application's iterable, and end the request."""
-        self.chunks = None  # Without us the server's loop would have let it go by now.
         try:
             close = getattr(self.body, "close", None)
             if close is not None:
@@ -95,10 +105,13 @@ class Watched(ToldExchange):
 
     def sizes(self) -> tuple[int, int]:
         """Return the bytes of both bodies: what they declare, or as far as they were sent."""
+        received = _length(self.request.get("CONTENT_LENGTH"), 0)
         # A whole body isn't read through us, nor is a file that the server sends by itself.
         whole = self.body if isinstance(self, WatchedList) else ()
         sent = self.sent + sum(len(chunk) for chunk in whole if isinstance(chunk, bytes))
-        return _length(self.request.get("CONTENT_LENGTH"), 0), _length(_declared(self.headers), sent)
+        return received, sent if self.request.get("REQUEST_METHOD") == "HEAD" else _length(
+            _declared(self.headers), sent
+        )
 
     def _over(self, error: BaseException | None = None, *, is_whole: bool = False) -> None:
         if self.stage != ENDED:
@@ -112,7 +125,23 @@ class Watched(ToldExchange):
         # A finalizer may run in the middle of anything, so it only leaves word. The body goes now, as without us.
         if self.stage != ENDED:
             self.abandon()
-            self.body = self.chunks = None
+            self.body = None
+
+
+class _Reading:
+    """One time that a body is read."""
+
+    __slots__ = ("_chunks", "_exchange")
+
+    def __init__(self, exchange: Watched, chunks: Iterator[bytes]) -> None:
+        self._exchange = exchange
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return self._exchange.read(self._chunks)
 
 
 class WatchedList(Watched):
@@ -192,6 +221,6 @@ def _declared(headers: Any) -> object:
 
 
 def _length(declared: object, otherwise: int) -> int:
-    if isinstance(declared, str) and declared.isdecimal() and len(declared) < _LONGEST_NUMBER:
+    if isinstance(declared, str) and declared.isdecimal() and len(declared) <= _LONGEST_NUMBER:
         return int(declared)
     return otherwise
