@@ -47,11 +47,11 @@ class ASGIMiddleware:
     def _serving(self) -> Application:
         """Return the function that serves; calling it costs a fifth less than calling an object."""
         app, recorder, endpoints, roots = self.app, self._recorder, self._endpoints, self._roots
-        here, storage = recorder.here, recorder.storage
+        here, plain = recorder.here, recorder.storage.plain
 
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
             if (
-                not storage.plain[0]
+                not plain[0]
                 or scope["type"] != "http"
                 or scope["path"] in endpoints
                 or (roots and scope.get("root_path") not in roots)

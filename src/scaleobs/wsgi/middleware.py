@@ -45,7 +45,7 @@ class WSGIMiddleware:
         self.observer = Observer(**settings) if observer is None else observer
         self._recorder = self.observer.recorder_for(app, method="REQUEST_METHOD")
         self._endpoints = self.observer.answers.endpoints
-        self._storage = self.observer.storage
+        self._abandoned, self._plain = self.observer.storage.abandoned, self.observer.storage.plain
         self._here = self._recorder.here
         self._writes_lines = self._recorder.log.writes_lines
         # WSGI has no start-up of its own: an application that can be called has started, unless it says
@@ -54,10 +54,9 @@ class WSGIMiddleware:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        storage = self._storage
-        if storage.abandoned:
-            storage.settle()
-        is_plain = storage.plain[0]
+        if self._abandoned:
+            self.observer.storage.settle()
+        is_plain = self._plain[0]
         if not is_plain or environ.get("PATH_INFO") in self._endpoints:
             answer = self._served_here(environ, start_response)
             if answer is not None:
