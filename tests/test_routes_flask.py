@@ -163,15 +163,16 @@ def test_flask_scans_add_no_template():
     assert {template for _, template in observed.routes.known()} | {"unmatched"} >= found
 
 
-def test_flask_request_is_let_go():
-    """Once the template was asked for, the environ holds no request that would hold it, and the answer stays."""
+def test_flask_leaves_its_rule_in_the_environ():
+    """The rule is there before anybody asks, so that what was found for it before can be looked up."""
     observed = Site(site(), "wsgi")
-    asked = environ("GET", "/items/7", **{"wsgi.url_scheme": "http"})
-    list(observed.app(asked, lambda *_: None))
+    found = []
+    for path in ("/items/7", "/slash/a", "/thing/7", "/scan/.env"):
+        asked = environ("GET", path, **{"wsgi.url_scheme": "http"})
+        list(observed.app(asked, lambda *_: None))
+        found.append(asked[observed.routes.clue])
 
-    assert "scaleobs.request" in asked
-    assert ["/items/<int:item_id>"] * 2 == [observed.routes.template(asked)[0] for _ in range(2)]
-    assert "scaleobs.request" not in asked
+    assert ["/items/<int:item_id>", "/slash/<a>/", "/thing/<a>", "unmatched"] == found
 
 
 def test_answer_before_flask_keeps_the_rule():
@@ -183,11 +184,41 @@ def test_answer_before_flask_keeps_the_rule():
     assert "unmatched" == observed.routes.template(environ("GET", "/scan/.env"))[0]
 
 
+def second():
+    """Return another application, with a rule like one of the first, and one of its own."""
+    app = Flask("second")
+    app.add_url_rule("/items/<y>", "item", lambda y: y)
+    app.add_url_rule("/only", "only", lambda: "only")
+    return app
+
+
+@pytest.mark.parametrize("root", ["", "/shop"])
+def test_application_that_a_dispatcher_calls_instead(root, registry):
+    """What another application answers below a path is never counted under a rule that it doesn't have."""
+    app = scaleobs.instrument(DispatcherMiddleware(site(), {"/api": second()}), registry=registry, log_format="off")
+    app = DispatcherMiddleware(None, {root: app}) if root else app
+
+    for path in ("/api/items/7", "/items/7", "/api/items/7", "/api/only", "/slash/7"):
+        wsgi(app, path=root + path)
+    expected = {("GET", "/items/<int:item_id>", "200"): 1, ("GET", "/slash/<a>/", "308"): 1}
+    assert expected | {("GET", "unmatched", "200"): 3} == counted(registry)
+
+
+def test_answer_before_flask_below_a_root_keeps_the_rule():
+    """Below a path that the application has answered at, what a middleware answers has the rule of its path."""
+    observed = Site(site(), "wsgi")
+    sent = environ("GET", "/items/7", SCRIPT_NAME="/shop")
+    assert "unmatched" == observed.routes.template(dict(sent))[0]
+
+    assert 200 == observed.get("GET", "/items/7", SCRIPT_NAME="/shop")[0]
+    assert ("/items/<int:item_id>", False) == observed.routes.template(dict(sent))
+
+
 def test_flask_is_hooked_once():
     """An application that is asked for twice has one hook."""
     app = site()
     Site(app, "wsgi")
-    hooked = app.request_context
+    hooked = app.full_dispatch_request
     Site(app, "wsgi")
 
-    assert hooked is app.request_context
+    assert hooked is app.full_dispatch_request

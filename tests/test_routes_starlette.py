@@ -239,16 +239,3 @@ def test_series_do_not_grow_with_what_a_client_sends(registry):
     assert {"unmatched", "/items/{item_id}", "/one/{a}", "/static", "/a/b/raw"} >= {key[1] for key in counted(registry)}
     assert {"GET", "POST", "_OTHER"} == {key[0] for key in counted(registry)}
     assert 200 == sum(counted(registry).values())
-
-
-@pytest.mark.parametrize("log_format", ["json", "off"])
-def test_function_in_two_applications(log_format, registry):
-    """One function under two paths of two applications on one registry is counted under each."""
-    first = scaleobs.instrument(Starlette(routes=[Route("/a/{x}", hello)]), registry=registry, log_format=log_format)
-    second = scaleobs.instrument(Starlette(routes=[Route("/b/{x}", hello)]), registry=registry, log_format=log_format)
-
-    for number in range(3):
-        asgi(first, path=f"/a/{number}")
-        asgi(second, path=f"/b/{number}")
-
-    assert {("GET", "/a/{x}", "200"): 3, ("GET", "/b/{x}", "200"): 3} == counted(registry)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 from fastapi import APIRouter, FastAPI
+from prometheus_client import make_asgi_app
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.responses import PlainTextResponse
@@ -81,7 +82,7 @@ def site():
         Route("/same/{b}", views.answer, methods=["POST", "GET"]),
         Route("/unhashable/{x}", Unhashable("hello")),
         Route("/class", Both),
-        Mount("/raw", raw),
+        Mount("/raw", make_asgi_app()),
         Mount("/static", StaticFiles(directory="/etc")),
         Mount("/router", Router([Route("/{y}/", answering())])),
         Host("{tenant}.example.org", Router([Route("/tenant/{t}", answering())])),

@@ -20,7 +20,8 @@ from scaleobs.routes.litestar import LitestarRoutes
 from scaleobs.routes.plain import NoRoutes, PlainRoutes
 from scaleobs.routes.pyramid import PyramidRoutes
 from scaleobs.routes.rules import FlaskRoutes, QuartRoutes
-from scaleobs.routes.starlette import HiddenStarlette, StarletteRoutes, has_routes
+from scaleobs.routes.starlette import HiddenStarlette, StarletteRoutes
+from scaleobs.routes.table import has_routes
 
 __all__ = ["Request", "Routes", "routes_of"]
 

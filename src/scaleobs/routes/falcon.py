@@ -22,7 +22,7 @@ class FalconRoutes:
         self._seen: tuple[list[Any], list[Any]] | None = None
         search = getattr(app, "_router_search", None)
         if search is not None and not isinstance(search, _Search):
-            app._router_search = _Search(search)  # noqa: SLF001 - Falcon says what it matched in no public place.
+            app._router_search = _Search(app, search)  # noqa: SLF001 - Falcon says what it matched in no public place.
 
     def template(self, request: Request) -> tuple[str, bool]:
         """Return the template, or the prefix of static files or a sink."""
@@ -39,7 +39,7 @@ class FalconRoutes:
     def known(self) -> Pairs:
         """Return every method that a resource answers, with its template."""
         nodes = [node for node in _nodes(getattr(self._router(), "_roots", ())) if node.resource is not None]
-        seen = [node.method_map for node in nodes], list(self._behind())
+        seen = [node.method_map for node in nodes], list(_behind(self._app))
         if seen != self._seen:
             self._known = listed([*_pairs(nodes), *self._prefixes()])
             self._seen = seen
@@ -49,36 +49,43 @@ class FalconRoutes:
         found = self._router().find(path)
         if found is not None and found[0] is not None:  # A middleware answered before.
             return str(found[3])
-        for matcher, _, is_sink in self._behind():
-            if matcher.match(path):
-                return _prefix(matcher, is_sink=is_sink)
-        return UNMATCHED_ROUTE
+        return _unrouted(self._app, path)
 
     def _router(self) -> Any:
         return self._app._router  # noqa: SLF001
 
-    def _behind(self) -> Any:
-        """Return what is asked where the router finds nothing: static files and sinks."""
-        return self._app._sink_and_static_routes  # noqa: SLF001
-
     def _prefixes(self) -> Iterator[tuple[str, str]]:
-        for matcher, _, is_sink in self._behind():
+        for matcher, _, is_sink in _behind(self._app):
             yield "GET", _prefix(matcher, is_sink=is_sink)
 
 
 class _Search:
-    """The router's search, which notes what it finds."""
+    """The router's search, which notes what it finds, or what Falcon asks next where it finds nothing."""
 
-    def __init__(self, search: Any) -> None:
+    def __init__(self, app: Any, search: Any) -> None:
+        self._app = app
         self._search = search
 
     def __call__(self, path: str, req: Any = None) -> Any:
         """Search."""
         found = self._search(path, req=req)
-        if found is not None and req is not None:
+        if req is not None:
             request = getattr(req, "scope", None) or getattr(req, "env", {})
-            note(request, lambda: found[3] if found[0] is not None else None)
+            is_found = found is not None and found[0] is not None
+            note(request, lambda: found[3] if is_found else _unrouted(self._app, path))
         return found
+
+
+def _behind(app: Any) -> Any:
+    """Return what is asked where the router finds nothing: static files and sinks."""
+    return app._sink_and_static_routes  # noqa: SLF001
+
+
+def _unrouted(app: Any, path: str) -> str:
+    for matcher, _, is_sink in _behind(app):
+        if matcher.match(path):
+            return _prefix(matcher, is_sink=is_sink)
+    return UNMATCHED_ROUTE
 
 
 def _prefix(matcher: Any, *, is_sink: bool) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 from scaleobs.catalog import UNMATCHED_ROUTE
@@ -10,29 +9,32 @@ from scaleobs.routes.contract import Pairs, Request, declared, environ_path, pat
 from scaleobs.routes.notes import NOTE, note, noted
 
 _MADE = "scaleobs.request"
+_MOST_ROOTS = 16
 
 
 class FlaskRoutes:
-    """The rules of an application, by the request that a hook leaves in the environ when it is made."""
+    """The rules of an application, by what a hook around its dispatching leaves in the environ."""
 
     clue = NOTE
 
     def __init__(self, app: Any) -> None:
         self._app = app
         self._known: Pairs = ()
-        if "request_context" not in vars(app):
-            app.request_context = _leaving(app.request_context)
+        hooked = vars(app).get("full_dispatch_request")
+        if not isinstance(hooked, _Dispatch):
+            hooked = app.full_dispatch_request = _Dispatch(app)
+        self._roots = hooked.roots
 
     def template(self, request: Request) -> tuple[str, bool]:
         """Return the rule, of slash redirects and wrong methods too."""
-        if NOTE not in request:
-            made = request.pop(_MADE, None)  # It holds the environ, so they would keep each other.
-            rule = getattr(made, "url_rule", None)
-            if rule is not None:
-                request[NOTE] = str(rule.rule)
-            else:
-                request[NOTE] = _rule_of(self._app, made, environ_path(request), request.get("REQUEST_METHOD", ""))
-        return noted(request)
+        if NOTE in request:
+            return noted(request)
+        # Something else answered: a middleware around the application, to which the path tells the rule, or another
+        # application that a dispatcher has called with a part of the path as its root.
+        root = request.get("SCRIPT_NAME", "")
+        if root and root not in self._roots:
+            return UNMATCHED_ROUTE, False
+        return _rule_of(self._app, None, environ_path(request), request.get("REQUEST_METHOD", "")), False
 
     def known(self) -> Pairs:
         """Return every method and rule."""
@@ -50,20 +52,13 @@ class QuartRoutes:
         self._known: Pairs = ()
         for name in ("handle_request", "handle_websocket"):
             if name not in vars(app):
-                setattr(app, name, _noting(getattr(app, name)))
+                setattr(app, name, _noting(app, getattr(app, name)))
 
     def template(self, request: Request) -> tuple[str, bool]:
         """Return the rule, of slash redirects and wrong methods too."""
         if NOTE in request:
             return noted(request)
-        made = request.get(_MADE)
-        rule = getattr(made, "url_rule", None)
-        if rule is not None:
-            return str(rule.rule), False
-        if request.get("type") != "http":
-            return UNMATCHED_ROUTE, False
-        path = path_below(request.get("path", ""), request.get("root_path", ""))
-        return _rule_of(self._app, made, path, request.get("method", "")), False
+        return _rule_now(self._app, request.get(_MADE), request), False
 
     def known(self) -> Pairs:
         """Return every method and rule."""
@@ -71,17 +66,41 @@ class QuartRoutes:
         return self._known
 
 
-def _leaving(make: Any) -> Any:
-    def make_and_leave(environ: Any) -> Any:
-        context = make(environ)
-        with contextlib.suppress(Exception):  # Then the path tells.
-            environ[_MADE] = context.request
-        return context
+class _Dispatch:
+    """
+    The dispatching of a Flask application, which notes what was routed before it.
 
-    return make_and_leave
+    Attributes:
+        roots: the roots that the application was called below.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._dispatch = app.full_dispatch_request
+        self.roots: set[str] = set()
+
+    def __call__(self, *context: Any) -> Any:
+        """Dispatch the request of the context that was pushed."""
+        from flask import request
+
+        try:
+            made: Any = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - As Flask says.
+            environ = made.environ
+            note(environ, lambda: self._rule(made, environ))
+        except Exception:  # noqa: S110 - There is no request, or one that can't be looked at: then the path tells.
+            pass
+        return self._dispatch(*context)
+
+    def _rule(self, made: Any, environ: Any) -> str:
+        root = environ.get("SCRIPT_NAME", "")
+        if root not in self.roots and len(self.roots) < _MOST_ROOTS:
+            self.roots.add(root)
+        if made.url_rule is not None:
+            return str(made.url_rule.rule)
+        return _rule_of(self._app, made, environ_path(environ), environ.get("REQUEST_METHOD", ""))
 
 
-def _noting(handle: Any) -> Any:
+def _noting(app: Any, handle: Any) -> Any:
     async def handle_and_note(made: Any) -> Any:
         scope = getattr(made, "scope", {})
         # A client may go before it is handled, so it is left here; no longer than that, since it holds the scope.
@@ -90,9 +109,20 @@ def _noting(handle: Any) -> Any:
             return await handle(made)
         finally:
             if scope.pop(_MADE, None) is not None:
-                note(scope, lambda: None if made.url_rule is None else str(made.url_rule.rule))
+                note(scope, lambda: _rule_now(app, made, scope))
 
     return handle_and_note
+
+
+def _rule_now(app: Any, made: Any, scope: Request) -> str:
+    """Return the rule of a request to Quart, as far as it has come."""
+    rule = getattr(made, "url_rule", None)
+    if rule is not None:
+        return str(rule.rule)
+    if scope.get("type") != "http":
+        return UNMATCHED_ROUTE
+    path = path_below(scope.get("path", ""), scope.get("root_path", ""))
+    return _rule_of(app, made, path, scope.get("method", ""))
 
 
 def _pairs(app: Any) -> list[tuple[str, str]]:

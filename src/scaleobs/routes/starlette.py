@@ -7,38 +7,34 @@ from typing import Any
 
 from scaleobs.catalog import UNMATCHED_ROUTE
 from scaleobs.routes.contract import Pairs, Request, path_below
-from scaleobs.routes.table import RouteTable
-
-
-def has_routes(app: Any) -> bool:
-    """Return whether an object is an application or a router of Starlette's kind."""
-    router = getattr(app, "router", app)
-    return hasattr(router, "routes") and hasattr(router, "redirect_slashes")
+from scaleobs.routes.table import RouteTable, has_routes
 
 
 class StarletteRoutes:
     """
     The routes of an application, by what routing leaves in the scope.
 
-    Routing leaves the endpoint. Mostly it alone tells the template; where one function serves several routes,
-    the path decides among them. Nothing else is found by path unless routing left nothing, as for slash
+    Routing leaves the endpoint. It alone tells the template unless it has several: where one function serves several
+    routes, or may serve another one in a mount that doesn't show what it calls. Then method, host and path decide
+    among those, for each request anew. Nothing else is found by path unless routing left nothing, as for slash
     redirects and for answers that a middleware gave.
     """
 
     clue = "endpoint"
 
     def __init__(self, app: Any) -> None:
+        self._app = app
         self._router = getattr(app, "router", app)
         self._table: RouteTable | None = None
 
     def template(self, request: Request) -> tuple[str, bool]:
         """Return the template; raises once what a route raised that can't be looked at."""
         table = self._current()
-        entries = table.serving(request.get("endpoint"))
-        if len(entries) == 1:
-            return entries[0].template, True
+        told = table.told_by(request.get("endpoint"))
+        if told is not None:
+            return told, True
         for path in self._paths(request):
-            found = table.find(request, path, entries)
+            found = table.find(request, path)
             if found is not None:
                 return found, False
         table.raise_fault()
@@ -58,14 +54,18 @@ class StarletteRoutes:
         """Yield what may be the path below the application."""
         path, root = scope.get("path", ""), scope.get("root_path", "")
         # The outermost router signs the scope. A mount appends to `root_path`, and keeps the first one aside.
-        if scope.get("router") in (None, self._router):
-            yield path_below(path, scope.get("app_root_path", root))
+        first, router = scope.get("app_root_path", root), scope.get("router")
+        if router is None or router is self._router:
+            yield path_below(path, first)
             return
-        # Mounted in another application, which has put its own mount's path in front of ours.
-        while root:
+        # Mounted in another application, whose mount stands in front of ours, and which says no more than that.
+        if scope.get("endpoint") is self._app:
             yield path_below(path, root)
-            root = root.rpartition("/")[0]
-        yield path
+            return
+        # Within one of our own mounts, perhaps: its path is part of the template, so the shortest root goes first.
+        steps = root[len(first) :].split("/") if root.startswith(first) else [root]
+        for length in range(1, len(steps) + 1):
+            yield path_below(path, first + "/".join(steps[:length]))
 
 
 class HiddenStarlette:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from scaleobs import catalog
+from scaleobs.routes import unwrapping
 from scaleobs.routes.contract import Pairs, Request, listed, toggled
 from scaleobs.routes.tree import Entry, Tree
 
 _DEEPEST = 20
+_WITHOUT_ROUTES = ("a2wsgi", "django", "prometheus_client", "starlette.middleware.wsgi", "starlette.staticfiles")
+"""Modules whose applications are often mounted and call no endpoint of Starlette's kind."""
 
 
 class RouteTable:
@@ -29,12 +33,10 @@ class RouteTable:
         walk = _Walk(self._faults)
         pairs = list(walk.through(router, "", None))
         self._seen = walk.seen
-        self._entries = sorted((entry for _, entry in pairs), key=lambda entry: entry.rank)
-        self._serving: dict[Any, list[Entry]] = {}
-        for endpoint, entry in pairs:
-            if endpoint is not None and _is_hashable(endpoint):
-                self._serving.setdefault(endpoint, []).append(entry)
         self.known: Pairs = listed((method, entry.template) for _, entry in pairs for method in entry.methods)
+        pairs.sort(key=lambda pair: pair[1].rank)
+        self._entries = [entry for _, entry in pairs]
+        self._serving, self._told = _by_endpoint(pairs, walk)
         self._tree = Tree()
         for place, entry in enumerate(self._entries):
             if not entry.is_websocket:
@@ -44,35 +46,73 @@ class RouteTable:
         """Return whether a router has other routes by now."""
         return any(_routes_of(owner) != routes for owner, routes in self._seen)
 
-    def serving(self, endpoint: Any) -> list[Entry]:
-        """Return the routes that an endpoint serves; two that are equal count as the same one."""
-        return self._serving.get(endpoint, []) if endpoint is not None and _is_hashable(endpoint) else []
+    def told_by(self, endpoint: Any) -> str | None:
+        """Return the template of all that an endpoint serves; two endpoints that are equal count as the same one."""
+        return self._told.get(endpoint) if _is_key(endpoint) else None
 
-    def find(self, scope: Request, path: str, entries: list[Entry]) -> str | None:
-        """Return the template of a path among these routes, or, where they are none, all, with or without a slash."""
+    def find(self, scope: Request, path: str) -> str | None:
+        """Return the template of a path: of the endpoint's routes or, where it has none, all, also by another slash."""
+        endpoint = scope.get("endpoint")
+        entries = self._serving.get(endpoint, ()) if _is_key(endpoint) else ()
         if entries or scope.get("type") == "websocket":
-            return next((one.template for one in entries or self._entries if one.matches(path)), None)
-        return self._find(scope, path) or self._find(scope, toggled(path))
+            return _chosen(scope, (one for one in entries or self._entries if one.matches(path)))
+        found = _chosen(scope, self._tree.matching(path))
+        return found or _chosen(scope, self._tree.matching(toggled(path)))
 
     def raise_fault(self) -> None:
         """Raise what a route raised when it was looked at, once."""
         if self._faults:
             raise self._faults.pop()
 
-    def _find(self, scope: Request, path: str) -> str | None:
-        entry = self._tree.find(path)
-        is_here = entry is not None and (entry.host is None or entry.host.match(_host(scope)))
-        return entry.template if entry is not None and is_here else None
+
+def _by_endpoint(pairs: list[tuple[Any, Entry]], walk: _Walk) -> tuple[dict[Any, list[Entry]], dict[Any, str]]:
+    """Return the routes that each endpoint serves, with the mounts where it may be unseen, and what it tells alone."""
+    places: dict[Any, list[tuple[int, Entry]]] = {}
+    for place, (endpoint, entry) in enumerate(pairs):
+        if _is_key(endpoint):
+            places.setdefault(endpoint, []).append((place, entry))
+    mounts = [(place, entry) for place, (_, entry) in enumerate(pairs) if entry.is_mount]
+    serving, told = dict[Any, list[Entry]](), dict[Any, str]()
+    for endpoint, own in places.items():
+        may_be_unseen = walk.hides or endpoint in walk.hidden
+        found = dict(sorted(own + mounts if may_be_unseen else own, key=itemgetter(0)))
+        serving[endpoint] = list(found.values())
+        templates = {entry.template for entry in found.values()}
+        if len(templates) == 1:
+            told[endpoint] = templates.pop()
+    return serving, told
+
+
+def _chosen(scope: Request, entries: Iterable[Entry]) -> str | None:
+    """Return the template that Starlette would choose: the first that takes the method, or else the first."""
+    method, is_plain = scope.get("method"), scope.get("type") != "websocket"
+    refusing = None
+    for entry in entries:
+        if (entry.is_websocket and is_plain) or (entry.host is not None and not entry.host.match(_host(scope))):
+            continue
+        if entry.takes is None or method in entry.takes:
+            return entry.template
+        refusing = refusing or entry
+    return None if refusing is None else refusing.template
 
 
 @dataclass
 class _Walk:
-    """A walk through the routes, which remembers whose it has seen."""
+    """
+    A walk through the routes, which remembers whose it has seen.
+
+    Attributes:
+        hidden: the endpoints of applications that mounts show only through a wrapper.
+        hides: whether there is a mount that may call any endpoint unseen.
+    """
 
     faults: list[Exception]
 
     def __post_init__(self) -> None:
         self.seen: list[tuple[Any, list[Any]]] = []
+        self.hidden: set[Any] = set()
+        self.hides = False
+        self._behind: list[Any] = []
 
     def through(self, owner: Any, prefix: str, host: Any, depth: int = 0) -> Iterator[tuple[Any, Entry]]:
         """Yield the endpoint and the entry of each route of a router or a mount."""
@@ -100,16 +140,36 @@ class _Walk:
     def _entries(self, route: Any, endpoint: Any, prefix: str, host: Any, depth: int) -> Iterator[tuple[Any, Entry]]:
         path = getattr(route, "path", None)
         if hasattr(route, "host") and path is None:  # starlette.routing.Host
+            if not route.routes:
+                self._look_behind(route.app, depth)
             yield from self.through(route, prefix, route.host_regex, depth + 1)
         elif hasattr(route, "routes"):  # starlette.routing.Mount, or FastAPI's group of front ends, which has no path.
             below = prefix + (path or "")
             if path is not None and not route.routes:  # Static files, or routes that can't be seen: one template.
                 yield getattr(route, "app", None), Entry(below, ["GET"], host, is_mount=True)
+                self._look_behind(getattr(route, "app", None), depth)
             yield from self.through(route, below, host, depth + 1)
         elif isinstance(path, str) and hasattr(route, "matches_with_path"):  # One of FastAPI's front ends.
             yield None, Entry((prefix + path).rstrip("/"), ["GET"], host, is_mount=True, is_front_end=True)
         elif isinstance(path, str):
-            yield endpoint, Entry(prefix + path, _methods(route, endpoint), host)
+            takes = getattr(route, "methods", None) or None
+            yield endpoint, Entry(prefix + path, _methods(route, endpoint), host, takes=takes)
+
+    def _look_behind(self, app: Any, depth: int) -> None:
+        """Note which endpoints an application that shows no routes may call: those behind its wrappers, or any."""
+        if any(app is one for one in self._behind):
+            return
+        self._behind.append(app)
+        try:
+            found = list(unwrapping.inside(app))
+            routers = [one for one in found if has_routes(one)]
+            for router in routers:
+                pairs = self.through(router, "", None, depth + 1)
+                self.hidden.update(endpoint for endpoint, _ in pairs if _is_key(endpoint))
+            is_seen = bool(routers) or any(_is_without_routes(one) for one in found)
+        except Exception:  # It can't be looked at.
+            is_seen = False
+        self.hides = self.hides or not is_seen
 
     def _watched(self, owner: Any) -> list[Any]:
         routes = _routes_of(owner)
@@ -121,6 +181,12 @@ class _Walk:
             inner = getattr(route, "original_router", None)
             if inner is not None and depth < _DEEPEST:
                 self._watch_included(inner, depth + 1)
+
+
+def has_routes(app: Any) -> bool:
+    """Return whether an object is an application or a router of Starlette's kind."""
+    router = getattr(app, "router", app)
+    return hasattr(router, "routes") and hasattr(router, "redirect_slashes")
 
 
 def _routes_of(owner: Any) -> list[Any]:
@@ -137,7 +203,15 @@ def _methods(route: Any, endpoint: Any) -> Iterable[str] | None:
     return [method for method in catalog.METHODS if hasattr(endpoint, method.lower())] or ["GET"]
 
 
-def _is_hashable(endpoint: Any) -> bool:
+def _is_without_routes(app: Any) -> bool:
+    """Return whether an application is, or inherits, what never has an endpoint."""
+    modules = [getattr(app, "__module__", None), *(base.__module__ for base in type(app).__mro__)]
+    return any(f"{module}.".startswith(f"{name}.") for module in modules for name in _WITHOUT_ROUTES)
+
+
+def _is_key(endpoint: Any) -> bool:
+    if endpoint is None:
+        return False
     try:
         hash(endpoint)
     except Exception:
@@ -147,4 +221,4 @@ def _is_hashable(endpoint: Any) -> bool:
 
 def _host(scope: Request) -> str:
     found = next((value for name, value in scope.get("headers", ()) if name == b"host"), b"")
-    return str(found.decode("latin-1").partition(":")[0])
+    return str(found.decode("latin-1").partition(":")[0]).lower()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from operator import itemgetter
 
 from scaleobs.routes.contract import declared
@@ -24,9 +24,10 @@ class Entry:
         host: what the host has to match, where there is such a thing.
         is_mount: whether it matches all below its path.
         is_front_end: whether it is one of FastAPI's, which are asked last.
+        takes: the methods that it is asked for first; `None` for all.
     """
 
-    __slots__ = ("_pattern", "host", "is_websocket", "methods", "path", "rank", "template")
+    __slots__ = ("_pattern", "host", "is_mount", "is_websocket", "methods", "path", "rank", "takes", "template")
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class Entry:
         *,
         is_mount: bool = False,
         is_front_end: bool = False,
+        takes: Collection[str] | None = None,
     ) -> None:
         # Starlette compiles a mount's path and those within it apart, so that they may name a parameter alike.
         numbers = itertools.count()
@@ -44,7 +46,9 @@ class Entry:
         self.path = unique + "/{rest:path}" if is_mount else unique
         self.template = _PARAMETER.sub(r"{\1}", path) or "/"
         self.methods = declared(methods or ())
+        self.is_mount = is_mount
         self.is_websocket = methods is None
+        self.takes = takes
         self.host = host
         # The longest path of the front ends goes first.
         self.rank = -len(path) if is_front_end else -math.inf
@@ -92,10 +96,10 @@ class Tree:
                 node = node.below.setdefault(segment, Tree())
         node.ending.append((place, entry))
 
-    def find(self, path: str) -> Entry | None:
-        """Return the first entry that matches a path."""
+    def matching(self, path: str) -> Iterator[Entry]:
+        """Yield the entries that match a path, in their order."""
         found = sorted(self.candidates(path.split("/"), 0), key=itemgetter(0))
-        return next((entry for _, entry in found if entry.matches(path)), None)
+        return (entry for _, entry in found if entry.matches(path))
 
     def candidates(self, segments: list[str], at: int) -> Iterator[tuple[int, Entry]]:
         """Yield the entries whose segments are those of a path, with their places."""
