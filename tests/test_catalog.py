@@ -21,6 +21,7 @@ def test_contract_names():
         "service_info": ("service_name", "version", "environment", "scaleobs_version"),
         "scaleobs_label_sets_dropped_total": (),
         "scaleobs_internal_faults_total": (),
+        "scaleobs_workers": (),
     } == {metric.name: metric.labels for metric in catalog.EXPOSED}
 
 

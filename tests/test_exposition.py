@@ -23,7 +23,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from exposed import FORMATS, OPENMETRICS, PROTOBUF, TEXT, exemplar, families, key, message, observe, page, samples
 from scaleobs import catalog
 from scaleobs.metrics.registry import attach
-from scaleobs.metrics.storage import Exemplar
+from scaleobs.metrics.series import Exemplar
 
 every_format = pytest.mark.parametrize("content_type", FORMATS)
 ODD = 'quote" back\\slash \n ü 🦊'

@@ -16,7 +16,8 @@ from scaleobs import catalog
 from scaleobs.metrics import own
 from scaleobs.metrics.exposition import expose
 from scaleobs.metrics.registry import attach
-from scaleobs.metrics.storage import Exemplar, Storage
+from scaleobs.metrics.series import Exemplar
+from scaleobs.metrics.storage import Storage
 
 every_format = pytest.mark.parametrize("content_type", FORMATS)
 

@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from scaleobs.metrics.exposition import expose
 from scaleobs.metrics.registry import attach
-from scaleobs.metrics.storage import Exemplar
+from scaleobs.metrics.series import Exemplar
 
 registry, storage = attach(CollectorRegistry())
 storage.is_native = True
@@ -35,7 +35,7 @@ def observe():
     for value in VALUES:
         series.observe(value)
     now = time.time()
-    storage.here.shard.opened += len(VALUES)
+    storage.here.shard.open[0] += len(VALUES)
     series.exemplars[6] = Exemplar("a" * 32, "b" * 16, 0.4, now)
     series.exemplars[4] = Exemplar("c" * 32, "d" * 16, 0.08, now - 0.01)
 

@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "scaleobs"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 CORE = [
-    {"catalog", "settings", "objectives"},
+    {"catalog", "settings", "objectives", "group"},
     {"metrics", "health", "lifecycle", "logs", "tracing"},
     {"exchange", "accesslog", "answers", "routes"},
     {"asgi", "wsgi", "observer", "frameworks"},

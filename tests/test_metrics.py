@@ -37,7 +37,7 @@ def test_counts_are_exact_under_threads():
     def count():
         for number in range(5000):
             shard = storage.here.shard
-            shard.opened += 1
+            shard.open[0] += 1
             shard.series_of(("GET", "/", "200")).observe(number % 2)
             storage.fault()
 

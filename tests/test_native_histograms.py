@@ -112,7 +112,7 @@ def test_adding_up(mine, theirs, my_limit, their_limit):
             sparse.observe(value)
     schemas = one.snapshot().schema, other.snapshot().schema
     before = other.snapshot()
-    one.add(other)
+    one.add(other.snapshot())
     found = one.snapshot()
     steps = SCHEMA - found.schema
     wanted = {}

@@ -81,6 +81,12 @@ FAULTS = Metric(
     (),
     "Faults inside scaleobs that were kept away from the application.",
 )
+WORKERS = Metric(
+    "scaleobs_workers",
+    "gauge",
+    (),
+    "Processes whose counts are added up here: the living workers of one server.",
+)
 
 REQUEST_SIZE = Metric(
     "http_request_size_bytes",
@@ -101,7 +107,7 @@ ON_REQUEST: tuple[Metric, ...] = (REQUEST_SIZE, RESPONSE_SIZE)
 SIZE_BUCKETS: tuple[float, ...] = (100.0, 1e3, 1e4, 1e5, 1e6, 1e7)
 """Upper bounds in bytes of the families above."""
 
-EXPOSED: tuple[Metric, ...] = (REQUESTS, DURATION, ACTIVE, READY, INFO, DROPPED, FAULTS)
+EXPOSED: tuple[Metric, ...] = (REQUESTS, DURATION, ACTIVE, READY, INFO, DROPPED, FAULTS, WORKERS)
 """Every family that scaleobs itself exposes."""
 
 PROCESS: tuple[Metric, ...] = (

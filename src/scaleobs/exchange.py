@@ -13,14 +13,16 @@ from __future__ import annotations
 import contextlib
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from http import HTTPStatus
 from time import perf_counter
 from typing import Any
 
 from scaleobs import catalog, tracing
 from scaleobs.accesslog import AccessLine, AccessLog
-from scaleobs.metrics.storage import Exemplar, Here, Series, Shard, Storage
+from scaleobs.metrics.series import Exemplar, Series
+from scaleobs.metrics.shard import Here, Shard
+from scaleobs.metrics.storage import Storage
 from scaleobs.routes import Routes
 
 CLIENT_GONE = 499
@@ -28,8 +30,11 @@ CLIENT_GONE = 499
 
 SERVER_ERROR = 500
 
-OPEN, COMPLETING, ENDED = range(3)
-"""The stages of a request: the last byte isn't on its way, it is, and nothing that happens is counted any more."""
+OPEN, WATCHED, COMPLETING, ENDED = range(4)
+"""
+The stages of a request: none of its answer's body is on its way; some is, or may be; the last byte is; and nothing that
+happens is counted any more.
+"""
 
 _USUAL = {f"{status.value} {status.phrase}".upper() for status in HTTPStatus}
 _SIGNED = "scaleobs.counted_in"
@@ -48,17 +53,21 @@ class Recorder:
         routes: how their templates are found.
         log: where their lines go, and faults; its `writes_lines` says whether requests have any.
         method: the key of a request's method in the scope or environ.
+
+    Attributes:
+        on_moved: called when the storage counts in other memory than before.
     """
 
-    __slots__ = ("_known", "clue", "here", "log", "method", "routes", "storage")
+    __slots__ = ("_known", "clue", "here", "log", "method", "on_moved", "routes", "storage")
 
     def __init__(self, storage: Storage, routes: Routes, log: AccessLog, method: str) -> None:
         self.storage = storage
-        self.here = Here(storage)
+        self.here = Here(storage.new_shard)
         self.routes = routes
         self.clue = routes.clue
         self.log = log
         self.method = method
+        self.on_moved: Callable[[], None] = lambda: None
         self._known: Iterable[tuple[str, str]] = ()
 
     def known_routes(self) -> Iterable[tuple[str, str]]:
@@ -115,7 +124,7 @@ class Exchange:
         recorder: what hears of it.
         request: the scope or environ.
         shard: where this thread counts.
-        stage: one of `OPEN`, `COMPLETING`, `ENDED`.
+        stage: one of `OPEN`, `WATCHED`, `COMPLETING`, `ENDED`.
         status: what was handed to the server, as a number, an enum or whatever the framework used; `None` before that.
     """
 
@@ -229,8 +238,7 @@ class ToldExchange(Exchange):
     def _leave_exemplar(self, series: Series, seconds: float) -> None:
         span = tracing.current_span() or tracing.parse_traceparent(self.traceparent())
         if span is not None and span.is_sampled:
-            exemplar = Exemplar(span.trace_id, span.span_id, seconds, time.time())
-            series.exemplars[bisect_left(series.bounds, seconds)] = exemplar
+            series.leave(Exemplar(span.trace_id, span.span_id, seconds, time.time()))
 
 
 class _Abandoned:

@@ -59,6 +59,7 @@ class Observer:
         self.checks = Checks(self._check_changed)
         self.storage.sources.add(self)
         self.storage.look_again()
+        registry.join_workers()
         self.app: Any = None
         self.served: Any = None
 
@@ -126,6 +127,11 @@ class Observer:
         self.storage.look_again()
         return recorder
 
+    def moved(self) -> None:
+        """Hear that the storage counts in other memory than before."""
+        for recorder in self._recorders:
+            recorder.on_moved()
+
     def known_routes(self) -> Iterator[tuple[str, str]]:
         """Yield every method and route template that the application can answer."""
         for recorder in self._recorders:
@@ -141,12 +147,14 @@ class Observer:
 
     def begin_starting(self) -> None:
         """Take the server's loggers again: it may have configured them after `instrument` did."""
+        registry.join_workers()
         self.lifecycle.lifespan_begun()
         logs.take_server_loggers()
 
     def served_seen(self) -> None:
         """Note that a server serves; where it opened no lifespan, do what that would have done."""
         if self.lifecycle.state == "new":
+            registry.join_workers()
             logs.take_server_loggers()
             self.lifecycle.request_seen()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 
 from scaleobs.asgi.protocol import Message, Receive, Send, body_length, header_of
-from scaleobs.exchange import COMPLETING, ENDED, OPEN, SERVER_ERROR, Exchange, ToldExchange
+from scaleobs.exchange import COMPLETING, ENDED, OPEN, SERVER_ERROR, WATCHED, Exchange, ToldExchange
 
 _LONGEST_CHAIN = 100
 
@@ -22,7 +22,7 @@ class Watched(Exchange):
         """Receive from the server."""
         message = await self.server_receive()
         # Servers say this too when an answer is complete, perhaps before its last `send` has returned.
-        if self.stage == OPEN:
+        if self.stage < COMPLETING:
             try:
                 if message["type"] == "http.disconnect":
                     self.client_gone()
@@ -37,8 +37,12 @@ class Watched(Exchange):
             if kind == "http.response.body":
                 # A look for the key costs half of a call of get, and most last messages don't have it.
                 if "more_body" in message and message["more_body"]:  # noqa: RUF019
+                    self.stage = max(self.stage, WATCHED)
                     return self._send_body(message)
-                return self._send_last(message)
+                if self.stage != OPEN:
+                    return self._send_last(message)
+                # Of an answer in one piece nothing is waited for, and a coroutine of ours would cost a tenth.
+                self.end(SERVER_ERROR if self.status is None else self.status)
             if kind == "http.response.start":
                 # Servers refuse a second one.
                 if self.status is None:
@@ -57,8 +61,7 @@ class Watched(Exchange):
             raise
 
     async def _send_last(self, message: Message) -> None:
-        if self.stage == OPEN:
-            self.stage = COMPLETING
+        self.stage = max(self.stage, COMPLETING)
         try:
             await self.server_send(message)
         except OSError:
@@ -72,7 +75,7 @@ class Watched(Exchange):
         if isinstance(error, GeneratorExit):  # It is being collected, perhaps in a finalizer.
             self.abandon()
             return
-        if self.stage == OPEN and _comes_from(error, self.server_send):
+        if self.stage < COMPLETING and _comes_from(error, self.server_send):
             self.status = None  # A body would have ended it, so that this came of the start.
             self.client_gone()
         self.left(error)

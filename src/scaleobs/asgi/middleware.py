@@ -12,7 +12,7 @@ from scaleobs.asgi.delivery import deliver
 from scaleobs.asgi.http import Measured, Told, Watched
 from scaleobs.asgi.protocol import Application, Message, Receive, Scope, Send, client_of, header_of
 from scaleobs.asgi.websocket import WebSocket
-from scaleobs.exchange import ENDED, OPEN, is_first_to_see
+from scaleobs.exchange import ENDED, OPEN, WATCHED, is_first_to_see
 from scaleobs.health import Report
 from scaleobs.observer import Observer
 from scaleobs.settings import Arguments
@@ -59,7 +59,7 @@ class ASGIMiddleware:
                 await self._serve_other(scope, receive, send)
                 return
             shard = here.shard
-            shard.opened += 1
+            shard.open[0] += 1
             exchange = Watched()
             exchange.recorder = recorder
             exchange.request = scope
@@ -77,6 +77,11 @@ class ASGIMiddleware:
             if exchange.stage != ENDED:
                 exchange.left()
 
+        def look() -> None:
+            nonlocal plain
+            plain = recorder.storage.plain
+
+        recorder.on_moved = look
         serve.app = app  # type: ignore[attr-defined] # Who looks for a middleware goes from one `app` to the next.
         return serve
 
@@ -104,7 +109,7 @@ class ASGIMiddleware:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         shard = self._recorder.here.shard
-        shard.opened += 1
+        shard.open[0] += 1
         exchange = Told()
         if self.observer.storage.has_sizes:
             exchange = Measured()
@@ -114,7 +119,7 @@ class ASGIMiddleware:
         exchange.shard = shard
         exchange.server_receive = receive
         exchange.server_send = send
-        exchange.stage = OPEN
+        exchange.stage = WATCHED
         exchange.status = exchange.line = None
         exchange.begun = perf_counter()
         token = None

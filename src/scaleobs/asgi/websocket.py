@@ -8,6 +8,7 @@ from typing import Any
 from scaleobs import logs
 from scaleobs.asgi.protocol import Application, Message, Receive, Scope, Send, client_of
 from scaleobs.exchange import Recorder
+from scaleobs.metrics.shard import WEBSOCKET
 
 _NO_CODE = 1005
 _CUT = 1006
@@ -62,7 +63,7 @@ class WebSocket:
         await self._server_send(message)
         if message["type"] == "websocket.accept" and not self._is_open:
             self._is_open = True
-            self._recorder.here.shard.websockets += 1
+            self._recorder.here.shard.open[WEBSOCKET] += 1
         elif message["type"] == "websocket.close":
             self._close(message.get("code", 1000))
 
@@ -70,7 +71,7 @@ class WebSocket:
         if not self._is_open:
             return
         self._is_open = False
-        self._recorder.here.shard.websockets -= 1
+        self._recorder.here.shard.open[WEBSOCKET] -= 1
         try:
             route, _ = self._recorder.routes.template(self._scope)
             fields = {"route": route, "path": self._scope["path"], "code": code, "client": client_of(self._scope)}

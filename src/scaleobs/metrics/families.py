@@ -11,7 +11,8 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from scaleobs import catalog
-from scaleobs.metrics.storage import Counts, Series, Source, Storage
+from scaleobs.metrics.series import Series
+from scaleobs.metrics.storage import Counts, Source, Storage
 
 _KINDS = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
 
@@ -92,6 +93,7 @@ def small(counts: Counts, sources: list[Source]) -> Iterator[tuple[catalog.Metri
     yield catalog.INFO, info
     yield catalog.DROPPED, CounterMetricFamily(catalog.DROPPED.name, catalog.DROPPED.help, value=counts.dropped)
     yield catalog.FAULTS, CounterMetricFamily(catalog.FAULTS.name, catalog.FAULTS.help, value=counts.faults)
+    yield catalog.WORKERS, GaugeMetricFamily(catalog.WORKERS.name, catalog.WORKERS.help, value=counts.workers)
 
 
 def _requests(counts: Counts) -> Metric:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from prometheus_client.core import Metric
 
 from scaleobs.catalog import Metric as Family
-from scaleobs.metrics.storage import Exemplar, Labels, Series
+from scaleobs.metrics.series import Exemplar, Labels, Series
 
 Chunks = Iterable[list[bytes]]
 """Samples, so few at a time that making them takes less than a millisecond."""

@@ -10,7 +10,7 @@ from prometheus_client.core import Sample
 
 from scaleobs.catalog import Metric as Family
 from scaleobs.metrics.formats import PIECE, Chunks
-from scaleobs.metrics.storage import Exemplar, Labels, Series
+from scaleobs.metrics.series import Exemplar, Labels, Series
 
 _LINES = 256
 """How many lines are made without a look at their length: about half a millisecond."""

@@ -10,7 +10,7 @@ from prometheus_client.core import Metric, Sample
 from scaleobs.catalog import Metric as Family
 from scaleobs.metrics import lines
 from scaleobs.metrics.formats import MAX_EXEMPLAR_RUNES, is_shown
-from scaleobs.metrics.storage import Exemplar, Series
+from scaleobs.metrics.series import Exemplar, Series
 
 
 class OpenMetrics(lines.Lines):

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from scaleobs.catalog import Metric as Family
 from scaleobs.metrics.formats import Format, is_shown
-from scaleobs.metrics.storage import Exemplar, Labels, Series, Storage
+from scaleobs.metrics.series import Exemplar, Labels, Series
+from scaleobs.metrics.storage import Storage
 
 _AT_ONCE = 32
 """How many series are written at a time: 64 KiB of text, 0.1 ms."""

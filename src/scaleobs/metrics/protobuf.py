@@ -10,7 +10,7 @@ from prometheus_client.core import Metric
 from scaleobs.catalog import Metric as Family
 from scaleobs.metrics import foreign, messages, sparse, wire
 from scaleobs.metrics.formats import Chunks, is_shown
-from scaleobs.metrics.storage import Exemplar, Labels, Series
+from scaleobs.metrics.series import Exemplar, Labels, Series
 
 _MOST_EXEMPLARS = 10
 """How many a native histogram brings, as in client_golang."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import threading
 import weakref
 
 from prometheus_client import REGISTRY, CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
+from scaleobs import group
 from scaleobs.metrics.families import StorageCollector
 from scaleobs.metrics.storage import Storage
 
 _attached: weakref.WeakKeyDictionary[CollectorRegistry, Storage] = weakref.WeakKeyDictionary()
 _attaching = threading.Lock()
+_numbers = itertools.count()
+_is_apart = False
 
 
 def attach(registry: CollectorRegistry | None) -> tuple[CollectorRegistry, Storage]:
@@ -29,7 +34,7 @@ def attach(registry: CollectorRegistry | None) -> tuple[CollectorRegistry, Stora
     with _attaching:
         storage = _attached.get(registry)
         if storage is None:
-            storage = Storage()
+            storage = Storage(next(_numbers))
             try:
                 registry.register(StorageCollector(storage))
             except ValueError as error:
@@ -42,6 +47,45 @@ def attach(registry: CollectorRegistry | None) -> tuple[CollectorRegistry, Stora
                 _add_runtime_collectors(registry)
             _attached[registry] = storage
     return registry, storage
+
+
+def join_workers() -> None:
+    """Count where the other workers of this service read it, if this process is one and doesn't yet."""
+    global _is_apart  # noqa: PLW0603 - A process is in one group.
+    if _is_apart:
+        return
+    with _attaching:
+        try:
+            mine = group.join()
+            if mine is not None:
+                mine.on_trouble = _tell
+                for storage in list(_attached.values()):
+                    if storage.workers is None:
+                        storage.join(mine)
+                mine.ledger.own()
+        except OSError as error:
+            _is_apart = True
+            _tell(error)
+
+
+def _tell(error: Exception) -> None:
+    """Have one service of this process count a fault and write it."""
+    sources = [source for storage in list(_attached.values()) for source in list(storage.sources)]
+    for source in sources[:1]:
+        source.fault(error)
+
+
+def _forked() -> None:
+    global _attaching, _is_apart
+    # Another thread of the parent may have held it.
+    _attaching, _is_apart = threading.Lock(), False
+    group.leave()
+    for storage in list(_attached.values()):
+        storage.forked()
+    join_workers()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def _add_runtime_collectors(registry: CollectorRegistry) -> None:

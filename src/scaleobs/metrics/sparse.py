@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 SCHEMA = 3
 """Each bucket ends at 2 ** (1 / 8) times the end of the one before: about 4.4 % to either side of its middle."""
@@ -13,6 +13,11 @@ ZERO_THRESHOLD = 2.938735877055719e-39
 """What isn't above 2 ** -128 counts as zero, as in prometheus/client_golang."""
 
 DEFAULT_LIMIT = 160
+
+CELLS = 4 + 2 * (DEFAULT_LIMIT + 1)
+"""How many numbers keep one for others: a version, odd while it is written; the schema, the zeros, how many buckets
+there are; then each one's index and count."""
+
 _COARSEST = -4
 _HIGHEST = 1.7976931348623157e308
 
@@ -49,6 +54,15 @@ class Snapshot(NamedTuple):
         """How many values were counted."""
         return self.zeros + sum(self.buckets.values())
 
+    @classmethod
+    def unpacked(cls, cells: list[float]) -> Snapshot | None:
+        """Return what a `Sparse` keeps in such cells, or `None` where it is being written."""
+        version, schema, zeros, length = map(int, cells[:4])
+        if version % 2:
+            return None
+        pairs = zip(cells[4 : 4 + 2 * length : 2], cells[5 : 5 + 2 * length : 2], strict=True)
+        return cls(schema, zeros, {int(index): int(count) for index, count in pairs})
+
     def spans(self) -> Spans:
         """
         Return the buckets as spans and deltas.
@@ -83,15 +97,21 @@ class Sparse:
 
     Args:
         limit: how many buckets there may be; where there would be more, the resolution is halved.
+        cells: where to keep it for others, and go on with what is there.
     """
 
-    __slots__ = ("_limit", "_shape", "zeros")
+    __slots__ = ("_cells", "_limit", "_places", "_shape", "zeros")
 
-    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+    def __init__(self, limit: int = DEFAULT_LIMIT, cells: Any = None) -> None:
         self._limit = limit
+        self._cells = cells
+        self._places: dict[int, int] = {}
         # In one attribute, so that a reader never sees the buckets of one schema with the number of another.
         self._shape: tuple[int, dict[int, int]] = (SCHEMA, {})
         self.zeros = 0
+        if cells is not None and cells[0]:
+            cells[0] += cells[0] % 2  # Its writer was killed in the middle of it.
+            self.add(Snapshot.unpacked(cells.tolist()) or Snapshot(SCHEMA, 0, {}))
 
     def observe(self, value: float) -> None:
         """Count a value; what is negative counts as zero, and what is no number doesn't count."""
@@ -104,16 +124,19 @@ class Sparse:
                 index = _coarser(index, SCHEMA - schema)
             if index in buckets:
                 buckets[index] += 1
+                if self._cells is not None:
+                    self._cells[self._places[index]] += 1
             else:
                 buckets[index] = 1
                 if len(buckets) > self._limit:
                     self._halve()
+                self._keep()
         elif value <= ZERO_THRESHOLD:
             self.zeros += 1
+            self._keep()
 
-    def add(self, other: Sparse) -> None:
+    def add(self, theirs: Snapshot) -> None:
         """Add what another one has counted, at the coarser resolution of the two."""
-        theirs = other.snapshot()
         schema, mine = self._shape
         coarser = min(schema, theirs.schema)
         # A new dict, because a reader may hold the old one.
@@ -123,11 +146,25 @@ class Sparse:
         self._shape = (coarser, buckets)
         self.zeros += theirs.zeros
         self._halve()
+        self._keep()
 
     def snapshot(self) -> Snapshot:
         """Return what has been counted."""
         schema, buckets = self._shape
         return Snapshot(schema, self.zeros, buckets.copy())
+
+    def _keep(self) -> None:
+        """Write all of it for others."""
+        if self._cells is None:
+            return
+        cells, (schema, buckets) = self._cells, self._shape
+        cells[0] += 1
+        self._places = {}
+        cells[1], cells[2], cells[3] = schema, self.zeros, len(buckets)
+        for place, (index, count) in enumerate(buckets.items()):
+            cells[4 + 2 * place], cells[5 + 2 * place] = index, count
+            self._places[index] = 5 + 2 * place
+        cells[0] += 1
 
     def _halve(self) -> None:
         schema, buckets = self._shape

@@ -2,159 +2,30 @@
 Where requests are counted: one storage per prometheus_client registry, one shard of it per application and thread.
 
 Only its own thread counts in a shard, so no increment is lost and none waits, with or without a global interpreter
-lock. A scrape adds the shards up. What a thread counted stays when it ends.
+lock. A scrape adds the shards up, and those of the other workers with them. A thread that begins goes on with the shard
+of one that has ended.
 """
 
 from __future__ import annotations
 
 import threading
 import weakref
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from scaleobs import catalog
-from scaleobs.metrics.sparse import Sparse
-
-Labels = tuple[str, str, str]
-"""Method, route and status code."""
+from scaleobs.group import Group
+from scaleobs.metrics.series import DURATION, HISTOGRAMS, REQUEST_SIZE, RESPONSE_SIZE, Cells, Labels, Series
+from scaleobs.metrics.shard import HTTP, WEBSOCKET, Here, Shard, Token
+from scaleobs.metrics.totals import Totals
+from scaleobs.metrics.workers import FLAGS, OPEN, TALLY, Key, Place, Theirs, Workers
 
 OVERFLOW_ROUTE = "_overflow"
 DEFAULT_LABEL_SETS = 2000
 
 _LOOKS = 100
-
-
-class Exemplar(NamedTuple):
-    """The trace of one request, to be found again from the bucket it fell into."""
-
-    trace_id: str
-    span_id: str
-    value: float
-    timestamp: float
-
-
-class Series:
-    """
-    What one label set has counted.
-
-    Attributes:
-        labels: method, route and status code.
-        bounds: the upper bounds of the buckets, in seconds, without `+Inf`.
-        cells: the requests in each bucket, `+Inf` last, not cumulated; then the sum of their seconds.
-        exemplars: the latest one of each bucket, by the bucket's position.
-        sparse: the native histogram, where these are on.
-    """
-
-    __slots__ = ("bounds", "cells", "exemplars", "labels", "sparse")
-
-    def __init__(self, labels: Labels, bounds: tuple[float, ...], *, is_native: bool = False) -> None:
-        self.labels = labels
-        self.bounds = bounds
-        self.cells: list[float] = [0] * (len(bounds) + 2)
-        self.exemplars: dict[int, Exemplar] = {}
-        self.sparse = Sparse() if is_native else None
-
-    def observe(self, seconds: float) -> None:
-        """Count a request."""
-        self.cells[bisect_left(self.bounds, seconds)] += 1
-        self.cells[-1] += seconds
-        if self.sparse is not None:
-            self.sparse.observe(seconds)
-
-    def add(self, other: Series) -> None:
-        """Add what another series with the same labels has counted; where its bounds differ, by their upper ends."""
-        theirs = list(other.cells)
-        if self.bounds == other.bounds:
-            self.cells = [mine + their for mine, their in zip(self.cells, theirs, strict=True)]
-        else:
-            for bound, count in zip((*other.bounds, float("inf")), theirs, strict=False):
-                self.cells[bisect_left(self.bounds, bound)] += count
-            self.cells[-1] += theirs[-1]
-        for exemplar in list(other.exemplars.values()):
-            bucket = bisect_left(self.bounds, exemplar.value)
-            known = self.exemplars.get(bucket)
-            if known is None or known.timestamp < exemplar.timestamp:
-                self.exemplars[bucket] = exemplar
-        if other.sparse is not None:
-            self.sparse = self.sparse or Sparse()
-            self.sparse.add(other.sparse)
-
-
-class Shard:
-    """
-    What one thread counts, and what it remembers to find a series quickly.
-
-    Attributes:
-        opened: HTTP requests begun here; how many are open is what all shards opened, less what they have counted.
-        websockets: WebSockets opened here less those closed here.
-        series: by labels.
-        request_sizes: by labels, where sizes are measured, like the next.
-        response_sizes: by labels.
-        found: by what a request brings, such as its method, endpoint and status; see `exchange`.
-    """
-
-    __slots__ = ("found", "opened", "request_sizes", "response_sizes", "series", "storage", "websockets")
-
-    def __init__(self, storage: Storage) -> None:
-        self.storage = storage
-        self.opened = 0
-        self.websockets = 0
-        self.series: dict[Labels, Series] = {}
-        self.request_sizes: dict[Labels, Series] = {}
-        self.response_sizes: dict[Labels, Series] = {}
-        self.found: dict[object, Series] = {}
-
-    def series_of(self, labels: Labels) -> Series:
-        """Return the series of a label set, or past the limit the overflow series of its status class."""
-        series = self.series.get(labels)
-        if series is None:
-            labels = self.storage.admitted(labels)
-            series = self.series.get(labels)
-        if series is None:
-            is_native = self.storage.is_kept_native(labels)
-            series = self.series[labels] = Series(labels, self.storage.bounds, is_native=is_native)
-        return series
-
-    def measure(self, labels: Labels, request_bytes: int, response_bytes: int) -> None:
-        """Count the sizes of a request and its response, under the labels of a series of this shard."""
-        for series, size in ((self.request_sizes, request_bytes), (self.response_sizes, response_bytes)):
-            if labels not in series:
-                series[labels] = Series(labels, catalog.SIZE_BUCKETS)
-            series[labels].observe(size)
-
-    def add(self, other: Shard) -> None:
-        """Add what another shard has counted."""
-        self.opened += other.opened
-        self.websockets += other.websockets
-        _add_all(self.series, other.series)
-        _add_all(self.request_sizes, other.request_sizes)
-        _add_all(self.response_sizes, other.response_sizes)
-
-
-def _add_all(mine: dict[Labels, Series], theirs: dict[Labels, Series]) -> None:
-    for labels, series in theirs.copy().items():
-        if labels not in mine:
-            mine[labels] = Series(labels, series.bounds, is_native=series.sparse is not None)
-        mine[labels].add(series)
-
-
-class Here(threading.local):
-    """
-    Where one application counts: its `shard` is that of the thread that asks.
-
-    Each application has its own, since what one of them remembers of its routes means nothing to another.
-    """
-
-    def __init__(self, storage: Storage) -> None:
-        # A thread's locals go when it ends, and this token with them: that is how the storage learns of it.
-        self.token = _Token()
-        self.shard = storage.new_shard(self.token)
-
-
-class _Token:
-    __slots__ = ("__weakref__",)
+_FAULTS, _DROPPED = range(2)
 
 
 class Source(Protocol):
@@ -176,6 +47,14 @@ class Source(Protocol):
         """Return every method and route template that it can answer."""
         ...
 
+    def fault(self, error: Exception) -> None:
+        """Count a fault of scaleobs itself and write it once, and never raise."""
+        ...
+
+    def moved(self) -> None:
+        """Hear that the storage counts in other memory than before."""
+        ...
+
 
 class Abandoned(Protocol):
     """A request that nobody ended before it was collected."""
@@ -193,8 +72,9 @@ class Counts(NamedTuple):
     response_sizes: list[Series]
     unborn: list[Labels]
     active: dict[str, float]
-    faults: int
-    dropped: int
+    faults: float
+    dropped: float
+    workers: int
 
 
 class Storage:
@@ -202,45 +82,124 @@ class Storage:
     The counts of every request.
 
     Attributes:
+        number: which one it is of this process; the same one in every worker.
         bounds: the bucket boundaries of new label sets.
         is_native: whether new label sets keep a native histogram beside the classic one.
         has_sizes: whether bodies are measured.
         limit: how many label sets there may be; further ones are counted in four overflow series.
-        wants_exemplars: whether somebody scrapes a format that has them.
-        keeps_exemplars: whether there are traces as well.
+        keeps_exemplars: whether somebody scrapes a format that has them, and there are traces.
         wants_more: whether a request has more to count than its bucket.
         plain: whether a request is counted and nothing more; the next one finds out again where this is not so.
         here: where to count what belongs to no application.
+        workers: this one and the others of its service, where it may have others.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
         self.is_native = False
         self.has_sizes = False
-        self.wants_exemplars = False
         self.keeps_exemplars = False
         self.wants_more = False
-        self.plain = [False]
         self.limit = DEFAULT_LABEL_SETS
         self.bounds: tuple[float, ...] = catalog.DEFAULT_BUCKETS
         self.sources: weakref.WeakSet[Source] = weakref.WeakSet()
         # A finalizer may run while this very thread holds the lock, so it takes none: it leaves word here.
         self.abandoned: deque[Abandoned] = deque()
-        self._lock = threading.Lock()
-        self._label_sets: dict[Labels, bool] = {}
-        self._faults = 0
-        self._looks = 0
-        self._dropped = 0
-        self._shards: list[tuple[weakref.ref[_Token], Shard]] = []
-        self._ended = Shard(self)
-        self.here = Here(self)
+        self._shards: list[tuple[weakref.ref[Token], Shard]] = []
+        self._begin()
+        self.here = Here(self.new_shard)
 
-    def new_shard(self, token: _Token) -> Shard:
+    def _begin(self) -> None:
+        self.workers: Workers | None = None
+        self._lock = threading.RLock()
+        self._looks = 0
+        self._label_sets: dict[Labels, bool] = {}
+        # What a worker has left whose buckets were others than today's.
+        self._retired: list[tuple[int, Series]] = []
+        self.plain: Cells = [0]
+        self._wants_exemplars: Cells = [0]
+        self._tally: Cells = [0, 0]
+
+    def join(self, group: Group) -> None:
+        """Count where the other workers of a group read it, from now on; before several threads do."""
+        before = [(shard, shard.open, shard.families) for _, shard in self._shards]
+        tally = self._tally
+        self._begin()
+        self.workers = workers = Workers(group, self.number)
+        for _, shard in self._shards:
+            shard.begin(workers.place(shard.number).cells(OPEN, 2))
+        for kind, key, _ in workers.left():
+            if kind in HISTOGRAMS:
+                self._take_over(kind, key)
+        for _, shard in self._shards:
+            # What was open when the worker died that counted here before is open no more.
+            shard.open[HTTP] = sum(sum(series.cells[:-1]) for series in shard.series.values())
+            shard.open[WEBSOCKET] = 0
+        flags = workers.place(0).cells(FLAGS, 2)
+        flags[0] = flags[1] = 0
+        self._wants_exemplars, self.plain = flags[:1], flags[1:]
+        self._tally = workers.place(0).cells(TALLY, 2)
+        for place, number in enumerate(tally):
+            self._tally[place] += number
+        for shard, opened, families in before:
+            for place, number in enumerate(opened):
+                shard.open[place] += number
+            for kind, family in families.items():
+                for series in family.values():
+                    self._carry(kind, shard, series)
+        self._tell_sources()
+
+    def _carry(self, kind: int, shard: Shard, series: Series) -> None:
+        mine = self.new_series(kind, shard.number, series.labels, series.bounds)
+        for place, number in enumerate(series.cells):
+            mine.cells[place] += number
+        shard.families[kind].setdefault(series.labels, mine)
+
+    def forked(self) -> None:
+        """Begin anew in a child process: what its parent has counted is its parent's."""
+        self._begin()
+        for _, shard in self._shards:
+            shard.begin([0, 0])
+        self._tell_sources()
+
+    def new_shard(self, token: Token) -> Shard:
         """Return a shard that counts until its thread's token goes."""
-        shard = Shard(self)
         with self._lock:
-            self._fold_ended()
-            self._shards.append((weakref.ref(token), shard))
+            free = next((place for place, (holder, _) in enumerate(self._shards) if holder() is None), None)
+            shard = self._new_shard() if free is None else self._shards[free][1]
+            shard.found = {}
+            self._shards[shard.number] = weakref.ref(token), shard
         return shard
+
+    def new_series(self, kind: int, shard: int, labels: Labels, bounds: tuple[float, ...]) -> Series:
+        """Return a series that counts where this process does, and goes on with what is there."""
+        is_native = kind == DURATION and self._label_sets.get(labels, self.is_native)
+        place = self._place(shard, labels, bounds)
+        return Series(labels, bounds, place, kind=kind, is_native=is_native)
+
+    def _new_shard(self) -> Shard:
+        place = self._place(len(self._shards))
+        shard = Shard(self, len(self._shards), [0, 0] if place is None else place.cells(OPEN, 2))
+        self._shards.append((weakref.ref(Token()), shard))
+        return shard
+
+    def _place(self, shard: int, *key: Any) -> Place | None:
+        return None if self.workers is None else self.workers.place(shard, *key)
+
+    def _take_over(self, kind: int, key: Key) -> None:
+        while len(self._shards) <= key.shard:
+            self._new_shard()
+        if kind == DURATION:
+            self._label_sets[key.labels] = self.is_native
+        series = self.new_series(kind, key.shard, key.labels, key.bounds)
+        if key.bounds == (self.bounds if kind == DURATION else catalog.SIZE_BUCKETS):
+            self._shards[key.shard][1].families[kind][key.labels] = series
+        else:
+            self._retired.append((kind, series))
+
+    def _tell_sources(self) -> None:
+        for source in list(self.sources):
+            source.moved()
 
     def widen(self, *, bounds: Iterable[float], limit: int, is_native: bool, has_sizes: bool) -> None:
         """
@@ -260,17 +219,24 @@ class Storage:
             self.wants_more = self.wants_more or is_native or has_sizes
 
     def want_exemplars(self) -> None:
-        """Note a scrape in a format that has exemplars: the next request shows whether there are traces to tell of."""
+        """Note a scrape in a format that has exemplars: requests show whether there are traces to tell of."""
+        if self.workers is not None:
+            for theirs in self.workers.others():
+                theirs.tell(1, 0)
         if not self.keeps_exemplars:
-            self.wants_exemplars = True
-            self._looks = 0
+            self._wants_exemplars[0] = 1
             self.look_again()
+
+    @property
+    def wants_exemplars(self) -> bool:
+        """Whether somebody scrapes a format that has exemplars."""
+        return bool(self._wants_exemplars[0])
 
     def has_looked(self) -> bool:
         """Return whether requests have nothing more to count; many have to show no trace where a scrape wants some."""
         if self.wants_exemplars and not self.keeps_exemplars:
-            self._looks += 1
-        return not self.wants_more and not 0 < self._looks < _LOOKS
+            self._looks = self._looks % _LOOKS + 1
+        return not self.wants_more and self._looks in (0, _LOOKS)
 
     def keep_exemplars(self) -> None:
         """Keep the latest exemplar of each bucket from now on."""
@@ -278,7 +244,7 @@ class Storage:
 
     def look_again(self) -> None:
         """Have the next request find out again what all of them want."""
-        self.plain[0] = False
+        self.plain[0] = 0
 
     def forget_found(self) -> None:
         """Have every thread look for its series anew."""
@@ -291,22 +257,20 @@ class Storage:
         with self._lock:
             if labels in self._label_sets:
                 return labels
-            if len(self._label_sets) < self.limit:
-                self._label_sets[labels] = self.is_native
+            for theirs in () if self.workers is None else self.workers.new_label_sets():
+                self._label_sets.setdefault(theirs, self.is_native)
+            if labels in self._label_sets or len(self._label_sets) < self.limit:
+                self._label_sets.setdefault(labels, self.is_native)
                 return labels
-            self._dropped += 1
+            self._tally[_DROPPED] += 1
         # There are four, so that whatever is no status of a finished answer goes with the failures.
         status = f"{labels[2][0]}00" if labels[2][0] in "234" else "500"
         return (catalog.OTHER_METHOD, OVERFLOW_ROUTE, status)
 
-    def is_kept_native(self, labels: Labels) -> bool:
-        """Return whether a label set keeps a native histogram: all of it, in every thread, or none."""
-        return self._label_sets.get(labels, self.is_native)
-
     def fault(self) -> None:
         """Count a fault of scaleobs itself."""
         with self._lock:
-            self._faults += 1
+            self._tally[_FAULTS] += 1
 
     def settle(self) -> None:
         """End what was abandoned."""
@@ -320,43 +284,43 @@ class Storage:
     def read(self) -> Counts:
         """Return all counts."""
         self.settle()
+        others = [] if self.workers is None else self.workers.others()
         with self._lock:
-            self._fold_ended()
-            # Ends are read before beginnings, so that a request that ends meanwhile can't make the difference negative.
-            shards = [self._ended, *(shard for _, shard in self._shards)]
-            counted = self._summed([shard for shard in shards if shard.series])
-            series = list(counted.series.values())
-            closed = sum(sum(one.cells[:-1]) for one in series)
-            opened = sum(shard.opened for shard in shards)
-            websockets = sum(shard.websockets for shard in shards)
-            faults, dropped = self._faults, self._dropped
-        active = {"http": opened - closed, "websocket": websockets}
+            shards = [shard for _, shard in self._shards]
+        # Ends are read before beginnings, so that a request that ends meanwhile can't make the difference negative.
+        families = self._families([shard for shard in shards if shard.series], others)
+        series = list(families[DURATION].values())
+        counted = sum(sum(one.cells[:-1]) for one in series)
+        http, websockets = (sum(shard.open[place] for shard in shards) for place in (HTTP, WEBSOCKET))
+        faults, dropped = self._tally
+        for theirs in others:
+            opened = theirs.sums(OPEN) if theirs.is_living else (theirs.counted(), 0)
+            http, websockets = http + opened[HTTP], websockets + opened[WEBSOCKET]
+            tally = theirs.sums(TALLY)
+            faults, dropped = faults + tally[_FAULTS], dropped + tally[_DROPPED]
         return Counts(
             series,
-            list(counted.request_sizes.values()),
-            list(counted.response_sizes.values()),
+            list(families[REQUEST_SIZE].values()),
+            list(families[RESPONSE_SIZE].values()),
             self._unborn(series),
-            active,
+            {"http": max(0, http - counted), "websocket": websockets},
             faults,
             dropped,
+            1 + sum(theirs.is_living for theirs in others),
         )
 
-    def _fold_ended(self) -> None:
-        living = []
-        for token, shard in self._shards:
-            if token() is None:
-                self._ended.add(shard)
-            else:
-                living.append((token, shard))
-        self._shards = living
-
-    def _summed(self, shards: list[Shard]) -> Shard:
-        if len(shards) == 1:
-            return shards[0]
-        total = Shard(self)
+    def _families(self, shards: list[Shard], others: list[Theirs]) -> dict[int, dict[Labels, Series]]:
+        if len(shards) == 1 and self.workers is None:
+            return {kind: family.copy() for kind, family in shards[0].families.items()}
+        totals = Totals()
         for shard in shards:
-            total.add(shard)
-        return total
+            for kind, family in shard.families.items():
+                totals.add_own(kind, family.copy().values())
+        for kind, series in self._retired:
+            totals.add_own(kind, [series])
+        for theirs in others:
+            totals.add_theirs(theirs)
+        return totals.families
 
     def _unborn(self, series: list[Series]) -> list[Labels]:
         known = {pair for source in list(self.sources) for pair in source.known_routes()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from scaleobs.catalog import ACTIVE, DROPPED, FAULTS, INFO, READY
+from scaleobs.catalog import ACTIVE, DROPPED, FAULTS, INFO, READY, WORKERS
 from scaleobs.render import promql
 from scaleobs.render.controls import SHOWN, marks, variables
 from scaleobs.render.names import resource_name, service_and_job
@@ -153,29 +153,31 @@ def _saturation() -> list[list[Panel]]:
             ),
             timeseries(
                 "Instances",
-                "Targets that Prometheus knows, those it reaches, and those that would answer 200 to /ready.",
+                "Targets that Prometheus knows, those it reaches, and those that would answer 200 to /ready; "
+                "and the workers that they are made of.",
                 "short",
                 (summed(SHOWN.of(UP), how="count"), "known"),
                 (summed(SHOWN.of(UP)), "up"),
                 (summed(SHOWN.of(READY)), "ready"),
+                (summed(SHOWN.of(WORKERS)), "workers"),
             ),
         ],
         [
             timeseries(
                 "CPU",
-                "Cores that each process keeps busy. Python's interpreter lock allows a process about one.",
+                "Cores that each instance keeps busy, all of its workers together.",
                 "none",
                 (promql.process_cpu(SHOWN, _RATE, by=instance), "{{job}} {{instance}}"),
             ),
             timeseries(
                 "Memory",
-                "Resident memory of each process.",
+                "Resident memory of each instance, all of its workers together.",
                 "bytes",
                 (summed(SHOWN.of(MEMORY), *instance), "{{job}} {{instance}}"),
             ),
             timeseries(
                 "File descriptors",
-                "Share of the file descriptors that each process may hold and does.",
+                "Share of the file descriptors that the processes of each instance may hold and do.",
                 "percentunit",
                 (promql.open_files_share(SHOWN, by=instance), "{{job}} {{instance}}"),
                 top=1,

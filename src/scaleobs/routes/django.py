@@ -71,11 +71,11 @@ class _Templates:
 
 def _watch(handler: Any, templates: _Templates) -> None:
     """Note the pattern of every request that a handler resolves, and of those that its middleware answers before."""
+    from django.urls import Resolver404
+
     resolve, respond, respond_async = handler.resolve_request, handler.get_response, handler.get_response_async
 
     def resolve_and_note(request: Any) -> Any:
-        from django.urls import Resolver404
-
         try:
             match = resolve(request)
         except Resolver404:

@@ -45,7 +45,9 @@ class WSGIMiddleware:
         self.observer = Observer(**settings) if observer is None else observer
         self._recorder = self.observer.recorder_for(app, method="REQUEST_METHOD")
         self._endpoints = self.observer.answers.endpoints
-        self._abandoned, self._plain = self.observer.storage.abandoned, self.observer.storage.plain
+        self._abandoned = self.observer.storage.abandoned
+        self._look()
+        self._recorder.on_moved = self._look
         self._here = self._recorder.here
         self._writes_lines = self._recorder.log.writes_lines
         # WSGI has no start-up of its own: an application that can be called has started, unless it says
@@ -62,7 +64,7 @@ class WSGIMiddleware:
             if answer is not None:
                 return answer
         shard = self._here.shard
-        shard.opened += 1
+        shard.open[0] += 1
         exchange = Watched()
         exchange.recorder = self._recorder
         exchange.request = environ
@@ -88,6 +90,9 @@ class WSGIMiddleware:
             exchange.__class__ = WatchedList
             return exchange
         return as_server_expects(body, exchange)
+
+    def _look(self) -> None:
+        self._plain = self.observer.storage.plain
 
     def _begin_lines(self, exchange: Watched, environ: Environ) -> None:
         """Let the lines of this request carry its ids, and give it a line of its own."""

@@ -1,0 +1,195 @@
+"""One storage among those of the other workers: what it keeps for them in its ledger, and what they keep for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from scaleobs.group import FullError, Group, Other
+from scaleobs.metrics.series import DURATION, EXEMPLARS, HISTOGRAMS, NATIVE, Cells, Exemplar, Labels, exemplars_of
+from scaleobs.metrics.sparse import Snapshot
+
+TALLY, (OPEN, FLAGS) = 5, range(18, 20)
+"""Numbers of a storage that belong to no series: what is open, faults and dropped label sets, what a scrape wants."""
+
+_NO_LABELS = ("", "", "")
+
+Bounds = tuple[float, ...]
+
+
+class Key(NamedTuple):
+    """
+    What numbers are called in a ledger.
+
+    The shard, whose numbers are one thread's own, stands in front, so that what follows is the same in all of them.
+    """
+
+    storage: int
+    shard: int
+    labels: Labels = _NO_LABELS
+    bounds: Bounds = ()
+
+    def packed(self) -> bytes:
+        """Return the key as bytes."""
+        return b"%d %d %b" % (self.storage, self.shard, json.dumps([self.labels, self.bounds]).encode())
+
+    @classmethod
+    def unpacked(cls, key: bytes) -> Key:
+        """Return the key that these bytes are; `ValueError` where they are none."""
+        storage, shard, rest = key.split(b" ", 2)
+        return cls(int(storage), int(shard), *_unpacked(rest))
+
+
+@lru_cache(maxsize=8192)
+def _unpacked(rest: bytes) -> tuple[Labels, Bounds]:
+    (method, route, status), bounds = json.loads(rest)
+    return (str(method), str(route), str(status)), tuple(map(float, bounds))
+
+
+class Place:
+    """Where the numbers of one series, or of one thread, are kept."""
+
+    __slots__ = ("_key", "_workers")
+
+    def __init__(self, workers: Workers, key: Key) -> None:
+        self._workers = workers
+        self._key = key.packed()
+
+    def cells(self, kind: int, length: int) -> Cells:
+        """Return numbers of one kind: those that are there, or new ones, which are 0."""
+        return self._workers.cells(kind, self._key, length)
+
+
+class Theirs:
+    """
+    What another worker keeps of a storage.
+
+    Attributes:
+        series: kind, labels, bounds, and from where to where of the numbers its cells are.
+    """
+
+    def __init__(self, other: Other, storage: int) -> None:
+        self._other = other
+        self._storage = storage
+        self._seen = 0
+        self.series: list[tuple[int, Labels, Bounds, int, int]] = []
+        self.label_sets: list[Labels] = []
+        kinds = (EXEMPLARS, NATIVE, OPEN, TALLY, FLAGS)
+        self._more: dict[int, list[tuple[Labels, int, int]]] = {kind: [] for kind in kinds}
+
+    @property
+    def numbers(self) -> list[float]:
+        """All numbers of its ledger."""
+        return self._other.numbers
+
+    @property
+    def is_living(self) -> bool:
+        """Whether its worker lives."""
+        return self._other.is_living
+
+    def look(self) -> None:
+        """Take note of what is new in the ledger."""
+        entries = self._other.entries
+        for entry in entries[self._seen :]:
+            try:
+                key = Key.unpacked(entry.key)
+            except ValueError:  # Somebody else's.
+                continue
+            if key.storage != self._storage:
+                continue
+            if entry.kind in HISTOGRAMS and entry.end - entry.start == len(key.bounds) + 2:
+                self.series.append((entry.kind, key.labels, key.bounds, entry.start, entry.end))
+                if entry.kind == DURATION:
+                    self.label_sets.append(key.labels)
+            elif entry.kind in self._more:
+                self._more[entry.kind].append((key.labels, entry.start, entry.end))
+        self._seen = len(entries)
+
+    def exemplars(self) -> Iterator[tuple[Labels, dict[int, Exemplar]]]:
+        """Yield the exemplars of each label set that has any."""
+        for labels, start, end in self._more[EXEMPLARS]:
+            yield labels, exemplars_of(self._other.data[start * 8 : end * 8])
+
+    def natives(self) -> Iterator[tuple[Labels, Snapshot]]:
+        """Yield the native histograms."""
+        for labels, start, end in self._more[NATIVE]:
+            native = Snapshot.unpacked(self.numbers[start:end])
+            if native is not None:
+                yield labels, native
+
+    def sums(self, kind: int) -> tuple[float, float]:
+        """Return the sum over its threads of two numbers of a storage."""
+        places = [start for _, start, _ in self._more[kind]]
+        return sum(self.numbers[place] for place in places), sum(self.numbers[place + 1] for place in places)
+
+    def counted(self) -> float:
+        """Return how many requests it has counted."""
+        numbers = self.numbers
+        return sum(sum(numbers[start : end - 1]) for kind, _, _, start, end in self.series if kind == DURATION)
+
+    def tell(self, *flags: float) -> None:
+        """Change what it is told by a scrape."""
+        for _, start, _ in self._more[FLAGS]:
+            for place, flag in enumerate(flags):
+                self._other.write(start + place, flag)
+
+
+class Workers:
+    """
+    This worker and the others, for one storage.
+
+    Args:
+        group: all that belongs together.
+        storage: the number of the storage.
+    """
+
+    def __init__(self, group: Group, storage: int) -> None:
+        self.group = group
+        self._storage = storage
+        self._theirs: dict[Path, Theirs] = {}
+
+    def cells(self, kind: int, key: bytes, length: int) -> Cells:
+        """Return numbers that the others read; where there is no room, this process's own."""
+        try:
+            return self.group.ledger.cells(kind, key, length)
+        except FullError as error:
+            self.group.trouble(error)
+            return [0] * length
+
+    def place(self, shard: int, labels: Labels = _NO_LABELS, bounds: Bounds = ()) -> Place:
+        """Return where to keep the numbers of one series of a shard, or those that belong to none."""
+        return Place(self, Key(self._storage, shard, labels, bounds))
+
+    def left(self) -> Iterator[tuple[int, Key, Cells]]:
+        """Yield what the worker has left of whom this one has taken over the ledger."""
+        for kind, key, cells in list(self.group.ledger.kept()):
+            try:
+                unpacked = Key.unpacked(key)
+            except ValueError:
+                continue
+            if unpacked.storage == self._storage:
+                yield kind, unpacked, cells
+
+    def others(self) -> list[Theirs]:
+        """Return what the other workers keep, as it is now."""
+        return self._looked(self.group.others())
+
+    def new_label_sets(self) -> Iterator[Labels]:
+        """Yield label sets that the other workers have counted since this was called."""
+        for theirs in self._looked(self.group.peek()):
+            yield from theirs.label_sets
+            theirs.label_sets = []
+
+    def _looked(self, others: list[Other]) -> list[Theirs]:
+        found = {}
+        for other in others:
+            theirs = self._theirs.get(other.path)
+            if theirs is None or theirs._other is not other:  # noqa: SLF001 - It is its kind.
+                theirs = Theirs(other, self._storage)
+            theirs.look()
+            found[other.path] = theirs
+        self._theirs = found
+        return list(found.values())

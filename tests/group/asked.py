@@ -1,0 +1,114 @@
+"""An application for any server, WSGI and ASGI, that says what `root()` says, and when, and in which process."""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+
+from scaleobs.group import recognition
+from scaleobs.group.recognition import root
+
+SAID = {"import": root(), "before the fork": None, "in the fork": None}
+FORK = multiprocessing.get_context("fork")
+SPAWN = multiprocessing.get_context("spawn")
+CODE = "import json; from scaleobs.group.recognition import root; print(json.dumps(root()))"
+
+os.register_at_fork(
+    before=lambda: SAID.update({"before the fork": root()}),
+    after_in_child=lambda: SAID.update({"in the fork": root()}),
+)
+
+
+def afresh():
+    """Ask as if it were the first time in this process."""
+    recognition._known.clear()
+    return root()
+
+
+def in_a_thread():
+    """Ask afresh from a new thread."""
+    said = []
+    thread = threading.Thread(target=lambda: said.append(afresh()))
+    thread.start()
+    thread.join()
+    return said[0]
+
+
+def told(end):
+    """Tell a pipe."""
+    end.send([SAID["in the fork"], root(), afresh(), in_a_thread()])
+    end.close()
+
+
+def forked():
+    """Ask in a child of `os.fork`."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(writing, json.dumps([SAID["in the fork"], root(), afresh()]).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(pid, 0)
+    with os.fdopen(reading) as file:
+        return json.load(file)
+
+
+def process(context):
+    """Ask in a child of multiprocessing."""
+    reading, writing = context.Pipe(duplex=False)
+    child = context.Process(target=told, args=(writing,))
+    child.start()
+    said = reading.recv()
+    child.join()
+    return said
+
+
+def pooled():
+    """Ask in a child of a pool."""
+    with ProcessPoolExecutor(1, mp_context=FORK) as pool:
+        return [pool.submit(root).result()]
+
+
+def children():
+    """Return what children of this process say, which are nobody's workers."""
+    program = subprocess.run([sys.executable, "-c", CODE], capture_output=True, check=True)
+    said = {"fork": forked(), "subprocess": [json.loads(program.stdout)]}
+    # A daemon may have none of multiprocessing, and gevent may wait for them without end.
+    if not multiprocessing.current_process().daemon and "gevent.monkey" not in sys.modules:
+        said |= {"Process": process(FORK), "pool": pooled(), "spawned": process(SPAWN)}
+    return said
+
+
+def answer(path):
+    """Return JSON, slowly enough that the next request goes to another worker."""
+    limit = time.perf_counter() + 0.05
+    while time.perf_counter() < limit:
+        pass
+    said = {**SAID, "thread": in_a_thread(), "request": afresh(), "pid": os.getpid(), "parent": os.getppid()}
+    return json.dumps({**said, "children": children() if path == "/children" else {}}).encode()
+
+
+def wsgi(environ, start_response):
+    """Serve WSGI."""
+    body = answer(environ["PATH_INFO"])
+    start_response("200 OK", [("content-length", str(len(body)))])
+    return [body]
+
+
+async def asgi(scope, receive, send):
+    """Serve ASGI."""
+    if scope["type"] == "lifespan":
+        while True:
+            kind = (await receive())["type"]
+            await send({"type": f"{kind}.complete"})
+            if kind == "lifespan.shutdown":
+                return
+    body = answer(scope["path"])
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})

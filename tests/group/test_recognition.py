@@ -1,0 +1,232 @@
+"""What makes a process a worker: real servers, and what only looks like them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import servers
+from scaleobs.group.recognition import Root
+
+MAIN = """
+import multiprocessing, sys, threading
+from scaleobs.group.recognition import root
+
+def serve(port):
+    {serve}
+
+def look():
+    with open("parent", "a") as file:
+        print(root(), file=file, flush=True)
+
+if __name__ == "__main__":
+    look()
+    for wait in range(1, 20):
+        timer = threading.Timer(wait / 5, look)
+        timer.daemon = True
+        timer.start()
+    {main}
+"""
+UVICORN = "import uvicorn; uvicorn.run('asked:asgi', port=port, workers={})"
+GRANIAN = "import granian; granian.Granian('asked:asgi', port=port, workers=2, interface='asgi').serve()"
+SERVE = "serve(int(sys.argv[1]))"
+
+GUNICORN = ["gunicorn", "-w", "2", "-b", "127.0.0.1:PORT"]
+PRELOAD = [*GUNICORN, "--preload"]
+
+# The server, its command, and when the application is there: as a worker starts, or before it is forked.
+WORKERS = {
+    "gunicorn sync": ("gunicorn", [*GUNICORN, "asked:wsgi"], "import"),
+    "gunicorn sync preload": ("gunicorn", [*PRELOAD, "asked:wsgi"], "in the fork"),
+    "gunicorn gthread": ("gunicorn", [*GUNICORN, "--threads", "4", "asked:wsgi"], "import"),
+    "gunicorn gthread preload": ("gunicorn", [*PRELOAD, "--threads", "4", "asked:wsgi"], "in the fork"),
+    "gunicorn gevent": ("gunicorn", [*GUNICORN, "-k", "gevent", "asked:wsgi"], "import"),
+    "gunicorn gevent preload": ("gunicorn", [*PRELOAD, "-k", "gevent", "asked:wsgi"], "in the fork"),
+    "gunicorn asgi": ("gunicorn", [*GUNICORN, "-k", "asgi", "asked:asgi"], "import"),
+    "gunicorn uvicorn": ("gunicorn", [*GUNICORN, "-k", "uvicorn_worker.UvicornWorker", "asked:asgi"], "import"),
+    "gunicorn uvicorn preload": (
+        *("gunicorn", [*PRELOAD, "-k", "uvicorn_worker.UvicornWorker", "asked:asgi"], "in the fork"),
+    ),
+    "uvicorn": ("uvicorn", ["uvicorn", "--workers", "2", "--port", "PORT", "asked:asgi"], "import"),
+    "uvicorn.run": ("uvicorn", [MAIN.format(serve=UVICORN.format(2), main=SERVE)], "import"),
+    "granian": (
+        *("granian", ["granian", "--workers", "2", "--port", "PORT", "--interface", "asgi", "asked:asgi"], "import"),
+    ),
+    "granian wsgi": (
+        *("granian", ["granian", "--workers", "2", "--port", "PORT", "--interface", "wsgi", "asked:wsgi"], "import"),
+    ),
+    "Granian preload": ("granian", [MAIN.format(serve=GRANIAN, main="import asked; " + SERVE)], "in the fork"),
+    "Granian spawn": (
+        *("granian", [MAIN.format(serve=GRANIAN, main="multiprocessing.set_start_method('spawn'); " + SERVE)]),
+        "import",
+    ),
+    "hypercorn": ("hypercorn", ["hypercorn", "-w", "2", "-b", "127.0.0.1:PORT", "asked:asgi"], "import"),
+}
+ALONE = {
+    "uvicorn": ["uvicorn", "--port", "PORT", "asked:asgi"],
+    "uvicorn.run in a Process": [
+        MAIN.format(
+            serve=UVICORN.format(1),
+            main="import uvicorn; run = {'app': 'asked:asgi', 'port': int(sys.argv[1])}; "
+            "multiprocessing.Process(target=uvicorn.run, kwargs=run, daemon=True).start(); threading.Event().wait()",
+        )
+    ],
+    "a server of its own": [
+        MAIN.format(
+            serve="import asked, wsgiref.simple_server as simple; "
+            "simple.make_server('127.0.0.1', port, asked.wsgi).serve_forever()",
+            main=SERVE,
+        )
+    ],
+}
+
+
+def started(command, folder):
+    """Return a context that runs a server with the application, and its port."""
+    shutil.copy(Path(__file__).with_name("asked.py"), folder)
+    port = servers.free_port()
+    if len(command) == 1:
+        (folder / "main.py").write_text(command[0])
+        return servers.running([sys.executable, "main.py", str(port)], port, folder), port
+    command = [str(servers.BIN / command[0]), *(part.replace("PORT", str(port)) for part in command[1:])]
+    return servers.running(command, port, folder), port
+
+
+def ask(port, path="/"):
+    """Return what one worker says."""
+    said = json.loads(servers.get(port, path)[1])
+    when = ("import", "before the fork", "in the fork", "request", "thread")
+    return said | {name: said[name] and Root(*said[name]) for name in when}
+
+
+def ask_all(port, number=2):
+    """Return what each worker says."""
+    said = {}
+
+    def ask_one():
+        one = ask(port)
+        said[one["pid"]] = one
+
+    def ask_some():
+        threads = [threading.Thread(target=ask_one) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return len(said) >= number
+
+    servers.until(ask_some)
+    return list(said.values())
+
+
+@pytest.mark.parametrize("kind", WORKERS)
+def test_workers_know_their_root(kind, tmp_path):
+    """
+    Each worker of a server says the process that started it: as it imports the application or in the fork, and later.
+
+    That process, before it forks and while it waits, is no worker, and neither are children that a worker starts.
+    """
+    server, command, when = WORKERS[kind]
+    running, port = started(command, tmp_path)
+    with running:
+        said = ask_all(port)
+        children = ask(port, "/children")["children"]
+    (expected,) = {one["request"] for one in said}
+
+    assert (server, 0) == (expected.server, expected.before)
+    assert expected.started > 0
+    assert {expected.pid} == {one["parent"] for one in said}
+    assert [(expected, expected)] * len(said) == [(one[when], one["thread"]) for one in said]
+    assert [(None, None)] * len(said) == [
+        (one["before the fork"], one["in the fork" if when == "import" else "import"]) for one in said
+    ]
+    assert {"fork", "subprocess"} <= set(children)
+    assert {name: [None] * len(said) for name, said in children.items()} == children
+    if (tmp_path / "parent").exists():
+        assert {"None"} == set((tmp_path / "parent").read_text().split())
+
+
+@pytest.mark.parametrize("kind", ALONE)
+def test_alone(kind, tmp_path):
+    """One process, or one that a program of the user's own started, is nobody's worker; nor are its children."""
+    running, port = started(ALONE[kind], tmp_path)
+    with running:
+        said = ask(port, "/children")
+
+    assert [None] * 5 == [said[when] for when in ("import", "before the fork", "in the fork", "request", "thread")]
+    assert {name: [None] * len(said) for name, said in said["children"].items()} == said["children"]
+
+
+def test_two_services_of_one_parent_have_two_roots(tmp_path):
+    """Two servers started by one process are told apart."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    one, port_of_one = started(WORKERS["uvicorn"][1], tmp_path / "one")
+    two, port_of_two = started(WORKERS["uvicorn"][1], tmp_path / "two")
+    with one, two:
+        first, second = ask(port_of_one)["request"], ask(port_of_two)["request"]
+
+    assert first != second
+    assert first.pid != second.pid
+
+
+@pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["", "preload"])
+def test_reload_and_reexec_of_gunicorn(preload, tmp_path):
+    """
+    Workers after a HUP say the same root, those of a new arbiter (USR2) the arbiter before it.
+
+    They still do when that one is gone, those that are born then as well.
+    """
+    running, port = started([*GUNICORN, *preload, "asked:wsgi"], tmp_path)
+    seen = {}
+    with running:
+        try:
+            (first,) = {one["request"] for one in ask_all(port)}
+            old = {one["pid"] for one in ask_all(port)}
+            os.kill(first.pid, signal.SIGHUP)
+            servers.until(lambda: old.isdisjoint(one["pid"] for one in ask_all(port)))
+            reloaded = {one["request"] for one in ask_all(port)}
+            os.kill(first.pid, signal.SIGUSR2)
+
+            def new_arbiter():
+                seen.update({one["request"].pid: one["request"] for one in ask_all(port)})
+                return len(seen) == 2
+
+            servers.until(new_arbiter)
+            (later,) = set(seen.values()) - {first}
+            os.kill(first.pid, signal.SIGTERM)
+            servers.until(lambda: {later} == {one["request"] for one in ask_all(port)})
+            # It is promoted within a second or two of the other's end, and forgets its pid.
+            born = {one["pid"] for one in ask_all(port)}
+
+            def promoted():
+                return "Master has been promoted" in (tmp_path / "stderr").read_text()
+
+            servers.until(promoted)
+            for pid in born:
+                os.kill(pid, signal.SIGKILL)
+            servers.until(lambda: born.isdisjoint(one["pid"] for one in ask_all(port)))
+            last = {one["request"] for one in ask_all(port)}
+        finally:
+            for pid in set(seen) - {first.pid}:
+                os.kill(pid, signal.SIGTERM)
+                servers.until(lambda pid=pid: gone(pid))
+
+    assert {first} == reloaded
+    assert ("gunicorn", first.pid, 0) == (later.server, later.before, first.before)
+    assert {later} == last
+
+
+def gone(pid):
+    """Return whether a process has ended; whoever inherited it may leave it a zombie."""
+    try:
+        return "Z" == Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
