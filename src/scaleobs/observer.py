@@ -13,11 +13,11 @@ from typing import Any, TypeVar, Unpack
 from scaleobs import logs, tracing
 from scaleobs.accesslog import AccessLog
 from scaleobs.answers import Answer, Answers
-from scaleobs.exchange import Recorder
 from scaleobs.health import Check, CheckFunction, Checks, Probe, Report, Result
 from scaleobs.lifecycle import Lifecycle
 from scaleobs.metrics import registry
 from scaleobs.objectives import Latency
+from scaleobs.recorder import Recorder
 from scaleobs.routes import routes_of
 from scaleobs.settings import Arguments, Settings
 

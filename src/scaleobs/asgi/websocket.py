@@ -7,8 +7,8 @@ from typing import Any
 
 from scaleobs import logs
 from scaleobs.asgi.protocol import Application, Message, Receive, Scope, Send, client_of
-from scaleobs.exchange import Recorder
 from scaleobs.metrics.shard import WEBSOCKET
+from scaleobs.recorder import Recorder
 
 _NO_CODE = 1005
 _CUT = 1006

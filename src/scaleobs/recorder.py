@@ -1,0 +1,103 @@
+"""What hears of every request to one application, and finds the series to count it in."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, MutableMapping
+from http import HTTPStatus
+from typing import Any
+
+from scaleobs import catalog
+from scaleobs.accesslog import AccessLog
+from scaleobs.metrics.series import Series
+from scaleobs.metrics.shard import Here, Shard
+from scaleobs.metrics.storage import Storage
+from scaleobs.routes import Routes
+
+Request = MutableMapping[str, Any]
+"""An ASGI scope or a WSGI environ."""
+
+_USUAL = {f"{status.value} {status.phrase}".upper() for status in HTTPStatus}
+_MOST_REMEMBERED = 20_000
+
+
+class Recorder:
+    """
+    What hears of every request to one application; `here` is where the thread that asks counts those.
+
+    Args:
+        storage: where requests are counted.
+        routes: how their templates are found.
+        log: where their lines go, and faults; its `writes_lines` says whether requests have any.
+        method: the key of a request's method in the scope or environ.
+
+    Attributes:
+        on_moved: called when the storage counts in other memory than before.
+    """
+
+    __slots__ = ("_known", "clue", "here", "log", "method", "on_moved", "routes", "storage")
+
+    def __init__(self, storage: Storage, routes: Routes, log: AccessLog, method: str) -> None:
+        self.storage = storage
+        self.here = Here(storage.new_shard)
+        self.routes = routes
+        self.clue = routes.clue
+        self.log = log
+        self.method = method
+        self.on_moved: Callable[[], None] = lambda: None
+        self._known: Iterable[tuple[str, str]] = ()
+
+    def known_routes(self) -> Iterable[tuple[str, str]]:
+        """Return every method and route template that the application can answer now."""
+        known = self.routes.known()
+        if known is not self._known:
+            # A route was added: what an endpoint told before may not be all that it tells now.
+            self._known = known
+            self.storage.forget_found()
+        return known
+
+    def fault(self, error: Exception) -> None:
+        """Count a fault of scaleobs itself and write it once, and never raise."""
+        self.storage.fault()
+        self.log.fault(error)
+
+    def series_of(self, request: Request, status: object, shard: Shard) -> Series:
+        """Return the series to count a request in, and remember it for others like it where its clue tells enough."""
+        method = request.get(self.method, "")
+        with contextlib.suppress(Exception):  # Not remembered, or a status that can't be looked up.
+            return shard.found[method, request.get(self.clue), status]
+        route, is_told_by_clue = catalog.UNMATCHED_ROUTE, False
+        try:
+            route, is_told_by_clue = self.routes.template(request)
+        except Exception as error:
+            self.fault(error)
+        is_known = isinstance(method, str) and method in catalog.METHODS
+        labels = (method if is_known else catalog.OTHER_METHOD, route, f"{code_of(status):03d}")
+        series = shard.series_of(labels)
+        if series.labels != labels:
+            self.log.limit_reached(self.storage.limit)
+        # What a client makes up must not be remembered, nor what overflows: that is counted each time.
+        if (
+            is_told_by_clue
+            and is_known
+            and series.labels == labels
+            and _is_usual(status)
+            and (len(shard.found) < _MOST_REMEMBERED)
+        ):
+            with contextlib.suppress(Exception):
+                shard.found[method, request.get(self.clue), status] = series
+        return series
+
+
+def _is_usual(status: object) -> bool:
+    """Return whether there are few statuses like this: a number, or one with the words that belong to it."""
+    return isinstance(status, int) or (isinstance(status, str) and status.upper() in _USUAL)
+
+
+def code_of(status: object) -> int:
+    """Return a status as a number below 1000, and 0 for what is none."""
+    try:
+        code = int(status.split(None, 1)[0]) if isinstance(status, str) else int(status)  # type: ignore[call-overload]
+    except Exception:  # Whatever the number that an application made up says of itself.
+        return 0
+    return int(code) if 0 <= code < 1000 else 0  # noqa: PLR2004
