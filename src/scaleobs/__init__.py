@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+# typing alone would cost ten times what is here.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from scaleobs.asgi import ASGIMiddleware
     from scaleobs.frameworks import instrument, observer_of
     from scaleobs.health import CheckFailed
@@ -48,6 +50,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    import importlib
+
     if name == "__version__":
         return importlib.import_module("importlib.metadata").version("scaleobs")
     if name not in _HOMES:
