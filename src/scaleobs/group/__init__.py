@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from scaleobs.group.ledger import FullError, Ledger, Other
+from scaleobs.group.ledger import FullError, Ledger
 from scaleobs.group.membership import Group, join, leave
+from scaleobs.group.other import Other
 from scaleobs.group.recognition import Root, root
 
 __all__ = ["FullError", "Group", "Ledger", "Other", "Root", "join", "leave", "root"]

@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from scaleobs.group.ledger import DamagedError, Ledger, Other, has_fallen
-from scaleobs.group.place import directory_of
+from scaleobs.group.entries import DamagedError, entries_of, has_fallen, is_blank
+from scaleobs.group.ledger import Ledger
+from scaleobs.group.other import BegunAnewError, Other
+from scaleobs.group.place import AloneError, directory_of
 from scaleobs.group.recognition import Root, root, started_at
 
 _COPIED_EVERY = 10.0
@@ -21,6 +25,8 @@ class Group:
     """
     The workers of one service, seen from one of them.
 
+    Any thread may ask at any time.
+
     Args:
         started_by: the process that started them.
 
@@ -28,6 +34,7 @@ class Group:
         root: the same.
         ledger: where this one counts.
         started: when the group began, in seconds since 1970.
+        mended: how often its ledger had to be written anew.
         on_trouble: hears of each ledger that is damaged, and of what has no room, once.
 
     Raises:
@@ -36,39 +43,57 @@ class Group:
 
     def __init__(self, started_by: Root) -> None:
         self.root = started_by
-        self.on_trouble: Callable[[Exception], None] = lambda error: None  # noqa: ARG005 - Until there is somebody.
+        self.mended = 0
+        self.on_trouble: Callable[[Exception], None] | None = None
         self._directory = directory_of(started_by)
         self.started = self._since(started_by)
-        self._others: dict[Path, Other] = {}
+        self._looking = threading.Lock()
+        self._others: dict[str, Other] = {}
         self._told: set[str] = set()
+        self._untold: deque[Exception] = deque()
         self.ledger = self._claimed()
 
     def others(self) -> list[Other]:
         """Return the other workers' ledgers, as they are now: of the living, and what the dead have left."""
-        if not self.ledger.is_whole():
-            self.trouble(DamagedError(f"{self.ledger.path} is damaged: counts go on from {_COPIED_EVERY:.0f} s before"))
-            self.ledger.mend(self._copy_of(self.ledger.path))
-        self._keep_copy(self.ledger.path, self.ledger.read())
-        return self._looked_at(Other.read)
+        with self._looking:
+            self._look_after_own()
+            found = self._looked_at(self._read)
+        self._tell()
+        return found
 
     def peek(self) -> list[Other]:
         """Return the same, with what is new in them and not with its numbers."""
-        return self._looked_at(Other.read_new)
+        with self._looking:
+            found = self._looked_at(Other.read_new)
+        self._tell()
+        return found
 
     def trouble(self, error: Exception) -> None:
         """Tell of what went wrong, once."""
+        self._note(error)
+        self._tell()
+
+    def _note(self, error: Exception) -> None:
         if str(error) not in self._told:
             self._told.add(str(error))
-            self.on_trouble(error)
+            self._untold.append(error)
+
+    def _tell(self) -> None:
+        """Tell what is untold, as soon as there is somebody; never while others wait to look."""
+        with contextlib.suppress(IndexError):
+            while self.on_trouble is not None:
+                self.on_trouble(self._untold.popleft())
 
     def _since(self, started_by: Root) -> float:
         """Return when the first root began, of those that have handed the group on."""
         path = self._directory / "started"
+        written = self._directory / f"{os.getpid()}.started.new"
         try:
-            with path.open("x") as file:
-                file.write(f"{started_at(started_by) or time.time()}\n")
-        except FileExistsError:
-            pass
+            written.write_text(f"{started_at(started_by) or time.time()}\n")
+            with contextlib.suppress(FileExistsError):
+                os.link(written, path)  # Whole or not at all.
+        finally:
+            written.unlink(missing_ok=True)
         with contextlib.suppress(OSError, ValueError):
             return float(path.read_text())
         return time.time()
@@ -82,42 +107,73 @@ class Group:
             except BlockingIOError:
                 continue
             try:
-                ledger.open(ledger.read())
-            except DamagedError:
-                ledger.open(self._copy_of(path))
+                self._open(ledger)
+            except BaseException:
+                ledger.close()
+                raise
             return ledger
         raise AssertionError
 
-    def _looked_at(self, look: Callable[[Other], None]) -> list[Other]:
+    def _open(self, ledger: Ledger) -> None:
+        copy = self._copy_of(ledger.path)
+        data = ledger.read()
+        if not has_fallen(copy, data):
+            with contextlib.suppress(DamagedError):
+                ledger.open(b"" if is_blank(data) else data)
+                return
+        self._note(DamagedError(f"{ledger.path} is damaged: its counts go on from the last copy"))
+        ledger.open(copy if entries_of(copy) else b"")
+
+    def _look_after_own(self) -> None:
+        path = self.ledger.path
+        before = self._copy_to_renew(path)
+        data = self.ledger.read() if before is not None else b""
+        if self.ledger.is_whole() and not has_fallen(before or b"", data):
+            self._keep_copy(path, before, data)
+        else:
+            self._note(DamagedError(f"{path} is damaged: its counts go on from the last copy"))
+            self.ledger.mend(self._copy_of(path))
+            self.mended += 1
+
+    def _looked_at(self, look: Callable[[Other], object]) -> list[Other]:
         found = {}
-        for path in sorted(self._directory.glob("*.ledger")):
-            if path == self.ledger.path:
+        for name in sorted(entry.name for entry in os.scandir(self._directory)):
+            if name == self.ledger.path.name or not name.endswith(".ledger"):
                 continue
             try:
-                other = self._others.get(path) or Other(path)
-                found[path] = self._looked(other, look)
+                other = self._others.get(name)
+                # Another thread may be reading a copy; its owner may have mended the ledger meanwhile.
+                if other is None or other.is_copy:
+                    other = Other(self._directory / name)
+                found[name] = self._looked(other, look)
             except OSError:  # It has gone meanwhile.
                 continue
-        for path, other in self._others.items():
-            if found.get(path) is not other:
-                other.close()
         self._others = found
         return list(found.values())
 
-    def _looked(self, other: Other, look: Callable[[Other], None]) -> Other:
+    def _looked(self, other: Other, look: Callable[[Other], object]) -> Other:
         try:
             try:
                 look(other)
-            except DamagedError:  # It may have been begun anew.
+            except BegunAnewError:
                 other = Other(other.path)
                 look(other)
-            self._keep_copy(other.path, other.data)
         except DamagedError:
-            self.trouble(DamagedError(f"{other.path} is damaged: its counts are those of the last copy"))
+            self._note(DamagedError(f"{other.path} is damaged: its counts are those of the last copy"))
             other = Other(other.path)
             with contextlib.suppress(DamagedError):  # There is no copy yet.
                 other.take(self._copy_of(other.path))
         return other
+
+    def _read(self, other: Other) -> None:
+        # Another reader may make a copy meanwhile, which is to be of an earlier moment than what is compared with it.
+        before = self._copy_to_renew(other.path)
+        data = other.read()
+        if not data and not self._copy_of(other.path):  # It is being begun.
+            return
+        if not data or has_fallen(before or b"", data, other.entries):
+            raise DamagedError
+        self._keep_copy(other.path, before, data)
 
     def _copy_of(self, path: Path) -> bytes:
         try:
@@ -125,20 +181,26 @@ class Group:
         except OSError:
             return b""
 
-    def _keep_copy(self, path: Path, data: bytes) -> None:
-        """Copy a ledger now and then, so that what damages it costs no more than what came after."""
+    def _copy_to_renew(self, path: Path) -> bytes | None:
+        """Return the copy of a ledger, empty where there is none, or `None` as long as it will do."""
         copy = path.with_suffix(".copy")
         try:
-            if time.time() - copy.stat().st_mtime < _COPIED_EVERY:
-                return
-            if has_fallen(copy.read_bytes(), data):
-                raise DamagedError
-        except FileNotFoundError:
-            pass
-        written = self._directory / f"{os.getpid()}.{path.name}.new"
-        with contextlib.suppress(OSError):  # There is no room for it.
+            return copy.read_bytes() if time.time() - copy.stat().st_mtime >= _COPIED_EVERY else None
+        except OSError:
+            return b""
+
+    def _keep_copy(self, path: Path, before: bytes | None, data: bytes) -> None:
+        """Copy a ledger now and then, so that what damages it costs no more than what came after."""
+        if before is None:
+            return
+        # By the ledgers of who writes and of whom: there are never more of these, even if each writer is killed.
+        written = path.with_suffix(f".{self.ledger.path.stem}.new")
+        try:
             written.write_bytes(data)
-            written.replace(copy)
+            written.replace(path.with_suffix(".copy"))
+        except OSError:  # There is no room for it.
+            with contextlib.suppress(OSError):
+                written.unlink()
 
 
 _mine: Group | None = None
@@ -155,11 +217,14 @@ def join() -> Group | None:
     Return the group of this process, or `None` where it is no worker of a recognised server.
 
     Raises:
-        OSError: there is no place to meet.
+        AloneError: there is no place to meet.
     """
     global _mine  # noqa: PLW0603 - A process is in one group.
     if _mine is None:
         started_by = root()
         if started_by is not None:
-            _mine = Group(started_by)
+            try:
+                _mine = Group(started_by)
+            except OSError as error:
+                raise AloneError(error) from error
     return _mine

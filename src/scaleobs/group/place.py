@@ -8,12 +8,23 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from scaleobs.group.ledger import is_locked
+from scaleobs.group.other import is_locked
 from scaleobs.group.recognition import Root, started
 
 _NAMED = "PROMETHEUS_MULTIPROC_DIR"
+
+
+class AloneError(OSError):
+    """There is no place to meet. The message says where it should have been, why it isn't, and what to do."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(
+            f"The workers of this service can't count together in {_parent()}: {reason}. Each shows its own counts "
+            f"alone. Let this user write there, make room, or name another directory by {_NAMED}, and restart."
+        )
 
 
 def directory_of(root: Root) -> Path:
@@ -25,26 +36,31 @@ def directory_of(root: Root) -> Path:
     Raises:
         OSError: it can't be made, or is somebody else's.
     """
-    named = os.environ.get(_NAMED)
-    parent = Path(named) if named else _parent()
-    name = _name(root.pid, root.started)
+    parent = _parent()
+    path = parent / _name(root.pid, root.started)
     _remove_dead(parent)
     if root.before:
         before = next((path for path in sorted(parent.glob(_name(root.before, "*"))) if path.is_dir()), None)
         if before is not None:
             with contextlib.suppress(FileExistsError):
-                (parent / name).symlink_to(before.resolve().name)
-    path = (parent / name).resolve()
+                path.symlink_to(before.resolve().name)
+    if path.is_symlink() and path.lstat().st_uid == os.getuid():
+        name = str(path.readlink())
+        # One that we have made leads to another group's directory beside it.
+        path = parent / name if "/" not in name and fnmatchcase(name, _name("*", "*")) else path
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
-        msg = f"{path} is there and isn't this user's own directory"
+        msg = f"{path} is there, and is no directory of this user alone"
         raise PermissionError(msg)
     return path
 
 
 def _parent() -> Path:
+    named = os.environ.get(_NAMED)
+    if named:
+        return Path(named)
     memory = Path("/dev/shm")  # noqa: S108 - What is made there is named and checked.
     return memory if os.access(memory, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
 

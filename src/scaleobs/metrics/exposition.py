@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable, Collection, Iterator
+from typing import cast
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
 from scaleobs import catalog
-from scaleobs.metrics import families, own
+from scaleobs.metrics import families, own, processes, users
+from scaleobs.metrics.apart import Apart
 from scaleobs.metrics.formats import PIECE, Format
 from scaleobs.metrics.negotiation import Offer, chosen, is_gzip_accepted
 from scaleobs.metrics.openmetrics import OpenMetrics
@@ -64,6 +67,8 @@ def expose(
     if to.has_exemplars:
         storage.want_exemplars()
     headers = [("Content-Type", to.content_type), ("Vary", "Accept, Accept-Encoding")]
+    if storage.is_apart:
+        to = cast(Format, Apart(to, str(os.getpid())))
     pieces = _joined(_pieces(registry, storage, to, names, on_fault))
     if is_gzip_accepted(accept_encoding):
         headers.append(("Content-Encoding", "gzip"))
@@ -81,7 +86,7 @@ def _pieces(
     except Exception as error:
         on_fault(error)
     try:
-        for metric in _collected(registry, names):
+        for metric in processes.of_all_workers(_collected(registry, names, on_fault), on_fault):
             # Ours are there for others, and unread they cost nothing.
             if not isinstance(metric, families.OwnMetric):
                 yield from _contained(to, metric, on_fault)
@@ -110,15 +115,15 @@ def _own(storage: Storage, to: Format, shown: list[catalog.Metric]) -> Iterator[
             yield from to.family(metric)
 
 
-def _collected(registry: CollectorRegistry, names: Collection[str]) -> Iterator[Metric]:
+def _collected(registry: CollectorRegistry, names: Collection[str], on_fault: OnFault) -> Iterator[Metric]:
     if not names:
-        yield from registry.collect()
+        yield from users.of_all_workers(registry, registry.collect(), (), on_fault)
         return
     # What is ours is shown already, whole.
     ours = set().union(*map(_names_of, catalog.EXPOSED))
     theirs = [name for name in names if name not in ours]
     if theirs:
-        yield from registry.restricted_registry(theirs).collect()
+        yield from users.of_all_workers(registry, registry.restricted_registry(theirs).collect(), theirs, on_fault)
 
 
 def _contained(to: Format, metric: Metric, on_fault: OnFault) -> Iterator[bytes]:

@@ -4,22 +4,60 @@ from __future__ import annotations
 
 import atexit
 import gc
-import os
+from collections.abc import Callable, Iterable, Iterator
 from operator import add
 
 from prometheus_client import GC_COLLECTOR, ProcessCollector
 from prometheus_client.core import Metric
 
-from scaleobs.group import FullError, Group, Other
+from scaleobs.group import FullError, Group
+from scaleobs.metrics.series import Cells
 
-_KIND, _KEY = 6, b"process"
+_KIND, _KEY = 21, b"process"
+"""They fall where a worker takes over: what those before have counted is added up then."""
+
 _CPU = "process_cpu_seconds"
 _START = "process_start_time_seconds"
+_PREFIXES = ("process_", "python_gc_")
 _OLDEST = 2
 _STATISTICS = ("collected", "uncollectable", "collections")
 
 
-class Processes:
+_mine: _Processes | None = None
+
+
+def join(group: Group) -> None:
+    """Keep what this process uses in the ledger of its group, and show that of all workers from now on."""
+    global _mine  # noqa: PLW0603 - A process is in one group.
+    if _mine is None:
+        _mine = _Processes(group)
+
+
+def forked() -> None:
+    """Forget the group of the process that this one is a child of."""
+    global _mine  # noqa: PLW0603 - A process is in one group.
+    if _mine is not None:
+        _mine.leave()
+        _mine = None
+
+
+def of_all_workers(metrics: Iterable[Metric], on_fault: Callable[[Exception], None]) -> Iterator[Metric]:
+    """Yield families, those of this process replaced by those of all workers; its own where that fails."""
+    found: dict[str, Metric] | None = None
+    for metric in metrics:
+        if _mine is not None and metric.name.startswith(_PREFIXES):
+            if found is None:
+                try:
+                    found = _mine.families()
+                except Exception as error:
+                    on_fault(error)
+                    found = {}
+            yield found.get(metric.name, metric)
+        else:
+            yield metric
+
+
+class _Processes:
     """
     The `process_*` and `python_gc_*` families of a group.
 
@@ -32,45 +70,47 @@ class Processes:
 
     def __init__(self, group: Group) -> None:
         self._group = group
-        self._owner = os.getpid()
         self._length = 1 + len(_garbage())
+        cells: Cells
         try:
             cells = group.ledger.cells(_KIND, _KEY, 2 * self._length)
         except FullError as error:
             group.trouble(error)
-            cells = memoryview(bytearray(16 * self._length)).cast("d")
+            cells = [0.0] * (2 * self._length)
         # What those before this process have counted, then what it has itself.
         self._before, self._now = cells[: self._length], cells[self._length :]
         for place, number in enumerate(self._now):
             self._before[place] += number
             self._now[place] = 0
         gc.callbacks.append(self._collected)
-        atexit.register(self.note)
+        atexit.register(self._note)
 
-    def note(self) -> None:
-        """Write down what this process has used so far."""
-        if os.getpid() != self._owner:  # A child of it, in which this lives on.
-            return
+    def leave(self) -> None:
+        """Write nothing any more."""
+        gc.callbacks.remove(self._collected)
+        atexit.unregister(self._note)
+
+    def _note(self) -> None:
         for place, number in enumerate((_cpu(_families_of("self")), *_garbage())):
             self._now[place] = max(self._now[place], number)
 
-    def families(self, others: list[Other]) -> dict[str, Metric]:
+    def families(self) -> dict[str, Metric]:
         """Return the families by name."""
-        self.note()
+        self._note()
         found = _families_of("self")
         grown = list(map(add, self._before, self._now))
-        for other in others:
+        for other in self._group.peek():
             cells = next((entry for entry in other.entries if (entry.kind, entry.key) == (_KIND, _KEY)), None)
+            cells = cells if cells is not None and cells.end - cells.start == 2 * self._length else None
+            numbers: list[float] = [] if cells is None else [*other.numbers[cells.start : cells.end]]
             if other.is_living:
                 theirs = _families_of(str(other.owner))
                 for name, metric in theirs.items():
                     _value(found[name], _value(found[name]) + _value(metric))
-                if cells is not None and cells.end - cells.start == 2 * self._length:
-                    middle = cells.start + self._length
-                    other.numbers[middle] = max(other.numbers[middle], _cpu(theirs))
-                    other.write(middle, other.numbers[middle])
-            if cells is not None and cells.end - cells.start == 2 * self._length:
-                numbers = other.numbers[cells.start : cells.end]
+                if cells is not None:
+                    numbers[self._length] = max(numbers[self._length], _cpu(theirs))
+                    other.write(cells.start + self._length, numbers[self._length])
+            if cells is not None:
                 grown = list(map(add, grown, map(add, numbers[: self._length], numbers[self._length :])))
         return self._filled(found, grown)
 
@@ -85,7 +125,7 @@ class Processes:
         return found | garbage
 
     def _collected(self, phase: str, info: dict[str, int]) -> None:
-        if phase == "stop" and info["generation"] == _OLDEST and os.getpid() == self._owner:
+        if phase == "stop" and info["generation"] == _OLDEST:
             for place, number in enumerate(_garbage(), start=1):
                 self._now[place] = number
 

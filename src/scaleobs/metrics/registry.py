@@ -10,6 +10,7 @@ import weakref
 from prometheus_client import REGISTRY, CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from scaleobs import group
+from scaleobs.metrics import processes, values
 from scaleobs.metrics.families import StorageCollector
 from scaleobs.metrics.storage import Storage
 
@@ -45,6 +46,7 @@ def attach(registry: CollectorRegistry | None) -> tuple[CollectorRegistry, Stora
                 raise ValueError(msg) from None
             if registry is not REGISTRY:
                 _add_runtime_collectors(registry)
+            storage.is_apart = _is_apart
             _attached[registry] = storage
     return registry, storage
 
@@ -62,9 +64,13 @@ def join_workers() -> None:
                 for storage in list(_attached.values()):
                     if storage.workers is None:
                         storage.join(mine)
+                values.join(mine, list(_attached))
+                processes.join(mine)
                 mine.ledger.own()
         except OSError as error:
             _is_apart = True
+            for storage in list(_attached.values()):
+                storage.is_apart = True
             _tell(error)
 
 
@@ -82,6 +88,8 @@ def _forked() -> None:
     group.leave()
     for storage in list(_attached.values()):
         storage.forked()
+    values.forked(list(_attached))
+    processes.forked()
     join_workers()
 
 

@@ -18,7 +18,7 @@ from scaleobs import catalog
 from scaleobs.group import Group
 from scaleobs.metrics.series import DURATION, HISTOGRAMS, REQUEST_SIZE, RESPONSE_SIZE, Cells, Labels, Series
 from scaleobs.metrics.shard import HTTP, WEBSOCKET, Here, Shard, Token
-from scaleobs.metrics.totals import Totals
+from scaleobs.metrics.totals import Rest, Totals
 from scaleobs.metrics.workers import FLAGS, OPEN, TALLY, Key, Place, Theirs, Workers
 
 OVERFLOW_ROUTE = "_overflow"
@@ -92,6 +92,7 @@ class Storage:
         plain: whether a request is counted and nothing more; the next one finds out again where this is not so.
         here: where to count what belongs to no application.
         workers: this one and the others of its service, where it may have others.
+        is_apart: whether there are others that this one can't be added up with.
     """
 
     def __init__(self, number: int = 0) -> None:
@@ -111,7 +112,9 @@ class Storage:
 
     def _begin(self) -> None:
         self.workers: Workers | None = None
+        self.is_apart = False
         self._lock = threading.RLock()
+        self._mended = 0
         self._looks = 0
         self._label_sets: dict[Labels, bool] = {}
         # What a worker has left whose buckets were others than today's.
@@ -131,10 +134,8 @@ class Storage:
         for kind, key, _ in workers.left():
             if kind in HISTOGRAMS:
                 self._take_over(kind, key)
-        for _, shard in self._shards:
-            # What was open when the worker died that counted here before is open no more.
-            shard.open[HTTP] = sum(sum(series.cells[:-1]) for series in shard.series.values())
-            shard.open[WEBSOCKET] = 0
+        # What was open when the worker died that counted here before is open no more.
+        self._close_all(workers)
         flags = workers.place(0).cells(FLAGS, 2)
         flags[0] = flags[1] = 0
         self._wants_exemplars, self.plain = flags[:1], flags[1:]
@@ -149,6 +150,16 @@ class Storage:
                     self._carry(kind, shard, series)
         self._tell_sources()
 
+    def _close_all(self, workers: Workers) -> None:
+        """Have as many requests begun in each shard as are counted there, with these buckets or others."""
+        left = list(workers.left())
+        opened = {key.shard: cells for kind, key, cells in left if kind == OPEN}
+        for cells in opened.values():
+            cells[HTTP] = cells[WEBSOCKET] = 0
+        for kind, key, cells in left:
+            if kind == DURATION and key.shard in opened:
+                opened[key.shard][HTTP] += sum(cells[:-1])
+
     def _carry(self, kind: int, shard: Shard, series: Series) -> None:
         mine = self.new_series(kind, shard.number, series.labels, series.bounds)
         for place, number in enumerate(series.cells):
@@ -158,6 +169,7 @@ class Storage:
     def forked(self) -> None:
         """Begin anew in a child process: what its parent has counted is its parent's."""
         self._begin()
+        self.abandoned.clear()
         for _, shard in self._shards:
             shard.begin([0, 0])
         self._tell_sources()
@@ -254,10 +266,12 @@ class Storage:
 
     def admitted(self, labels: Labels) -> Labels:
         """Return the labels to count a new label set under: its own, or those of the overflow past the limit."""
+        if labels in self._label_sets:
+            return labels
+        # Not under the lock: who looks at the others' ledgers may have to count a fault.
+        known = [] if self.workers is None else list(self.workers.new_label_sets())
         with self._lock:
-            if labels in self._label_sets:
-                return labels
-            for theirs in () if self.workers is None else self.workers.new_label_sets():
+            for theirs in known:
                 self._label_sets.setdefault(theirs, self.is_native)
             if labels in self._label_sets or len(self._label_sets) < self.limit:
                 self._label_sets.setdefault(labels, self.is_native)
@@ -284,20 +298,18 @@ class Storage:
     def read(self) -> Counts:
         """Return all counts."""
         self.settle()
-        others = [] if self.workers is None else self.workers.others()
+        others = [] if self.workers is None else self._looked_at(self.workers)
         with self._lock:
             shards = [shard for _, shard in self._shards]
         # Ends are read before beginnings, so that a request that ends meanwhile can't make the difference negative.
-        families = self._families([shard for shard in shards if shard.series], others)
+        families, rest = self._families([shard for shard in shards if shard.series], others)
         series = list(families[DURATION].values())
         counted = sum(sum(one.cells[:-1]) for one in series)
         http, websockets = (sum(shard.open[place] for shard in shards) for place in (HTTP, WEBSOCKET))
         faults, dropped = self._tally
-        for theirs in others:
-            opened = theirs.sums(OPEN) if theirs.is_living else (theirs.counted(), 0)
-            http, websockets = http + opened[HTTP], websockets + opened[WEBSOCKET]
-            tally = theirs.sums(TALLY)
-            faults, dropped = faults + tally[_FAULTS], dropped + tally[_DROPPED]
+        for theirs in rest:
+            http, websockets = http + theirs.opened[HTTP], websockets + theirs.opened[WEBSOCKET]
+            faults, dropped = faults + theirs.tally[_FAULTS], dropped + theirs.tally[_DROPPED]
         return Counts(
             series,
             list(families[REQUEST_SIZE].values()),
@@ -306,12 +318,23 @@ class Storage:
             {"http": max(0, http - counted), "websocket": websockets},
             faults,
             dropped,
-            1 + sum(theirs.is_living for theirs in others),
+            1 + sum(theirs.is_living for theirs in rest),
         )
 
-    def _families(self, shards: list[Shard], others: list[Theirs]) -> dict[int, dict[Labels, Series]]:
+    def _looked_at(self, workers: Workers) -> list[Theirs]:
+        others = workers.others()
+        with self._lock:
+            if workers.group.mended != self._mended:
+                # What was begun and what was counted don't fit together any more, and would differ for good.
+                self._mended = workers.group.mended
+                self._close_all(workers)
+        return others
+
+    def _families(
+        self, shards: list[Shard], others: list[Theirs]
+    ) -> tuple[dict[int, dict[Labels, Series]], list[Rest]]:
         if len(shards) == 1 and self.workers is None:
-            return {kind: family.copy() for kind, family in shards[0].families.items()}
+            return {kind: family.copy() for kind, family in shards[0].families.items()}, []
         totals = Totals()
         for shard in shards:
             for kind, family in shard.families.items():
@@ -320,7 +343,7 @@ class Storage:
             totals.add_own(kind, [series])
         for theirs in others:
             totals.add_theirs(theirs)
-        return totals.families
+        return totals.families(), totals.rest
 
     def _unborn(self, series: list[Series]) -> list[Labels]:
         known = {pair for source in list(self.sources) for pair in source.known_routes()}

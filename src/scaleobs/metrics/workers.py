@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import struct
+import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from scaleobs.group import FullError, Group, Other
+from scaleobs.group.entries import Entry
 from scaleobs.metrics.series import DURATION, EXEMPLARS, HISTOGRAMS, NATIVE, Cells, Exemplar, Labels, exemplars_of
 from scaleobs.metrics.sparse import Snapshot
 
@@ -16,6 +19,7 @@ TALLY, (OPEN, FLAGS) = 5, range(18, 20)
 """Numbers of a storage that belong to no series: what is open, faults and dropped label sets, what a scrape wants."""
 
 _NO_LABELS = ("", "", "")
+_PAIR = struct.Struct("=2d")
 
 Bounds = tuple[float, ...]
 
@@ -63,72 +67,109 @@ class Place:
         return self._workers.cells(kind, self._key, length)
 
 
-class Theirs:
-    """
-    What another worker keeps of a storage.
+class _Alike:
+    """Series of one kind with the same bounds: their labels and how to read their cells, in the order of a ledger."""
 
-    Attributes:
-        series: kind, labels, bounds, and from where to where of the numbers its cells are.
-    """
+    __slots__ = ("_end", "_format", "_struct", "labels")
 
-    def __init__(self, other: Other, storage: int) -> None:
-        self._other = other
-        self._storage = storage
-        self._seen = 0
-        self.series: list[tuple[int, Labels, Bounds, int, int]] = []
-        self.label_sets: list[Labels] = []
-        kinds = (EXEMPLARS, NATIVE, OPEN, TALLY, FLAGS)
-        self._more: dict[int, list[tuple[Labels, int, int]]] = {kind: [] for kind in kinds}
+    def __init__(self) -> None:
+        self.labels: list[Labels] = []
+        self._format = "="
+        self._end = 0
+        self._struct: struct.Struct | None = None
 
-    @property
-    def numbers(self) -> list[float]:
-        """All numbers of its ledger."""
-        return self._other.numbers
+    def add(self, labels: Labels, entry: Entry) -> None:
+        """Add a series that is behind all the others."""
+        self.labels.append(labels)
+        self._format += f"{entry.start * 8 - self._end}x{entry.end - entry.start}d"
+        self._end = entry.end * 8
+        self._struct = None
 
-    @property
-    def is_living(self) -> bool:
-        """Whether its worker lives."""
-        return self._other.is_living
+    def reader(self) -> struct.Struct:
+        """Return what reads the cells of all of them, one after the other."""
+        if self._struct is None:
+            self._struct = struct.Struct(self._format)
+        return self._struct
 
-    def look(self) -> None:
-        """Take note of what is new in the ledger."""
-        entries = self._other.entries
-        for entry in entries[self._seen :]:
-            try:
-                key = Key.unpacked(entry.key)
-            except ValueError:  # Somebody else's.
-                continue
-            if key.storage != self._storage:
-                continue
-            if entry.kind in HISTOGRAMS and entry.end - entry.start == len(key.bounds) + 2:
-                self.series.append((entry.kind, key.labels, key.bounds, entry.start, entry.end))
-                if entry.kind == DURATION:
-                    self.label_sets.append(key.labels)
-            elif entry.kind in self._more:
-                self._more[entry.kind].append((key.labels, entry.start, entry.end))
-        self._seen = len(entries)
+
+class Reading(NamedTuple):
+    """What another worker keeps of a storage, at one moment."""
+
+    is_living: bool
+    data: bytes
+    alike: list[tuple[int, Bounds, list[Labels], struct.Struct]]
+    more: dict[int, list[tuple[Labels, int, int]]]
+
+    def series(self) -> Iterator[tuple[int, Bounds, Iterator[tuple[tuple[float, ...], Labels]]]]:
+        """Yield cells and labels of all series, by kind and bounds."""
+        for kind, bounds, labels, reader in self.alike:
+            cells = iter(reader.unpack_from(self.data))
+            yield kind, bounds, zip(zip(*[cells] * (len(bounds) + 2), strict=True), labels, strict=False)
 
     def exemplars(self) -> Iterator[tuple[Labels, dict[int, Exemplar]]]:
         """Yield the exemplars of each label set that has any."""
-        for labels, start, end in self._more[EXEMPLARS]:
-            yield labels, exemplars_of(self._other.data[start * 8 : end * 8])
+        for labels, start, end in self.more[EXEMPLARS]:
+            yield labels, exemplars_of(self.data[start * 8 : end * 8])
 
     def natives(self) -> Iterator[tuple[Labels, Snapshot]]:
         """Yield the native histograms."""
-        for labels, start, end in self._more[NATIVE]:
-            native = Snapshot.unpacked(self.numbers[start:end])
+        for labels, start, end in self.more[NATIVE]:
+            native = Snapshot.unpacked(list(struct.unpack_from(f"={end - start}d", self.data, start * 8)))
             if native is not None:
                 yield labels, native
 
     def sums(self, kind: int) -> tuple[float, float]:
         """Return the sum over its threads of two numbers of a storage."""
-        places = [start for _, start, _ in self._more[kind]]
-        return sum(self.numbers[place] for place in places), sum(self.numbers[place + 1] for place in places)
+        pairs = [_PAIR.unpack_from(self.data, start * 8) for _, start, _ in self.more[kind]]
+        return sum(one for one, _ in pairs), sum(other for _, other in pairs)
 
     def counted(self) -> float:
         """Return how many requests it has counted."""
-        numbers = self.numbers
-        return sum(sum(numbers[start : end - 1]) for kind, _, _, start, end in self.series if kind == DURATION)
+        return sum(sum(cells[:-1]) for kind, _, found in self.series() if kind == DURATION for cells, _ in found)
+
+
+class Theirs:
+    """Where another worker keeps what of a storage."""
+
+    def __init__(self, other: Other, storage: int) -> None:
+        self._other = other
+        self._storage = storage
+        self._seen = 0
+        self._looking = threading.Lock()
+        self._alike: dict[tuple[int, Bounds], _Alike] = {}
+        self.label_sets: list[Labels] = []
+        kinds = (EXEMPLARS, NATIVE, OPEN, TALLY, FLAGS)
+        self._more: dict[int, list[tuple[Labels, int, int]]] = {kind: [] for kind in kinds}
+
+    def read(self) -> Reading:
+        """Return what is there now."""
+        with self._looking:
+            alike = [(kind, bounds, some.labels, some.reader()) for (kind, bounds), some in self._alike.items()]
+            more = {kind: places.copy() for kind, places in self._more.items()}
+        # Another thread may look meanwhile: what is known of is in what is read after that.
+        return Reading(self._other.is_living, self._other.data, alike, more)
+
+    def look(self) -> None:
+        """Take note of what is new in the ledger."""
+        with self._looking:
+            self._look()
+
+    def _look(self) -> None:
+        entries = self._other.entries
+        for entry in entries[self._seen :]:
+            self._seen += 1
+            try:
+                key = Key.unpacked(entry.key)
+            except (ValueError, TypeError):  # Somebody else's.
+                continue
+            if key.storage != self._storage:
+                continue
+            if entry.kind in HISTOGRAMS and entry.end - entry.start == len(key.bounds) + 2:
+                self._alike.setdefault((entry.kind, key.bounds), _Alike()).add(key.labels, entry)
+                if entry.kind == DURATION:
+                    self.label_sets.append(key.labels)
+            elif entry.kind in self._more:
+                self._more[entry.kind].append((key.labels, entry.start, entry.end))
 
     def tell(self, *flags: float) -> None:
         """Change what it is told by a scrape."""
@@ -168,7 +209,7 @@ class Workers:
         for kind, key, cells in list(self.group.ledger.kept()):
             try:
                 unpacked = Key.unpacked(key)
-            except ValueError:
+            except (ValueError, TypeError):
                 continue
             if unpacked.storage == self._storage:
                 yield kind, unpacked, cells

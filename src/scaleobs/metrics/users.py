@@ -1,0 +1,201 @@
+"""The user's own prometheus_client metrics on a page: what all workers of a service have counted."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import accumulate
+from typing import Any
+
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.core import Metric, Sample
+from prometheus_client.utils import floatToGoString
+
+from scaleobs.group import Group
+from scaleobs.metrics import shared, values
+from scaleobs.metrics.shared import Family, Held, Labels, Pairs
+from scaleobs.metrics.values import UNTOUCHED
+from scaleobs.metrics.wrappers import metrics_of
+
+Totals = dict[tuple[str, Labels], tuple[Pairs, float]]
+"""What others have counted, by a sample's name and labels; with the labels in their order."""
+
+_WORKER = "worker"
+
+
+def of_all_workers(
+    registry: CollectorRegistry,
+    collected: Iterable[Metric],
+    names: Collection[str],
+    on_fault: Callable[[Exception], None],
+) -> Iterator[Metric]:
+    """
+    Yield what a registry has collected with what the other workers have counted, then what only they have.
+
+    The others' numbers are those of the last look at their ledgers. Where something is wrong with a family, it is
+    shown as this worker has it.
+
+    Args:
+        registry: whose metrics they are.
+        collected: of this worker; only the samples of these names, where there are any.
+        names: of the only samples to show; all of them where there are none.
+        on_fault: hears of what was wrong.
+    """
+    group = values.current()
+    if group is None:
+        yield from collected
+        return
+    merging = None
+    try:
+        merging = _Merging(registry, group)
+    except Exception as error:
+        on_fault(error)
+    for metric in collected:
+        if merging is not None:
+            try:
+                merging.merge(metric)
+            except Exception as error:
+                on_fault(error)
+        yield from _named(metric, names)
+    try:
+        for metric in () if merging is None else merging.others_only():
+            yield from _named(metric, names)
+    except Exception as error:
+        on_fault(error)
+
+
+def _named(metric: Metric, names: Collection[str]) -> Iterator[Metric]:
+    if names:
+        metric.samples = [sample for sample in metric.samples if sample.name in names]
+    if metric.samples or not names:
+        yield metric
+
+
+class _Merging:
+    """One page of a registry."""
+
+    def __init__(self, registry: CollectorRegistry, group: Group) -> None:
+        self._registry = registry
+        self._me = group.ledger.path.stem
+        self._metrics = {metric._name: metric for metric in metrics_of(registry)}  # noqa: SLF001
+        self._families = shared.held_by_others(registry, group)
+        self._seen: set[str] = set()
+
+    def merge(self, metric: Metric) -> None:
+        """Add to a family of this worker what others have of it; another collector's family stays as it is."""
+        own = None if metric.name in self._seen else self._metrics.get(metric.name)
+        self._seen.add(metric.name)
+        if own is not None and own._type == metric.type:  # noqa: SLF001
+            family = self._families.pop((metric.type, metric.name), None)
+            metric.samples = self._merged(metric, own, family)
+
+    def others_only(self) -> Iterator[Metric]:
+        """Yield the families that others have, and this worker has nothing of."""
+        for (kind, name), family in self._families.items():
+            own = self._metrics.get(name)
+            if name in self._seen or (own is not None and own._type != kind):  # noqa: SLF001
+                continue
+            if own is None and (self._registry is not REGISTRY or name in self._registry._names_to_collectors):  # noqa: SLF001
+                continue
+            metric = Metric(name, family.key.help if own is None else own._documentation, kind)  # noqa: SLF001
+            metric.samples = self._merged(metric, own, family)
+            self._seen.add(name)
+            if metric.samples:
+                yield metric
+
+    def _merged(self, metric: Metric, own: Any, family: Family | None) -> list[Sample]:
+        if metric.type == "gauge":
+            mode = family.key.mode if own is None and family is not None else own._multiprocess_mode  # noqa: SLF001
+            return list(self._gauges(metric, mode.removeprefix("live"), own, {} if family is None else family.gauges))
+        totals: Totals = {}
+        if family is not None:
+            _add_left(family, metric)
+            totals = _buckets(family, own) if metric.type == "histogram" else _plain(family)
+        created, samples = metric.name + "_created", []
+        for sample in metric.samples:
+            _, more = totals.pop((sample.name, frozenset(sample.labels.items())), ((), 0.0)) if totals else ((), 0.0)
+            if more:
+                samples.append(Sample(sample.name, sample.labels, sample.value + more, *sample[3:]))
+            elif sample.name != created:  # It is a process's.
+                samples.append(sample)
+        return samples + [Sample(name, dict(pairs), value) for (name, _), (pairs, value) in totals.items()]
+
+    def _gauges(
+        self, metric: Metric, mode: str, own: Any, others: dict[Labels, tuple[Pairs, list[Held]]]
+    ) -> Iterator[Sample]:
+        for sample in metric.samples:
+            _, theirs = others.pop(frozenset(sample.labels.items()), ((), []))
+            mark, is_function = _own_gauge(own, sample)
+            # Where it is a function's, the other worker's is most likely one, too, and what it would say isn't known.
+            theirs = [held for held in theirs if not is_function or held.mark != UNTOUCHED]
+            yield from _combined(sample, mode, [Held(self._me, sample.value, mark), *theirs])
+        for pairs, theirs in others.values():
+            touched = [held for held in theirs if held.mark != UNTOUCHED]
+            if touched:
+                yield from _combined(Sample(metric.name, dict(pairs), 0.0), mode, touched)
+
+
+def _add_left(family: Family, metric: Metric) -> None:
+    """Add what the worker before has left, but for what another thread has gone on with since the page was begun."""
+    present = None
+    for key, number in family.left.items():
+        if values.is_of_living(key.bytes):
+            if present is None:
+                labels = (sample.labels.items() for sample in metric.samples)
+                present = {frozenset(pair for pair in pairs if pair[0] != "le") for pairs in labels}
+            if key.labels in present:
+                continue
+        family.sums[key] = family.sums.get(key, 0.0) + number
+
+
+def _own_gauge(gauge: Any, sample: Sample) -> tuple[float, bool]:
+    """Return the mark of a gauge of this worker, and whether a function says its value."""
+    if gauge._is_parent():  # noqa: SLF001
+        gauge = gauge._metrics.get(tuple(map(sample.labels.get, gauge._labelnames)))  # noqa: SLF001
+    if gauge is None:  # It was removed meanwhile.
+        return UNTOUCHED, False
+    return getattr(gauge._value, "mark", UNTOUCHED), "_child_samples" in vars(gauge)  # noqa: SLF001
+
+
+def _combined(sample: Sample, mode: str, held: list[Held]) -> Iterator[Sample]:
+    """Yield the sample of all workers, or one for each where nothing says how they add up."""
+    if mode == "all":
+        label = f"scaleobs_{_WORKER}" if _WORKER in sample.labels else _WORKER
+        for worker, value, _ in sorted(held, key=lambda one: (len(one.worker), one.worker)):
+            yield sample._replace(labels={**sample.labels, label: worker}, value=value)
+        return
+    numbers = [one.value for one in held]
+    if mode == "mostrecent":
+        numbers = [max(held, key=lambda one: one.mark).value]
+    combine: Callable[[list[float]], float] = {"min": min, "max": max}.get(mode, sum)
+    yield sample._replace(value=combine(numbers))
+
+
+def _plain(family: Family) -> Totals:
+    totals: Totals = {}
+    for key, number in family.sums.items():
+        series = key.sample, key.labels
+        totals[series] = key.pairs, totals.get(series, ((), 0.0))[1] + number
+    return totals
+
+
+def _buckets(family: Family, own: Any) -> Totals:
+    """Return the samples of a histogram, cumulated, in the buckets that it has in this worker where it has any."""
+    bounds = sorted({key.bound for key in family.sums if not math.isnan(key.bound)} | {math.inf})
+    bounds = bounds if own is None else list(own._upper_bounds)  # noqa: SLF001
+    found: dict[Labels, tuple[Pairs, list[float]]] = {}
+    for key, number in family.sums.items():
+        cells = found.setdefault(key.labels, (key.pairs, [0.0] * (len(bounds) + 1)))[1]
+        cells[-1 if math.isnan(key.bound) else bisect_left(bounds, key.bound)] += number
+    ends, name = list(map(floatToGoString, bounds)), family.key.family
+    totals: Totals = {}
+    for labels, (pairs, (*cells, total)) in found.items():
+        *_, count = counts = list(accumulate(cells))
+        for end, number in zip(ends, counts, strict=True):
+            within = "le", end
+            totals[f"{name}_bucket", labels | {within}] = (*pairs, within), number
+        totals[f"{name}_count", labels] = pairs, count
+        if bounds[0] >= 0:  # As prometheus_client has it.
+            totals[f"{name}_sum", labels] = pairs, total
+    return totals

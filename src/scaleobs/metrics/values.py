@@ -1,0 +1,229 @@
+"""Where the user's own prometheus_client metrics count in a worker: in its ledger, which the other workers read."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import math
+import threading
+import weakref
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from prometheus_client import CollectorRegistry, values
+from prometheus_client.samples import Exemplar
+
+from scaleobs.group import FullError, Group
+from scaleobs.metrics.series import Cells
+from scaleobs.metrics.wrappers import ATTRIBUTES, TYPES, has_own_mode, metrics_of, series_of, values_of, wrappers_of
+
+VALUE = 20
+"""What the numbers of a user's metric are in a ledger. They may fall: a counter may be reset."""
+
+NOBODYS, UNTOUCHED, TOUCHED = range(3)
+"""The second number of a gauge: whether its worker lives and has set it, by a time where it matters when."""
+
+_group: Group | None = None
+
+# Of all values that there are in this process, each with a key of its own.
+_living: weakref.WeakValueDictionary[bytes, SharedValue] = weakref.WeakValueDictionary()
+
+# What a parent had counted when this process was forked, in values that aren't shared yet. It holds the values, so
+# that no other one gets the same id.
+_inherited: dict[int, tuple[Any, float]] = {}
+
+
+class SharedValue:
+    """
+    A number of a user's metric, in the place of prometheus_client's own values.
+
+    Any thread may call anything. In a process that is in no group, and where a ledger has no room, it is this
+    process's alone.
+
+    Attributes:
+        key: what it is called in a ledger: JSON of the arguments, and which one of this process with them it is.
+    """
+
+    __slots__ = ("__weakref__", "_cells", "_exemplar", "_is_gauge", "_is_new", "_lock", "_value", "key")
+
+    _multiprocess = False
+
+    def __init__(  # noqa: PLR0917 - As prometheus_client calls it.
+        self,
+        typ: str,
+        metric_name: str,
+        name: str,
+        labelnames: Iterable[str],
+        labelvalues: Iterable[str],
+        help_text: str,
+        multiprocess_mode: str = "",
+        **_: Any,
+    ) -> None:
+        self._is_new = self._is_gauge = typ == "gauge"
+        self._cells: Cells = [0.0, float(UNTOUCHED)]
+        self._lock = threading.Lock()
+        self._value = 0.0
+        self._exemplar: Exemplar | None = None
+        said = typ, metric_name, name, [*labelnames], [*labelvalues], help_text, multiprocess_mode
+        # Two registries may have the same metric, which is made in the same order in each worker.
+        for place in itertools.count():
+            self.key = json.dumps([*said, place], default=str).encode()
+            if _living.setdefault(self.key, self) is self:
+                break
+        if _group is not None:
+            self.join(_group)
+
+    def inc(self, amount: float) -> None:
+        """Add an amount."""
+        with self._lock:
+            self._value = self._cells[0] = self._value + amount
+            if self._is_new:
+                self._touch(TOUCHED)
+
+    def set(self, value: float, timestamp: float | None = None) -> None:
+        """Set the number, at a time where that matters."""
+        with self._lock:
+            self._value = self._cells[0] = value
+            if timestamp or self._is_new:
+                self._touch(timestamp or TOUCHED)
+
+    def get(self) -> float:
+        """Return the number."""
+        return self._value
+
+    def set_exemplar(self, exemplar: Exemplar) -> None:
+        """Keep an exemplar, in this process."""
+        self._exemplar = exemplar
+
+    def get_exemplar(self) -> Exemplar | None:
+        """Return the exemplar."""
+        return self._exemplar
+
+    @property
+    def mark(self) -> float:
+        """Whether a gauge has been set, or when."""
+        return float(self._cells[1])
+
+    def join(self, group: Group) -> None:
+        """Go on in a group's ledger; a gauge with what it is now, others with what is there and what they have."""
+        try:
+            cells = group.ledger.cells(VALUE, self.key, 2)
+        except FullError as error:
+            group.trouble(error)
+            return
+        with self._lock:
+            if not self._is_gauge and math.isfinite(cells[0]):
+                self._value += cells[0]
+            cells[0], cells[1] = self._value, self._cells[1]
+            self._cells = cells
+
+    def leave(self) -> None:
+        """Begin anew in a child process, in its own memory; a gauge keeps its number."""
+        self._lock = threading.Lock()
+        if not self._is_gauge:
+            self._value, self._exemplar = 0.0, None
+        self._cells = [self._value, self.mark]
+
+    def _touch(self, mark: float) -> None:
+        self._is_new = False
+        self._cells[1] = mark
+
+    def __del__(self) -> None:
+        # Labels that the user has removed. Counts stay: an application that ends lets go of its metrics, too.
+        if self._is_gauge:
+            self._cells[1] = 0.0  # NOBODYS, when the interpreter ends and names are gone.
+
+
+def current() -> Group | None:
+    """Return the group that this process shares its values with."""
+    return _group
+
+
+def is_of_living(key: bytes) -> bool:
+    """Return whether a metric of this process has the value of this key."""
+    return key in _living
+
+
+def foreign_to(registry: CollectorRegistry) -> set[bytes]:
+    """Return the keys of all values of this process that aren't this registry's."""
+    keys = {value.key for value in _alive()}
+    for metric in metrics_of(registry):
+        keys.difference_update(one.key for each in series_of(metric) for one in values_of(each) if _is_shared(one))
+    return keys
+
+
+def _alive() -> list[SharedValue]:
+    # Other threads may be making some.
+    return [value for ref in _living.valuerefs() if (value := ref()) is not None]
+
+
+def join(group: Group, registries: Collection[CollectorRegistry]) -> None:
+    """
+    Share the values of all metrics of these registries, and of all metrics to come, with a group.
+
+    May be called again, with more registries. Leaves everything as it is where prometheus_client's own multiprocess
+    mode is set up: its page is read from files that nobody would write any more. Never raises.
+    """
+    global _group  # noqa: PLW0603 - A process is in one group.
+    if group is not _group:
+        if any(map(has_own_mode, registries)):
+            return
+        for kind, key, cells in group.ledger.kept():
+            if kind == VALUE and key.startswith(b'["gauge"'):
+                cells[1] = NOBODYS
+        _group = group
+        values.ValueClass = SharedValue
+        for value in _alive():
+            value.join(group)
+    for each in [each for registry in registries for metric in metrics_of(registry) for each in series_of(metric)]:
+        try:
+            _share(each)
+        except Exception as error:
+            group.trouble(error)
+    _inherited.clear()
+
+
+def forked(registries: Iterable[CollectorRegistry]) -> None:
+    """Forget the parent's group and its counts in a child process, and the locks that a thread of it may have held."""
+    global _group  # noqa: PLW0603 - A process is in one group.
+    _group = None
+    for value in _alive():
+        value.leave()
+    _inherited.clear()
+    for registry in registries:
+        registry._lock = threading.RLock()  # type: ignore[assignment]  # noqa: SLF001
+        for metric in wrappers_of(registry):
+            for each in (metric, *series_of(metric)):
+                if "_lock" in vars(each):
+                    each._lock = threading.RLock()  # noqa: SLF001
+                if each._type in TYPES - {"gauge"}:  # noqa: SLF001
+                    plain = (value for value in values_of(each) if not _is_shared(value))
+                    _inherited.update({id(value): (value, value._value) for value in plain})  # noqa: SLF001
+
+
+def _is_shared(value: Any) -> bool:
+    return isinstance(value, SharedValue)
+
+
+def _share(series: Any) -> None:
+    """Give a metric values that are shared, with what the ones before hold."""
+    before = values_of(series)
+    if all(map(_is_shared, before)):
+        return
+    # On a copy, as another thread may be counting: the metric never has half of its values.
+    fresh = copy.copy(series)
+    fresh._metric_init()  # noqa: SLF001
+    for name in ATTRIBUTES:
+        if name in vars(fresh):
+            setattr(series, name, vars(fresh)[name])
+    for old, new in zip(before, values_of(fresh), strict=True):
+        _, parents = _inherited.get(id(old), (None, 0.0))
+        amount = old._value  # noqa: SLF001
+        # One of prometheus_client's multiprocess mode begins anew by itself in a child.
+        amount -= parents if amount >= parents else 0.0
+        if amount:
+            new.inc(amount)
+        exemplar = getattr(old, "_exemplar", None)
+        if exemplar is not None and not parents:
+            new.set_exemplar(exemplar)

@@ -1,0 +1,263 @@
+"""Several workers of a real server: started, asked, scraped."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import shutil
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
+from prometheus_client.parser import text_string_to_metric_families as text_families
+
+import servers
+from scaleobs.group import place
+
+OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
+GUNICORN = ["gunicorn", "-w", "4", "-b", "127.0.0.1:PORT", "--graceful-timeout", "3"]
+UVICORN = [
+    "uvicorn",
+    "--workers",
+    "4",
+    "--log-level",
+    "warning",
+    "--timeout-graceful-shutdown",
+    "1",
+    "--port",
+    "PORT",
+    "asgi_shop:app",
+]
+
+
+class Page(dict):
+    """What one scrape shows: values by name and labels; `worker` is the pid that answered."""
+
+    def __init__(self, status, worker, text, kinds):
+        self.status, self.worker, self.text = status, worker, text
+        families = list(kinds(text))
+        self.kinds = {family.name: family.type for family in families}
+        self.families = [family.name for family in families]
+        samples = [sample for family in families for sample in family.samples]
+        self.exemplars = [sample.exemplar.labels for sample in samples if sample.exemplar]
+        super().__init__(((one.name, tuple(sorted(one.labels.items()))), one.value) for one in samples)
+        self.is_repeated = len(self) != len(samples)
+
+    def total(self, name, **labels):
+        """Return the sum of all series of a name with these labels."""
+        wanted = set(labels.items())
+        return sum(value for (other, found), value in self.items() if other == name and wanted <= set(found))
+
+    def sent(self):
+        """Return how many requests it shows by path template and status."""
+        return {
+            (dict(labels)["route"], dict(labels)["status_code"]): value
+            for (name, labels), value in self.items()
+            if name == "http_requests_total" and value
+        }
+
+    def counters(self):
+        """Return everything that must never fall."""
+        ends = ("_total", "_count", "_sum", "_bucket")
+        return {key: value for key, value in self.items() if key[0].endswith(ends)}
+
+    @property
+    def in_flight(self):
+        """How many requests are open."""
+        return self["active_connections", (("protocol", "http"),)]
+
+    @property
+    def workers(self):
+        """How many workers there are."""
+        return self["scaleobs_workers", ()]
+
+
+class Fleet:
+    """A server that runs, on a port; its files are in a folder."""
+
+    def __init__(self, port, folder, end):
+        self.port, self.folder, self.end = port, folder, end
+
+    def connection(self):
+        """Return a connection of its own."""
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=servers.LIMIT)
+
+    def ask(self, path, headers=None):
+        """Return status, worker and body of one request, sent again where a worker that ends took no notice of it."""
+        limit = time.monotonic() + servers.LIMIT
+        while True:
+            try:
+                return self._asked(path, headers)
+            except (OSError, http.client.HTTPException):
+                if time.monotonic() > limit:
+                    raise
+                time.sleep(0.02)
+
+    def _asked(self, path, headers):
+        with contextlib.closing(self.connection()) as connection:
+            connection.request("GET", path, headers=headers or {})
+            answer = connection.getresponse()
+            return answer.status, int(answer.getheader("x-worker", "0")), answer.read()
+
+    def send(self, paths, threads=8, each=25):
+        """Send requests from several threads, each over a new connection now and then; return the workers' pids."""
+        waiting, workers = list(paths), set()
+
+        def some():
+            while waiting:
+                with contextlib.closing(self.connection()) as connection:
+                    for _ in range(each):
+                        try:
+                            path = waiting.pop()
+                        except IndexError:
+                            return
+                        connection.request("GET", path)
+                        answer = connection.getresponse()
+                        answer.read()
+                        workers.add(int(answer.getheader("x-worker", "0")))
+                        if answer.status == 500:  # After which some servers hang up.
+                            break
+
+        side_by_side(some, threads)
+        return workers
+
+    def scrape(self, headers=None):
+        """Return what a scrape shows."""
+        status, worker, body = self.ask("/metrics", headers)
+        return Page(status, worker, body.decode(), openmetrics_families if headers == OPENMETRICS else text_families)
+
+    def scrapes(self, number=12, workers=2, headers=None):
+        """Return so many pages at least, of so many workers, asked for side by side so that workers take turns."""
+        pages = []
+        limit = time.monotonic() + servers.LIMIT
+        while len(pages) < number or len({page.worker for page in pages}) < workers:
+            assert time.monotonic() < limit, f"only {len({page.worker for page in pages})} workers answer"
+            side_by_side(lambda: pages.append(self.scrape(headers)), 4)
+        return pages
+
+    def until(self, condition):
+        """Wait until a scrape shows something, and return that page."""
+        found = []
+
+        def is_shown():
+            page = self.scrape()
+            if condition(page):
+                found.append(page)
+            return found
+
+        servers.until(is_shown)
+        return found[0]
+
+    def pids(self, number=4):
+        """Return the pids of the workers, as soon as so many have answered."""
+        seen = set()
+
+        def asked():
+            side_by_side(lambda: seen.add(self.ask("/metrics")[1]), 4)
+            return len(seen) >= number
+
+        servers.until(asked)
+        return seen
+
+    def open(self, path, headers=None):
+        """Return a connection that waits for an answer, and the pid of the worker that it waits for."""
+        connection = self.connection()
+        connection.request("GET", "/hello/first")
+        answer = connection.getresponse()
+        answer.read()
+        connection.request("GET", path, headers=headers or {})
+        return connection, int(answer.getheader("x-worker"))
+
+    @property
+    def root(self):
+        """The pid of the process that started the workers."""
+        return parent_of(min(self.pids(1)))
+
+    @property
+    def directory(self):
+        """Where they meet."""
+        (found,) = (path for path in place._parent().glob(f"scaleobs-*-{self.root}-*") if not path.is_symlink())
+        return found
+
+    @contextlib.contextmanager
+    def watched(self):
+        """Scrape all the time, and see that no counter falls, that no gauge is negative, and that all is well."""
+        pages, is_over, seen = [], threading.Event(), {}
+
+        def watch():
+            while not is_over.wait(0.02):
+                page = self.scrape()
+                pages.append(page)
+                assert 200 == page.status
+                assert min(page.values()) >= 0
+                counters = page.counters()
+                fallen = {key: (was, counters.get(key)) for key, was in seen.items() if counters.get(key, -1) < was}
+                assert {} == {key: both for key, both in fallen.items() if key[0].startswith(("http", "scaleobs"))}
+                seen.update(counters)
+
+        with ThreadPoolExecutor(1) as pool:
+            watching = pool.submit(watch)
+            try:
+                yield pages
+            finally:
+                is_over.set()
+            watching.result()
+
+
+def parent_of(pid):
+    """Return the parent of a process."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def side_by_side(call, number):
+    """Call something in several threads, and raise what one of them raised."""
+    raised = []
+
+    def called():
+        try:
+            call()
+        except BaseException as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=called) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if raised:
+        raise raised[0]
+
+
+@contextlib.contextmanager
+def running(command, folder, *, workers=4, settings="", source="", port=0, **environ):
+    """
+    Run a server with the shop, as soon as so many workers serve.
+
+    Args:
+        command: with PORT for the port; a source text is run by this Python, with the port as its argument.
+        folder: where it runs.
+        workers: how many there are to be.
+        settings: what is added to the shop's settings, as source text.
+        source: what is added to the shop.
+        port: where it listens; a free one where there is none.
+        environ: what is added to the environment.
+    """
+    folder.mkdir(exist_ok=True)
+    for name in ("wsgi_shop.py", "asgi_shop.py"):
+        shop = Path(__file__).with_name(name).read_text()
+        (folder / name).write_text(shop.replace("SETTINGS = {}", f"SETTINGS = {{{settings}}}") + source)
+    port = port or servers.free_port()
+    if isinstance(command, str):
+        (folder / "main.py").write_text(command)
+        command = [sys.executable, "main.py", str(port)]
+    else:
+        command = [shutil.which(command[0], path=str(servers.BIN)) or command[0], *command[1:]]
+        command = [part.replace("PORT", str(port)) for part in command]
+    with servers.running(command, port, folder, **environ) as end:
+        fleet = Fleet(port, folder, end)
+        if workers > 1:
+            fleet.until(lambda page: page.workers == workers)
+        yield fleet

@@ -1,0 +1,148 @@
+"""Ledgers that something has damaged, those of the living and of the dead: what was counted before is shown."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import struct
+import time
+
+import pytest
+
+import servers
+from group import fleet
+
+OFTEN = "import scaleobs.group.membership\nscaleobs.group.membership._COPIED_EVERY = 0.1\n"
+COMMAND = [*fleet.GUNICORN, "--threads", "4", "wsgi_shop:app"]
+
+
+def overwritten(start, data):
+    """Return a function that writes over a part of a file."""
+
+    def damage(path):
+        with path.open("r+b") as file:
+            file.seek(start)
+            file.write(data)
+
+    return damage
+
+
+def cut(length):
+    """Return a function that leaves so many bytes of a file."""
+    return lambda path: os.truncate(path, length)
+
+
+DAMAGES = {
+    "middle ff": overwritten(200, b"\xff" * 2000),
+    "middle zeros": overwritten(200, bytes(2000)),
+    "middle random": overwritten(100, random.Random(3).randbytes(2000)),
+    "numbers": lambda path: overwritten(numbers_at(path), bytes(24))(path),
+    "header": overwritten(0, b"\xff" * 32),
+    "header zeros": overwritten(0, bytes(32)),
+    "length": overwritten(8, struct.pack("=Q", 64)),
+    "cut": cut(500),
+    "cut to an odd length": cut(401),
+    "emptied": cut(0),
+}
+
+
+def numbers_at(path):
+    """Return where the buckets of the first label set are."""
+    data = path.read_bytes()
+    key = data.index(b'["GET"')
+    return data.index(b"]]", key) // 8 * 8 + 8 + 8
+
+
+def owner(path):
+    """Return the pid in the header of a ledger."""
+    return struct.unpack_from("=8sQQ", path.read_bytes())[2]
+
+
+def counted(shop, number):
+    """Send requests, and wait until copies have them all."""
+    shop.send([f"/hello/{one}" for one in range(number)])
+    shop.until(lambda page: number == page.total("http_requests_total"))
+    time.sleep(0.15)
+    shop.scrape()
+    time.sleep(0.15)
+
+
+def told(shop):
+    """Return how often each message about a damaged file was written."""
+    lines = "".join((shop.folder / name).read_text() for name in ("stdout", "stderr"))
+    return lines.count("is damaged")
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_ledger_of_a_dead_worker(kind, tmp_path):
+    """Nothing that a copy has is lost; it is a fault, told once by each who sees it; a later worker goes on with it."""
+    with fleet.running(COMMAND, tmp_path, source=OFTEN) as shop:
+        root, directory = shop.root, shop.directory
+        os.kill(root, signal.SIGTTOU)
+        shop.until(lambda page: 3 == page.workers)
+        os.kill(root, signal.SIGTTIN)
+        shop.until(lambda page: 4 == page.workers)
+        counted(shop, 300)
+        os.kill(root, signal.SIGTTOU)
+        shop.until(lambda page: 3 == page.workers)
+        living = shop.pids(3)
+        (dead,) = (path for path in directory.glob("*.ledger") if owner(path) not in living)
+        DAMAGES[kind](dead)
+        pages = shop.scrapes(workers=3)
+        seen = told(shop)
+        os.kill(root, signal.SIGTTIN)
+        shop.until(lambda page: 4 == page.workers)
+        shop.send(["/hello/again"] * 100)
+        last = [shop.until(lambda page: 400 == page.total("http_requests_total")), *shop.scrapes(workers=4)]
+
+    assert {200} == {page.status for page in pages + last}
+    assert {300} == {page.total("http_requests_total") for page in pages}
+    assert {400} == {page.total("http_requests_total") for page in last}
+    assert {0} == {page.in_flight for page in pages + last}
+    assert 1 <= seen <= 3
+    assert 1 <= last[-1].total("scaleobs_internal_faults_total") <= 4
+
+
+@pytest.mark.parametrize("kind", [kind for kind in DAMAGES if not kind.startswith(("cut", "emptied"))])
+def test_ledger_of_a_living_worker(kind, tmp_path):
+    """Nothing that a copy has is lost, and its owner mends it and counts on."""
+    with fleet.running(COMMAND, tmp_path, source=OFTEN) as shop:
+        counted(shop, 300)
+        DAMAGES[kind](min(shop.directory.glob("*.ledger")))
+        pages = shop.scrapes(24, workers=4)
+        shop.send(["/hello/again"] * 100)
+        shop.pids()
+        last = [shop.until(lambda page: 400 == page.total("http_requests_total")), *shop.scrapes(workers=4)]
+        seen = told(shop)
+
+    assert {200} == {page.status for page in pages + last}
+    assert {300} == {page.total("http_requests_total") for page in pages}
+    assert {(400, 0, 4)} == {(page.total("http_requests_total"), page.in_flight, page.workers) for page in last}
+    assert 1 <= seen <= 4
+    assert 1 <= last[-1].total("scaleobs_internal_faults_total") <= 4
+
+
+@pytest.mark.parametrize("kind", ["cut", "emptied"])
+def test_cut_ledger_of_a_living_worker(kind, tmp_path):
+    """It may cost this worker its life, as nothing can be written where it was; no count that a copy has is lost."""
+    with fleet.running(COMMAND, tmp_path, source=OFTEN) as shop:
+        counted(shop, 300)
+        path = min(shop.directory.glob("*.ledger"))
+        before = owner(path)
+        with shop.watched() as pages:
+            DAMAGES[kind](path)
+            sent, served = 0, set()
+            while before in served or sent < 100:
+                served = set()
+                for _ in range(20):
+                    # The one that this worker dies of is sent again.
+                    served.add(shop.ask("/hello/again")[1])
+                sent += 20
+            servers.until(lambda: 4 == shop.scrape().workers)
+            shop.until(lambda page: 300 + sent - 5 <= page.total("http_requests_total"))
+        last = shop.scrapes()
+
+    assert 300 <= min(page.total("http_requests_total") for page in pages)
+    assert {0} == {page.in_flight for page in last}
+    assert 1 <= last[-1].total("scaleobs_internal_faults_total")

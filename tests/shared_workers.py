@@ -1,0 +1,60 @@
+"""Workers of a group in one process, one after the other, for what needs no server."""
+
+from __future__ import annotations
+
+import prometheus_client
+
+from scaleobs.group import Ledger, Other
+from scaleobs.metrics import users, values
+
+
+class Worker:
+    """A group of one, until the test adds others."""
+
+    def __init__(self, path):
+        self.ledger = Ledger(path)
+        self.ledger.open(self.ledger.read())
+        self.ledger.own()
+        self.others = []
+        self.troubles = []
+
+    def trouble(self, error):
+        self.troubles.append(error)
+
+    def peek(self):
+        return self.others
+
+    def hear(self, *workers, are_living=True):
+        """Read these workers' ledgers."""
+        self.others = [Other(worker.ledger.path) for worker in workers]
+        for other in self.others:
+            other.read()
+            other.is_living = are_living
+
+
+def workers(monkeypatch, tmp_path):
+    """Return a function that returns a worker by its number; one that dies is had again."""
+    monkeypatch.setattr(prometheus_client.values, "ValueClass", prometheus_client.values.ValueClass)
+    monkeypatch.setattr(values, "_group", None)
+    monkeypatch.setattr(values, "_inherited", {})
+    return lambda number=0: Worker(tmp_path / f"{number}.ledger")
+
+
+def gone(*registries):
+    """Let go of all values of this process and leave their numbers as they are, as when it is killed."""
+    values.forked([])
+    for registry in registries:
+        for collector in list(registry._collector_to_names):
+            registry.unregister(collector)
+
+
+def page(registry, names=(), faults=None):
+    """Return the samples of a registry over all workers."""
+    heard = [] if faults is None else faults
+    collected = registry.restricted_registry(names).collect() if names else registry.collect()
+    families = list(users.of_all_workers(registry, collected, names, heard.append))
+
+    assert faults is not None or [] == heard
+    return {
+        (sample.name, *sorted(sample.labels.values())): sample.value for family in families for sample in family.samples
+    }

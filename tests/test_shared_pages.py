@@ -1,0 +1,164 @@
+"""What a page makes of the values of several workers."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily
+
+from scaleobs.metrics import shared, users, values
+from shared_workers import gone, page, workers
+
+
+@pytest.fixture(name="worker")
+def _worker(monkeypatch, tmp_path):
+    return workers(monkeypatch, tmp_path)
+
+
+def test_two_registries_with_one_name(worker):
+    """Metrics of the same name in two registries don't add up, here or elsewhere."""
+    registries = CollectorRegistry(), CollectorRegistry()
+    other = worker(1)
+    values.join(other, [])
+    for number, registry in enumerate(registries, start=1):
+        Counter("c", "c", registry=registry).inc(10 * number)
+    gone(*registries)
+    mine = worker()
+    values.join(mine, [])
+    for number, registry in enumerate(registries, start=1):
+        Counter("c", "c", registry=registry).inc(number)
+    mine.hear(other)
+
+    assert [{("c_total",): 11}, {("c_total",): 22}] == [page(registry) for registry in registries]
+
+
+@pytest.mark.parametrize("are_living", [True, False])
+def test_what_another_worker_has(worker, registry, are_living):
+    """Counts of the living and the dead add up, in this worker's buckets; gauges are those of the living."""
+    other = worker(1)
+    values.join(other, [])
+    Histogram("h", "h", ["x"], buckets=[1, 2, 4], registry=registry).labels("a").observe(1.5)
+    Gauge("g", "g", multiprocess_mode="sum", registry=registry).set(3)
+    Gauge("each", "each", ["worker"], registry=registry).labels("x").set(3)
+    Counter("elsewhere", "elsewhere", registry=registry).inc()
+    gone(registry)
+    mine = worker()
+    values.join(mine, [])
+    histogram = Histogram("h", "h", ["x"], buckets=[1, 3], registry=registry)
+    histogram.labels("a").observe(5)
+    Gauge("g", "g", multiprocess_mode="sum", registry=registry).set(4)
+    Gauge("each", "each", ["worker"], registry=registry).labels("x").set(1)
+    mine.hear(other, are_living=are_living)
+
+    # Families of others are the default registry's.
+    assert {
+        ("h_bucket", "1.0", "a"): 0,
+        ("h_bucket", "3.0", "a"): 1,
+        ("h_bucket", "+Inf", "a"): 2,
+        ("h_count", "a"): 2,
+        ("h_sum", "a"): 6.5,
+        ("g",): 7 if are_living else 4,
+        ("each", "0", "x"): 1,
+        **({("each", "1", "x"): 3} if are_living else {}),
+    } == page(registry)
+    assert {("h_count", "a"): 2} == page(registry, ["h_count"])
+    assert {("h_bucket", "1.0", "a"): 0, ("h_bucket", "3.0", "a"): 1, ("h_bucket", "+Inf", "a"): 2} == page(
+        registry, ["h_bucket"]
+    )
+
+
+def test_another_collectors_family_is_left_alone(worker, registry, monkeypatch):
+    """What a custom collector shows is shown as it is, and so is nothing, whatever others count under its name."""
+
+    class Custom:
+        shown = (CounterMetricFamily("c", "c", value=1),)
+
+        def describe(self):
+            return Custom.shown
+
+        def collect(self):
+            return self.shown
+
+    monkeypatch.setattr(users, "REGISTRY", registry)
+    other, custom = worker(1), Custom()
+    values.join(other, [])
+    Counter("c", "c", registry=registry).inc(10)
+    Counter("theirs", "theirs", registry=registry).inc(10)
+    gone(registry)
+    registry.register(custom)
+    mine = worker()
+    values.join(mine, [])
+    mine.hear(other)
+
+    assert {("c_total",): 1, ("theirs_total",): 10} == page(registry)
+    custom.shown = ()
+    assert {("theirs_total",): 10} == page(registry)
+
+
+def test_what_is_damaged_is_left_out(worker, registry):
+    """Keys that nobody could have written cost their own numbers and no others; a fault shows what is this worker's."""
+    other = worker(1)
+    for key in (b"", b"[]", b"\xff", b'["counter","c","c_total",["x"],[],"","",0]', b"[1,2,3,4,5,6,7,8]", b"null"):
+        other.ledger.cells(values.VALUE, key, 2)[0] = 3
+    other.ledger.cells(values.VALUE, b'["counter","c","c_total",[],[],"","",0]', 2)[0] = 3
+    other.ledger.cells(values.VALUE, b'["counter","c","c_total",[],[],"","",1]', 2)[0] = float("nan")
+    mine = worker()
+    values.join(mine, [registry])
+    Counter("c", "c", registry=registry).inc()
+    mine.hear(other)
+    whole = page(registry)
+    mine.others[0].entries = None
+    shared._places.clear()
+    faults = []
+
+    assert {("c_total",): 4} == whole
+    assert 1 == page(registry, faults=faults)["c_total",]
+    assert 1 == len(faults)
+
+
+def test_exemplars_are_those_of_the_worker_that_answers(worker, registry):
+    """A number that is the sum of several workers' keeps this one's exemplar."""
+    other = worker(1)
+    values.join(other, [])
+    Histogram("h", "h", buckets=[1], registry=registry).observe(0.5, {"id": "theirs"})
+    gone(registry)
+    mine = worker()
+    values.join(mine, [])
+    Histogram("h", "h", buckets=[1], registry=registry).observe(0.5, {"id": "mine"})
+    mine.hear(other)
+    (family,) = users.of_all_workers(registry, registry.collect(), (), pytest.fail)
+    (bucket,) = [sample for sample in family.samples if sample.labels.get("le") == "1.0"]
+
+    assert (2, {"id": "mine"}) == (bucket.value, bucket.exemplar.labels)
+
+
+@pytest.mark.parametrize("kind", [Counter, Histogram])
+def test_what_was_left_counts_once(worker, registry, kind):
+    """What a dead worker has left counts once, whenever during a scrape this worker goes on with it."""
+    values.join(worker(), [])
+    before = kind("c", "c", ["x"], registry=registry).labels("a")
+    before.inc(5) if kind is Counter else before.observe(5)
+    del before
+    gone(registry)
+    values.join(worker(), [])
+    again = kind("c", "c", ["x"], registry=registry)
+
+    def collected(*, early):
+        """Go on with it before or after this worker's own counts are read, and after the others' were."""
+        if early:
+            again.labels("a")
+        found = list(registry.collect())
+        again.labels("a")
+        yield from found
+
+    wanted = ("c_total" if kind is Counter else "c_sum", "a")
+    late = list(users.of_all_workers(registry, collected(early=False), (), pytest.fail))
+    again.clear()
+    early = list(users.of_all_workers(registry, collected(early=True), (), pytest.fail))
+
+    assert [(*wanted, 5)] * 2 == [
+        (sample.name, sample.labels["x"], sample.value)
+        for family in (*late, *early)
+        for sample in family.samples
+        if sample.name == wanted[0]
+    ]

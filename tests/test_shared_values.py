@@ -1,0 +1,173 @@
+"""The values of the user's own metrics in one worker."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+from prometheus_client import Counter, Gauge, Histogram, Summary
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from scaleobs.group import FullError
+from scaleobs.metrics import shared, users, values
+from scaleobs.metrics.values import SharedValue
+from shared_workers import gone, page, workers
+
+
+@pytest.fixture(name="worker")
+def _worker(monkeypatch, tmp_path):
+    return workers(monkeypatch, tmp_path)
+
+
+def test_a_metric_keeps_what_it_has_as_it_is_shared(worker, registry):
+    """A metric that is older than its process's membership goes on with what it holds, and keeps its exemplars."""
+    counter = Counter("c", "c", ["x"], registry=registry)
+    counter.labels("a").inc(2, {"id": "1"})
+    histogram = Histogram("h", "h", buckets=[1, 2], registry=registry)
+    histogram.observe(1.5)
+    summary = Summary("s", "s", registry=registry)
+    summary.observe(3)
+    gauge = Gauge("g", "g", registry=registry)
+    gauge.set(-4)
+    of_function = Gauge("f", "f", registry=registry)
+    of_function.set_function(lambda: 5)
+    mine = worker()
+    values.join(mine, [registry])
+    counter.labels("a").inc()
+    histogram.observe(0.5)
+    summary.observe(1)
+    gauge.dec()
+
+    assert [] == mine.troubles
+    assert {"id": "1"} == counter.labels("a")._value.get_exemplar().labels
+    assert {
+        ("c_total", "a"): 3,
+        ("h_bucket", "1.0"): 1,
+        ("h_bucket", "2.0"): 2,
+        ("h_bucket", "+Inf"): 2,
+        ("h_count",): 2,
+        ("h_sum",): 2,
+        ("s_count",): 2,
+        ("s_sum",): 4,
+        ("g", "0"): -5,
+        ("f", "0"): 5,
+    } == page(registry)
+
+
+def test_a_worker_goes_on_where_a_dead_one_ended(worker, registry):
+    """Counts of the dead are gone on with, those that aren't made again as well; gauges of the dead are gone."""
+    values.join(worker(), [registry])
+    Counter("c", "c", ["x"], registry=registry).labels("a").inc(2)
+    registry._collector_to_names.copy().popitem()[0].labels("b").inc(5)
+    Gauge("g", "g", ["x"], registry=registry).labels("a").set(2)
+    gone(registry)
+    values.join(worker(), [registry])
+    counter = Counter("c", "c", ["x"], registry=registry)
+    counter.labels("a").inc()
+    Gauge("g", "g", ["x"], registry=registry)
+
+    assert 3 == counter.labels("a")._value.get()
+    assert {("c_total", "a"): 3, ("c_total", "b"): 5} == page(registry)
+
+
+def test_no_room(worker, registry):
+    """Where a ledger is full a metric counts in this process's memory, and the group hears of it."""
+    mine = worker()
+    values.join(mine, [registry])
+    error = FullError("No space left")
+
+    def cells(kind, key, length):
+        raise error
+
+    mine.ledger.cells = cells
+    counter = Counter("c", "c", registry=registry)
+    counter.inc()
+
+    assert [error] == mine.troubles
+    assert {("c_total",): 1} == page(registry)
+
+
+def test_a_child_of_a_worker(worker, registry):
+    """A child begins to count anew, in its own memory, whatever locks the parent's threads held; gauges stay."""
+    mine = worker()
+    old = Counter("old", "old", ["x"], registry=registry)
+    values.join(mine, [registry])
+    old.labels("a").inc(5)
+    gauge = Gauge("g", "g", registry=registry)
+    gauge.set(3)
+    for lock in (registry._lock, old._lock, old.labels("a")._value._lock, gauge._value._lock):
+        lock.acquire()
+    values.forked([registry])
+    old.labels("a").inc()
+    gauge.inc()
+    mine.hear(mine)
+    (place,) = [start for key, start in shared._Places().look(mine.others[0]) if key.family == "old"]
+
+    assert {"old_total": 1, "g": 4} == {
+        sample.name: sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    }
+    assert 5 == mine.others[0].numbers[place]
+
+
+def test_a_worker_that_was_forked(worker, registry):
+    """What was counted before the fork is the parent's; what was counted since then is the worker's."""
+    counter = Counter("c", "c", registry=registry)
+    gauge = Gauge("g", "g", registry=registry)
+    counter.inc(100)
+    gauge.set(3)
+    values.forked([registry])
+    counter.inc(2)
+    values.join(worker(), [registry])
+
+    assert {("c_total",): 2, ("g", "0"): 3} == page(registry)
+
+
+def test_a_process_without_a_group_is_left_alone(registry):
+    """Without a group there is nothing of ours in prometheus_client, and its page is as it is."""
+    counter = Counter("c", "c", registry=registry)
+    counter.inc()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(int(counter._value.get()))
+    _, status = os.waitpid(pid, 0)
+
+    assert 1 == os.waitstatus_to_exitcode(status)
+    assert not isinstance(counter._value, SharedValue)
+    assert list(registry.collect()) == list(users.of_all_workers(registry, registry.collect(), (), pytest.fail))
+
+
+def test_prometheus_clients_own_mode_is_left_alone(worker, registry, tmp_path):
+    """Whoever shows prometheus_client's multiprocess files goes on to do so: nobody else would write them."""
+    MultiProcessCollector(registry, path=str(tmp_path))
+    values.join(worker(), [registry])
+
+    assert not isinstance(Counter("c", "c", registry=None)._value, SharedValue)
+
+
+def test_threads(worker, registry):
+    """No increment is lost, also while a metric is being shared."""
+    counter = Counter("c", "c", ["x"], registry=registry)
+    begun, shared_now = threading.Event(), threading.Event()
+    mine = worker()
+
+    def count():
+        for number in range(20000):
+            counter.labels(str(number % 7)).inc()
+            if number == 100:
+                begun.set()
+                shared_now.wait(20)
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    begun.wait(20)
+    values.join(mine, [registry])
+    shared_now.set()
+    for thread in threads:
+        thread.join()
+
+    assert 80000 == sum(page(registry).values())

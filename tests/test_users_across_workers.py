@@ -1,0 +1,250 @@
+"""The user's own prometheus_client metrics over all workers: real servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+import servers
+
+GUNICORN = ["gunicorn", "-w", "3", "-b", "127.0.0.1:PORT"]
+SERVERS = {
+    "gunicorn": ([*GUNICORN, "counted:wsgi"], 3, 3000),
+    "gunicorn preload": ([*GUNICORN, "--preload", "counted:wsgi"], 3, 0),
+    "gunicorn gthread preload": ([*GUNICORN, "--preload", "--threads", "3", "counted:wsgi"], 3, 0),
+    "uvicorn": (["uvicorn", "--workers", "2", "--port", "PORT", "counted:asgi"], 2, 2000),
+}
+"""The command, how many workers, and what these have counted as they imported the application."""
+
+
+@contextmanager
+def serving(kind, folder, **environ):
+    """Run a server, and yield its port."""
+    command, workers, _ = SERVERS[kind]
+    shutil.copy(Path(__file__).with_name("group") / "counted.py", folder)
+    port = servers.free_port()
+    command = [str(servers.BIN / command[0]), *(part.replace("PORT", str(port)) for part in command[1:])]
+    with servers.running(command, port, folder, **environ):
+        servers.until(lambda: len(levels(port)) == workers)
+        yield port
+
+
+def samples(port, query="", *, is_openmetrics=False):
+    """Return the samples of one scrape by name and labels; none twice."""
+    accept = {"accept": "application/openmetrics-text; version=1.0.0"} if is_openmetrics else {}
+    status, body = servers.get(port, "/metrics" + query, accept)
+    found = {}
+    for family in (parse_openmetrics if is_openmetrics else parse_text)(body.decode()):
+        for sample in family.samples:
+            key = sample.name, tuple(sorted(sample.labels.items()))
+            assert key not in found
+            found[key] = sample.value
+
+    assert 200 == status
+    return found
+
+
+def levels(port):
+    """Return what each worker's gauge says, by the worker's number."""
+    return {dict(labels)["worker"]: value for (name, labels), value in samples(port).items() if name == "level"}
+
+
+def answered_by(found):
+    """Return the number of the worker that answered a scrape."""
+    return next(dict(labels)["worker"] for name, labels in found if name == "function")
+
+
+def each_scrape(port, workers, query=""):
+    """Return scrapes, until each worker has answered one."""
+    found, seen = [], set()
+
+    def some():
+        with ThreadPoolExecutor(workers) as pool:
+            pages = list(pool.map(lambda _: samples(port, query), range(workers)))
+        seen.update(map(answered_by, pages))
+        found.extend(pages)
+        return len(seen) == workers
+
+    servers.until(some)
+    return found
+
+
+def count(port, requests):
+    """Have several workers count."""
+
+    def one(number):
+        return ask(port, f"/count?size={number % 6}&kind={'ab'[number % 2]}")["pid"]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert 1 < len(set(pool.map(one, range(requests))))
+
+
+def ask(port, path):
+    """Return what the worker says that has answered."""
+    return json.loads(servers.get(port, path)[1])
+
+
+def level_of_each(port, workers):
+    """Have each worker set its gauges to its own pid, and return the pids by the workers' numbers."""
+    done = set()
+
+    def asked():
+        done.add(ask(port, "/own")["pid"])
+        return len(done) == workers
+
+    servers.until(asked)
+    return {worker: int(value) for worker, value in levels(port).items()}
+
+
+def counts(requests, at_import, more=0.0):
+    """Return the samples after so many requests, that is as many with 0, 1, … 5 and of kind a or b in turn."""
+    sizes = [number % 6 for number in range(requests)]
+    of_kind = {kind: [size for number, size in enumerate(sizes) if "ab"[number % 2] == kind] for kind in "ab"}
+    wanted = {("jobs_total", ()): at_import + requests + more, ("newer_jobs_total", ()): requests}
+    for kind, its in of_kind.items():
+        wanted["kinds_total", (("kind", kind), ("size", "any"))] = 2 * len(its)
+        wanted |= summary("wait_seconds", (("kind", kind),), its)
+        wanted |= histogram("newer_size_bytes", (("kind", kind),), its)
+    return wanted | histogram("size_bytes", (), sizes) | summary("newer_wait_seconds", (), sizes)
+
+
+def summary(name, labels, sizes):
+    """Return what a summary says."""
+    return {(f"{name}_count", labels): len(sizes), (f"{name}_sum", labels): sum(sizes)}
+
+
+def histogram(name, labels, sizes):
+    """Return what a histogram says."""
+    ends = {"1.0": 1, "2.0": 2, "4.0": 4, "+Inf": 9}
+    buckets = {
+        (f"{name}_bucket", tuple(sorted([*labels, ("le", end)]))): sum(size <= bound for size in sizes)
+        for end, bound in ends.items()
+    }
+    return buckets | summary(name, labels, sizes)
+
+
+def shown(found, wanted):
+    """Return what a scrape says of the metrics that something is wanted of."""
+    names = {name for name, _ in wanted}
+    return {key: value for key, value in found.items() if key[0] in names}
+
+
+@pytest.mark.parametrize("place", ["", "1"], ids=["", "own registry"])
+@pytest.mark.parametrize("kind", SERVERS)
+def test_every_scrape_has_the_sums(kind, place, tmp_path):
+    """
+    Whichever worker answers a scrape, it says what all of them have counted, in metrics older and newer than the first.
+
+    What a process counts before it forks the workers isn't a worker's, and neither is what a worker's child counts.
+    """
+    _, workers, at_import = SERVERS[kind]
+    with serving(kind, tmp_path, OWN_REGISTRY=place) as port:
+        count(port, 60)
+        wanted = counts(60, at_import)
+        scrapes = [shown(found, wanted) for found in each_scrape(port, workers)]
+        child = ask(port, "/child")
+        after = shown(samples(port, is_openmetrics=True), wanted)
+        everything = samples(port)
+
+    assert [wanted] * len(scrapes) == scrapes
+    assert {"jobs": 1, "level": 7} == child
+    assert wanted == after
+    assert 1 == everything["build_info", (("version", "1"),)]
+    assert 1 == everything["state", (("state", "off"),)]
+    assert set() == {name for name, _ in everything if name.endswith("_created")}
+
+
+def test_a_killed_worker(tmp_path):
+    """What a killed worker has counted stays, its gauges go, and the one in its place counts on in its place."""
+    with serving("gunicorn", tmp_path) as port:
+        count(port, 60)
+        pids = level_of_each(port, 3)
+        worker, pid = min(pids.items())
+        os.kill(pid, signal.SIGKILL)
+        servers.until(lambda: pid not in levels(port).values())
+        servers.until(lambda: len(levels(port)) == 3)
+        # The one that came has counted as it imported the application.
+        wanted = counts(60, 3000, more=1000)
+        scrapes = [shown(found, wanted) for found in each_scrape(port, 3)]
+        sums = {found["level_sum", (("worker", "w"), ("x", "1"))] for found in each_scrape(port, 3)}
+        now = levels(port)
+
+    assert {sum(pids.values()) - pid} == sums
+    assert [wanted] * len(scrapes) == scrapes
+    assert {**pids, worker: 7} == now
+
+
+def test_gauges(tmp_path):
+    """Gauges are what their mode says; by default one sample for each worker, as nothing says how they add up."""
+    own = (("worker", "w"), ("x", "1"))
+    with serving("gunicorn", tmp_path) as port:
+        pids = level_of_each(port, 3)
+        latest = ask(port, "/own")["pid"]
+        scrapes = each_scrape(port, 3)
+        removed = ask(port, "/remove")["pid"]
+        after = {found["level_sum", own] for found in each_scrape(port, 3)}
+
+    numbers = list(pids.values())
+
+    assert {sum(numbers) - removed} == after
+    for found in scrapes:
+        gauges = {name: found[name, own] for name, labels in found if labels == own and name.startswith("level_")}
+
+        assert {"0", "1", "2"} == set(pids)
+        assert {
+            "level_sum": sum(numbers),
+            "level_livesum": sum(numbers),
+            "level_min": min(numbers),
+            "level_max": max(numbers),
+            "level_mostrecent": latest,
+            "level_livemostrecent": latest,
+        } == gauges
+        assert {(("scaleobs_worker", worker), *own): pid for worker, pid in pids.items()} == {
+            labels: value for (name, labels), value in found.items() if name == "level_liveall"
+        }
+        assert {"0": 0, "1": 0, "2": 0} == {
+            dict(labels)["worker"]: value for (name, labels), value in found.items() if name == "untouched"
+        }
+        assert [5] == [value for (name, _), value in found.items() if name == "function"]
+
+
+def test_a_metric_that_one_worker_has_made(tmp_path):
+    """Metrics that only one worker has are on every scrape, and their names may be asked for."""
+    with serving("gunicorn", tmp_path) as port:
+        ask(port, "/late")
+        scrapes = each_scrape(port, 3)
+        ask(port, "/count?size=1&kind=a")
+        asked = ["late_total", "size_bytes_count", "kinds_total", "newer_size_bytes_sum", "function"]
+        named = each_scrape(port, 3, "?name[]=" + "&name[]=".join(asked))
+
+    for found in scrapes:
+        assert 3 == found["late_total", ()]
+        assert [4] == [value for (name, _), value in found.items() if name == "late_level"]
+    for found in named:
+        assert {
+            ("function", (("worker", answered_by(found)),)): 5,
+            ("late_total", ()): 3,
+            ("size_bytes_count", ()): 1,
+            ("kinds_total", (("kind", "a"), ("size", "any"))): 2,
+            ("newer_size_bytes_sum", (("kind", "a"),)): 1,
+        } == found
+
+
+def test_metrics_of_prometheus_clients_multiprocess_mode(tmp_path):
+    """Where a variable has had prometheus_client keep its values in files of its own, the same holds."""
+    (tmp_path / "named").mkdir()
+    with serving("gunicorn", tmp_path, PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "named")) as port:
+        count(port, 30)
+        wanted = counts(30, 3000)
+        scrapes = [shown(found, wanted) for found in each_scrape(port, 3)]
+
+    assert [wanted] * len(scrapes) == scrapes
