@@ -5,15 +5,16 @@ VENV ?= .venv
 # "exec", so that a signal sent to make reaches the program and no shell in between.
 WITH_TOOLS = exec env "PATH=$(CURDIR)/.tools/bin:$(PATH)"
 
-.PHONY: help demo test check render bench tools venv clean
+.PHONY: help demo test soak check render bench tools venv clean
 
 help:
 	@echo 'make demo     see it all work on this machine: a service, Prometheus, Alertmanager'
 	@echo 'make test     run the tests                  ARGS="-k health" chooses some'
+	@echo 'make soak     kill workers under load for 10 minutes   SECONDS=90 takes less'
 	@echo 'make check    lint, formatting, types'
 	@echo 'make render   refresh the rendered files: alert_rules, dashboards, integrations'
 	@echo 'make bench    measure beside the peers, 6 minutes      ARGS="--quick requests" takes 20 seconds'
-	@echo 'make tools    bring prometheus, promtool, alertmanager, amtool into .tools/bin'
+	@echo 'make tools    bring prometheus, promtool, alertmanager, amtool, haproxy into .tools/bin'
 	@echo 'make clean    remove everything that these made'
 	@echo 'Another Python: make test PYTHON=python3.12 VENV=.venv-3.12'
 
@@ -22,6 +23,9 @@ demo: venv tools
 
 test: venv tools
 	@$(WITH_TOOLS) $(VENV)/bin/pytest -n auto $(ARGS)
+
+soak: venv tools
+	@$(WITH_TOOLS) SOAK_SECONDS=$(or $(SECONDS),600) $(VENV)/bin/pytest -s tests/soak $(ARGS)
 
 check: venv
 	$(VENV)/bin/ruff check

@@ -8,9 +8,16 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import imports, memory, report, requests, scrape, served
+from benchmarks import imports, memory, report, requests, scrape, served, workers
 
-_FAMILIES = {"requests": requests, "scrape": scrape, "memory": memory, "imports": imports, "served": served}
+_FAMILIES = {
+    "requests": requests,
+    "workers": workers,
+    "scrape": scrape,
+    "memory": memory,
+    "imports": imports,
+    "served": served,
+}
 
 
 def main() -> int:

@@ -16,13 +16,13 @@ from typing import Any
 
 from benchmarks import runner
 from benchmarks.report import Row, Section, Verdict, at_most
-from benchmarks.subjects import PATH, asgi, wsgi
+from benchmarks.subjects import PATH, Subject, asgi, wsgi
 
-_PROTOCOLS: dict[str, ModuleType] = {"asgi": asgi, "wsgi": wsgi}
+PROTOCOLS: dict[str, ModuleType] = {"asgi": asgi, "wsgi": wsgi}
 _WARM_UP = 400
 # Many short rounds: every subject is to meet the machine at its fastest. A framework's requests take longer, and a
 # round must hold enough of them to have its share of garbage collections.
-_NULL_ROUNDS, _NULL_ROUND_SECONDS = 201, 0.008
+NULL_ROUNDS, _NULL_ROUND_SECONDS = 201, 0.008
 _FRAMEWORK_ROUNDS, _FRAMEWORK_ROUND_SECONDS = 101, 0.016
 _COLUMNS = {"us added, best": ".2f", "us, median": ".2f", "x floor, best": ".2f", "x, median": ".2f"}
 
@@ -31,7 +31,7 @@ _METRICS, _EVERYTHING = "scaleobs, metrics alone", "scaleobs, everything"
 
 def sections(*, quick: bool) -> Iterator[Section]:
     """Yield a section per application; only those of the null applications, on which the gates are, where quick."""
-    for protocol, module in _PROTOCOLS.items():
+    for protocol, module in PROTOCOLS.items():
         for framework in module.SUBJECTS:
             if framework == "null" or not quick:
                 yield _section(protocol, framework)
@@ -39,8 +39,12 @@ def sections(*, quick: bool) -> Iterator[Section]:
 
 def prepare(protocol: str, framework: str, name: str) -> dict[str, Callable[[], Any]]:
     """Return the actions of a subject's worker."""
-    module = _PROTOCOLS[protocol]
-    subject = module.prepare(framework, name)
+    module = PROTOCOLS[protocol]
+    return actions(module, module.prepare(framework, name), is_null=framework == "null")
+
+
+def actions(module: ModuleType, subject: Subject, *, is_null: bool) -> dict[str, Callable[[], Any]]:
+    """Return what a worker does with a subject of a protocol."""
     module.get(subject.app, PATH)  # Refuses to measure what does not answer.
     drive = module.driver(subject.app)
     drive(_WARM_UP)
@@ -64,20 +68,20 @@ def prepare(protocol: str, framework: str, name: str) -> dict[str, Callable[[], 
     # What preparing left behind is not looked at by every collection, however much a peer has imported.
     gc.collect()
     gc.freeze()
-    round_seconds = _NULL_ROUND_SECONDS if framework == "null" else _FRAMEWORK_ROUND_SECONDS
+    round_seconds = _NULL_ROUND_SECONDS if is_null else _FRAMEWORK_ROUND_SECONDS
     per_round = max(20, int(round_seconds / measure(_WARM_UP)))
     return {"measure": measure, "check": check}
 
 
 def _section(protocol: str, framework: str) -> Section:
-    names = _PROTOCOLS[protocol].SUBJECTS[framework]
+    names = PROTOCOLS[protocol].SUBJECTS[framework]
     subjects = {name: (protocol, framework, name) for name in names}
-    rounds_wanted = _NULL_ROUNDS if framework == "null" else _FRAMEWORK_ROUNDS
+    rounds_wanted = NULL_ROUNDS if framework == "null" else _FRAMEWORK_ROUNDS
     runs = runner.in_turns("requests", subjects, rounds=rounds_wanted)
     rounds = {run.name: [1e6 * seconds for seconds in run.rounds] for run in runs if not run.failure}
     bare = rounds["bare"]
     best = {name: min(times) - min(bare) for name, times in rounds.items()}
-    middle = {name: _median_difference(times, bare) for name, times in rounds.items()}
+    middle = {name: median_difference(times, bare) for name, times in rounds.items()}
     rows = []
     for run in runs:
         if run.failure:
@@ -95,7 +99,7 @@ def _section(protocol: str, framework: str) -> Section:
     return Section(f"Requests, {protocol.upper()}, {framework}", _COLUMNS, tuple(rows), note)
 
 
-def _median_difference(times: list[float], bare: list[float]) -> float:
+def median_difference(times: list[float], bare: list[float]) -> float:
     """Return the median of what each round added to the bare one of the same round, which a slow minute hits alike."""
     return median(mine - its for mine, its in zip(times, bare, strict=True))
 

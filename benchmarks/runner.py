@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,7 +78,14 @@ class Worker:
         self._errors.close()
 
 
-def in_turns(family: str, subjects: dict[str, Sequence[str]], *, rounds: int, last: str = "") -> list[Run]:
+def in_turns(
+    family: str,
+    subjects: dict[str, Sequence[str]],
+    *,
+    rounds: int,
+    last: str = "",
+    seldom: Mapping[str, int] | None = None,
+) -> list[Run]:
     """
     Measure each subject once per round, each round starting with another one, and check all of them at the end.
 
@@ -88,6 +95,7 @@ def in_turns(family: str, subjects: dict[str, Sequence[str]], *, rounds: int, la
         subjects: name to the arguments of `prepare`.
         rounds: how many.
         last: an action to do once after the rounds, if any.
+        seldom: subjects that take too long for every round, and in how many of the rounds they are measured.
     """
     with contextlib.ExitStack() as stack:
         workers: dict[str, Worker] = {}
@@ -98,7 +106,7 @@ def in_turns(family: str, subjects: dict[str, Sequence[str]], *, rounds: int, la
         for name, worker in workers.items():
             _attempt(runs[name], worker.heard)
         for number in range(rounds):
-            for name in rotated(tuple(subjects), number):
+            for name in rotated([name for name in subjects if number < (seldom or {}).get(name, rounds)], number):
                 _attempt(runs[name], lambda name=name: runs[name].rounds.append(workers[name].ask("measure")))
         for name, worker in workers.items():
             _attempt(runs[name], lambda name=name, worker=worker: _finish(runs[name], worker, last))

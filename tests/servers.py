@@ -1,10 +1,11 @@
-"""Real servers, each ended by its own pid."""
+"""Real servers, each ended by its own pid, and what it has started by its process group."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -46,7 +47,8 @@ def running(command, port, folder, **environ):
     """
     Run a server until the block ends, and yield a function that ends it and returns its stdout and stderr.
 
-    It has started when it answers on its port.
+    It has started when it answers on its port. What it started ends with it, even if it was killed itself. It has no
+    drain unless that is asked for.
     """
     own = {name: value for name, value in os.environ.items() if not name.startswith(("SCALEOBS_", "OTEL_"))}
     out, err = folder / "stdout", folder / "stderr"
@@ -54,7 +56,7 @@ def running(command, port, folder, **environ):
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env={**own, "PYTHONUNBUFFERED": "1", **environ},
+            env={**own, "PYTHONUNBUFFERED": "1", "SCALEOBS_DRAIN_SECONDS": "0", **environ},
             stdout=stdout,
             stderr=stderr,
             start_new_session=True,
@@ -68,6 +70,9 @@ def running(command, port, folder, **environ):
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(LIMIT)
+        # It leads a group of its own, whose number nobody else gets as long as a worker is left in it.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         return out.read_text(), err.read_text()
 
     try:

@@ -37,6 +37,12 @@ def samples_of(page: list[bytes]) -> int:
     return sum(line.startswith(ours_or_alike) for line in b"".join(page).split(b"\n"))
 
 
+def requests_of(page: list[bytes]) -> float:
+    """Return how many requests a page shows."""
+    lines = b"".join(page).split(b"\n")
+    return sum(float(line.rpartition(b" ")[2]) for line in lines if line.startswith(b"http_requests_total{"))
+
+
 def _floor() -> Page:
     table = floor.Table()
 

@@ -67,12 +67,12 @@ class Page(dict):
     @property
     def in_flight(self):
         """How many requests are open."""
-        return self["active_connections", (("protocol", "http"),)]
+        return self.total("active_connections", protocol="http")
 
     @property
     def workers(self):
         """How many workers there are."""
-        return self["scaleobs_workers", ()]
+        return self.total("scaleobs_workers")
 
 
 class Fleet:
@@ -232,7 +232,7 @@ def side_by_side(call, number):
 
 
 @contextlib.contextmanager
-def running(command, folder, *, workers=4, settings="", source="", port=0, **environ):
+def running(command, folder, *, workers=4, settings="", source="", wsgi="", port=0, **environ):
     """
     Run a server with the shop, as soon as so many workers serve.
 
@@ -241,14 +241,16 @@ def running(command, folder, *, workers=4, settings="", source="", port=0, **env
         folder: where it runs.
         workers: how many there are to be.
         settings: what is added to the shop's settings, as source text.
-        source: what is added to the shop.
+        source: what is added to the shop, as source text.
+        wsgi: the same, to that for WSGI alone.
         port: where it listens; a free one where there is none.
         environ: what is added to the environment.
     """
     folder.mkdir(exist_ok=True)
     for name in ("wsgi_shop.py", "asgi_shop.py"):
         shop = Path(__file__).with_name(name).read_text()
-        (folder / name).write_text(shop.replace("SETTINGS = {}", f"SETTINGS = {{{settings}}}") + source)
+        added = source + (wsgi if name.startswith("wsgi") else "")
+        (folder / name).write_text(shop.replace("SETTINGS = {}", f"SETTINGS = {{{settings}}}") + added)
     port = port or servers.free_port()
     if isinstance(command, str):
         (folder / "main.py").write_text(command)

@@ -71,7 +71,7 @@ def test_any_scrape_is_the_sum(kind, tmp_path):
         assert {0} == {value for key, value in page.items() if unborn(key)}
         assert sorted(ONCE) == sorted(page.families)
         assert not page.is_repeated
-    for same in ("service_info", "service_ready"):
+    for same in ("process_start_time_seconds", "process_max_fds", "service_info", "service_ready"):
         assert 1 == len({tuple(item for item in page.items() if item[0][0] == same) for page in pages + others})
     assert {"counter"} == {page.kinds["http_requests"] for page in pages + others}
 

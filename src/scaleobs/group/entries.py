@@ -113,6 +113,8 @@ def _has_grown(then: bytes, now: bytes, entries: Sequence[Entry]) -> bool:
         used, _ = used_of(then)
     except DamagedError:
         return False
+    if len(now) < used:
+        return False
     for kind, _, begin, start, end in entries:
         if end * 8 > used:
             break

@@ -18,7 +18,9 @@ from scaleobs.group.place import AloneError, directory_of
 from scaleobs.group.recognition import Root, root, started_at
 
 _COPIED_EVERY = 10.0
-"""How many seconds of a ledger's counts may be lost with it, unless fewer scrapes come."""
+"""How many seconds of a ledger's counts may be lost with it, unless fewer scrapes come or there are many ledgers."""
+
+_COPIED_AT_ONCE = 4
 
 
 class Group:
@@ -49,6 +51,7 @@ class Group:
         self.started = self._since(started_by)
         self._looking = threading.Lock()
         self._others: dict[str, Other] = {}
+        self._due: set[str] = set()
         self._told: set[str] = set()
         self._untold: deque[Exception] = deque()
         self.ledger = self._claimed()
@@ -56,6 +59,7 @@ class Group:
     def others(self) -> list[Other]:
         """Return the other workers' ledgers, as they are now: of the living, and what the dead have left."""
         with self._looking:
+            self._due = self._copies_due()
             self._look_after_own()
             found = self._looked_at(self._read)
         self._tell()
@@ -137,19 +141,24 @@ class Group:
 
     def _looked_at(self, look: Callable[[Other], object]) -> list[Other]:
         found = {}
-        for name in sorted(entry.name for entry in os.scandir(self._directory)):
-            if name == self.ledger.path.name or not name.endswith(".ledger"):
-                continue
+        for name in self._names():
             try:
                 other = self._others.get(name)
-                # Another thread may be reading a copy; its owner may have mended the ledger meanwhile.
-                if other is None or other.is_copy:
+                # Whether its owner has mended it shows when it is read; another thread may still be reading the copy.
+                if other is None or (other.is_copy and look == self._read):
                     other = Other(self._directory / name)
                 found[name] = self._looked(other, look)
             except OSError:  # It has gone meanwhile.
                 continue
         self._others = found
         return list(found.values())
+
+    def _names(self) -> list[str]:
+        try:
+            names = sorted(entry.name for entry in os.scandir(self._directory))
+        except OSError:  # The place is gone.
+            return []
+        return [name for name in names if name.endswith(".ledger") and name != self.ledger.path.name]
 
     def _looked(self, other: Other, look: Callable[[Other], object]) -> Other:
         try:
@@ -168,6 +177,8 @@ class Group:
     def _read(self, other: Other) -> None:
         # Another reader may make a copy meanwhile, which is to be of an earlier moment than what is compared with it.
         before = self._copy_to_renew(other.path)
+        if before is None and other.check():
+            return
         data = other.read()
         if not data and not self._copy_of(other.path):  # It is being begun.
             return
@@ -183,11 +194,22 @@ class Group:
 
     def _copy_to_renew(self, path: Path) -> bytes | None:
         """Return the copy of a ledger, empty where there is none, or `None` as long as it will do."""
-        copy = path.with_suffix(".copy")
-        try:
-            return copy.read_bytes() if time.time() - copy.stat().st_mtime >= _COPIED_EVERY else None
-        except OSError:
-            return b""
+        return self._copy_of(path) if path.stem in self._due else None
+
+    def _copies_due(self) -> set[str]:
+        """Return of which ledgers to make a copy: of those without, and of as many others as a scrape has time for."""
+        missing: set[str] = set()
+        made: dict[str, float] = {}
+        with contextlib.suppress(OSError):  # The place is gone.
+            for entry in os.scandir(self._directory):
+                stem, _, kind = entry.name.rpartition(".")
+                if kind == "ledger":
+                    missing.add(stem)
+                elif kind == "copy":
+                    made[stem] = entry.stat().st_mtime
+        before = time.time() - _COPIED_EVERY
+        old = sorted((at, stem) for stem, at in made.items() if at <= before)
+        return (missing - made.keys()) | {stem for _, stem in old[:_COPIED_AT_ONCE]}
 
     def _keep_copy(self, path: Path, before: bytes | None, data: bytes) -> None:
         """Copy a ledger now and then, so that what damages it costs no more than what came after."""

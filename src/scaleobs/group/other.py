@@ -91,6 +91,20 @@ class Other:
         self._take(data)
         return data[: self._parsed]
 
+    def check(self) -> bool:
+        """
+        Return whether there is anything, and read of it no more than is new.
+
+        Raises: the same as `read`.
+        """
+        header = os.pread(self._file, HEADER.size, 0)
+        if not self._parsed or used_of(header, is_whole=False) != (self._parsed, self.owner):
+            return bool(self.read())
+        if os.fstat(self._file).st_size < self._parsed:
+            raise DamagedError
+        self.is_living = self.owner != 0 and self.owner == _locked_by(self._file)
+        return True
+
     def take(self, data: bytes) -> None:
         """
         Take this for what is in the file, whatever is.

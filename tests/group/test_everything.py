@@ -1,0 +1,118 @@
+"""What one process shows, several workers show together: the limit of label sets, exemplars, native histograms."""
+
+from __future__ import annotations
+
+import contextlib
+from itertools import accumulate
+
+import pytest
+
+import servers
+from exposed import families, message, packed
+from group import fleet
+
+GTHREAD = [*fleet.GUNICORN, "--threads", "2", "wsgi_shop:app"]
+ROUTES = "for number in range(200):\n    shop.add_url_rule(f'/many/{number}', f'{number}', lambda: 'many')\n"
+FORKS = """
+
+def count_in_a_child():
+    for _ in range(5):
+        shop.test_client().get("/hello/child")
+    shop.test_client().get("/metrics")
+
+
+@shop.get("/fork")
+def fork():
+    import multiprocessing
+
+    pid = os.fork()
+    if pid == 0:
+        try:
+            count_in_a_child()
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    child = multiprocessing.get_context("fork").Process(target=count_in_a_child)
+    child.start()
+    child.join()
+    return "forked"
+"""
+
+
+def test_limit_of_label_sets(tmp_path):
+    """All workers together keep to it, but for one that two of them see at the same moment; all requests count."""
+    with fleet.running(GTHREAD, tmp_path, settings='"max_label_sets": 50', wsgi=ROUTES) as shop:
+        shop.send([f"/many/{number}" for number in range(200)] * 5, each=5)
+        shop.until(lambda page: 1000 == page.total("http_requests_total"))
+        pages = shop.scrapes()
+    (shown,) = {tuple(sorted(page.sent().items())) for page in pages}
+    over = [labels for labels, _ in shown if labels[0] == "_overflow"]
+
+    assert 1000 == sum(number for _, number in shown)
+    assert 50 <= len(shown) - len(over) <= 53
+    assert 1 <= len(over) <= 4
+    assert {0} < {page.total("scaleobs_label_sets_dropped_total") for page in pages} | {0}
+
+
+def test_exemplars_of_all_workers(tmp_path):
+    """A scrape that has exemplars turns them on in all workers, and shows the latest of each bucket, whosever it is."""
+    with fleet.running(fleet.UVICORN, tmp_path) as shop, contextlib.ExitStack() as opened:
+        shop.scrape(fleet.OPENMETRICS)
+        connections = {}
+        while len(connections) < 2:
+            connection = opened.enter_context(contextlib.closing(shop.connection()))
+            connection.request("GET", "/hello/first")
+            answer = connection.getresponse()
+            answer.read()
+            connections.setdefault(int(answer.getheader("x-worker")), connection)
+        traces = {"a" * 32: "/slow/0.3", "b" * 32: "/hello/quick"}
+
+        def is_shown():
+            for (trace, path), connection in zip(traces.items(), connections.values(), strict=True):
+                connection.request("GET", path, headers={"traceparent": f"00-{trace}-{'c' * 16}-01"})
+                connection.getresponse().read()
+            return set(traces) <= seen(shop.scrape(fleet.OPENMETRICS))
+
+        servers.until(is_shown)
+        pages = shop.scrapes(workers=3, headers=fleet.OPENMETRICS)
+
+    assert [set(traces)] * len(pages) == [seen(page) & set(traces) for page in pages]
+
+
+def seen(page):
+    """Return the traces of a page's exemplars."""
+    return {labels["trace_id"] for labels in page.exemplars}
+
+
+def test_native_histograms_of_all_workers(tmp_path):
+    """A scrape by protobuf shows one histogram for each label set, of the requests of all workers."""
+    accept = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+    with fleet.running(GTHREAD, tmp_path, settings='"native_histograms": True') as shop:
+        workers = shop.send([f"/hello/{number}" for number in range(400)])
+        shop.until(lambda page: 400 == page.total("http_requests_total"))
+        counts = [natives(shop.ask("/metrics", {"Accept": accept})[2]) for _ in range(8)]
+
+    assert len(workers) > 1
+    assert [[400]] * 8 == counts
+
+
+def natives(body):
+    """Return how many requests the buckets of each native histogram have."""
+    (family,) = (one for one in families(body) if one.name == "http_request_duration_seconds")
+    histograms = [message(fields[7][0]) for _, fields in family.metrics]
+    return [sum(accumulate(packed(histogram[13][0]))) for histogram in histograms]
+
+
+@pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["", "preload"])
+def test_children_of_workers(preload, tmp_path):
+    """What a worker's own children count is theirs, and disturbs nothing."""
+    with fleet.running([*GTHREAD, *preload], tmp_path, wsgi=FORKS) as shop, shop.watched():
+        shop.send(["/hello/before"] * 100)
+        shop.send(["/fork"] * 12)
+        shop.send(["/hello/after"] * 100)
+        page = shop.until(lambda page: 212 == page.total("http_requests_total"))
+        pages = [page, *shop.scrapes()]
+
+    assert {(212, 0, 4)} == {(page.total("http_requests_total"), page.in_flight, page.workers) for page in pages}
+    assert {200} == {page.total("http_requests_total", route="/hello/<name>") for page in pages}
+    assert {0} == {page.total("scaleobs_internal_faults_total") for page in pages}
