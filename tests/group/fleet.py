@@ -11,13 +11,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
-from prometheus_client.parser import text_string_to_metric_families as text_families
-
 import servers
+from group.pages import OPENMETRICS, Page
 from scaleobs.group import place
 
-OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 GUNICORN = ["gunicorn", "-w", "4", "-b", "127.0.0.1:PORT", "--graceful-timeout", "3"]
 UVICORN = [
     "uvicorn",
@@ -31,48 +28,6 @@ UVICORN = [
     "PORT",
     "asgi_shop:app",
 ]
-
-
-class Page(dict):
-    """What one scrape shows: values by name and labels; `worker` is the pid that answered."""
-
-    def __init__(self, status, worker, text, kinds):
-        self.status, self.worker, self.text = status, worker, text
-        families = list(kinds(text))
-        self.kinds = {family.name: family.type for family in families}
-        self.families = [family.name for family in families]
-        samples = [sample for family in families for sample in family.samples]
-        self.exemplars = [sample.exemplar.labels for sample in samples if sample.exemplar]
-        super().__init__(((one.name, tuple(sorted(one.labels.items()))), one.value) for one in samples)
-        self.is_repeated = len(self) != len(samples)
-
-    def total(self, name, **labels):
-        """Return the sum of all series of a name with these labels."""
-        wanted = set(labels.items())
-        return sum(value for (other, found), value in self.items() if other == name and wanted <= set(found))
-
-    def sent(self):
-        """Return how many requests it shows by path template and status."""
-        return {
-            (dict(labels)["route"], dict(labels)["status_code"]): value
-            for (name, labels), value in self.items()
-            if name == "http_requests_total" and value
-        }
-
-    def counters(self):
-        """Return everything that must never fall."""
-        ends = ("_total", "_count", "_sum", "_bucket")
-        return {key: value for key, value in self.items() if key[0].endswith(ends)}
-
-    @property
-    def in_flight(self):
-        """How many requests are open."""
-        return self.total("active_connections", protocol="http")
-
-    @property
-    def workers(self):
-        """How many workers there are."""
-        return self.total("scaleobs_workers")
 
 
 class Fleet:
@@ -127,7 +82,7 @@ class Fleet:
     def scrape(self, headers=None):
         """Return what a scrape shows."""
         status, worker, body = self.ask("/metrics", headers)
-        return Page(status, worker, body.decode(), openmetrics_families if headers == OPENMETRICS else text_families)
+        return Page(status, worker, body.decode(), is_openmetrics=headers == OPENMETRICS)
 
     def scrapes(self, number=12, workers=2, headers=None):
         """Return so many pages at least, of so many workers, asked for side by side so that workers take turns."""

@@ -10,6 +10,7 @@ import pytest
 import servers
 from exposed import families, message, packed
 from group import fleet
+from group.pages import OPENMETRICS
 
 GTHREAD = [*fleet.GUNICORN, "--threads", "2", "wsgi_shop:app"]
 ROUTES = "for number in range(200):\n    shop.add_url_rule(f'/many/{number}', f'{number}', lambda: 'many')\n"
@@ -57,7 +58,7 @@ def test_limit_of_label_sets(tmp_path):
 def test_exemplars_of_all_workers(tmp_path):
     """A scrape that has exemplars turns them on in all workers, and shows the latest of each bucket, whosever it is."""
     with fleet.running(fleet.UVICORN, tmp_path) as shop, contextlib.ExitStack() as opened:
-        shop.scrape(fleet.OPENMETRICS)
+        shop.scrape(OPENMETRICS)
         connections = {}
         while len(connections) < 2:
             connection = opened.enter_context(contextlib.closing(shop.connection()))
@@ -71,10 +72,10 @@ def test_exemplars_of_all_workers(tmp_path):
             for (trace, path), connection in zip(traces.items(), connections.values(), strict=True):
                 connection.request("GET", path, headers={"traceparent": f"00-{trace}-{'c' * 16}-01"})
                 connection.getresponse().read()
-            return set(traces) <= seen(shop.scrape(fleet.OPENMETRICS))
+            return set(traces) <= seen(shop.scrape(OPENMETRICS))
 
         servers.until(is_shown)
-        pages = shop.scrapes(workers=3, headers=fleet.OPENMETRICS)
+        pages = shop.scrapes(workers=3, headers=OPENMETRICS)
 
     assert [set(traces)] * len(pages) == [seen(page) & set(traces) for page in pages]
 

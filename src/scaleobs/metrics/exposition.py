@@ -13,11 +13,12 @@ from prometheus_client.core import Metric
 from scaleobs import catalog
 from scaleobs.metrics import families, own, processes, users
 from scaleobs.metrics.apart import Apart
+from scaleobs.metrics.counts import Counts
 from scaleobs.metrics.formats import PIECE, Format
 from scaleobs.metrics.negotiation import Offer, chosen, is_gzip_accepted
 from scaleobs.metrics.openmetrics import OpenMetrics
 from scaleobs.metrics.protobuf import Protobuf
-from scaleobs.metrics.storage import Counts, Storage
+from scaleobs.metrics.storage import Storage
 from scaleobs.metrics.text import Text
 
 OnFault = Callable[[Exception], None]

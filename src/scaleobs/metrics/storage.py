@@ -12,10 +12,11 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from scaleobs import catalog
 from scaleobs.group import Group
+from scaleobs.metrics.counts import Abandoned, Counts, Source
 from scaleobs.metrics.series import DURATION, HISTOGRAMS, REQUEST_SIZE, RESPONSE_SIZE, Cells, Labels, Series
 from scaleobs.metrics.shard import HTTP, WEBSOCKET, Here, Shard, Token
 from scaleobs.metrics.totals import Rest, Totals
@@ -26,55 +27,6 @@ DEFAULT_LABEL_SETS = 2000
 
 _LOOKS = 100
 _FAULTS, _DROPPED = range(2)
-
-
-class Source(Protocol):
-    """A service as the metrics see it."""
-
-    def info(self) -> tuple[str, ...]:
-        """Return the label values of `service_info`."""
-        ...
-
-    def is_served(self) -> bool:
-        """Return whether a server has begun to serve it."""
-        ...
-
-    def is_ready(self) -> bool:
-        """Return whether the readiness probe would answer 200."""
-        ...
-
-    def known_routes(self) -> Iterable[tuple[str, str]]:
-        """Return every method and route template that it can answer."""
-        ...
-
-    def fault(self, error: Exception) -> None:
-        """Count a fault of scaleobs itself and write it once, and never raise."""
-        ...
-
-    def moved(self) -> None:
-        """Hear that the storage counts in other memory than before."""
-        ...
-
-
-class Abandoned(Protocol):
-    """A request that nobody ended before it was collected."""
-
-    def collected(self) -> None:
-        """End it, outside the finalizer."""
-        ...
-
-
-class Counts(NamedTuple):
-    """All counts at one moment. `unborn` are label sets of `http_requests_total` that have not counted yet."""
-
-    series: list[Series]
-    request_sizes: list[Series]
-    response_sizes: list[Series]
-    unborn: list[Labels]
-    active: dict[str, float]
-    faults: float
-    dropped: float
-    workers: int
 
 
 class Storage:
@@ -335,7 +287,7 @@ class Storage:
     ) -> tuple[dict[int, dict[Labels, Series]], list[Rest]]:
         if len(shards) == 1 and self.workers is None:
             return {kind: family.copy() for kind, family in shards[0].families.items()}, []
-        totals = Totals()
+        totals = Totals(self.bounds)
         for shard in shards:
             for kind, family in shard.families.items():
                 totals.add_own(kind, family.copy().values())

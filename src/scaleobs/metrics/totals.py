@@ -25,11 +25,15 @@ class Totals:
     """
     The series of each kind, by labels; nobody else holds them.
 
+    Args:
+        bounds: the bucket boundaries that those of `DURATION` get, whatever those had that were added.
+
     Attributes:
         rest: of each of the other workers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
         self.rest: list[Rest] = []
         self._cells: dict[tuple[int, Bounds], _Cells] = {}
         # Those with an exemplar or a native histogram, as yet without what they have counted.
@@ -69,27 +73,27 @@ class Totals:
         self.rest.append(Rest(reading.is_living, opened, reading.sums(TALLY)))
 
     def families(self) -> dict[int, dict[Labels, Series]]:
-        """Return the series of each kind, by labels; what has other bounds than its first, in those."""
+        """Return the series of each kind, by labels."""
         families: dict[int, dict[Labels, Series]] = {kind: {} for kind in HISTOGRAMS}
+        families[DURATION] = self._told
         for (kind, bounds), totals in self._cells.items():
             family = families[kind]
-            told = self._told if kind == DURATION else {}
+            shape = self._bounds if kind == DURATION else bounds
             for labels, cells in totals.items():
-                total = family.get(labels) or told.get(labels)
+                total = family.get(labels)
                 if total is None:
-                    total = family[labels] = Series(labels, bounds)
-                    total.cells = list(cells)
-                else:
-                    family[labels] = total
-                    total.add_cells(bounds, list(cells))
+                    total = family[labels] = Series(labels, shape)
+                    if shape == bounds:
+                        total.cells = list(cells)
+                        continue
+                total.add_cells(bounds, list(cells))
         return families
 
     def _of(self, labels: Labels) -> Series:
         """Return where what a series of `DURATION` has beside its cells is added up."""
         told = self._told.get(labels)
         if told is None:
-            shapes = (bounds for (kind, bounds), totals in self._cells.items() if kind == DURATION and labels in totals)
-            told = self._told[labels] = Series(labels, next(shapes, ()))
+            told = self._told[labels] = Series(labels, self._bounds)
         return told
 
 

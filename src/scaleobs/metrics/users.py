@@ -68,7 +68,7 @@ def of_all_workers(
 def _named(metric: Metric, names: Collection[str]) -> Iterator[Metric]:
     if names:
         metric.samples = [sample for sample in metric.samples if sample.name in names]
-    if metric.samples or not names:
+    if not names or metric.samples:  # Ours are filled when they are looked at, for others.
         yield metric
 
 
