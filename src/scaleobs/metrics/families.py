@@ -11,8 +11,9 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from scaleobs import catalog
+from scaleobs.metrics.counts import Counts, Source
 from scaleobs.metrics.series import Series
-from scaleobs.metrics.storage import Counts, Source, Storage
+from scaleobs.metrics.storage import Storage
 
 _KINDS = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
 
