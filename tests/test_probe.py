@@ -1,0 +1,140 @@
+"""`python -m scaleobs.probe` against real servers."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from servers import free_port, running
+
+SHOP = """
+import scaleobs
+
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 404, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+app = scaleobs.instrument(app, service="shop")
+obs = scaleobs.observer_of(app)
+
+@obs.check("postgres")
+def postgres():
+    return False
+
+@obs.check("queue")
+def queue():
+    return True
+"""
+
+
+def probe(*arguments, **environ):
+    """Run the probe as a container's health check does, and return its exit code and its line."""
+    done = subprocess.run(
+        [sys.executable, "-m", "scaleobs.probe", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+        env=environ,
+    )
+    assert "" == done.stderr
+    assert 1 == done.stdout.count("\n")
+    return done.returncode, done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory):
+    """Return the port of a service whose database is down."""
+    folder = tmp_path_factory.mktemp("shop")
+    (folder / "shop.py").write_text(SHOP)
+    number = free_port()
+    with running([sys.executable, "-m", "uvicorn", "--port", str(number), "shop:app"], number, folder):
+        yield number
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        ([], (0, "live: UP")),
+        (["live", "--timeout", "5"], (0, "live: UP")),
+        (["startup"], (0, "startup: UP")),
+        (["ready"], (1, "ready: DOWN, 503: postgres")),
+    ],
+)
+def test_answer(arguments, answer, port):
+    """The exit code is what the orchestrator acts on; the line names the checks that are down."""
+    assert answer == probe(*arguments, "--port", port)
+    assert answer == probe(f"--port={port}", *arguments)
+
+
+def test_path_from_the_environment(port):
+    """The paths are those that the service itself was given."""
+    assert (0, "live: UP") == probe("--port", port, SCALEOBS_HEALTH_PATH="/startup")
+    assert (1, "live: DOWN, 404") == probe("--port", port, SCALEOBS_HEALTH_PATH="/nowhere")
+
+
+def test_nobody_listens():
+    """No answer is a failure, and says so."""
+    code, line = probe("--port", free_port())
+
+    assert 1 == code
+    assert "no answer from port" in line
+
+
+@pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200", b"220 smtp.example ready\r\n\r\n"])
+def test_something_else_listens(sent):
+    """What hangs, or speaks something else, is a failure within the timeout."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken = []
+
+        def serve():
+            connection, _ = server.accept()
+            connection.sendall(sent)
+            taken.append(connection)
+            if sent.endswith(b"\n"):
+                connection.close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        code, line = probe("--port", server.getsockname()[1], "--timeout", "0.3")
+        thread.join(5)
+        for connection in taken:
+            connection.close()
+
+    assert 1 == code
+    assert ("it took longer than 0.3 s" in line) or ("speaks no HTTP" in line)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["alive"], "'alive' is neither a probe nor an option"),
+        (["--port", "0"], "--port '0' is no port"),
+        (["--port"], "--port '' is no port"),
+        (["--port", "99999"], "--port '99999' is no port"),
+        (["--timeout=never"], "--timeout 'never' is no number of seconds above 0"),
+        (["--timeout", "-1"], "--timeout '-1' is no number of seconds above 0"),
+    ],
+)
+def test_wrong_arguments(arguments, said):
+    """A mistake is a failure with the reason and the usage; Docker reserves every other exit code."""
+    code, line = probe(*arguments)
+
+    assert 1 == code
+    assert line.startswith(said)
+    assert "usage: python -m scaleobs.probe" in line
+
+
+def test_nothing_needless_is_loaded():
+    """What starts every few seconds in every container loads neither typing, re, socket nor http."""
+    code = "import sys, scaleobs.probe; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": "src"}
+    )
+
+    assert not {"typing", "re", "socket", "http", "json", "argparse", "dataclasses"} & set(done.stdout.split())
