@@ -18,6 +18,7 @@ def main() -> None:
     """Say the port, serve until SIGTERM, and say how many requests were counted."""
     subject_name, processor = sys.argv[1:]
     answers = answers_to_parent()
+    os.environ["SCALEOBS_DRAIN_SECONDS"] = "0"  # Whoever ends it waits for it.
     if processor != "any":
         os.sched_setaffinity(0, {int(processor)})
     subject = asgi.prepare("starlette", subject_name)

@@ -49,3 +49,31 @@ def test_manual_start_waits_for_the_application(story):
     assert not lifecycle.is_ready
     lifecycle.started()
     assert lifecycle.is_ready
+
+
+def test_drain_takes_it_out_of_readiness_only():
+    """While the process drains it has started, isn't ready, and says so."""
+    draining = []
+    lifecycle = Lifecycle(manual_start=False, is_draining=lambda: bool(draining))
+    lifecycle.started()
+    before = lifecycle.is_ready, lifecycle.said()
+    draining.append(True)
+
+    assert (True, {"state": "ready"}) == before
+    assert (True, False, {"state": "draining"}) == (lifecycle.is_started, lifecycle.is_ready, lifecycle.said())
+    lifecycle.lifespan_stopping()
+    assert {"state": "stopping"} == lifecycle.said()
+
+
+def test_tasks_hold_up_the_end_of_the_start():
+    """Start-up is over once every task is done, and one that failed never is; the progress is said until then."""
+    lifecycle = Lifecycle(manual_start=False)
+    lifecycle.tasks |= {"warm_up": "running", "load": "waiting"}
+    lifecycle.started()
+
+    assert (False, False) == (lifecycle.is_started, lifecycle.is_ready)
+    assert {"state": "starting", "startup_tasks": {"warm_up": "running", "load": "waiting"}} == lifecycle.said()
+    lifecycle.tasks["load"] = "failed"
+    assert {"state": "failed", "startup_tasks": {"warm_up": "running", "load": "failed"}} == lifecycle.said()
+    lifecycle.tasks |= {"warm_up": "done", "load": "done"}
+    assert (True, True, {"state": "ready"}) == (lifecycle.is_started, lifecycle.is_ready, lifecycle.said())

@@ -1,5 +1,6 @@
 #!/bin/sh
-# bring.sh: puts the real prometheus, promtool, alertmanager and amtool into .tools/bin.
+# bring.sh: puts the real prometheus, promtool, alertmanager, amtool, haproxy, postgres and redis-server into
+# .tools/bin.
 #
 # They come from the distribution's packages, downloaded and unpacked below .tools: nothing is installed or started on the
 # system, no root is needed, and apt's own lists are neither read nor written. Where that cannot be done, tools that are on
@@ -10,7 +11,8 @@ cd "$(dirname "$0")/.."
 tools=$PWD/.tools
 incoming=$tools/incoming # Everything is made in here and moved at the end, so that an interruption leaves nothing half-made.
 log=$tools/log
-names='prometheus promtool alertmanager amtool'
+names='prometheus promtool alertmanager amtool haproxy postgres initdb redis-server'
+. tools/databases.sh
 
 main() {
     is_there && return
@@ -32,7 +34,7 @@ main() {
 }
 
 # The stamp is the sum of these scripts: when they change, the tools are brought anew.
-our_sum() { cat tools/bring.sh tools/alertmanager.sh | cksum; }
+our_sum() { cat tools/bring.sh tools/alertmanager.sh tools/databases.sh | cksum; }
 
 is_there() {
     [ -f "$tools/stamp" ] && [ "$(cat "$tools/stamp")" = "$(our_sum)" ] || return 1
@@ -42,7 +44,7 @@ is_there() {
 # Each step says `|| return 1`, because `set -e` is off in a function whose result is asked for.
 from_packages() {
     command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 1
-    echo "tools: downloading prometheus and alertmanager from this distribution's packages (once, about 60 MB)"
+    echo "tools: downloading prometheus, alertmanager, haproxy, postgresql and redis from this distribution's packages (once, about 90 MB)"
     mkdir -p "$incoming/apt/lists/partial" "$incoming/apt/cache/archives/partial" "$incoming/root" || return 1
     # "#clear" keeps hooks of the system (they clean its caches, or talk to its desktop) out of an update that isn't the system's.
     cat >"$incoming/apt/conf" <<CONF || return 1
@@ -63,7 +65,9 @@ CONF
     for name in promtool amtool; do
         [ -x "$incoming/root/usr/bin/$name" ] || unpack "$name" || return 1
     done
-    # The programs are linked with libc and nothing else, so no library packages are brought.
+    bring_haproxy || return 1
+    bring_databases || return 1
+    # The others are linked with libc and nothing else, so no library packages are brought.
     for name in prometheus promtool amtool; do ln -s "../root/usr/bin/$name" "$incoming/bin/$name" || return 1; done
     install -m 755 tools/alertmanager.sh "$incoming/bin/alertmanager" || return 1
     rm -rf "$incoming/apt" "$incoming/root/usr/share/doc" "$incoming/root/usr/share/man"
@@ -86,6 +90,19 @@ patch_template_folder() {
     chmod +x "$program-fd9"
 }
 
+# HAProxy, which follows /ready in the test of rolling restarts. It has libraries that are rarely installed (Debian 13's has
+# fewer of them); it alone is shown ours.
+bring_haproxy() {
+    unpack haproxy || return 1
+    for name in liblua5.3-0 liblua5.4-0 libopentracing-c-wrapper0 libopentracing1 libpcre2-8-0; do unpack "$name" || true; done
+    cat >"$incoming/bin/haproxy" <<'WRAPPER' || return 1
+#!/bin/sh
+root=$(cd "$(dirname "$(readlink -f "$0")")/../root" && pwd -P)
+LD_LIBRARY_PATH=$(printf %s: "$root"/usr/lib/*/)${LD_LIBRARY_PATH-} exec "$root/usr/sbin/haproxy" "$@"
+WRAPPER
+    chmod +x "$incoming/bin/haproxy"
+}
+
 from_path() {
     # Without .tools/bin itself, which `make test` puts in front.
     PATH=$(printf %s "$PATH" | tr : '\n' | grep -Fvx "$tools/bin" | paste -s -d : -)
@@ -102,8 +119,10 @@ from_path() {
 versions_in() {
     separator=
     for name in $names; do
-        answer=$("$1/$name" --version 2>&1) || { echo "$name does not run here: $(echo "$answer" | tail -n 1)"; return 1; }
-        printf '%s%s %s' "$separator" "$name" "$(echo "$answer" | sed -n '1s/.* version \([0-9][0-9.]*\).*/\1/p')"
+        flag=--version
+        [ "$name" = haproxy ] && flag=-v
+        answer=$("$1/$name" "$flag" 2>&1) || { echo "$name does not run here: $(echo "$answer" | tail -n 1)"; return 1; }
+        printf '%s%s %s' "$separator" "$name" "$(echo "$answer" | sed -n '1s/^[^0-9]*\([0-9][0-9.]*\).*/\1/p')"
         separator=', '
     done
 }

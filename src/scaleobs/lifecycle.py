@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
-State = Literal["new", "starting", "ready", "failed", "stopping"]
+State = Literal["new", "starting", "ready", "draining", "failed", "stopping"]
+Progress = Literal["waiting", "running", "done", "failed"]
 
 
 class Lifecycle:
@@ -13,25 +15,41 @@ class Lifecycle:
 
     Each method is one assignment, so any thread may call it. ASGI applications move by their lifespan; where
     a server sends none or the application has none, the first HTTP request says that start-up is over, since
-    servers send no request before.
+    servers send no request before. Start-up tasks may go on for longer.
 
     Args:
         manual_start: only `started()` ends start-up.
+        is_draining: asked whether the process drains, which takes it out of readiness.
+
+    Attributes:
+        state: what the server and the application have said, start-up tasks and the drain apart.
+        tasks: how far each start-up task is.
     """
 
-    def __init__(self, *, manual_start: bool) -> None:
+    def __init__(self, *, manual_start: bool, is_draining: Callable[[], bool] = lambda: False) -> None:
         self._manual_start = manual_start
+        self._is_draining = is_draining
         self.state: State = "new"
+        self.tasks: dict[str, Progress] = {}
 
     @property
     def is_started(self) -> bool:
         """Whether start-up is over and went well."""
-        return self.state in ("ready", "stopping")
+        return self.state in ("ready", "stopping") and self._are_tasks_done()
 
     @property
     def is_ready(self) -> bool:
         """Whether the process can take requests, as far as it knows itself."""
-        return self.state == "ready"
+        return self.state == "ready" and self._are_tasks_done() and not self._is_draining()
+
+    def said(self) -> dict[str, Any]:
+        """Return what a probe says of it: the state, and how far start-up is where it has tasks that aren't done."""
+        if self._are_tasks_done():
+            return {"state": "draining" if self.state == "ready" and self._is_draining() else self.state}
+        state: State = self.state
+        if state == "ready":
+            state = "failed" if "failed" in self.tasks.values() else "starting"
+        return {"state": state, "startup_tasks": dict(self.tasks)}
 
     def started(self) -> None:
         """Note that the application said itself that it has started."""
@@ -65,3 +83,7 @@ class Lifecycle:
         """Note that a request came."""
         if self.state == "new":
             self.lifespan_started()
+
+    def _are_tasks_done(self) -> bool:
+        # A task may be registered while a probe asks.
+        return all(progress == "done" for progress in list(self.tasks.values()))

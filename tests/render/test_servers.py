@@ -62,7 +62,7 @@ def test_every_line_of_a_server_is_json(name, content, command, tmp_path):
         process = subprocess.Popen(
             [Path(sys.executable).parent / program, *arguments],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            env={**os.environ, "PYTHONPATH": str(tmp_path), "SCALEOBS_DRAIN_SECONDS": "0"},
             stdout=output,
             stderr=output,
         )

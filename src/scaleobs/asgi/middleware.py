@@ -8,6 +8,7 @@ from typing import Unpack
 from scaleobs import logs
 from scaleobs.accesslog import AccessLine
 from scaleobs.answers import Answer, Answers
+from scaleobs.asgi.closing import closing
 from scaleobs.asgi.delivery import deliver
 from scaleobs.asgi.http import Measured, Told, Watched
 from scaleobs.asgi.protocol import Application, Message, Receive, Scope, Send, client_of, header_of
@@ -94,6 +95,8 @@ class ASGIMiddleware:
             if endpoint is not None:
                 await deliver(await self._answer(endpoint, scope), scope, send)
                 return
+            if self.observer.drain.is_begun:
+                send = closing(scope, send)
             self.observer.request_seen(header_of(scope, b"traceparent"))
             if is_first_to_see(scope, self.observer.storage):
                 await self._http(scope, receive, send)
@@ -146,12 +149,12 @@ class ASGIMiddleware:
         async def watched_receive() -> Message:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
-                lifecycle.lifespan_stopping()
+                self.observer.lifespan_stopping()
             return message
 
         async def watched_send(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
-                lifecycle.lifespan_started()
+                self.observer.lifespan_started()
             elif message["type"] == "lifespan.startup.failed":
                 lifecycle.lifespan_failed()
             await send(message)

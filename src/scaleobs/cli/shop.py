@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 import scaleobs
 
 app = FastAPI()
-scaleobs.instrument(app, service="orders", version="1.4.2", environment="demo")
+scaleobs.instrument(app, service="orders", version="1.4.2", environment="demo", drain_seconds=0)
 
 log = scaleobs.get_logger("shop")
 database = {"is_there": True}

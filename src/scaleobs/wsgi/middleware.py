@@ -53,6 +53,7 @@ class WSGIMiddleware:
         # WSGI has no start-up of its own: an application that can be called has started, unless it says
         # otherwise.
         self.observer.lifecycle.lifespan_started()
+        self.observer.drain.loaded()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""

@@ -1,0 +1,8 @@
+"""Between SIGTERM and the server's own stop: `/ready` says no, and requests go on being served."""
+
+from __future__ import annotations
+
+from scaleobs.drain.process import Draining, of_process
+from scaleobs.hooks import Hook
+
+__all__ = ["Draining", "Hook", "of_process"]

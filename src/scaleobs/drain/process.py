@@ -1,0 +1,230 @@
+"""The drain of this process, of which there is one, since there is one SIGTERM."""
+
+from __future__ import annotations
+
+import _thread
+import asyncio
+import contextlib
+import os
+import signal
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from scaleobs import group, hooks
+from scaleobs.drain import workers
+from scaleobs.drain.servers import is_reloading, shorter_limit
+from scaleobs.drain.signals import Gate
+from scaleobs.metrics import registry  # noqa: F401 - What it does in a forked process comes before what is done here.
+
+_SAME_STOP = 2.0
+"""
+For how long a worker takes a second SIGTERM for the first one's echo: a supervisor may tell every process of a
+service, and the main process its workers once more.
+"""
+
+_TICK = 0.05
+
+Tell = Callable[..., None]
+
+
+class Draining:
+    """
+    One service's part in the drain of its process.
+
+    Args:
+        seconds: for how long requests go on being served; with 0 this service takes no part.
+        tell: writes a log line; takes its level, its event and what it is about.
+
+    Attributes:
+        hooks: what the application wants to be called when the drain begins.
+        on_begin: called then, too, before them, on a thread of its own.
+        loop: the application's event loop, where it has one.
+    """
+
+    def __init__(self, seconds: float, tell: Tell) -> None:
+        self.seconds = seconds
+        self.tell = tell
+        self.hooks: list[hooks.Hook] = []
+        self.on_begin: Callable[[], None] = lambda: None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._noted_in = 0
+        if seconds:
+            _here.add(self)
+
+    def serving(self) -> None:
+        """Note that the server serves, or is about to: whoever handles SIGTERM now is stood before."""
+        if not self.seconds:
+            return
+        with contextlib.suppress(RuntimeError):
+            self.loop = asyncio.get_running_loop()
+        _here.serving()
+        if self.loop is not None:
+            _here.gate.expect_no_call()
+        if self._noted_in != os.getpid():
+            self._noted_in = os.getpid()
+            limit = shorter_limit(self.seconds)
+            if limit is not None:
+                self.tell("warning", "drain.cut_short", drain_seconds=self.seconds, **limit)
+
+    def loaded(self) -> None:
+        """Note that a WSGI application is loaded: workers of a server that is known here serve from then on."""
+        if self.seconds and group.root() is not None:
+            _here.serving()
+
+    @property
+    def is_noted(self) -> bool:
+        """Whether this process, and not only one that it was forked from, is known to serve."""
+        return not self.seconds or self._noted_in == os.getpid()
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether this process drains, or has drained, whatever the other workers do."""
+        return bool(self.seconds and _here.begun)
+
+    def stopping(self) -> None:
+        """Note that the server has begun to stop."""
+        if self.seconds:
+            _here.stopping()
+
+    def is_on(self) -> bool:
+        """
+        Return whether readiness has to say no: this process drains, and so does every other worker of the service.
+
+        Costs a comparison unless it drains.
+        """
+        return bool(self.seconds and _here.begun and workers.all_others_drain())
+
+
+class Process:
+    """
+    What the gate before SIGTERM asks, and what is done about it.
+
+    Inside the handler there is no lock, no log line and no wait: two numbers are set and a thread is started, by the
+    one call that takes no lock in Python.
+
+    Attributes:
+        begun: when the drain began, by `time.monotonic`; 0 before.
+        is_over: whether SIGTERM is passed on.
+        is_serving: whether there is anything to drain.
+    """
+
+    def __init__(self) -> None:
+        self._parts: weakref.WeakSet[Draining] = weakref.WeakSet()
+        self.gate = Gate(self.holds_signal, self.holds_event, self.interrupted)
+        self._forget()
+
+    def _forget(self) -> None:
+        self.begun = 0.0
+        self.is_over = self.is_serving = False
+        self._is_told_by_event = False
+        self._is_worker = group.root() is not None
+        self._mark: workers.Mark = [0.0]
+
+    def add(self, part: Draining) -> None:
+        """Take a service in."""
+        self._parts.add(part)
+        self._is_worker = self._is_worker or group.root() is not None
+        self.gate.expect_call()
+        self.gate.close()
+
+    def serving(self) -> None:
+        """Note that there is something to drain."""
+        self._mark = workers.mark()
+        self.is_serving = not is_reloading()
+        self.gate.close()
+
+    def forked(self) -> None:
+        """Begin anew in a process forked from this one."""
+        self._forget()
+
+    def stopping(self) -> None:
+        """Note that the server has begun to stop."""
+        self.is_over = bool(self.begun)
+        self.is_serving = False
+
+    def interrupted(self) -> None:
+        """Note a SIGINT, after which nothing is held back any more."""
+        self.is_over = True
+
+    def holds_signal(self) -> bool:
+        """Return whether a SIGTERM that came is held back; the first one begins the drain."""
+        if self._is_told_by_event:
+            # hypercorn ends its other workers by SIGTERM as soon as one has stopped; they stop already, and in time.
+            return True
+        if self.is_over:
+            return False
+        if not self.begun:
+            return self._begin()
+        if self._is_worker and time.monotonic() - self.begun < _SAME_STOP:
+            return True
+        self.is_over = True
+        return False
+
+    def holds_event(self) -> bool:
+        """Return whether an event that is set seems not to be."""
+        if not self._is_told_by_event:
+            self._is_told_by_event = True
+            self.is_over = self.is_over or not (self.begun or self._begin())
+        return not self.is_over
+
+    def _begin(self) -> bool:
+        if not self.is_serving or not self._parts:
+            return False
+        self.begun = time.monotonic()
+        self._mark[0] = float(os.getpid())
+        try:
+            _thread.start_new_thread(self._drain, ())
+        except RuntimeError:  # No more threads, or the interpreter ends.
+            self.is_over = True
+        return not self.is_over
+
+    def _drain(self) -> None:
+        """Run the hooks and wait, on a thread of its own; then let the server stop."""
+        parts = list(self._parts)
+        seconds = max((part.seconds for part in parts), default=0)
+        until = self.begun + seconds
+        try:
+            for part in parts:
+                part.on_begin()
+            self._tell(parts[:1], "info", "drain.begun", seconds=seconds)
+            self._run_hooks(parts, until)
+            while not self.is_over and time.monotonic() < until:
+                time.sleep(_TICK)
+            self._tell(parts[:1], "info", "drain.ended", seconds=round(time.monotonic() - self.begun, 3))
+        finally:
+            is_over, self.is_over = self.is_over, True
+            if not is_over and not self._is_told_by_event:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    def _run_hooks(self, parts: list[Draining], until: float) -> None:
+        # Their threads must not hold up what comes next, in a process that has been told to hurry.
+        of = {hook: part for part in parts for hook in part.hooks}
+
+        def failed(hook: hooks.Hook, error: BaseException) -> None:
+            name = getattr(hook, "__name__", repr(hook))
+            is_late = isinstance(error, hooks.TooLateError)
+            reason = "It took longer than the drain." if is_late else f"{type(error).__name__}: {error}"
+            self._tell([of[hook]], "warning", "drain.hook_failed", hook=name, reason=reason)
+
+        if of:
+            waiting = [(hook, part.loop) for hook, part in of.items()]
+            _thread.start_new_thread(hooks.run, (waiting, until, failed))
+
+    @staticmethod
+    def _tell(parts: list[Draining], level: str, event: str, **about: Any) -> None:
+        for part in parts:
+            with contextlib.suppress(Exception):
+                part.tell(level, event, **about)
+
+
+_here = Process()
+
+
+def of_process() -> Process:
+    """Return the drain of this process."""
+    return _here
+
+
+os.register_at_fork(after_in_child=_here.forked)

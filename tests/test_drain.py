@@ -1,0 +1,238 @@
+"""What stands before SIGTERM: it holds the first one back where something is served, and is nowhere else in the way."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+PREAMBLE = """
+import os, signal, sys, threading, time
+import scaleobs
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b""]
+
+def say(what):
+    print(what, flush=True)
+
+def serve(path="/ready"):
+    said = []
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": path}
+    list(app(environ, lambda status, headers, exc_info=None: said.append(status[:3])))
+    return said[0]
+
+def term():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+def wait(condition):
+    limit = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+"""
+INSTRUMENT = "app = scaleobs.instrument(app, log_format='off', drain_seconds=0.5)"
+
+
+def run(*parts):
+    """Run a script; return its exit code and the lines that it wrote."""
+    script = "\n".join([PREAMBLE, *map(textwrap.dedent, parts)])
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout.split("\n")[:-1]
+
+
+def test_signal_is_passed_on_after_the_drain():
+    """The first SIGTERM turns readiness; when the time is over the handler before hears of it, once."""
+    code, said = run(
+        "signal.signal(signal.SIGTERM, lambda number, frame: say(f'handled {number}'))",
+        INSTRUMENT,
+        """
+        say(serve())
+        begun = time.monotonic()
+        term()
+        say(serve() + serve("/health") + serve("/"))
+        wait(lambda: time.monotonic() > begun + 1)
+        say(serve())
+        """,
+    )
+
+    assert (0, ["200", "503200200", "handled 15", "503"]) == (code, said)
+
+
+def test_process_ends_by_the_signal_where_nobody_handles_it():
+    """Without a handler the process is ended by SIGTERM, as it would have been, after the drain."""
+    code, said = run(INSTRUMENT, "serve()\nterm()\nsay(serve())\ntime.sleep(5)\nsay('not ended')")
+
+    assert (-signal.SIGTERM, ["503"]) == (code, said)
+
+
+def test_process_that_serves_nothing_is_left_alone():
+    """Where the application was loaded and not served, as by a management command, SIGTERM isn't held back."""
+    begun = time.monotonic()
+    code, said = run(INSTRUMENT, "term()\nsay('not ended')")
+
+    assert (-signal.SIGTERM, []) == (code, said)
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("setting", ["drain_seconds=0", "drain_seconds='0'"])
+def test_no_handler_is_touched_with_0_seconds(setting):
+    """With `drain_seconds=0` the handlers are as they were."""
+    _, said = run(
+        f"app = scaleobs.instrument(app, log_format='off', {setting})",
+        "serve()\nsay(signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGURG) == signal.SIG_DFL)",
+    )
+
+    assert ["True"] == said
+
+
+def test_handler_that_the_application_puts_later_works():
+    """A handler that is put after everything else is called at once; there is a drain if it calls the one before."""
+    later = """
+        serve()
+        before = signal.getsignal(signal.SIGTERM)
+        def own(number, frame):
+            say("own")
+            {}
+        signal.signal(signal.SIGTERM, own)
+        term()
+        say(serve())
+        """
+
+    assert (0, ["own", "200"]) == run(INSTRUMENT, later.format("pass"))
+    assert (0, ["own", "503"]) == run(INSTRUMENT, later.format("before(number, frame)"))
+
+
+def test_handler_that_the_application_puts_before_it_serves_is_called_after_the_drain():
+    """A handler that is put between loading and serving hears of SIGTERM when the drain is over."""
+    code, said = run(
+        INSTRUMENT,
+        """
+        signal.signal(signal.SIGTERM, lambda *_: say("own"))
+        serve()
+        term()
+        say(serve())
+        time.sleep(0.8)
+        """,
+    )
+
+    assert (0, ["503", "own"]) == (code, said)
+
+
+def test_ignored_signal_stays_ignored():
+    """Where SIGTERM is ignored there is no drain."""
+    code, said = run("signal.signal(signal.SIGTERM, signal.SIG_IGN)", INSTRUMENT, "serve()\nterm()\nsay(serve())")
+
+    assert (0, ["200"]) == (code, said)
+
+
+def test_second_signal_is_passed_on_at_once():
+    """A second SIGTERM ends the drain."""
+    code, said = run(
+        "signal.signal(signal.SIGTERM, lambda number, frame: say('handled'))",
+        "app = scaleobs.instrument(app, log_format='off', drain_seconds=60)",
+        "serve()\nterm()\nsay('held back')\nterm()\nterm()\nsay(serve())",
+    )
+
+    assert (0, ["held back", "handled", "handled", "503"]) == (code, said)
+
+
+def test_child_of_a_process_that_serves_ends_at_once():
+    """A forked child, such as one of a pool, is ended by SIGTERM as if there were no drain."""
+    _, said = run(
+        "app = scaleobs.instrument(app, log_format='off', drain_seconds=60)",
+        """
+        serve()
+        child = os.fork()
+        if not child:
+            time.sleep(20)
+            os._exit(0)
+        time.sleep(0.2)
+        os.kill(child, signal.SIGTERM)
+        say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        say(serve())
+        """,
+    )
+
+    assert ["-15", "200"] == said
+
+
+def test_request_on_another_thread_reaches_the_main_thread():
+    """Where the server puts its handler after loading, and requests come on other threads, the drain works as well."""
+    code, said = run(
+        INSTRUMENT,
+        """
+        signal.signal(signal.SIGTERM, lambda *_: say("handled"))
+        thread = threading.Thread(target=serve)
+        thread.start()
+        thread.join()
+        wait(lambda: signal.getsignal(signal.SIGURG) == signal.SIG_DFL)
+        term()
+        say(serve())
+        time.sleep(0.8)
+        """,
+    )
+
+    assert (0, ["503", "handled"]) == (code, said)
+
+
+def test_application_that_is_loaded_by_a_thread_goes_without():
+    """Off the main thread no handler can be put; nothing is said of it and everything else works."""
+    code, said = run(
+        """
+        def load():
+            global app
+            app = scaleobs.instrument(app, log_format="off", drain_seconds=60)
+            say(serve())
+        thread = threading.Thread(target=load)
+        thread.start()
+        thread.join()
+        term()
+        """
+    )
+
+    assert (-signal.SIGTERM, ["200"]) == (code, said)
+
+
+def test_handler_takes_no_lock():
+    """The signal may come while the main thread holds any lock: the handler neither logs nor waits for one."""
+    code, said = run(
+        "import logging",
+        "signal.signal(signal.SIGTERM, lambda number, frame: say('handled'))",
+        "app = scaleobs.instrument(app, log_format='json', drain_seconds=0.2)",
+        """
+        scaleobs.observer_of(app).on_drain(lambda: None)
+        serve("/health")
+        with logging._lock, threading._active_limbo_lock:
+            term()
+            say("held back")
+        time.sleep(0.8)
+        """,
+    )
+
+    assert 0 == code
+    assert ["held back", "handled"] == [line for line in said if not line.startswith("{")]
+
+
+def test_no_thread_is_to_be_had():
+    """Where the thread of the drain can't be started, the signal is passed on at once."""
+    code, said = run(
+        "signal.signal(signal.SIGTERM, lambda number, frame: say('handled'))",
+        INSTRUMENT,
+        """
+        import _thread
+        def refuse(*_):
+            raise RuntimeError("can't start new thread")
+        serve()
+        _thread.start_new_thread = refuse
+        term()
+        """,
+    )
+
+    assert (0, ["handled"]) == (code, said)

@@ -1,0 +1,219 @@
+"""Real servers that are told to stop: they say so, go on for a while, and end as they would have."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import servers
+from drain import stopping
+from drain.stopping import GUNICORN, HYPERCORN, SERVERS, UVICORN
+
+every_server = pytest.mark.parametrize("name", SERVERS)
+
+
+@every_server
+def test_drain_under_load(name, tmp_path):
+    """
+    After SIGTERM `/ready` says 503 and nothing else changes for the time of the drain; then the server ends by itself.
+
+    No request fails before, a stream that lasts longer is whole, hooks run once in each worker, and one that raises or
+    hangs is named.
+    """
+    command, workers, code = SERVERS[name]
+    with stopping.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="1.5") as server:
+        with stopping.Load(server.port) as load:
+            answers = []
+            stream = threading.Thread(target=lambda: answers.append(servers.get(server.port, "/stream")))
+            time.sleep(0.2)
+            stream.start()
+            time.sleep(0.1)
+            server.tell(signal.SIGTERM)
+            servers.until(lambda: server.status("/ready") == 503)
+            noticed = time.monotonic() - server.told
+            while time.monotonic() < server.told + 1.2:
+                assert [200, 503, 200] == [server.status(path) for path in ("/health", "/ready", "/metrics")]
+            after = server.gone_after()
+            stream.join()
+        said = server.said()
+
+    assert noticed < 1
+    assert [] == load.failed_before(server.told + 1.2)
+    assert load.answered > 50
+    assert [(200, b"x" * 20)] == answers
+    assert 1.5 < after < 6
+    assert code == server.process.returncode
+    assert [workers] * 4 == [said.count(event) for event in ("hook: sync", "hook: async", "drain.begun", "drain.ended")]
+    assert workers == said.count("RuntimeError: no way out")
+    assert workers == said.count("It took longer than the drain.")
+
+
+@every_server
+def test_no_drain_with_0_seconds(name, tmp_path):
+    """With `drain_seconds=0` the server stops at once, by the same exit code, and no hook runs."""
+    command, workers, code = SERVERS[name]
+    with stopping.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="0") as server:
+        server.tell(signal.SIGTERM)
+
+        assert server.gone_after() < 4
+        assert code == server.process.returncode
+        assert "hook" not in server.said()
+
+
+@every_server
+def test_interrupt_has_no_delay(name, tmp_path):
+    """SIGINT, sent to all processes as a terminal does at Ctrl-C, stops the server at once."""
+    command, workers, _ = SERVERS[name]
+    with stopping.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="20") as server:
+        server.told = time.monotonic()
+        if "wsgi_app:app" in command and command[0] == "gunicorn":
+            # Its main process sends each worker SIGQUIT, at which gthread hangs now and then after SIGINT.
+            server.tell(signal.SIGINT)
+        else:
+            os.killpg(server.process.pid, signal.SIGINT)
+
+        assert server.gone_after() < 5
+        assert "hook" not in server.said()
+
+
+@pytest.mark.parametrize(
+    ("name", "second"),
+    [
+        ("uvicorn", signal.SIGTERM),
+        ("uvicorn", signal.SIGINT),
+        ("hypercorn alone", signal.SIGTERM),
+        ("hypercorn alone", signal.SIGINT),
+        ("gunicorn sync", signal.SIGINT),
+        ("gunicorn gthread", signal.SIGQUIT),
+        ("gunicorn uvicorn", signal.SIGQUIT),
+    ],
+)
+def test_second_signal_ends_the_drain(name, second, tmp_path):
+    """A second signal to the main process has the server stop at once, where the server takes notice of it itself."""
+    command, workers, _ = SERVERS[name]
+    with stopping.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="20") as server:
+        server.tell(signal.SIGTERM)
+        servers.until(lambda: server.status("/ready") == 503)
+        servers.until(lambda: server.said().count("hook: ") == 2 * workers)
+        server.tell(second)
+
+        assert server.gone_after() < 4
+        assert 2 * workers == server.said().count("hook: ")
+
+
+@pytest.mark.parametrize("name", ["uvicorn workers", "gunicorn sync", "gunicorn uvicorn", "granian workers"])
+def test_signal_to_the_whole_service_is_one_signal(name, tmp_path):
+    """Where a supervisor tells every process, as systemd does, and the main process its workers, there is one drain."""
+    command, workers, code = SERVERS[name]
+    with stopping.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="1.5") as server:
+        load = stopping.Load(server.port, 2)
+        with load:
+            server.told = time.monotonic()
+            os.killpg(server.process.pid, signal.SIGTERM)
+            after = server.gone_after()
+
+    assert after > 1.5
+    assert [] == load.failed_before(server.told + 1.2)
+    assert code == server.process.returncode
+
+
+def test_second_signal_to_a_worker_ends_its_drain(tmp_path):
+    """A worker that is told twice, with time between, stops at once; the server puts another one in its place."""
+    with stopping.running([*GUNICORN[:-1], "1"], tmp_path, SCALEOBS_DRAIN_SECONDS="20") as server:
+        worker = stopping.worker_of(server)
+        os.kill(worker, signal.SIGTERM)
+        servers.until(lambda: server.status("/ready") == 503)
+        time.sleep(2.1)
+        os.kill(worker, signal.SIGTERM)
+        servers.until(lambda: not Path(f"/proc/{worker}").exists())
+        servers.until(lambda: server.status("/ready") == 200)
+
+
+@pytest.mark.parametrize(
+    "name", ["uvicorn workers", "gunicorn sync", "gunicorn preload", "gunicorn uvicorn", "granian"]
+)
+def test_reload_never_takes_the_instance_out(name, tmp_path):
+    """On SIGHUP old workers drain while new ones start, slowly; `/ready` is 200 and requests are answered all along."""
+    command, workers, _ = SERVERS[name]
+    settings = {"SCALEOBS_DRAIN_SECONDS": "1", "IMPORT_SECONDS": "1.5"}
+    with stopping.running(command, tmp_path, workers, **settings) as server:
+        before = stopping.worker_of(server)
+        with stopping.Load(server.port, 1) as load, stopping.Load(server.port, 1, "/ready") as ready:
+            server.tell(signal.SIGHUP)
+            servers.until(lambda: not Path(f"/proc/{before}").exists())
+            servers.until(lambda: server.said().count("drain.ended") == workers)
+            time.sleep(0.5)
+        refused = [failure for _, failure in ready.failures if failure.startswith("503")]
+
+    assert [] == refused
+    assert [] == [failure for failure in load.failures if "Connection" not in failure[1]]
+
+
+@pytest.mark.parametrize("name", ["uvicorn", "gunicorn sync", "hypercorn", "granian"])
+def test_drain_as_the_first_process_of_a_container(name, tmp_path):
+    """As PID 1 a server drains and ends as well."""
+    command = SERVERS[name][0]
+    namespace = ["unshare", "--pid", "--fork", "--map-root-user", "--mount-proc", "--kill-child"]
+    if shutil.which("unshare") is None or os.system(f"{' '.join(namespace)} true 2>/dev/null") != 0:
+        pytest.skip("This machine makes no namespaces.")
+    program = shutil.which(command[0], path=str(servers.BIN))
+    with stopping.running([*namespace, program, *command[1:]], tmp_path, SCALEOBS_DRAIN_SECONDS="1.5") as server:
+        (child,) = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        with stopping.Load(server.port, 2) as load:
+            server.told = time.monotonic()
+            os.kill(int(child), signal.SIGTERM)
+            servers.until(lambda: server.status("/ready") == 503)
+            after = server.gone_after()
+
+    assert [] == load.failed_before(server.told + 1.2)
+    assert 1.5 < after < 6
+    assert 0 == server.process.returncode
+
+
+@pytest.mark.parametrize(
+    ("command", "is_told"),
+    [
+        ([*GUNICORN, "--graceful-timeout", "3"], True),
+        ([*GUNICORN, "--graceful-timeout", "6"], False),
+        ([*GUNICORN, "--threads", "2", "--preload", "--graceful-timeout", "3"], True),
+        (
+            [
+                "gunicorn",
+                "asgi_app:app",
+                *GUNICORN[2:],
+                "-k",
+                "uvicorn_worker.UvicornWorker",
+                "--graceful-timeout",
+                "3",
+            ],
+            True,
+        ),
+        ([*stopping.GRANIAN, "asgi", "--workers-kill-timeout", "3", "asgi_app:app"], True),
+        ([*UVICORN, "--timeout-graceful-shutdown", "3"], False),
+        ([*HYPERCORN, "--graceful-timeout", "3"], False),
+    ],
+)
+def test_limit_that_ends_before_the_drain_is_told(command, is_told, tmp_path):
+    """A limit after which the server kills its workers is told at the start where the drain is longer."""
+    with stopping.running(command, tmp_path) as server:
+        assert is_told == ("drain.cut_short" in server.said())
+        server.tell(signal.SIGINT)
+        server.gone_after()
+
+
+@pytest.mark.parametrize("name", ["uvicorn", "hypercorn"])
+def test_no_drain_where_the_server_follows_the_code(name, tmp_path):
+    """With `--reload` a change of the code is served as soon as it would be without a drain."""
+    command, workers, _ = SERVERS[name]
+    with stopping.running([*command, "--reload"], tmp_path, workers, SCALEOBS_DRAIN_SECONDS="60") as server:
+        before = stopping.worker_of(server)
+        for app in tmp_path.glob("*_app.py"):
+            app.write_text(app.read_text() + "\n# It has changed.\n")
+        servers.until(lambda: not Path(f"/proc/{before}").exists())
+        servers.until(lambda: server.status("/ready") == 200)
