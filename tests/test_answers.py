@@ -29,31 +29,59 @@ def service(protocol, registry, **settings):
 both = pytest.mark.parametrize("protocol", ["asgi", "wsgi"])
 
 
-@both
-def test_bodies_are_in_the_wire_format(protocol, registry):
-    """MicroProfile's keys and no others: status, checks; name, status, data where there is some."""
-    app, ask = service(protocol, registry)
-    obs = scaleobs.observer_of(app)
+def answered_checks(obs):
+    """Register checks of every outcome."""
     obs.check("postgres")(lambda: {"lag_seconds": 1, "nan": float("nan"), "at": object, 3: "three"})
     obs.check("redis")(lambda: True)
-    obs.check("queue")(lambda: False)
+    obs.check("queue")(failing)
+    obs.check("search", critical=False)(failing)
     obs.check("warm", probe="startup")(lambda: True)
 
+
+def failing():
+    """Fail with a reason that is nobody else's business."""
+    raise scaleobs.CheckFailed("mq-7.internal refused")
+
+
+@both
+def test_bodies_are_in_the_wire_format(protocol, registry):
+    """MicroProfile's keys and no others, and names and states alone: nothing of what a check returned or raised."""
+    app, ask = service(protocol, registry)
+    answered_checks(scaleobs.observer_of(app))
+
     ready, startup, live = ask("/ready"), ask("/startup"), ask("/health")
-    data = {"lag_seconds": 1, "nan": None, "at": "<class 'object'>", "3": "three"}
 
     assert (503, 200, 200) == (ready.status, startup.status, live.status)
     assert {
         "status": "DOWN",
         "checks": [
-            {"name": "postgres", "status": "UP", "data": data},
+            {"name": "postgres", "status": "UP"},
             {"name": "redis", "status": "UP"},
             {"name": "queue", "status": "DOWN"},
+            {"name": "search", "status": "UP", "data": {"state": "DEGRADED"}},
         ],
-    } == json.loads(ready.body, parse_constant=pytest.fail)
+    } == ready.json
     assert {"status": "UP", "checks": [{"name": "warm", "status": "UP"}]} == startup.json
     assert {"status": "UP", "checks": []} == live.json
     assert "application/json" == ready.headers["content-type"]
+
+
+@both
+def test_details_are_shown_where_they_are_asked_for(protocol, registry):
+    """With `details` a check's data holds what it returned, why it failed, how long it took and when that was."""
+    app, ask = service(protocol, registry, details=True)
+    answered_checks(scaleobs.observer_of(app))
+    checks = json.loads(ask("/ready").body, parse_constant=pytest.fail)["checks"]
+    told = [{**check["data"]} for check in checks]
+    times = [(data.pop("duration_seconds"), data.pop("age_seconds")) for data in told]
+
+    assert all(0 <= seconds < 10 for pair in times for seconds in pair)
+    assert [
+        {"lag_seconds": 1, "nan": None, "at": "<class 'object'>", "3": "three"},
+        {},
+        {"reason": "mq-7.internal refused"},
+        {"state": "DEGRADED", "reason": "mq-7.internal refused"},
+    ] == told
 
 
 @both
@@ -86,7 +114,7 @@ def test_data_that_cannot_be_written_is_no_failure(protocol, registry):
 
     around = {}
     around["self"] = around
-    app, ask = service(protocol, registry)
+    app, ask = service(protocol, registry, details=True)
     scaleobs.observer_of(app).check("odd")(lambda: {"circle": around, "silent": Silent(), Silent(): 1})
 
     assert (200, "UP") == ((seen := ask("/ready")).status, seen.json["status"])

@@ -18,6 +18,8 @@ def test_contract_names():
         "http_request_duration_seconds": ("method", "route", "status_code"),
         "active_connections": ("protocol",),
         "service_ready": (),
+        "health_check_up": ("probe", "check"),
+        "health_check_duration_seconds": ("probe", "check"),
         "service_info": ("service_name", "version", "environment", "scaleobs_version"),
         "scaleobs_label_sets_dropped_total": (),
         "scaleobs_internal_faults_total": (),

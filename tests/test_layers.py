@@ -11,13 +11,13 @@ SOURCE = Path(__file__).parent.parent / "src" / "scaleobs"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 CORE = [
-    {"catalog", "settings", "objectives", "group"},
-    {"metrics", "health", "lifecycle", "logs", "tracing"},
-    {"exchange", "accesslog", "answers", "routes"},
+    {"catalog", "settings", "values", "objectives", "group"},
+    {"metrics", "health", "lifecycle", "drain", "hooks", "startup", "life", "logs", "tracing"},
+    {"exchange", "recorder", "accesslog", "answers", "routes", "checks"},
     {"asgi", "wsgi", "observer", "frameworks"},
 ]
 MAY_IMPORT = {room: set().union(*CORE[: level + 1]) for level, rooms in enumerate(CORE) for room in rooms}
-MAY_IMPORT |= {"render": {*CORE[0], "render"}, "__init__": {*MAY_IMPORT}}
+MAY_IMPORT |= {"render": {*CORE[0], "render"}, "probe": set(), "__init__": {*MAY_IMPORT}}
 
 FRAMEWORKS = {"starlette", "fastapi", "flask", "werkzeug", "django", "asgiref", "uvicorn", "gunicorn"}
 FRAMEWORKS |= {"litestar", "quart", "falcon", "pyramid", "bottle"}

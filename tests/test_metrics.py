@@ -147,7 +147,9 @@ def test_scrape_shows_what_the_catalog_says(registry):
     """Every family, with its type and labels, and no other of our making; the user's stand beside."""
     Gauge("shop_stock", "The user's.", registry=registry).set(3)
     app = service(registry)
+    scaleobs.observer_of(app).check("database")(lambda: True)
     asgi(app)
+    asgi(app, path="/ready")
     families = {f.name: f for f in parse_text(asgi(app, path="/metrics").body.decode())}
 
     assert 3 == families["shop_stock"].samples[0].value

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from scaleobs.asgi import ASGIMiddleware
     from scaleobs.frameworks import instrument, observer_of
-    from scaleobs.health import CheckFailed
+    from scaleobs.health import Check, CheckFailed
     from scaleobs.logs import configure_logging, get_logger
     from scaleobs.objectives import Availability, Latency
     from scaleobs.observer import Observer
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ASGIMiddleware",
     "Availability",
+    "Check",
     "CheckFailed",
     "Latency",
     "Observer",
@@ -37,6 +38,7 @@ __all__ = [
 _HOMES = {
     "ASGIMiddleware": "asgi",
     "Availability": "objectives",
+    "Check": "health.check",
     "CheckFailed": "health",
     "Latency": "objectives",
     "Observer": "observer",

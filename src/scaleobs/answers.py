@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
@@ -50,15 +51,18 @@ class Answers:
         self.endpoints: dict[str, str] = {path: kind for path, kind in paths.items() if path is not None}
         """Path to `live`, `ready`, `startup` or `metrics`."""
 
-    def probe(self, kind: str, report: Report) -> Answer:
+    def probe(self, kind: str, report: Report, *, details: bool) -> Answer:
         """
         Return what a probe answers: 200 or 503, and the checks with their states (MicroProfile Health, wire
         format).
 
-        Liveness is up as long as the process can answer at all. The other two need start-up to be over; until
-        then they name it as a check that is down.
+        Liveness is up as long as the process can answer at all, and its own checks pass where it has any. The other two
+        need start-up to be over; until then they name it as a check that is down.
+
+        A probe is answered to anyone who asks, so it has names and states; what a check returned to be shown, and why
+        it failed, are `details`.
         """
-        is_up, checks = report
+        is_up, checks = report.is_up, tuple((name, _told(result, details=details)) for name, result in report.checks)
         if kind == "ready" and not self._lifecycle.is_ready:
             is_up, checks = False, (("lifecycle", self._state()), *checks)
         if kind == "startup" and not self._lifecycle.is_started:
@@ -97,7 +101,7 @@ class Answers:
         return Answer(500, _headers("text/plain; charset=utf-8"), b"scaleobs failed to answer; its log says why.\n")
 
     def _state(self) -> Result:
-        return Result(is_up=False, data={"state": self._lifecycle.state})
+        return Result(is_up=False, data=self._lifecycle.said())
 
 
 def _headers(content_type: str) -> list[tuple[str, str]]:
@@ -108,8 +112,20 @@ def _word(is_up: bool) -> str:
     return "UP" if is_up else "DOWN"
 
 
+def _told(result: Result, *, details: bool) -> Result:
+    """Return a check's result with what may be shown of it as its data."""
+    data: dict[str, Any] = {"state": "DEGRADED"} if result.is_degraded else {}
+    if details:
+        if result.reason:
+            data["reason"] = result.reason
+        data["duration_seconds"] = round(result.seconds, 3)
+        if result.at:
+            data["age_seconds"] = round(time.monotonic() - result.at, 3)
+        data |= result.data or {}
+    return result._replace(data=data)
+
+
 def _shown(name: str, result: Result) -> dict[str, Any]:
-    # The reason stays in the log: a probe is answered to anyone who asks.
     shown: dict[str, Any] = {"name": name, "status": _word(result.is_up)}
     if result.data:
         shown["data"] = dict(result.data)

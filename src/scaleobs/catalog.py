@@ -63,6 +63,18 @@ READY = Metric(
     (),
     "1 while the readiness probe would answer 200, by the last results of its checks.",
 )
+HEALTH_UP = Metric(
+    "health_check_up",
+    "gauge",
+    ("probe", "check"),
+    "1 where the last run of a check passed, 0 where it failed; no scrape runs one.",
+)
+HEALTH_DURATION = Metric(
+    "health_check_duration_seconds",
+    "gauge",
+    ("probe", "check"),
+    "How long the last run of a check took, or has taken where it hangs.",
+)
 INFO = Metric(
     "service_info",
     "gauge",
@@ -107,7 +119,18 @@ ON_REQUEST: tuple[Metric, ...] = (REQUEST_SIZE, RESPONSE_SIZE)
 SIZE_BUCKETS: tuple[float, ...] = (100.0, 1e3, 1e4, 1e5, 1e6, 1e7)
 """Upper bounds in bytes of the families above."""
 
-EXPOSED: tuple[Metric, ...] = (REQUESTS, DURATION, ACTIVE, READY, INFO, DROPPED, FAULTS, WORKERS)
+EXPOSED: tuple[Metric, ...] = (
+    REQUESTS,
+    DURATION,
+    ACTIVE,
+    READY,
+    HEALTH_UP,
+    HEALTH_DURATION,
+    INFO,
+    DROPPED,
+    FAULTS,
+    WORKERS,
+)
 """Every family that scaleobs itself exposes."""
 
 PROCESS: tuple[Metric, ...] = (

@@ -7,14 +7,16 @@ import importlib.metadata
 import re
 import secrets
 from collections.abc import Callable, Iterator
+from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeVar, Unpack
 
 from scaleobs import logs, tracing
 from scaleobs.accesslog import AccessLog
 from scaleobs.answers import Answer, Answers
-from scaleobs.health import Check, CheckFunction, Checks, Probe, Report, Result
-from scaleobs.lifecycle import Lifecycle
+from scaleobs.health import Check, CheckFunction, Checks, Options, Report, events
+from scaleobs.health.results import LastRun
+from scaleobs.life import Life
 from scaleobs.metrics import registry
 from scaleobs.objectives import Latency
 from scaleobs.recorder import Recorder
@@ -25,7 +27,7 @@ _Function = TypeVar("_Function", bound=CheckFunction)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
 
-class Observer:
+class Observer(Life):
     """
     What one service is observed by: its checks, its state, its metrics and its log.
 
@@ -43,7 +45,7 @@ class Observer:
         self.settings = Settings.read(settings)
         mine = self.settings
         self._info = (mine.service, mine.version, mine.environment, importlib.metadata.version("scaleobs"))
-        self.lifecycle = Lifecycle(manual_start=self.settings.manual_start)
+        super().__init__(mine)
         self._registry, self.storage = registry.attach(self.settings.registry)
         self.storage.widen(
             bounds=[one.under for one in self.settings.objectives if isinstance(one, Latency)],
@@ -56,50 +58,41 @@ class Observer:
         self._logger = logs.own_logger()
         self._log = AccessLog(self._logger, writes_lines=self.settings.log_format != "off")
         self._recorders: list[Recorder] = []
-        self.checks = Checks(self._check_changed)
+        self.checks = Checks(partial(events.write, self._logger))
+        for check in mine.checks:
+            self.checks.add(check)
+        self.drain.on_begin = self._drain_begun
         self.storage.sources.add(self)
         self.storage.look_again()
         registry.join_workers()
         self.app: Any = None
         self.served: Any = None
 
-    def check(self, name: str, *, probe: Probe = "ready", timeout: float = 1.0) -> Callable[[_Function], _Function]:
+    def check(self, name: str, **options: Unpack[Options]) -> Callable[[_Function], _Function]:
         """
         Register the decorated function, sync or async, as a check of a probe.
 
-        The check passes by returning `None`, `True`, or a mapping that the probe then shows as its data. It
-        fails by raising (`CheckFailed` where a reason is enough), by returning `False`, or by taking longer
-        than its timeout. All checks of a probe run side by side; a check has one run at a time, so one that
-        hangs costs one thread, however often it is asked. Async checks run on the application's event loop
-        under ASGI.
-
         Args:
             name: what the probe calls it.
-            probe: `ready` or `startup`. Liveness has no checks: failing it restarts the container, which
-                heals no dependency.
-            timeout: in seconds.
+            options: when it is run and what its failure means; see `scaleobs.Check`.
 
         Raises:
             ValueError: the name is taken, or a value can't be used.
         """
 
         def register(function: _Function) -> _Function:
-            self.checks.add(Check(name, probe, function, timeout))
+            self.checks.add(Check(name, function, **options))
             return function
 
         return register
-
-    def started(self) -> None:
-        """End start-up, for an application that was instrumented with `manual_start=True`."""
-        self.lifecycle.started()
 
     def is_ready(self) -> bool:
         """Return whether the readiness probe would answer 200, by the last results of its checks; asks none."""
         return self.lifecycle.is_ready and self.checks.all_up("ready")
 
-    def is_served(self) -> bool:
-        """Return whether a server has begun to serve the application, as far as it shows."""
-        return self.lifecycle.state != "new"
+    def last_runs(self) -> Iterator[LastRun]:
+        """Yield how the last run of each check went; runs none."""
+        return self.checks.last_runs()
 
     def info(self) -> tuple[str, ...]:
         """Return the label values of `service_info`."""
@@ -149,14 +142,19 @@ class Observer:
         """Take the server's loggers again: it may have configured them after `instrument` did."""
         registry.join_workers()
         self.lifecycle.lifespan_begun()
+        self.checks.note_loop()
         logs.take_server_loggers()
+        self.drain.serving()
 
     def served_seen(self) -> None:
         """Note that a server serves; where it opened no lifespan, do what that would have done."""
+        if not self.checks.is_serving:
+            self.checks.serve()
         if self.lifecycle.state == "new":
             registry.join_workers()
             logs.take_server_loggers()
             self.lifecycle.request_seen()
+        self._request_served()
 
     def request_seen(self, traceparent: str) -> None:
         """
@@ -176,6 +174,7 @@ class Observer:
             len(storage.sources) == 1
             and len(self._recorders) == 1
             and not self._log.writes_lines
+            and not self.drain.is_begun
             and storage.has_looked()
         )
 
@@ -183,10 +182,20 @@ class Observer:
         """Return what a scrape reads; what raises on the way is left out, counted and logged."""
         return self.answers.metrics(accept=accept, accept_encoding=accept_encoding, query=query, on_fault=self.fault)
 
-    def probe(self, kind: str, report: Report) -> Answer:
-        """Return what a probe answers, and log it where it says no."""
+    def probe(self, kind: str, report: Report, *, details: bool = False) -> Answer:
+        """
+        Return what a probe answers, and log it where it says no.
+
+        Liveness waits for no check: it is answered from what is known of its own.
+
+        Args:
+            kind: `live`, `ready` or `startup`.
+            report: what the checks say.
+            details: show what they returned and why they failed, too, whatever the settings say.
+        """
         try:
-            answer = self.answers.probe(kind, report)
+            report = self.checks.known(kind) if kind == "live" else report
+            answer = self.answers.probe(kind, report, details=details or self.settings.details)
         except Exception as error:
             self.fault(error)
             return self.answers.broken()
@@ -197,7 +206,7 @@ class Observer:
                     "probe.failed",
                     probe=kind,
                     status_code=answer.status,
-                    state=self.lifecycle.state,
+                    state=self.lifecycle.said()["state"],
                     checks_down=down,
                 )
         return answer
@@ -210,9 +219,6 @@ class Observer:
             service=mine.service, version=mine.version, log_format=mine.log_format, log_level=mine.log_level
         )
 
-    def _check_changed(self, check: Check, result: Result) -> None:
-        with contextlib.suppress(Exception):
-            if result.is_up:
-                self._logger.info("check.recovered", check=check.name, probe=check.probe)
-            else:
-                self._logger.warning("check.failed", check=check.name, probe=check.probe, reason=result.reason)
+    def _drain_begun(self) -> None:
+        # From here on answers say that their connection closes.
+        self.storage.plain[0] = False

@@ -14,23 +14,19 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypedDict
 from urllib.parse import unquote
 
-from scaleobs.objectives import Availability, Latency, Objective
+from scaleobs.objectives import Objective
+from scaleobs.values import SettingsError, checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from prometheus_client import CollectorRegistry
 
-LOG_FORMATS = ("auto", "json", "console", "off")
-LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
+__all__ = ["Arguments", "RouteFunction", "Settings", "SettingsError"]
 
 RouteFunction = Callable[[MutableMapping[str, Any]], str | None]
 """From a scope or an environ, after the application has handled it, to the template of its route."""
-
-
-class SettingsError(ValueError):
-    """A setting can't be used; the message names it, its value and the fix."""
 
 
 class Arguments(TypedDict, total=False):
@@ -44,6 +40,9 @@ class Arguments(TypedDict, total=False):
     startup_path: str | None
     metrics_path: str | None
     manual_start: bool
+    checks: Iterable[Any]
+    details: bool
+    drain_seconds: float
     objectives: Iterable[Objective]
     route: RouteFunction | None
     max_label_sets: int
@@ -68,6 +67,10 @@ class Settings:
         startup_path: where start-up is answered.
         metrics_path: where Prometheus scrapes.
         manual_start: the service has started only once `Observer.started()` was called.
+        drain_seconds: for how long requests go on being served after SIGTERM, with `/ready` at 503, before the server
+            hears of it; with 0 it hears of it at once.
+        checks: each a `scaleobs.Check`, or one that `scaleobs.checks` makes.
+        details: show in the probes what checks returned and why they failed, to anyone who asks.
         objectives: each `Latency` makes its `under` a bucket boundary.
         route: for a framework that scaleobs doesn't know: a function from the scope or environ, once the application
             has handled it, to the route's template, or to `None` for `unmatched`.
@@ -90,6 +93,9 @@ class Settings:
     startup_path: str | None = "/startup"
     metrics_path: str | None = "/metrics"
     manual_start: bool = False
+    checks: tuple[Any, ...] = ()
+    details: bool = False
+    drain_seconds: float = 5.0
     objectives: tuple[Objective, ...] = ()
     route: RouteFunction | None = None
     max_label_sets: int = 2000
@@ -118,7 +124,7 @@ class Settings:
             merged[name] = value
             sources[name] = f"{name} is"
         for name, value in merged.items():
-            merged[name] = _checked(name, value, sources[name])
+            merged[name] = checked(name, value, sources[name])
         _refuse_shared_paths(settings := cls(**merged))
         return settings
 
@@ -136,7 +142,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
         values["service"] = ("OTEL_SERVICE_NAME", environ["OTEL_SERVICE_NAME"])
     for field in fields(Settings):
         variable = f"SCALEOBS_{field.name.upper()}"
-        if field.name not in ("registry", "objectives", "route") and variable in environ:
+        if field.name not in ("registry", "checks", "objectives", "route") and variable in environ:
             values[field.name] = (variable, environ[variable])
     return values
 
@@ -145,85 +151,6 @@ def _resource_attributes(text: str) -> dict[str, str]:
     """Return what can be read of `OTEL_RESOURCE_ATTRIBUTES`, a list that is not ours to refuse."""
     pairs = (pair.partition("=") for pair in text.split(","))
     return {key.strip(): unquote(value.strip()) for key, _, value in pairs if value.strip()}
-
-
-def _checked(name: str, value: Any, source: str) -> Any:
-    """Return the value as the setting holds it, or refuse it."""
-    shown = f"{source} {value!r}"
-    text = value.lower() if isinstance(value, str) else value
-    match name:
-        case "service" | "version" | "environment":
-            return _name(name, value, shown)
-        case "health_path" | "ready_path" | "startup_path" | "metrics_path":
-            return _path(value, shown)
-        case "manual_start" | "native_histograms" | "size_histograms":
-            known = {True: True, False: False, "true": True, "1": True, "false": False, "0": False}
-            return known[_one_of(text, tuple(known), shown)]
-        case "log_format":
-            return _one_of(text, LOG_FORMATS, shown)
-        case "log_level":
-            return _one_of(text, LOG_LEVELS, shown)
-        case "objectives":
-            return _objectives(value)
-        case "max_label_sets":
-            return _count(value, shown)
-    if name == "route" and value is not None and not callable(value):
-        msg = (
-            f"{shown}: give a function from a scope or environ to a template, e.g. route=lambda scope: '/items/{{id}}'."
-        )
-        raise SettingsError(msg)
-    is_registry = hasattr(value, "collect") and hasattr(value, "register") and not isinstance(value, type)
-    if name == "registry" and value is not None and not is_registry:
-        msg = f"{shown}: give a prometheus_client.CollectorRegistry, or leave it out for the default one."
-        raise SettingsError(msg)
-    return value
-
-
-def _name(name: str, value: Any, shown: str) -> str:
-    if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        msg = f"{shown}: give a name of printable characters, e.g. {name}='orders'."
-        raise SettingsError(msg)
-    return value.strip()
-
-
-def _path(value: Any, shown: str) -> str | None:
-    if value is None or value in ("", "off"):
-        return None
-    if not isinstance(value, str) or not value.startswith("/") or not value.isprintable() or "?" in value:
-        msg = f"{shown}: give a path that starts with '/', or 'off' to turn it off."
-        raise SettingsError(msg)
-    return value
-
-
-def _count(value: Any, shown: str) -> int:
-    try:
-        count = int(value)
-    except (TypeError, ValueError, OverflowError):
-        count = 0
-    if count < 1 or isinstance(value, bool | float):
-        msg = f"{shown}: give a whole number above 0, e.g. 2000."
-        raise SettingsError(msg)
-    return count
-
-
-def _one_of(value: Any, known: tuple[Any, ...], shown: str) -> Any:
-    if value not in known:
-        msg = f"{shown}: give one of {', '.join(str(one) for one in known)}."
-        raise SettingsError(msg)
-    return value
-
-
-def _objectives(value: Any) -> tuple[Objective, ...]:
-    fix = "give Availability(99.9) or Latency(99, under=0.5) in a list."
-    if isinstance(value, str) or not hasattr(value, "__iter__"):
-        msg = f"objectives is {value!r}: {fix}"
-        raise SettingsError(msg)
-    objectives = tuple(value)
-    for objective in objectives:
-        if not isinstance(objective, (Availability, Latency)):
-            msg = f"objectives has {objective!r}, which is not an objective: {fix}"
-            raise SettingsError(msg)
-    return objectives
 
 
 def _refuse_shared_paths(settings: Settings) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import accumulate
+from typing import Protocol, runtime_checkable
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric, Sample
 from prometheus_client.registry import Collector
@@ -57,6 +58,28 @@ class StorageCollector(Collector):
         return [OwnMetric(family, seen) for family in families if family is not catalog.READY or seen.has_sources]
 
 
+@runtime_checkable
+class _Checked(Protocol):
+    """A service that has checks."""
+
+    def last_runs(self) -> Iterator[_LastRun]:
+        """Yield how the last run of each check went; runs none."""
+        ...
+
+
+class _LastRun(Protocol):
+    """How the last run of a check went."""
+
+    @property
+    def probe(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def is_up(self) -> bool: ...
+    @property
+    def seconds(self) -> float: ...
+
+
 class _Seen:
     """What a storage held when somebody looked first."""
 
@@ -88,6 +111,7 @@ def small(counts: Counts, sources: list[Source]) -> Iterator[tuple[catalog.Metri
         ready = [source.is_ready() for source in sources if source.is_served()]
         value = float(bool(ready) and all(ready))
         yield catalog.READY, GaugeMetricFamily(catalog.READY.name, catalog.READY.help, value=value)
+    yield from _checks(sources)
     info = GaugeMetricFamily(catalog.INFO.name, catalog.INFO.help, labels=catalog.INFO.labels)
     for labels in sorted({source.info() for source in sources}):
         info.add_metric(labels, 1)
@@ -95,6 +119,20 @@ def small(counts: Counts, sources: list[Source]) -> Iterator[tuple[catalog.Metri
     yield catalog.DROPPED, CounterMetricFamily(catalog.DROPPED.name, catalog.DROPPED.help, value=counts.dropped)
     yield catalog.FAULTS, CounterMetricFamily(catalog.FAULTS.name, catalog.FAULTS.help, value=counts.faults)
     yield catalog.WORKERS, GaugeMetricFamily(catalog.WORKERS.name, catalog.WORKERS.help, value=counts.workers)
+
+
+def _checks(sources: list[Source]) -> Iterator[tuple[catalog.Metric, Metric]]:
+    """Yield how the last runs went; of several applications with a check of one name, the worst."""
+    found: dict[tuple[str, str], tuple[float, float]] = {}
+    for source in sources:
+        for run in source.last_runs() if isinstance(source, _Checked) else ():
+            is_up, seconds = found.get((run.probe, run.name), (1.0, 0.0))
+            found[run.probe, run.name] = min(is_up, float(run.is_up)), max(seconds, run.seconds)
+    for place, family in enumerate((catalog.HEALTH_UP, catalog.HEALTH_DURATION)):
+        metric = GaugeMetricFamily(family.name, family.help, labels=family.labels)
+        for labels, values in found.items():
+            metric.add_metric(labels, values[place])
+        yield family, metric
 
 
 def _requests(counts: Counts) -> Metric:

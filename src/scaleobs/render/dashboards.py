@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from scaleobs.catalog import ACTIVE, DROPPED, FAULTS, INFO, READY, WORKERS
+from scaleobs.catalog import ACTIVE, DROPPED, FAULTS, HEALTH_DURATION, INFO, READY, WORKERS
 from scaleobs.render import promql
 from scaleobs.render.controls import SHOWN, marks, variables
 from scaleobs.render.names import resource_name, service_and_job
@@ -160,6 +160,21 @@ def _saturation() -> list[list[Panel]]:
                 (summed(SHOWN.of(UP)), "up"),
                 (summed(SHOWN.of(READY)), "ready"),
                 (summed(SHOWN.of(WORKERS)), "workers"),
+            ),
+        ],
+        [
+            timeseries(
+                "Checks that fail",
+                "Instances whose last run of a check failed, also where that doesn't fail the probe: not critical, or "
+                "below its threshold. The reason is in the log, as `check.failed`.",
+                "short",
+                (promql.failing_checks(SHOWN), "{{probe}} {{check}}"),
+            ),
+            timeseries(
+                "Slowest checks",
+                "How long the last run of a check took, on the instance where it took longest.",
+                "s",
+                (summed(SHOWN.of(HEALTH_DURATION), *HEALTH_DURATION.labels, how="max"), "{{probe}} {{check}}"),
             ),
         ],
         [

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from textwrap import indent
 from typing import TYPE_CHECKING
 
-from scaleobs.catalog import DURATION, EXPOSED, OUTSIDE, PROCESS, REQUESTS, Metric
+from scaleobs.catalog import DURATION, EXPOSED, HEALTH_UP, OUTSIDE, PROCESS, REQUESTS, Metric
 
 if TYPE_CHECKING:
     from scaleobs.render.durations import Duration
@@ -84,6 +84,11 @@ def bucket(seconds: float) -> str:
     if float(seconds).is_integer():
         return f'le=~"{seconds:.0f}|{seconds:.0f}\\\\.0"'
     return f'le="{seconds!r}"'
+
+
+def failing_checks(targets: Targets) -> str:
+    """Ask on how many instances the last run of each check failed: nothing where all passed."""
+    return summed(f"{targets.of(HEALTH_UP)} == 0", *HEALTH_UP.labels, how="count")
 
 
 def request_rate(targets: Targets, range_: str, *more: str, by: tuple[str, ...] = ()) -> str:

@@ -1,0 +1,154 @@
+"""The checks of one service."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import weakref
+from collections.abc import Iterator
+
+from scaleobs.health.background import background
+from scaleobs.health.check import Check
+from scaleobs.health.results import LastRun, Report, Result
+from scaleobs.health.watched import OnEvent, Watched
+
+_UNKNOWN = Result(is_up=False, reason="its first run was given up")
+_UNASKED = Result(is_up=True)
+
+
+class Checks:
+    """
+    The checks of one service. Any thread may call any method.
+
+    Args:
+        on_event: told `failed`, `degraded` or `recovered` of a check that changes, and `slow` of one that has begun to
+            take more than half of its timeout. Called from wherever the check ran, or from the probe that found its
+            time up.
+
+    Attributes:
+        is_serving: whether what runs in the background does.
+    """
+
+    def __init__(self, on_event: OnEvent) -> None:
+        self._on_event = on_event
+        self._watched: dict[tuple[str, str], Watched] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.is_serving = False
+        _every.add(self)
+
+    def add(self, check: Check) -> None:
+        """
+        Register a check.
+
+        Raises:
+            TypeError: it is none.
+            ValueError: its name is taken for that probe.
+        """
+        if not isinstance(check, Check):
+            msg = f"{check!r} is no check: give scaleobs.Check('postgres', function), or one of scaleobs.checks."
+            raise TypeError(msg)
+        key = (check.probe, check.name)
+        if key in self._watched:
+            msg = f"There is a check {check.name!r} for the probe {check.probe!r} already: give this one another name."
+            raise ValueError(msg)
+        # A copy, since a probe in another thread may be reading the old one.
+        watched = Watched(check, self._on_event)
+        watched.loop = self._loop
+        self._watched = {**self._watched, key: watched}
+        if self.is_serving:
+            self.serve()
+
+    def serve(self) -> None:
+        """Note that the application is served, from its event loop where it has one: what has `every` runs now."""
+        self.note_loop()
+        try:
+            background.take([one for one in self._watched.values() if one.check.every is not None])
+            self.is_serving = True
+        except RuntimeError:  # The process has no thread left: the next request tries again.
+            self.is_serving = False
+
+    def note_loop(self) -> None:
+        """Note the running event loop, where there is one, as the one that async checks run on."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        if loop is not self._loop:
+            self._loop = loop
+            for one in self._watched.values():
+                one.loop = loop
+
+    def report(self, probe: str) -> Report:
+        """
+        Return what is known of a probe's checks, and run those that are due, side by side.
+
+        Waits for what this call began, or what was never known, up to the timeout of each; not for one that took too
+        long the last time.
+        """
+        if not self.is_serving:
+            self.serve()
+        watched = self._of(probe)
+        for run in [one.ask() for one in watched]:
+            if run is not None:
+                run.wait()
+        return _report(watched, _UNKNOWN)
+
+    async def report_async(self, probe: str) -> Report:
+        """Do the same as `report` on the running event loop of the application, without blocking it."""
+        self.note_loop()
+        if not self.is_serving:
+            self.serve()
+        watched = self._of(probe)
+        for run in [one.ask() for one in watched]:
+            if run is not None:
+                await run.wait_async()
+        return _report(watched, _UNKNOWN)
+
+    def known(self, probe: str) -> Report:
+        """Return what is known of a probe's checks, and begin those that are due, without waiting for any."""
+        watched = self._of(probe)
+        for one in watched:
+            one.ask()
+        return _report(watched, _UNASKED)
+
+    def all_up(self, probe: str) -> bool:
+        """Return whether no check of a probe fails it, as far as is known; runs none."""
+        return all(one.shown is None or one.shown.is_up for one in self._of(probe))
+
+    def last_runs(self) -> Iterator[LastRun]:
+        """Yield how the last run of each check went, of those that have run; runs none."""
+        for one in self._watched.values():
+            last = one.last_run()
+            if last is not None:
+                yield LastRun(one.check.probe, one.check.name, last.is_up, last.seconds)
+
+    def forget(self) -> None:
+        """Begin anew in a child process."""
+        self._loop = None
+        self.is_serving = False
+        for one in self._watched.values():
+            one.forget()
+
+    def _of(self, probe: str) -> list[Watched]:
+        return [one for one in self._watched.values() if one.check.probe == probe]
+
+
+def _report(watched: list[Watched], unknown: Result) -> Report:
+    results = []
+    for one in watched:
+        one.look()
+        results.append((one.check.name, unknown if one.shown is None else one.shown))
+    return Report(all(result.is_up for _, result in results), tuple(results))
+
+
+_every: weakref.WeakSet[Checks] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    background.forget()
+    for checks in list(_every):
+        checks.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -1,0 +1,155 @@
+"""How the value of each setting is read, or refused with the fix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from scaleobs.objectives import Availability, Latency, Objective
+
+LOG_FORMATS = ("auto", "json", "console", "off")
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+_LONGEST_DRAIN = 3600
+
+
+class SettingsError(ValueError):
+    """A setting can't be used; the message names it, its value and the fix."""
+
+
+def checked(name: str, value: Any, source: str) -> Any:
+    """
+    Return the value as the setting holds it.
+
+    Args:
+        name: the setting's.
+        value: what was given, a text where it comes from the environment.
+        source: where it comes from, for the error.
+
+    Raises:
+        SettingsError: it can't be used.
+    """
+    read = _READERS.get(name)
+    return value if read is None else read(value, f"{source} {value!r}")
+
+
+def _flag(value: Any, shown: str) -> bool:
+    known = {True: True, False: False, "true": True, "1": True, "false": False, "0": False}
+    return known[_one_of(_lowered(value), tuple(known), shown)]
+
+
+def _log_format(value: Any, shown: str) -> Any:
+    return _one_of(_lowered(value), LOG_FORMATS, shown)
+
+
+def _log_level(value: Any, shown: str) -> Any:
+    return _one_of(_lowered(value), LOG_LEVELS, shown)
+
+
+def _lowered(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _route(value: Any, shown: str) -> Any:
+    if value is not None and not callable(value):
+        msg = (
+            f"{shown}: give a function from a scope or environ to a template, e.g. route=lambda scope: '/items/{{id}}'."
+        )
+        raise SettingsError(msg)
+    return value
+
+
+def _registry(value: Any, shown: str) -> Any:
+    is_registry = hasattr(value, "collect") and hasattr(value, "register") and not isinstance(value, type)
+    if value is not None and not is_registry:
+        msg = f"{shown}: give a prometheus_client.CollectorRegistry, or leave it out for the default one."
+        raise SettingsError(msg)
+    return value
+
+
+def _name(name: str, value: Any, shown: str) -> str:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        msg = f"{shown}: give a name of printable characters, e.g. {name}='orders'."
+        raise SettingsError(msg)
+    return value.strip()
+
+
+def _path(value: Any, shown: str) -> str | None:
+    if value is None or value in ("", "off"):
+        return None
+    if not isinstance(value, str) or not value.startswith("/") or not value.isprintable() or "?" in value:
+        msg = f"{shown}: give a path that starts with '/', or 'off' to turn it off."
+        raise SettingsError(msg)
+    return value
+
+
+def _count(value: Any, shown: str) -> int:
+    try:
+        count = int(value)
+    except (TypeError, ValueError, OverflowError):
+        count = 0
+    if count < 1 or isinstance(value, bool | float):
+        msg = f"{shown}: give a whole number above 0, e.g. 2000."
+        raise SettingsError(msg)
+    return count
+
+
+def _seconds(value: Any, shown: str) -> float:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError, OverflowError):
+        seconds = -1.0
+    if not 0 <= seconds <= _LONGEST_DRAIN or isinstance(value, bool):
+        msg = f"{shown}: give seconds from 0 to {_LONGEST_DRAIN}, e.g. 5; 0 turns the drain off."
+        raise SettingsError(msg)
+    return seconds
+
+
+def _one_of(value: Any, known: tuple[Any, ...], shown: str) -> Any:
+    if value not in known:
+        msg = f"{shown}: give one of {', '.join(str(one) for one in known)}."
+        raise SettingsError(msg)
+    return value
+
+
+def _checks(value: Any, shown: str) -> tuple[Any, ...]:
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        msg = f"{shown}: give a list, e.g. checks=[scaleobs.Check('postgres', function)]."
+        raise SettingsError(msg)
+    return tuple(value)
+
+
+def _objectives(value: Any, shown: str) -> tuple[Objective, ...]:
+    fix = "give Availability(99.9) or Latency(99, under=0.5) in a list."
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        msg = f"{shown}: {fix}"
+        raise SettingsError(msg)
+    objectives = tuple(value)
+    for objective in objectives:
+        if not isinstance(objective, (Availability, Latency)):
+            msg = f"objectives has {objective!r}, which is not an objective: {fix}"
+            raise SettingsError(msg)
+    return objectives
+
+
+_READERS: dict[str, Callable[[Any, str], Any]] = {
+    "service": partial(_name, "service"),
+    "version": partial(_name, "version"),
+    "environment": partial(_name, "environment"),
+    "health_path": _path,
+    "ready_path": _path,
+    "startup_path": _path,
+    "metrics_path": _path,
+    "manual_start": _flag,
+    "drain_seconds": _seconds,
+    "checks": _checks,
+    "details": _flag,
+    "objectives": _objectives,
+    "route": _route,
+    "max_label_sets": _count,
+    "native_histograms": _flag,
+    "size_histograms": _flag,
+    "log_format": _log_format,
+    "log_level": _log_level,
+    "registry": _registry,
+}

@@ -1,0 +1,210 @@
+"""The ready-made checks that need nothing but the standard library, and what is said where something is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+
+import pytest
+
+from scaleobs import checks
+from scaleobs.health import Checks
+from servers import free_port
+
+
+def result(check):
+    """Return what a check says."""
+    registered = Checks(lambda *_: None)
+    registered.add(check)
+    ((name, said),) = registered.report("ready").checks
+    assert check.name == name
+    return said
+
+
+@pytest.fixture
+def listener():
+    """Return a socket that listens and accepts nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening
+
+
+@pytest.fixture
+def web():
+    """Return the address of a web server whose paths say how it answers."""
+    release = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            status = self.path.strip("/")
+            if status == "hang":
+                release.wait(20)
+                status = "200"
+            if status == "token":
+                status = "200" if self.headers["Authorization"] == "Bearer t" else "401"
+            self.send_response(int(status))
+            if status == "302":
+                self.send_header("Location", "/204")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Write nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    release.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("path", "is_up", "reason"),
+    [
+        ("/200", True, ""),
+        ("/302", True, ""),
+        ("/404", False, "HTTPError: HTTP Error 404: Not Found"),
+        ("/503", False, "HTTPError: HTTP Error 503: Service Unavailable"),
+        ("/hang", False, ""),
+        ("/token", False, "HTTPError: HTTP Error 401: Unauthorized"),
+    ],
+)
+def test_http(path, is_up, reason, web):
+    """It passes with an answer that is no error, in time, after redirects."""
+    said = result(checks.http(web + path, timeout=0.4 if path == "/hang" else 10))
+
+    assert (is_up, True) == (said.is_up, said.reason.startswith(reason))
+
+
+def test_http_sends_the_headers(web):
+    """Such as a token."""
+    assert result(checks.http(f"{web}/token", headers={"Authorization": "Bearer t"}, timeout=10)).is_up
+
+
+@pytest.mark.parametrize("url", ["ftp://host/", "file:///etc/passwd", "host:80", "http://", ""])
+def test_what_is_no_http_is_refused(url):
+    """A file is never read, and a URL without a scheme is said to be none."""
+    with pytest.raises(ValueError, match="give a URL that begins with http:// or https://"):
+        checks.http(url)
+
+
+def test_tcp(listener):
+    """It passes where somebody listens."""
+    host, port = listener.getsockname()
+
+    assert result(checks.tcp(host, port)).is_up
+    assert result(checks.tcp(host, free_port())).reason.startswith("ConnectionRefusedError")
+
+
+def test_dns(monkeypatch):
+    """It passes where the system finds the host, and one that hangs costs its time."""
+    assert result(checks.dns("localhost", timeout=10)).is_up
+
+    def gone(*_):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", gone)
+    assert "gaierror: [Errno -2] Name or service not known" == result(checks.dns("gone.invalid")).reason
+    gate = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: gate.wait(20))
+    assert "no answer within 0.05 s" == result(checks.dns("slow.invalid", timeout=0.05)).reason
+    gate.set()
+
+
+def test_disk_space(monkeypatch, tmp_path):
+    """It fails below either limit, and shows what is free."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=1000, free=40))
+
+    assert f"40 bytes (4.0%) of {tmp_path} are free" == result(checks.disk_space(str(tmp_path))).reason
+    assert not result(checks.disk_space(free_share=0, free_bytes=41)).is_up
+    assert {"free_bytes": 40, "free_share": 0.04} == result(checks.disk_space(free_share=0.04, free_bytes=40)).data
+
+
+def test_disk_space_of_this_machine(tmp_path):
+    """A file system that is not there is a failure with its reason."""
+    assert result(checks.disk_space(str(tmp_path), free_share=0)).is_up
+    assert result(checks.disk_space(str(tmp_path / "gone"))).reason.startswith("FileNotFoundError")
+
+
+@pytest.mark.parametrize("share", [-0.1, 5, float("nan")])
+def test_a_share_that_is_none_is_refused(share):
+    """Five per cent is 0.05."""
+    with pytest.raises(ValueError, match=r"give a share from 0 to 1, e.g. 0.05"):
+        checks.disk_space(free_share=share)
+
+
+def test_from_callable():
+    """It is named as the function is, unless a name is given."""
+
+    def queue():
+        return False
+
+    assert ("queue", False) == (checks.from_callable(queue).name, result(checks.from_callable(queue)).is_up)
+    assert "mq" == checks.from_callable(queue, name="mq").name
+
+
+def test_options_are_those_of_a_check():
+    """Each ready-made check takes them all."""
+    options = {"probe": "startup", "timeout": 2, "every": 5, "cache": 3, "critical": False, "failure_threshold": 4}
+    made = [
+        checks.from_callable(print, **options),
+        checks.postgresql("postgresql://", **options),
+        checks.redis("redis://", **options),
+        checks.http("http://host", **options),
+        checks.tcp("host", 1, **options),
+        checks.dns("host", **options),
+        checks.disk_space(**options),
+    ]
+
+    assert len(made) == len({check.name for check in made})
+    for check in made:
+        assert options == {name: getattr(check, name) for name in options}
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (checks.postgresql, r"checks.postgresql needs psycopg or asyncpg, .*: pip install 'psycopg\[binary\]'"),
+        (checks.redis, "checks.redis needs redis, which is not installed: pip install redis"),
+    ],
+)
+def test_a_missing_package_is_named(make, said, monkeypatch):
+    """At the start, with the line that installs it."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+
+    with pytest.raises(ImportError, match=said):
+        make("redis://host")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (checks.postgresql, "checks.postgresql got 7: give a DSN, or a pool of psycopg_pool or asyncpg"),
+        (checks.redis, "checks.redis got 7: give a URL, or a client of redis-py"),
+    ],
+)
+def test_what_is_no_source_is_refused(make, said):
+    """What can't be asked is said at the start."""
+    with pytest.raises(TypeError, match=said):
+        make(7)
+
+
+def test_the_packages_are_loaded_when_they_are_needed():
+    """Importing the checks, and making one, loads none of them."""
+    script = """
+import sys
+from scaleobs import checks
+checks.postgresql("postgresql://"), checks.redis("redis://"), checks.http("http://host")
+sys.exit(sorted({"psycopg", "asyncpg", "redis", "urllib.request"} & sys.modules.keys()) or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+
+    assert (0, b"") == (done.returncode, done.stderr)

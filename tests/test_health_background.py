@@ -1,0 +1,243 @@
+"""Checks with `every` run in the background from the first request on, in every process of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import signal
+import threading
+import weakref
+
+import pytest
+
+import scaleobs
+from callers import asgi, http_scope, serve_asgi, wsgi
+from scaleobs.health import Check, Checks
+from scaleobs.health.background import background
+from servers import until
+
+
+def test_nothing_runs_before_the_service_is_served(registry):
+    """An import, an instrumented application and a scrape of the registry start no thread and no run."""
+    runs, before = [], threading.active_count()
+    scaleobs.Observer(registry=registry, checks=[Check("db", lambda: runs.append(1), every=0.001)])
+    list(registry.collect())
+
+    assert ([], before) == (runs, threading.active_count())
+
+
+@pytest.mark.parametrize("path", ["/", "/ready", "/health", "/metrics"])
+def test_background_begins_with_the_first_request(path, registry):
+    """Whatever it asks for; from then on the check runs by itself."""
+    runs = []
+
+    def app(environ, start):
+        start("200 OK", [])
+        return []
+
+    app = scaleobs.instrument(
+        app, registry=registry, log_format="off", checks=[Check("db", lambda: runs.append(1), every=0.005)]
+    )
+    wsgi(app, path=path)
+
+    until(lambda: len(runs) > 5)
+
+
+def test_probes_answer_from_the_last_run():
+    """The first one waits for the first run; no other begins one."""
+    runs, state = [], {"is_up": True}
+    checks = Checks(lambda *_: None)
+
+    def check():
+        runs.append(1)
+        return state["is_up"]
+
+    checks.add(Check("db", check, every=1000))
+    assert checks.report("ready").is_up
+
+    state["is_up"] = False
+    assert [True] * 100 == [checks.report("ready").is_up for _ in range(100)]
+    assert [1] == runs
+
+
+def test_changes_are_told_without_a_probe():
+    """A check in the background that fails and recovers is told of, though nobody asks."""
+    told, state = [], {"is_up": True}
+    checks = Checks(lambda event, *_: told.append(event))
+    checks.add(Check("db", lambda: state["is_up"], every=0.005))
+    checks.serve()
+    until(lambda: list(checks.last_runs()))
+
+    state["is_up"] = False
+    until(lambda: told == ["failed"])
+    state["is_up"] = True
+    until(lambda: told == ["failed", "recovered"])
+
+
+def test_a_hanging_one_is_found_and_delays_no_other():
+    """Its time is up without a probe, it has one thread, and the others go on."""
+    gate, told, runs, hung = threading.Event(), [], [], []
+    checks = Checks(lambda event, check, result: told.append((event, check.name, result.reason)))
+    checks.add(Check("stuck", lambda: hung.append(1) or gate.wait(60), every=0.005, timeout=0.05))
+    checks.add(Check("quick", lambda: runs.append(1), every=0.005))
+    checks.serve()
+    until(lambda: told)
+    before = len(runs)
+    until(lambda: len(runs) > before + 10)
+    stuck = len(hung)
+    gate.set()
+    until(lambda: ("recovered", "stuck", "") in told)
+
+    assert ("failed", "stuck", "no answer within 0.05 s") == told[0]
+    assert 1 == stuck
+
+
+def test_async_ones_run_on_the_loop_of_the_application():
+    """They see the loop that their pools belong to, rest when it is closed, and go on with the next one."""
+    seen = []
+
+    async def check():
+        seen.append(asyncio.get_running_loop())
+
+    checks = Checks(lambda *_: None)
+    checks.add(Check("db", check, every=0.005))
+
+    async def serve():
+        await checks.report_async("ready")
+        before = len(seen)
+        while len(seen) < before + 5:  # noqa: ASYNC110 - Runs on its own.
+            await asyncio.sleep(0.002)
+        return asyncio.get_running_loop()
+
+    for _ in range(2):
+        seen.clear()
+        assert {asyncio.run(asyncio.wait_for(serve(), 20))} == set(seen)
+
+
+def test_an_application_that_is_dropped_is_checked_no_more():
+    """Nothing but the thread's next look keeps its checks."""
+
+    def served():
+        checks = Checks(lambda *_: None)
+        checks.add(Check("db", lambda: None, every=0.005))
+        checks.serve()
+        until(lambda: list(checks.last_runs()))
+        return weakref.ref(checks), weakref.ref(checks._watched["ready", "db"])
+
+    def are_gone():
+        gc.collect()
+        return [None, None] == [one() for one in gone]
+
+    gone = served()
+    until(are_gone)
+
+
+def test_a_check_that_is_added_later_runs_too():
+    """A service that is served already takes it up at once."""
+    runs = []
+    checks = Checks(lambda *_: None)
+    checks.serve()
+    checks.add(Check("db", lambda: runs.append(1), every=0.005))
+
+    until(lambda: len(runs) > 3)
+
+
+def test_one_thread_begins_the_runs_of_all_services():
+    """However many applications there are in a process."""
+    every = [Checks(lambda *_: None) for _ in range(20)]
+    for checks in every:
+        checks.add(Check("db", lambda: None, every=0.01))
+        checks.serve()
+    until(lambda: all(list(checks.last_runs()) for checks in every))
+
+    assert 1 == sum(thread.name == "scaleobs-checks" for thread in threading.enumerate())
+
+
+def test_a_process_without_a_thread_left_tries_again(monkeypatch):
+    """The probe answers what it knows, and the background begins with a later one."""
+    checks = Checks(lambda *_: None)
+    checks.add(Check("db", lambda: None, every=0.01, cache=0))
+    with monkeypatch.context() as patched:
+
+        def start(self):
+            msg = "can't start new thread"
+            raise RuntimeError(msg)
+
+        until(lambda: background._thread is None or background._watched)
+        patched.setattr(threading.Thread, "start", start)
+        patched.setattr(background, "_thread", None)
+        assert not checks.report("ready").is_up
+
+    assert not checks.is_serving
+    checks.report("ready")
+    until(lambda: checks.report("ready").is_up)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_forked_process_checks_for_itself(kind, registry):
+    """It knows nothing of its parent's results, hanging runs and threads, and begins its own."""
+    gate = threading.Event()
+    parent = os.getpid()
+
+    def check():
+        if os.getpid() == parent:
+            gate.wait(60)
+        return True
+
+    async def check_async():
+        check()
+
+    obs = scaleobs.Observer(registry=registry, log_format="off")
+    options = {"timeout": 5, "every": 0.01}
+    obs.check("db", **options)(check if kind == "sync" else check_async)
+    obs.check("once", timeout=5)(check if kind == "sync" else check_async)
+    obs.checks.serve()
+    obs.checks.known("ready")
+    until(lambda: all(one._run is not None for one in obs.checks._watched.values()))
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        told = {}
+        try:
+            told["threads"] = threading.active_count()
+            told["before"] = [list(run) for run in obs.checks.last_runs()]
+            told["is_up"] = obs.checks.report("ready").is_up
+            at = obs.checks._watched["ready", "db"]._last.at
+            until(lambda: obs.checks._watched["ready", "db"]._last.at > at)
+            told["again"] = True
+        finally:
+            os.write(writing, json.dumps(told).encode())
+            os._exit(0)
+    os.close(writing)
+    timer = threading.Timer(20, os.kill, (pid, signal.SIGKILL))
+    timer.start()
+    with os.fdopen(reading) as pipe:
+        said = pipe.read()
+    os.waitpid(pid, 0)
+    timer.cancel()
+    gate.set()
+
+    assert {"threads": 1, "before": [], "is_up": True, "again": True} == json.loads(said)
+
+
+def test_gevent_and_test_clients_may_serve_one_application_on_many_loops(registry):
+    """Each probe is answered, whatever loop it comes on."""
+
+    async def app(scope, receive, send):
+        """Never come here."""
+
+    async def check():
+        await asyncio.sleep(0)
+
+    app = scaleobs.instrument(app, registry=registry, log_format="off")
+    scaleobs.observer_of(app).check("db", cache=0)(check)
+    scaleobs.observer_of(app).check("background", every=0.005)(check)
+
+    async def many():
+        return [(await serve_asgi(app, http_scope(path="/ready"))).status for _ in range(3)]
+
+    assert [200] * 9 == [status for _ in range(3) for status in asyncio.run(many())]
+    assert 200 == asgi(app, path="/ready").status

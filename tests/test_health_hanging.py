@@ -1,0 +1,249 @@
+"""Whatever hangs, probes are answered from what is known, and nothing piles up."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import scaleobs
+from callers import http_scope, log_lines, serve_asgi, wsgi
+from scaleobs.health import Check, Checks
+from servers import until
+
+both = pytest.mark.parametrize("protocol", ["asgi", "wsgi"])
+
+
+def hanging(kind, gate):
+    """Return a check that hangs until the gate opens."""
+    if kind == "sync":
+        return lambda: gate.wait(60) and None
+
+    async def check():
+        while not gate.is_set():  # noqa: ASYNC110 - A threading.Event, which other threads wait for, too.
+            await asyncio.sleep(0.005)
+
+    return check
+
+
+def service(protocol, registry, **settings):
+    """Return an application that is observed and serves nothing but its endpoints."""
+
+    async def by_asgi(scope, receive, send):
+        """Never come here."""
+
+    app = by_asgi if protocol == "asgi" else lambda environ, start: []
+    return scaleobs.instrument(app, registry=registry, log_format="off", **settings)
+
+
+class Told:
+    """What the checks told of."""
+
+    def __init__(self):
+        self.events = []
+
+    def __call__(self, event, check, result):
+        self.events.append((event, check.name, result.reason))
+
+
+@both
+def test_a_thousand_probes_a_second_while_everything_hangs(protocol, registry):
+    """They are answered without waiting for any check, from one thread per hanging check at most."""
+    gate = threading.Event()
+    checks = [Check(f"{kind} {n}", hanging(kind, gate), timeout=0.1) for kind in ("sync", "async") for n in range(5)]
+    app = service(protocol, registry, checks=checks)
+    before = threading.active_count()
+    seen, most = [], 0
+
+    async def storm():
+        nonlocal most
+        assert 503 == (await serve_asgi(app, http_scope(path="/ready"))).status
+        began = time.monotonic()
+        for _ in range(10):
+            seen.extend(await asyncio.gather(*[serve_asgi(app, http_scope(path="/ready")) for _ in range(100)]))
+            most = max(most, threading.active_count())
+        return time.monotonic() - began
+
+    def one(_):
+        return wsgi(app, path="/ready")
+
+    try:
+        if protocol == "asgi":
+            took = asyncio.run(storm())
+        else:
+            assert 503 == wsgi(app, path="/ready").status
+            with ThreadPoolExecutor(8) as pool:
+                began = time.monotonic()
+                seen.extend(pool.map(one, range(1000)))
+                took = time.monotonic() - began
+                most = threading.active_count() - 8
+    finally:
+        gate.set()
+
+    assert 1000 == len(seen)
+    assert {503} == {answer.status for answer in seen}
+    assert [(check.name, "DOWN") for check in checks] == [(c["name"], c["status"]) for c in seen[-1].json["checks"]]
+    assert most <= before + 10
+    # A hundred waits of 0.1 s each would be 10 s in WSGI, and a tenth of that per batch in ASGI.
+    assert took < 5
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_only_the_probe_that_begins_a_run_waits_for_it(kind):
+    """While something is known, the others are told that; nobody waits for a check that took too long the last time."""
+    gate, told = threading.Event(), Told()
+    checks = Checks(told)
+    state = {"function": lambda: None}
+
+    def check():
+        return state["function"]()
+
+    checks.add(Check("db", check, timeout=0.3, cache=0))
+    assert checks.report("ready").is_up
+    state["function"] = hanging(kind, gate)
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(checks.report, "ready")
+        until(lambda: checks._watched["ready", "db"]._run is not None)
+        began = time.monotonic()
+        other = checks.report("ready")
+        other_took = time.monotonic() - began
+        assert not first.result().is_up
+    began = time.monotonic()
+    later = [checks.report("ready") for _ in range(100)]
+    later_took = time.monotonic() - began
+    gate.set()
+    until(lambda: checks.report("ready").is_up)
+
+    assert other.is_up
+    assert other_took < 0.2
+    assert {False} == {report.is_up for report in later}
+    assert later_took < 0.2
+    assert [("failed", "db", "no answer within 0.3 s"), ("recovered", "db", "")] == told.events
+
+
+def test_a_late_answer_is_no_pass_but_worth_waiting_for_the_next():
+    """A run that ends after its time has failed; the probe after it waits for a new one, and sees the recovery."""
+    gate = threading.Event()
+    checks = Checks(Told())
+    checks.add(Check("db", hanging("sync", gate), timeout=0.05, cache=0))
+    assert not checks.report("ready").is_up
+
+    gate.set()
+    until(lambda: checks._watched["ready", "db"]._run is None)
+
+    assert not checks.all_up("ready")
+    assert checks.report("ready").is_up
+
+
+def test_an_async_check_that_wont_be_cancelled_has_one_run():
+    """One that swallows its cancellation keeps that run, and gets no second one beside it."""
+    runs = []
+
+    async def stubborn():
+        runs.append(1)
+        end = time.monotonic() + 0.4
+        while time.monotonic() < end:
+            try:
+                await asyncio.sleep(0.05)
+            except asyncio.CancelledError:
+                continue
+
+    async def probe():
+        answers = [(await checks.report_async("ready")).is_up for _ in range(20)]
+        return answers, len(runs)
+
+    checks = Checks(Told())
+    checks.add(Check("db", stubborn, timeout=0.05, cache=0))
+
+    assert ([False] * 20, 1) == asyncio.run(probe())
+
+
+def test_a_sync_check_does_not_block_the_loop():
+    """While a sync check runs, the event loop turns."""
+    gate, turns = threading.Event(), []
+
+    async def probe():
+        asked = asyncio.create_task(checks.report_async("ready"))
+        for _ in range(5):
+            await asyncio.sleep(0)
+            turns.append(asked.done())
+        gate.set()
+        return await asked
+
+    checks = Checks(Told())
+    checks.add(Check("db", lambda: gate.wait(20), timeout=20))
+
+    assert asyncio.run(probe()).is_up
+    assert [False] * 5 == turns
+
+
+def test_a_probe_from_another_thread_runs_async_checks_on_the_loop():
+    """Once the loop is known, a probe from elsewhere, such as a management port, runs them where the pools live."""
+    seen = []
+
+    async def check():
+        seen.append(asyncio.get_running_loop())
+
+    async def serve():
+        checks.serve()
+        report = await asyncio.get_running_loop().run_in_executor(None, checks.report, "ready")
+        return report, asyncio.get_running_loop()
+
+    checks = Checks(Told())
+    checks.add(Check("db", check, timeout=20))
+    report, loop = asyncio.run(serve())
+
+    assert report.is_up
+    assert [loop] == seen
+
+
+def test_a_check_that_its_loop_ended_is_not_down():
+    """A server that stops in the middle of a run cancels it: that says nothing of the dependency, and logs nothing."""
+    told = Told()
+    checks = Checks(told)
+    checks.add(Check("db", hanging("async", threading.Event()), timeout=20))
+
+    async def leave():
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(checks.report_async("ready"), 0.05)
+
+    asyncio.run(leave())
+
+    assert [] == told.events
+    assert [] == list(checks.last_runs())
+
+
+@both
+def test_a_scrape_and_liveness_ask_no_check(protocol, registry):
+    """They begin no run of a check of readiness."""
+    runs = []
+    app = service(protocol, registry, checks=[Check("db", lambda: runs.append(1))])
+
+    async def ask(path):
+        return await serve_asgi(app, http_scope(path=path))
+
+    for path in ("/metrics", "/health"):
+        answer = asyncio.run(ask(path)) if protocol == "asgi" else wsgi(app, path=path)
+        assert 200 == answer.status
+    assert [] == runs
+
+
+def test_slow_runs_are_warned_of_once(registry, capsys):
+    """A run that takes more than half of its time is told of once, until one is quick again."""
+    pause = {"seconds": 0.15}
+    app = scaleobs.instrument(lambda environ, start: [], registry=registry)
+    scaleobs.observer_of(app).check("db", timeout=0.25, cache=0)(
+        lambda: threading.Event().wait(pause["seconds"]) or None
+    )
+    for pause["seconds"] in (0.15, 0.15, 0, 0.15):
+        assert 200 == wsgi(app, path="/ready").status
+    lines = [line for line in log_lines(capsys) if line["event"].startswith("check.")]
+
+    assert [("check.slow", "warning", "db", 0.25)] * 2 == [
+        (line["event"], line["level"], line["check"], line["timeout_seconds"]) for line in lines
+    ]
+    assert all(0.15 <= line["duration_seconds"] < 0.25 for line in lines)

@@ -1,0 +1,248 @@
+"""Results are cached, damped and degraded as asked for, and the metrics show the last runs."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import scaleobs
+from callers import http_scope, serve_asgi, wsgi
+from scaleobs.health import Check, CheckFailed, Checks
+from servers import until
+
+both = pytest.mark.parametrize("protocol", ["asgi", "wsgi"])
+
+
+def scripted(*results):
+    """Return a check that passes or fails by turns, and goes on as it ended."""
+    turns = itertools.chain(results, itertools.repeat(results[-1]))
+
+    def check():
+        if not next(turns):
+            raise CheckFailed("as told")
+
+    return check
+
+
+def asked(check, times):
+    """Return, per probe, whether it is up, and what was told."""
+    told = []
+    checks = Checks(lambda event, check, result: told.append((event, result.reason)))
+    checks.add(check)
+    return [checks.report("ready") for _ in range(times)], told, checks
+
+
+@both
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_ten_thousand_probes_run_each_check_once_per_cache_period(protocol, kind, registry):
+    """However many probes ask at once, two runs of a check begin further apart than the cache period."""
+    begun = {"a": [], "b": []}
+
+    def make(name):
+        def check():
+            begun[name].append(time.monotonic())
+
+        async def check_async():
+            check()
+
+        return Check(name, check_async if kind == "async" else check, timeout=20, cache=0.2)
+
+    async def by_asgi(scope, receive, send):
+        """Never come here."""
+
+    app = by_asgi if protocol == "asgi" else lambda environ, start: []
+    app = scaleobs.instrument(app, registry=registry, log_format="off", checks=[make("a"), make("b")])
+
+    async def storm():
+        rounds = [[serve_asgi(app, http_scope(path="/ready")) for _ in range(100)] for _ in range(100)]
+        return [seen.status for probes in rounds for seen in await asyncio.gather(*probes)]
+
+    began = time.monotonic()
+    if protocol == "asgi":
+        statuses = asyncio.run(storm())
+    else:
+        with ThreadPoolExecutor(8) as pool:
+            statuses = [seen.status for seen in pool.map(lambda _: wsgi(app, path="/ready"), range(10_000))]
+    periods = (time.monotonic() - began) / 0.2
+
+    assert [200] * 10_000 == statuses
+    for times in begun.values():
+        assert 1 <= len(times) <= periods + 1
+        assert all(later - earlier >= 0.2 for earlier, later in itertools.pairwise(times))
+
+
+def test_results_are_cached_for_a_second_by_default():
+    """Whoever asks again within a second is told the same, and the check isn't run."""
+    runs = []
+    asked(Check("db", lambda: runs.append(1)), times=100)
+
+    assert [1] == runs
+
+
+def test_a_check_that_is_not_critical_degrades():
+    """Its failure leaves the probe at 200, is shown and told of, and its recovery is, too."""
+    reports, told, _ = asked(Check("search", scripted(1, 0, 0, 1), cache=0, critical=False), 4)
+
+    assert [(True, True, degraded) for degraded in (False, True, True, False)] == [
+        (report.is_up, report.checks[0][1].is_up, report.checks[0][1].is_degraded) for report in reports
+    ]
+    assert [("degraded", "as told"), ("recovered", "")] == told
+
+
+def test_an_all_clear_needs_every_critical_check():
+    """A probe is down with one critical check, whatever the others say; all are in the report."""
+    checks = Checks(lambda *_: None)
+    checks.add(Check("a", scripted(0), critical=False))
+    checks.add(Check("b", scripted(0)))
+    checks.add(Check("c", scripted(1)))
+
+    report = checks.report("ready")
+
+    assert not report.is_up
+    assert [("a", True), ("b", False), ("c", True)] == [(name, result.is_up) for name, result in report.checks]
+
+
+def test_failures_below_the_threshold_are_damped():
+    """What was UP fails with the third failure in a row; a success in between begins anew, and recovers at once."""
+    turns = (1, 0, 0, 1, 0, 0, 0, 0, 1)
+    reports, told, _ = asked(Check("db", scripted(*turns), cache=0, failure_threshold=3), len(turns))
+
+    assert [1, 1, 1, 1, 1, 1, 0, 0, 1] == [report.is_up for report in reports]
+    assert [("failed", "as told"), ("recovered", "")] == told
+
+
+def test_what_was_never_up_is_not_damped():
+    """A dependency that isn't there from the start is no flapping one."""
+    reports, told, _ = asked(Check("db", scripted(0), cache=0, failure_threshold=3), 2)
+
+    assert [False, False] == [report.is_up for report in reports]
+    assert [("failed", "as told")] == told
+
+
+def test_a_run_that_hangs_counts_once_per_period():
+    """A check that hangs reaches its threshold, though it has the one run."""
+    gate = threading.Event()
+    functions = iter([lambda: None, lambda: gate.wait(60) and None])
+
+    def check():
+        return next(functions)()
+
+    checks = Checks(lambda *_: None)
+    checks.add(Check("db", check, timeout=0.02, cache=0.02, failure_threshold=3))
+    assert checks.report("ready").is_up
+
+    end, seen = time.monotonic() + 20, []
+    while checks.report("ready").is_up and time.monotonic() < end:
+        seen.append(checks._watched["ready", "db"]._failures)
+    gate.set()
+
+    assert {1, 2} <= set(seen)
+    assert not checks.all_up("ready")
+
+
+@both
+def test_the_metrics_show_the_last_run(protocol, registry):
+    """Also one that is damped or not critical; nothing of a check that has not run."""
+
+    async def by_asgi(scope, receive, send):
+        """Never come here."""
+
+    app = by_asgi if protocol == "asgi" else lambda environ, start: []
+    checks = [
+        Check("db", lambda: threading.Event().wait(0.02) or None, timeout=20),
+        Check("search", lambda: False, critical=False),
+        Check("warm", lambda: None, probe="startup"),
+    ]
+    app = scaleobs.instrument(app, registry=registry, checks=checks, log_format="off")
+
+    def shown(name):
+        samples = [sample for family in registry.collect() for sample in family.samples if sample.name == name]
+        return {(sample.labels["probe"], sample.labels["check"]): sample.value for sample in samples}
+
+    assert {} == shown("health_check_up")
+    if protocol == "asgi":
+        asyncio.run(serve_asgi(app, http_scope(path="/ready")))
+    else:
+        wsgi(app, path="/ready")
+    seconds = shown("health_check_duration_seconds")
+
+    assert {("ready", "db"): 1, ("ready", "search"): 0} == shown("health_check_up")
+    assert {("ready", "db"), ("ready", "search")} == set(seconds)
+    assert 0.02 <= seconds["ready", "db"] < 20
+
+
+def test_the_metrics_show_a_run_that_hangs(registry):
+    """A scrape finds its time up, without any probe, and shows how long it has taken."""
+    gate = threading.Event()
+    obs = scaleobs.Observer(
+        registry=registry, log_format="off", checks=[Check("db", lambda: gate.wait(60), timeout=0.02)]
+    )
+    labels = {"probe": "ready", "check": "db"}
+    obs.checks.known("ready")
+    until(lambda: registry.get_sample_value("health_check_up", labels) is not None)
+    gate.set()
+
+    assert 0 == registry.get_sample_value("health_check_up", labels)
+    assert registry.get_sample_value("health_check_duration_seconds", labels) >= 0.0199
+
+
+def test_two_applications_on_one_registry_show_the_worse_check(registry):
+    """A sample stands on the page once, though both have a check of that name."""
+    observers = [scaleobs.Observer(registry=registry, log_format="off") for _ in range(2)]
+    for obs, outcome in zip(observers, (True, False), strict=True):
+        obs.check("db")(lambda outcome=outcome: outcome)
+        obs.checks.report("ready")
+
+    assert 0 == registry.get_sample_value("health_check_up", {"probe": "ready", "check": "db"})
+    assert 1 == sum(sample.name == "health_check_up" for family in registry.collect() for sample in family.samples)
+
+
+@pytest.mark.parametrize(
+    ("checks", "said"),
+    [
+        ("db", "checks is 'db': give a list, e.g. checks="),
+        (7, "checks is 7: give a list"),
+        ([7], "7 is no check: give scaleobs.Check"),
+        ([Check("db", print), Check("db", print)], "There is a check 'db' for the probe 'ready' already"),
+    ],
+)
+def test_what_is_no_list_of_checks_is_refused(checks, said, registry):
+    """What can't work is said at once, with the value and the fix."""
+    with pytest.raises((ValueError, TypeError), match=said):
+        scaleobs.Observer(registry=registry, checks=checks)
+
+
+@both
+def test_liveness_answers_from_what_is_known(protocol, registry):
+    """A check that restarts the container is run beside the probe, which waits for nothing, not even the first run."""
+    ended = threading.Event()
+
+    async def by_asgi(scope, receive, send):
+        """Never come here."""
+
+    def stuck():
+        ended.wait(20)
+        return False
+
+    app = by_asgi if protocol == "asgi" else lambda environ, start: []
+    app = scaleobs.instrument(app, registry=registry, log_format="off")
+    scaleobs.observer_of(app).check("threads", probe="live", restart_container=True, timeout=30)(stuck)
+
+    def ask():
+        return (
+            asyncio.run(serve_asgi(app, http_scope(path="/health")))
+            if protocol == "asgi"
+            else wsgi(app, path="/health")
+        )
+
+    first = ask()
+    ended.set()
+    until(lambda: ask().status != 200)
+
+    assert (200, "UP") == (first.status, first.json["status"])
+    assert {"status": "DOWN", "checks": [{"name": "threads", "status": "DOWN"}]} == ask().json
