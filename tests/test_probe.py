@@ -6,10 +6,14 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
+import scaleobs
 from servers import free_port, running
+
+SOURCE = Path(scaleobs.__file__).parents[1]
 
 SHOP = """
 import scaleobs
@@ -94,6 +98,7 @@ def test_something_else_listens(sent):
 
         def serve():
             connection, _ = server.accept()
+            connection.recv(1000)
             connection.sendall(sent)
             taken.append(connection)
             if sent.endswith(b"\n"):
@@ -134,7 +139,7 @@ def test_nothing_needless_is_loaded():
     """What starts every few seconds in every container loads neither typing, re, socket nor http."""
     code = "import sys, scaleobs.probe; print(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": "src"}
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(SOURCE)}
     )
 
     assert not {"typing", "re", "socket", "http", "json", "argparse", "dataclasses"} & set(done.stdout.split())
