@@ -59,10 +59,10 @@ class Draining:
             return
         with contextlib.suppress(RuntimeError):
             self.loop = asyncio.get_running_loop()
-        _here.serving()
+        is_noted = _here.serving()
         if self.loop is not None:
             _here.gate.expect_no_call()
-        if self._noted_in != os.getpid():
+        if is_noted and self._noted_in != os.getpid():
             self._noted_in = os.getpid()
             limit = shorter_limit(self.seconds)
             if limit is not None:
@@ -129,11 +129,11 @@ class Process:
         self.gate.expect_call()
         self.gate.close()
 
-    def serving(self) -> None:
-        """Note that there is something to drain."""
+    def serving(self) -> bool:
+        """Note that there is something to drain, and return whether the gate before SIGTERM is closed."""
         self._mark = workers.mark()
         self.is_serving = not is_reloading()
-        self.gate.close()
+        return self.gate.close()
 
     def forked(self) -> None:
         """Begin anew in a process forked from this one."""

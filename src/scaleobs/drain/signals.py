@@ -45,12 +45,13 @@ class Gate:
 
         self._asked = {signal.SIGTERM: holds_signal, signal.SIGINT: holds_interrupt}
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """
-        Stand before what handles SIGTERM now, unless that is so already.
+        Stand before what handles SIGTERM now, unless that is so already, and return whether nothing is left to do.
 
         Any thread may call. Handlers are the main thread's; a call from another one reaches it a moment later, if
-        `expect_call` was called there before. Where SIGTERM is ignored, or handled by no Python, nothing is done.
+        `expect_call` was called there before. Until it has, call again: a signal that comes just as the main thread
+        begins to wait doesn't wake it. Where SIGTERM is ignored, or handled by no Python, nothing is done.
         """
         try:
             for number in self._asked:
@@ -58,10 +59,12 @@ class Gate:
                     self._close_handler(number)
         except ValueError:
             # Only the main thread may; and who has put another handler there meanwhile hears of nothing new.
-            if isinstance(signal.getsignal(_ELSEWHERE), _Elsewhere):
+            is_expected = isinstance(signal.getsignal(_ELSEWHERE), _Elsewhere)
+            if is_expected:
                 os.kill(os.getpid(), _ELSEWHERE)
-            return
+            return not is_expected
         self._close_event()
+        return True
 
     def expect_call(self) -> None:
         """Let a later call of `close` from another thread reach the main thread, if this is that one."""
