@@ -117,3 +117,33 @@ def test_children_of_workers(preload, tmp_path):
     assert {(212, 0, 4)} == {(page.total("http_requests_total"), page.in_flight, page.workers) for page in pages}
     assert {200} == {page.total("http_requests_total", route="/hello/<name>") for page in pages}
     assert {0} == {page.total("scaleobs_internal_faults_total") for page in pages}
+
+
+def test_sums_are_the_same_whoever_adds_them_up(tmp_path):
+    """
+    While nothing happens, no sum changes from one worker's page to another's.
+
+    Seconds have a fraction, so that the order in which they are added shows in the last digit, and a counter that falls
+    by that is taken for one that has begun anew: its whole value would count as an increase.
+    """
+    metrics = """
+import random
+from prometheus_client import Counter, Histogram
+
+PAID = Counter("paid_total", "Paid.")
+SIZES = Histogram("sizes", "Sizes.")
+
+@shop.get("/pay")
+def pay():
+    PAID.inc(random.random())
+    SIZES.observe(random.random())
+    return "paid"
+"""
+    with fleet.running(GTHREAD, tmp_path, wsgi=metrics) as shop:
+        shop.send(["/pay"] * 400)
+        shop.until(lambda page: 400 == page.total("http_requests_total"))
+        pages = shop.scrapes(24, workers=4)
+        names = ("paid_total", "sizes_sum", "http_request_duration_seconds_sum")
+        shown = {tuple(page.total(name) for name in names) for page in pages}
+
+    assert 1 == len(shown)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from operator import le
+import sys
+from collections.abc import Iterable
 from typing import NamedTuple
 
 MAGIC = b"scaleob1"
@@ -94,35 +94,68 @@ def numbers_of(data: bytes) -> memoryview[float]:
     return memoryview(data)[: len(data) // 8 * 8].cast("d")
 
 
-def has_fallen(then: bytes, now: bytes, entries: Sequence[Entry] = ()) -> bool:
+class Shape:
+    """
+    Which bytes of a ledger never change, and which are numbers that never fall, to compare all of them at once.
+
+    Attributes:
+        known: as far as entries were added.
+    """
+
+    def __init__(self) -> None:
+        self.known = HEADER.size
+        self._end = self._length = 0
+        self._frames, self._numbers = ["="], ["="]
+        self._compiled: tuple[struct.Struct, struct.Struct, int, int] | None = None
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Add entries that are behind all the others."""
+        for kind, _, begin, start, end in entries:
+            if kind < GROWING:
+                gap, frame, numbers = begin - self._end, start * 8 - begin, (end - start) * 8
+                self._frames.append(f"{gap}x{frame}s{numbers}x")
+                self._numbers.append(f"{gap + frame}x{numbers}s")
+                self._end = end * 8
+                self._length += end - start
+                self._compiled = None
+            self.known = padded(end * 8, ENTRY.size)
+
+    def has_grown(self, then: bytes, now: bytes) -> bool:
+        """
+        Return whether all is well for sure; otherwise it is still to be found out.
+
+        Numbers that aren't negative are in the order of their bytes taken as integers, so that one subtraction compares
+        all: each has a sign to borrow from, which it keeps where it is the larger one.
+        """
+        if not self._length or min(len(then), len(now)) < self._end:
+            return False
+        if self._compiled is None:
+            frames, numbers = struct.Struct("".join(self._frames)), struct.Struct("".join(self._numbers))
+            self._compiled = frames, numbers, self._all(-0.0), self._all(1 - MOST)
+        find_frames, find_numbers, signs, most = self._compiled
+        try:
+            used, used_now = used_of(then)[0], used_of(now)[0]
+        except DamagedError:
+            return False
+        if not self._end <= used <= used_now or find_frames.unpack_from(then) != find_frames.unpack_from(now):
+            return False
+        old, new = (int.from_bytes(b"".join(find_numbers.unpack_from(data)), sys.byteorder) for data in (then, now))
+        return not (old | new) & signs and ((new | signs) - old) & (most - new) & signs == signs
+
+    def _all(self, number: float) -> int:
+        return int.from_bytes(struct.pack("=d", number) * self._length, sys.byteorder)
+
+
+def has_fallen(then: bytes, now: bytes, shape: Shape | None = None) -> bool:
     """
     Return whether a number that never falls has fallen, or is none any more, or is gone.
 
     Args:
         then: a copy, or nothing.
         now: what it has become.
-        entries: those of today, where they are known, which is faster.
+        shape: of today's, where it is known, which is faster.
     """
-    return bool(then) and not (entries and _has_grown(then, now, entries)) and _has_fallen(then, now)
-
-
-def _has_grown(then: bytes, now: bytes, entries: Sequence[Entry]) -> bool:
-    """Return whether all is well for sure; otherwise it is still to be found out."""
-    before, numbers = numbers_of(then), numbers_of(now)
-    try:
-        used, _ = used_of(then)
-    except DamagedError:
-        return False
-    if len(now) < used:
-        return False
-    for kind, _, begin, start, end in entries:
-        if end * 8 > used:
-            break
-        if kind < GROWING and then[begin : end * 8] != now[begin : end * 8]:
-            old, new = before[start:end].tolist(), numbers[start:end].tolist()
-            if then[begin : start * 8] != now[begin : start * 8] or not all(map(le, old, new)) or not max(new) < MOST:
-                return False
-    return used <= used_of(now)[0]
+    return bool(then) and not (shape is not None and shape.has_grown(then, now)) and _has_fallen(then, now)
 
 
 def _has_fallen(then: bytes, now: bytes) -> bool:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from scaleobs.group.entries import DamagedError, entries_of, has_fallen, is_blank
+from scaleobs.group.entries import DamagedError, Shape, entries_from, entries_of, has_fallen, is_blank, used_of
 from scaleobs.group.ledger import Ledger
 from scaleobs.group.other import BegunAnewError, Other
 from scaleobs.group.place import AloneError, directory_of
@@ -54,6 +54,7 @@ class Group:
         self._due: set[str] = set()
         self._told: set[str] = set()
         self._untold: deque[Exception] = deque()
+        self._shape = Shape()
         self.ledger = self._claimed()
 
     def others(self) -> list[Other]:
@@ -132,11 +133,14 @@ class Group:
         path = self.ledger.path
         before = self._copy_to_renew(path)
         data = self.ledger.read() if before is not None else b""
-        if self.ledger.is_whole() and not has_fallen(before or b"", data):
+        with contextlib.suppress(DamagedError):
+            self._shape.add(entries_from(data, self._shape.known, used_of(data)[0]))
+        if self.ledger.is_whole() and not has_fallen(before or b"", data, self._shape):
             self._keep_copy(path, before, data)
         else:
             self._note(DamagedError(f"{path} is damaged: its counts go on from the last copy"))
             self.ledger.mend(self._copy_of(path))
+            self._shape = Shape()
             self.mended += 1
 
     def _looked_at(self, look: Callable[[Other], object]) -> list[Other]:
@@ -182,7 +186,7 @@ class Group:
         data = other.read()
         if not data and not self._copy_of(other.path):  # It is being begun.
             return
-        if not data or has_fallen(before or b"", data, other.entries):
+        if not data or has_fallen(before or b"", data, other.shape):
             raise DamagedError
         self._keep_copy(other.path, before, data)
 

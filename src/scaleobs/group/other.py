@@ -7,7 +7,7 @@ import os
 import struct
 from pathlib import Path
 
-from scaleobs.group.entries import HEADER, DamagedError, Entry, entries_from, is_blank, numbers_of, used_of
+from scaleobs.group.entries import HEADER, DamagedError, Entry, Shape, entries_from, is_blank, numbers_of, used_of
 
 _LOCK = struct.Struct("hhqqi")
 _FIRST = 64 * 1024
@@ -29,6 +29,7 @@ class Other:
     Attributes:
         copy: where the group keeps a copy.
         entries: what there was when it was read last.
+        shape: the same, to compare it with a copy.
 
     Raises:
         OSError: it is gone.
@@ -38,6 +39,7 @@ class Other:
         self.path = path
         self.copy = path.with_suffix(".copy")
         self.entries: list[Entry] = []
+        self.shape = Shape()
         self.owner = 0
         self.is_living = False
         self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -86,8 +88,10 @@ class Other:
         if is_blank(data) and not self._parsed:
             return b""
         used, _ = used_of(data, is_whole=False)
-        if used > len(data):  # All of it, as it may grow meanwhile.
+        while len(data) < used <= os.fstat(self._file).st_size:
+            # Its owner may go on meanwhile, so that there is more in the end than there was room for.
             data = os.pread(self._file, os.fstat(self._file).st_size, 0)
+            used, _ = used_of(data, is_whole=False)
         self._take(data)
         return data[: self._parsed]
 
@@ -127,6 +131,7 @@ class Other:
         # Another thread that sees an entry sees its numbers.
         self._parsed = used
         self.entries += added
+        self.shape.add(added)
 
     def read_new(self) -> None:
         """Read which entries are new, and not their numbers."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import atexit
 import gc
 from collections.abc import Callable, Iterable, Iterator
-from operator import add
 
 from prometheus_client import GC_COLLECTOR, ProcessCollector
 from prometheus_client.core import Metric
 
 from scaleobs.group import FullError, Group
-from scaleobs.metrics.series import Cells
+from scaleobs.metrics.series import Cells, total_of
 
 _KIND, _KEY = 21, b"process"
 """They fall where a worker takes over: what those before have counted is added up then."""
@@ -98,7 +97,7 @@ class _Processes:
         """Return the families by name."""
         self._note()
         found = _families_of("self")
-        grown = list(map(add, self._before, self._now))
+        grown = [list(both) for both in zip(self._before, self._now, strict=True)]
         for other in self._group.peek():
             cells = next((entry for entry in other.entries if (entry.kind, entry.key) == (_KIND, _KEY)), None)
             cells = cells if cells is not None and cells.end - cells.start == 2 * self._length else None
@@ -111,8 +110,9 @@ class _Processes:
                     numbers[self._length] = max(numbers[self._length], _cpu(theirs))
                     other.write(cells.start + self._length, numbers[self._length])
             if cells is not None:
-                grown = list(map(add, grown, map(add, numbers[: self._length], numbers[self._length :])))
-        return self._filled(found, grown)
+                for each, *both in zip(grown, numbers[: self._length], numbers[self._length :], strict=True):
+                    each.extend(both)
+        return self._filled(found, list(map(total_of, grown)))
 
     def _filled(self, found: dict[str, Metric], grown: list[float]) -> dict[str, Metric]:
         if found:

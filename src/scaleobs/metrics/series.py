@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from bisect import bisect_left
+from collections.abc import Sequence
 from operator import add
 from typing import Any, NamedTuple, Protocol
 
@@ -53,6 +55,7 @@ class Series:
         memory: where to count; in this process where it is not given.
         kind: one of `HISTOGRAMS`.
         is_native: keep a native histogram as well.
+        cells: what was counted already, by this process alone.
 
     Attributes:
         cells: the requests in each bucket, `+Inf` last, not cumulated; then the sum of their seconds.
@@ -70,11 +73,15 @@ class Series:
         *,
         kind: int = DURATION,
         is_native: bool = False,
+        cells: list[float] | None = None,
     ) -> None:
         self.labels = labels
         self.bounds = bounds
-        length = len(bounds) + 2
-        self.cells: Cells = [0] * length if memory is None else memory.cells(kind, length)
+        if cells is not None:
+            self.cells: Cells = cells
+        else:
+            length = len(bounds) + 2
+            self.cells = [0] * length if memory is None else memory.cells(kind, length)
         self.exemplars: dict[int, Exemplar] = {}
         self.sparse: Sparse | None = None
         if is_native:
@@ -128,6 +135,18 @@ class Series:
             known = self.exemplars.get(bucket)
             if known is None or known.timestamp < exemplar.timestamp:
                 self.exemplars[bucket] = exemplar
+
+
+def total_of(parts: Sequence[float]) -> float:
+    """
+    Return the sum of what several have counted, rounded once, so that it doesn't depend on their order.
+
+    A total that depended on which worker is asked would seem to fall between two scrapes.
+    """
+    try:
+        return math.fsum(parts)
+    except (ValueError, OverflowError):  # An infinity, or what becomes one.
+        return sum(parts)
 
 
 def exemplars_of(data: bytes) -> dict[int, Exemplar]:

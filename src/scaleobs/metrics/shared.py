@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import weakref
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
@@ -37,14 +38,14 @@ class Family:
 
     Attributes:
         key: of any of its numbers.
-        sums: of everything that adds up: of the living and the dead, as long as it isn't cumulated.
+        parts: of everything that adds up: of the living and the dead, as long as it isn't cumulated.
         left: the same of the worker before this one, of what this one hasn't counted when the page was begun.
         gauges: of the living, by labels.
     """
 
     def __init__(self, key: Key) -> None:
         self.key = key
-        self.sums: dict[Key, float] = {}
+        self.parts: dict[Key, list[float]] = {}
         self.left: dict[Key, float] = {}
         self.gauges: dict[Labels, tuple[Pairs, list[Held]]] = {}
 
@@ -106,7 +107,7 @@ def held_by_others(registry: CollectorRegistry, group: Group) -> dict[tuple[str,
     """
     families: dict[tuple[str, str], Family] = {}
     foreign = values.foreign_to(registry)
-    sums: dict[Key, float] = {}
+    parts: dict[Key, list[float]] = defaultdict(list)
     for other in group.peek():
         places, numbers = _places.setdefault(other, _Places()).look(other), other.numbers
         end, is_living, worker = len(numbers) - 1, other.is_living, other.path.stem
@@ -114,16 +115,16 @@ def held_by_others(registry: CollectorRegistry, group: Group) -> dict[tuple[str,
             if place >= end:  # Another thread is reading it.
                 continue
             if key.type != "gauge":
-                sums[key] = sums.get(key, 0.0) + numbers[place]
+                parts[key].append(numbers[place])
             elif is_living and numbers[place + 1] != NOBODYS and key.bytes not in foreign:
                 gauges = _family_of(key, families).gauges
                 gauges.setdefault(key.labels, (key.pairs, []))[1].append(Held(worker, *numbers[place : place + _CELLS]))
     for key, number in _left_by_the_one_before(group):
         if key.bytes not in foreign:
             _family_of(key, families).left[key] = number
-    for key, number in sums.items():
-        if key.bytes not in foreign and not math.isnan(number):
-            _family_of(key, families).sums[key] = number
+    for key, each in parts.items():
+        if key.bytes not in foreign and not math.isnan(sum(each)):
+            _family_of(key, families).parts[key] = each
     return families
 
 

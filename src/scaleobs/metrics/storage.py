@@ -16,6 +16,7 @@ from typing import Any
 
 from scaleobs import catalog
 from scaleobs.group import Group
+from scaleobs.metrics.columns import Order
 from scaleobs.metrics.counts import Abandoned, Counts, Source
 from scaleobs.metrics.series import DURATION, HISTOGRAMS, REQUEST_SIZE, RESPONSE_SIZE, Cells, Labels, Series
 from scaleobs.metrics.shard import HTTP, WEBSOCKET, Here, Shard, Token
@@ -254,9 +255,8 @@ class Storage:
         with self._lock:
             shards = [shard for _, shard in self._shards]
         # Ends are read before beginnings, so that a request that ends meanwhile can't make the difference negative.
-        families, rest = self._families([shard for shard in shards if shard.series], others)
+        families, counted, rest = self._families([shard for shard in shards if shard.series], others)
         series = list(families[DURATION].values())
-        counted = sum(sum(one.cells[:-1]) for one in series)
         http, websockets = (sum(shard.open[place] for shard in shards) for place in (HTTP, WEBSOCKET))
         faults, dropped = self._tally
         for theirs in rest:
@@ -284,10 +284,11 @@ class Storage:
 
     def _families(
         self, shards: list[Shard], others: list[Theirs]
-    ) -> tuple[dict[int, dict[Labels, Series]], list[Rest]]:
+    ) -> tuple[dict[int, dict[Labels, Series]], float, list[Rest]]:
         if len(shards) == 1 and self.workers is None:
-            return {kind: family.copy() for kind, family in shards[0].families.items()}, []
-        totals = Totals(self.bounds)
+            alone = {kind: family.copy() for kind, family in shards[0].families.items()}
+            return alone, sum(sum(series.cells[:-1]) for series in alone[DURATION].values()), []
+        totals = Totals(self.bounds, Order() if self.workers is None else self.workers.order)
         for shard in shards:
             for kind, family in shard.families.items():
                 totals.add_own(kind, family.copy().values())
@@ -295,7 +296,7 @@ class Storage:
             totals.add_own(kind, [series])
         for theirs in others:
             totals.add_theirs(theirs)
-        return totals.families(), totals.rest
+        return totals.families(), totals.counted, totals.rest
 
     def _unborn(self, series: list[Series]) -> list[Labels]:
         known = {pair for source in list(self.sources) for pair in source.known_routes()}

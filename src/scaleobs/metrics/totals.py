@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from operator import add
+from array import array
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from scaleobs.metrics.series import DURATION, HISTOGRAMS, Labels, Series
+from scaleobs.metrics.columns import Order, Sum
+from scaleobs.metrics.series import DURATION, HISTOGRAMS, Cells, Labels, Series
 from scaleobs.metrics.sparse import Snapshot, Sparse
 from scaleobs.metrics.workers import OPEN, TALLY, Bounds, Theirs
-
-_Cells = dict[Labels, Sequence[float]]
 
 
 class Rest(NamedTuple):
@@ -25,46 +24,47 @@ class Totals:
     """
     The series of each kind, by labels; nobody else holds them.
 
+    What there is of one kind and shape is added up column by column, without a look at a single series: a column has
+    the cells of all label sets that a thread of a worker has counted, in the same order as any other column.
+
     Args:
         bounds: the bucket boundaries that those of `DURATION` get, whatever those had that were added.
+        order: where each label set is in a column.
 
     Attributes:
         rest: of each of the other workers.
+        counted: how many requests are counted in all, once `families` was called.
     """
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: Bounds, order: Order) -> None:
         self._bounds = bounds
+        self._order = order
         self.rest: list[Rest] = []
-        self._cells: dict[tuple[int, Bounds], _Cells] = {}
+        self.counted = 0.0
+        self._sums: dict[tuple[int, Bounds], Sum] = {}
         # Those with an exemplar or a native histogram, as yet without what they have counted.
         self._told: dict[Labels, Series] = {}
 
     def add_own(self, kind: int, counted: Iterable[Series]) -> None:
-        """Add what this process has counted."""
-        bounds: Bounds | None = None
-        totals: _Cells = {}
+        """Add what a thread of this process has counted."""
+        rows: dict[Bounds, tuple[list[int], list[bytes]]] = {}
         for series in counted:
-            if series.bounds is not bounds:
-                bounds = series.bounds
-                totals = self._cells.setdefault((kind, bounds), {})
-            labels, cells = series.labels, list(series.cells)
-            total = totals.get(labels)
-            totals[labels] = cells if total is None else list(map(add, total, cells))
+            places, cells = rows.setdefault(series.bounds, ([], []))
+            places.append(self._order.place(series.labels))
+            cells.append(_packed(series.cells))
             if kind == DURATION and (series.exemplars or series.sparse is not None):
-                told = self._of(labels)
+                told = self._of(series.labels)
                 told.add_exemplars(series.exemplars)
                 if series.sparse is not None:
                     _add_native(told, series.sparse.snapshot())
+        for bounds, (places, cells) in rows.items():
+            self._add(kind, bounds, places, cells)
 
     def add_theirs(self, theirs: Theirs) -> None:
         """Add what another worker has counted."""
         reading = theirs.read()
-        for kind, bounds, found in reading.series():
-            totals = self._cells.setdefault((kind, bounds), {})
-            known = totals.get
-            for cells, labels in found:
-                total = known(labels)
-                totals[labels] = cells if total is None else list(map(add, total, cells))
+        for kind, bounds, places, rows in reading.rows():
+            self._add(kind, bounds, places, rows)
         for labels, exemplars in reading.exemplars():
             self._of(labels).add_exemplars(exemplars)
         for labels, native in reading.natives():
@@ -76,18 +76,28 @@ class Totals:
         """Return the series of each kind, by labels."""
         families: dict[int, dict[Labels, Series]] = {kind: {} for kind in HISTOGRAMS}
         families[DURATION] = self._told
-        for (kind, bounds), totals in self._cells.items():
+        labels = self._order.labels
+        # In an order that doesn't depend on which worker adds them up.
+        for (kind, bounds), added in sorted(self._sums.items()):
             family = families[kind]
             shape = self._bounds if kind == DURATION else bounds
-            for labels, cells in totals.items():
-                total = family.get(labels)
+            for place, cells in added.rows():
+                total = family.get(labels[place])
+                if total is None and shape == bounds:
+                    family[labels[place]] = Series(labels[place], shape, cells=cells)
+                    continue
                 if total is None:
-                    total = family[labels] = Series(labels, shape)
-                    if shape == bounds:
-                        total.cells = list(cells)
-                        continue
-                total.add_cells(bounds, list(cells))
+                    total = family[labels[place]] = Series(labels[place], shape)
+                total.add_cells(bounds, cells)
+            if kind == DURATION:
+                self.counted += added.counted
         return families
+
+    def _add(self, kind: int, bounds: Bounds, places: list[int], rows: Iterable[bytes]) -> None:
+        added = self._sums.get((kind, bounds))
+        if added is None:
+            added = self._sums[kind, bounds] = Sum(len(bounds) + 2)
+        added.add(places, rows, len(self._order.labels))
 
     def _of(self, labels: Labels) -> Series:
         """Return where what a series of `DURATION` has beside its cells is added up."""
@@ -95,6 +105,10 @@ class Totals:
         if told is None:
             told = self._told[labels] = Series(labels, self._bounds)
         return told
+
+
+def _packed(cells: Cells) -> bytes:
+    return array("d", cells).tobytes() if isinstance(cells, list) else bytes(cells)
 
 
 def _add_native(total: Series, native: Snapshot) -> None:

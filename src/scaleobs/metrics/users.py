@@ -14,13 +14,15 @@ from prometheus_client.utils import floatToGoString
 
 from scaleobs.group import Group
 from scaleobs.metrics import shared, values
+from scaleobs.metrics.series import total_of
 from scaleobs.metrics.shared import Family, Held, Labels, Pairs
 from scaleobs.metrics.values import UNTOUCHED
 from scaleobs.metrics.wrappers import metrics_of
 
-Totals = dict[tuple[str, Labels], tuple[Pairs, float]]
-"""What others have counted, by a sample's name and labels; with the labels in their order."""
+Totals = dict[tuple[str, Labels], tuple[Pairs, list[float]]]
+"""What each of the others has counted, by a sample's name and labels; with the labels in their order."""
 
+_NOTHING: tuple[Pairs, list[float]] = ((), [])
 _WORKER = "worker"
 
 
@@ -114,12 +116,13 @@ class _Merging:
             totals = _buckets(family, own) if metric.type == "histogram" else _plain(family)
         created, samples = metric.name + "_created", []
         for sample in metric.samples:
-            _, more = totals.pop((sample.name, frozenset(sample.labels.items())), ((), 0.0)) if totals else ((), 0.0)
-            if more:
-                samples.append(Sample(sample.name, sample.labels, sample.value + more, *sample[3:]))
+            _, more = totals.pop((sample.name, frozenset(sample.labels.items())), _NOTHING) if totals else _NOTHING
+            if any(more):
+                value = total_of((sample.value, *more))
+                samples.append(Sample(sample.name, sample.labels, value, *sample[3:]))
             elif sample.name != created:  # It is a process's.
                 samples.append(sample)
-        return samples + [Sample(name, dict(pairs), value) for (name, _), (pairs, value) in totals.items()]
+        return samples + [Sample(name, dict(pairs), total_of(more)) for (name, _), (pairs, more) in totals.items()]
 
     def _gauges(
         self, metric: Metric, mode: str, own: Any, others: dict[Labels, tuple[Pairs, list[Held]]]
@@ -146,7 +149,7 @@ def _add_left(family: Family, metric: Metric) -> None:
                 present = {frozenset(pair for pair in pairs if pair[0] != "le") for pairs in labels}
             if key.labels in present:
                 continue
-        family.sums[key] = family.sums.get(key, 0.0) + number
+        family.parts.setdefault(key, []).append(number)
 
 
 def _own_gauge(gauge: Any, sample: Sample) -> tuple[float, bool]:
@@ -168,34 +171,33 @@ def _combined(sample: Sample, mode: str, held: list[Held]) -> Iterator[Sample]:
     numbers = [one.value for one in held]
     if mode == "mostrecent":
         numbers = [max(held, key=lambda one: one.mark).value]
-    combine: Callable[[list[float]], float] = {"min": min, "max": max}.get(mode, sum)
+    combine: Callable[[list[float]], float] = {"min": min, "max": max}.get(mode, total_of)
     yield sample._replace(value=combine(numbers))
 
 
 def _plain(family: Family) -> Totals:
     totals: Totals = {}
-    for key, number in family.sums.items():
-        series = key.sample, key.labels
-        totals[series] = key.pairs, totals.get(series, ((), 0.0))[1] + number
+    for key, parts in family.parts.items():
+        totals.setdefault((key.sample, key.labels), (key.pairs, []))[1].extend(parts)
     return totals
 
 
 def _buckets(family: Family, own: Any) -> Totals:
     """Return the samples of a histogram, cumulated, in the buckets that it has in this worker where it has any."""
-    bounds = sorted({key.bound for key in family.sums if not math.isnan(key.bound)} | {math.inf})
+    bounds = sorted({key.bound for key in family.parts if not math.isnan(key.bound)} | {math.inf})
     bounds = bounds if own is None else list(own._upper_bounds)  # noqa: SLF001
-    found: dict[Labels, tuple[Pairs, list[float]]] = {}
-    for key, number in family.sums.items():
-        cells = found.setdefault(key.labels, (key.pairs, [0.0] * (len(bounds) + 1)))[1]
-        cells[-1 if math.isnan(key.bound) else bisect_left(bounds, key.bound)] += number
+    found: dict[Labels, tuple[Pairs, list[list[float]]]] = {}
+    for key, parts in family.parts.items():
+        cells = found.setdefault(key.labels, (key.pairs, [[] for _ in range(len(bounds) + 1)]))[1]
+        cells[-1 if math.isnan(key.bound) else bisect_left(bounds, key.bound)].extend(parts)
     ends, name = list(map(floatToGoString, bounds)), family.key.family
     totals: Totals = {}
     for labels, (pairs, (*cells, total)) in found.items():
-        *_, count = counts = list(accumulate(cells))
+        *_, count = counts = list(accumulate(map(sum, cells)))
         for end, number in zip(ends, counts, strict=True):
             within = "le", end
-            totals[f"{name}_bucket", labels | {within}] = (*pairs, within), number
-        totals[f"{name}_count", labels] = pairs, count
+            totals[f"{name}_bucket", labels | {within}] = (*pairs, within), [number]
+        totals[f"{name}_count", labels] = pairs, [count]
         if bounds[0] >= 0:  # As prometheus_client has it.
             totals[f"{name}_sum", labels] = pairs, total
     return totals

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import struct
 import threading
+from array import array
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from scaleobs.group import FullError, Group, Other
-from scaleobs.group.entries import Entry
+from scaleobs.metrics.columns import Order, Rows
 from scaleobs.metrics.series import DURATION, EXEMPLARS, HISTOGRAMS, NATIVE, Cells, Exemplar, Labels, exemplars_of
 from scaleobs.metrics.sparse import Snapshot
 
@@ -67,44 +68,19 @@ class Place:
         return self._workers.cells(kind, self._key, length)
 
 
-class _Alike:
-    """Series of one kind with the same bounds: their labels and how to read their cells, in the order of a ledger."""
-
-    __slots__ = ("_end", "_format", "_struct", "labels")
-
-    def __init__(self) -> None:
-        self.labels: list[Labels] = []
-        self._format = "="
-        self._end = 0
-        self._struct: struct.Struct | None = None
-
-    def add(self, labels: Labels, entry: Entry) -> None:
-        """Add a series that is behind all the others."""
-        self.labels.append(labels)
-        self._format += f"{entry.start * 8 - self._end}x{entry.end - entry.start}d"
-        self._end = entry.end * 8
-        self._struct = None
-
-    def reader(self) -> struct.Struct:
-        """Return what reads the cells of all of them, one after the other."""
-        if self._struct is None:
-            self._struct = struct.Struct(self._format)
-        return self._struct
-
-
 class Reading(NamedTuple):
     """What another worker keeps of a storage, at one moment."""
 
     is_living: bool
     data: bytes
-    alike: list[tuple[int, Bounds, list[Labels], struct.Struct]]
+    found: list[tuple[int, Bounds, list[int], struct.Struct]]
     more: dict[int, list[tuple[Labels, int, int]]]
 
-    def series(self) -> Iterator[tuple[int, Bounds, Iterator[tuple[tuple[float, ...], Labels]]]]:
-        """Yield cells and labels of all series, by kind and bounds."""
-        for kind, bounds, labels, reader in self.alike:
-            cells = iter(reader.unpack_from(self.data))
-            yield kind, bounds, zip(zip(*[cells] * (len(bounds) + 2), strict=True), labels, strict=False)
+    def rows(self) -> Iterator[tuple[int, Bounds, list[int], tuple[bytes, ...]]]:
+        """Yield the cells of all series of a thread as bytes, and their places, by kind and bounds."""
+        for kind, bounds, places, reader in self.found:
+            cells = reader.unpack_from(self.data)
+            yield kind, bounds, places[: len(cells)], cells  # Another thread may have found more since.
 
     def exemplars(self) -> Iterator[tuple[Labels, dict[int, Exemplar]]]:
         """Yield the exemplars of each label set that has any."""
@@ -125,18 +101,25 @@ class Reading(NamedTuple):
 
     def counted(self) -> float:
         """Return how many requests it has counted."""
-        return sum(sum(cells[:-1]) for kind, _, found in self.series() if kind == DURATION for cells, _ in found)
+        counted = 0.0
+        for kind, bounds, _, rows in self.rows():
+            if kind == DURATION:
+                numbers, width = array("d", b"".join(rows)), len(bounds) + 2
+                counted += sum(sum(numbers[bucket::width]) for bucket in range(width - 1))
+        return counted
 
 
 class Theirs:
     """Where another worker keeps what of a storage."""
 
-    def __init__(self, other: Other, storage: int) -> None:
+    def __init__(self, other: Other, storage: int, order: Order) -> None:
         self._other = other
         self._storage = storage
+        self._order = order
         self._seen = 0
         self._looking = threading.Lock()
-        self._alike: dict[tuple[int, Bounds], _Alike] = {}
+        # By shard as well: a label set is in one of them once.
+        self._rows: dict[tuple[int, int, Bounds], Rows] = {}
         self.label_sets: list[Labels] = []
         kinds = (EXEMPLARS, NATIVE, OPEN, TALLY, FLAGS)
         self._more: dict[int, list[tuple[Labels, int, int]]] = {kind: [] for kind in kinds}
@@ -144,10 +127,10 @@ class Theirs:
     def read(self) -> Reading:
         """Return what is there now."""
         with self._looking:
-            alike = [(kind, bounds, some.labels, some.reader()) for (kind, bounds), some in self._alike.items()]
+            rows = [(kind, bounds, some.places, some.reader()) for (_, kind, bounds), some in self._rows.items()]
             more = {kind: places.copy() for kind, places in self._more.items()}
         # Another thread may look meanwhile: what is known of is in what is read after that.
-        return Reading(self._other.is_living, self._other.data, alike, more)
+        return Reading(self._other.is_living, self._other.data, rows, more)
 
     def look(self) -> None:
         """Take note of what is new in the ledger."""
@@ -165,7 +148,8 @@ class Theirs:
             if key.storage != self._storage:
                 continue
             if entry.kind in HISTOGRAMS and entry.end - entry.start == len(key.bounds) + 2:
-                self._alike.setdefault((entry.kind, key.bounds), _Alike()).add(key.labels, entry)
+                rows = self._rows.setdefault((key.shard, entry.kind, key.bounds), Rows())
+                rows.add(self._order.place(key.labels), entry)
                 if entry.kind == DURATION:
                     self.label_sets.append(key.labels)
             elif entry.kind in self._more:
@@ -185,11 +169,15 @@ class Workers:
     Args:
         group: all that belongs together.
         storage: the number of the storage.
+
+    Attributes:
+        order: in which the label sets of all of them are added up.
     """
 
     def __init__(self, group: Group, storage: int) -> None:
         self.group = group
         self._storage = storage
+        self.order = Order()
         self._theirs: dict[Path, Theirs] = {}
 
     def cells(self, kind: int, key: bytes, length: int) -> Cells:
@@ -229,7 +217,7 @@ class Workers:
         for other in others:
             theirs = self._theirs.get(other.path)
             if theirs is None or theirs._other is not other:  # noqa: SLF001 - It is its kind.
-                theirs = Theirs(other, self._storage)
+                theirs = Theirs(other, self._storage, self.order)
             theirs.look()
             found[other.path] = theirs
         self._theirs = found

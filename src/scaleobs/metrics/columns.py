@@ -1,0 +1,120 @@
+"""Columns: the cells of many series in one piece, so that many threads and workers are added up at once."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from array import array
+from collections.abc import Iterable
+
+from scaleobs.group.entries import Entry
+from scaleobs.metrics.series import Labels, total_of
+
+_AT_ONCE = 8
+"""How many columns are added up at once: more would take more memory than the page."""
+
+
+class Order:
+    """
+    Where each label set is in a column of numbers, which is for good. Any thread may ask.
+
+    Attributes:
+        labels: the label sets by their place.
+    """
+
+    def __init__(self) -> None:
+        self._adding = threading.Lock()
+        self._places: dict[Labels, int] = {}
+        self.labels: list[Labels] = []
+
+    def place(self, labels: Labels) -> int:
+        """Return the place of a label set; a new one's is behind all others."""
+        place = self._places.get(labels)
+        if place is None:
+            with self._adding:
+                place = self._places.get(labels, len(self.labels))
+                if place == len(self.labels):
+                    self.labels.append(labels)
+                    self._places[labels] = place
+        return place
+
+
+class Rows:
+    """Series of one thread, of one kind and with the same bounds: their places, and how to find their cells."""
+
+    __slots__ = ("_end", "_format", "_struct", "places")
+
+    def __init__(self) -> None:
+        self.places: list[int] = []
+        self._format = "="
+        self._end = 0
+        self._struct: struct.Struct | None = None
+
+    def add(self, place: int, entry: Entry) -> None:
+        """Add a series that is behind all the others."""
+        self.places.append(place)
+        self._format += f"{entry.start * 8 - self._end}x{(entry.end - entry.start) * 8}s"
+        self._end = entry.end * 8
+        self._struct = None
+
+    def reader(self) -> struct.Struct:
+        """Return what reads the cells of each of them, in the order of a ledger."""
+        if self._struct is None:
+            self._struct = struct.Struct(self._format)
+        return self._struct
+
+
+class Sum:
+    """
+    Columns of one kind and shape, added up.
+
+    Counts are whole numbers, so that each order of adding them gives the same. Seconds are added at the end.
+
+    Args:
+        width: how many cells a series has; the last one has its seconds.
+
+    Attributes:
+        counted: the sum of all counts, once `rows` has begun.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.counted = 0.0
+        self._width = width
+        self._is_there: set[int] = set()
+        self._columns: list[array[float]] = []
+        self._seconds: list[array[float]] = []
+
+    def add(self, places: list[int], rows: Iterable[bytes], length: int) -> None:
+        """Add the cells of series at some places of a column so long."""
+        column = [bytes(8 * self._width)] * length
+        for place, row in zip(places, rows, strict=True):
+            column[place] = row
+        self._is_there.update(places)
+        numbers = array("d", b"".join(column))
+        self._seconds.append(numbers[self._width - 1 :: self._width])
+        self._columns.append(numbers)
+        if len(self._columns) == _AT_ONCE:
+            self._columns = [self._added()]
+
+    def rows(self) -> Iterable[tuple[int, list[float]]]:
+        """Yield the cells of each series that is there, by its place."""
+        # As whole numbers, which are written in a quarter of the time.
+        width, numbers = self._width, list[float](map(int, self._added()))
+        length = len(numbers) // width
+        self.counted = sum(numbers) - sum(numbers[width - 1 :: width])
+        numbers[width - 1 :: width] = map(
+            total_of, zip(*(_padded(each, length) for each in self._seconds), strict=True)
+        )
+        for place in sorted(self._is_there):
+            yield place, numbers[place * width : (place + 1) * width]
+
+    def _added(self) -> array[float]:
+        if len(self._columns) == 1:
+            return self._columns[0]
+        length = max(map(len, self._columns))
+        return array("d", map(sum, zip(*(_padded(each, length) for each in self._columns), strict=True)))
+
+
+def _padded(numbers: array[float], length: int) -> array[float]:
+    """Return a column with room for the label sets that came while the others were read."""
+    return numbers if len(numbers) == length else numbers + array("d", bytes(8 * (length - len(numbers))))
