@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -42,6 +43,7 @@ class Answers:
     def __init__(self, settings: Settings, lifecycle: Lifecycle, registry: CollectorRegistry) -> None:
         self._lifecycle = lifecycle
         self._registry, self._storage = attach(registry)
+        self._token = settings.metrics_token
         paths = {
             settings.health_path: "live",
             settings.ready_path: "ready",
@@ -71,9 +73,21 @@ class Answers:
         return Answer(200 if is_up else 503, _headers("application/json"), _json(body))
 
     def metrics(
-        self, *, accept: str, accept_encoding: str, query: str, on_fault: Callable[[Exception], None]
+        self,
+        *,
+        accept: str,
+        accept_encoding: str,
+        query: str,
+        authorization: str,
+        on_fault: Callable[[Exception], None],
     ) -> Answer:
-        """Return what a scrape reads; see `exposition.expose`. Never raises, neither here nor on the way."""
+        """
+        Return what a scrape reads; see `exposition.expose`. Never raises, neither here nor on the way.
+
+        Where there is a token, 401 to who doesn't send it.
+        """
+        if self._token is not None and not _is_bearer_of(self._token, authorization):
+            return self.unauthorized()
         headers, pieces = expose(
             self._registry,
             self._storage,
@@ -96,6 +110,12 @@ class Answers:
         return Answer(405, [("Allow", "GET, HEAD"), *_headers("text/plain; charset=utf-8")], b"Use GET or HEAD.\n")
 
     @staticmethod
+    def unauthorized() -> Answer:
+        """Return the answer to who has to send a token, and sent none or another one."""
+        challenge = ("WWW-Authenticate", "Bearer")
+        return Answer(401, [challenge, *_headers("text/plain; charset=utf-8")], b"Send the bearer token.\n")
+
+    @staticmethod
     def broken() -> Answer:
         """Return the answer where scaleobs itself failed to make one."""
         return Answer(500, _headers("text/plain; charset=utf-8"), b"scaleobs failed to answer; its log says why.\n")
@@ -106,6 +126,15 @@ class Answers:
 
 def _headers(content_type: str) -> list[tuple[str, str]]:
     return [("Content-Type", content_type), ("Cache-Control", "no-store")]
+
+
+def _is_bearer_of(token: str, authorization: str) -> bool:
+    """Return whether a header has the token (RFC 6750, section 2.1), in the same time whichever of its bytes differ."""
+    scheme, _, given = authorization.partition(" ")
+    # Whatever a client or a server makes of the header, each text has bytes of its own.
+    return hmac.compare_digest(given.strip(" ").encode("utf-8", "surrogatepass"), token.encode()) and (
+        scheme.lower() == "bearer"
+    )
 
 
 def _word(is_up: bool) -> str:

@@ -178,9 +178,15 @@ class Observer(Life):
             and storage.has_looked()
         )
 
-    def metrics(self, *, accept: str, accept_encoding: str, query: str) -> Answer:
+    def metrics(self, *, accept: str, accept_encoding: str, query: str, authorization: str) -> Answer:
         """Return what a scrape reads; what raises on the way is left out, counted and logged."""
-        return self.answers.metrics(accept=accept, accept_encoding=accept_encoding, query=query, on_fault=self.fault)
+        return self.answers.metrics(
+            accept=accept,
+            accept_encoding=accept_encoding,
+            query=query,
+            authorization=authorization,
+            on_fault=self.fault,
+        )
 
     def probe(self, kind: str, report: Report, *, details: bool = False) -> Answer:
         """

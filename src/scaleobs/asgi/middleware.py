@@ -183,6 +183,7 @@ class ASGIMiddleware:
                 accept=header_of(scope, b"accept"),
                 accept_encoding=header_of(scope, b"accept-encoding"),
                 query=scope.get("query_string", b"").decode("latin-1"),
+                authorization=header_of(scope, b"authorization"),
             )
         report = Report(is_up=True) if endpoint == "live" else await self.observer.checks.report_async(endpoint)
         return self.observer.probe(endpoint, report)
