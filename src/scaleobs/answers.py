@@ -18,6 +18,9 @@ from scaleobs.metrics.exposition import expose
 from scaleobs.metrics.registry import attach
 from scaleobs.settings import Settings
 
+_ALIASES = {"/livez": "live", "/healthz": "live", "/readyz": "ready"}
+"""What Kubernetes calls the probes of its own programs."""
+
 _WHOLE_BYTES = 64 * 1024
 _WHOLE_PIECES = 16
 """A page that is no longer than this, and no more work, is sent in one piece, with its length."""
@@ -50,7 +53,10 @@ class Answers:
             settings.startup_path: "startup",
             settings.metrics_path: "metrics",
         }
-        self.endpoints: dict[str, str] = {path: kind for path, kind in paths.items() if path is not None}
+        configured = {path: kind for path, kind in paths.items() if path is not None}
+        aliases = _ALIASES if settings.probe_aliases else {}
+        aliases = {path: kind for path, kind in aliases.items() if kind in configured.values()}
+        self.endpoints: dict[str, str] = aliases | configured
         """Path to `live`, `ready`, `startup` or `metrics`."""
 
     def probe(self, kind: str, report: Report, *, details: bool) -> Answer:

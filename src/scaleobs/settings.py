@@ -40,6 +40,7 @@ class Arguments(TypedDict, total=False):
     startup_path: str | None
     metrics_path: str | None
     metrics_token: str | None
+    probe_aliases: bool
     manual_start: bool
     checks: Iterable[Any]
     details: bool
@@ -68,6 +69,8 @@ class Settings:
         startup_path: where start-up is answered.
         metrics_path: where Prometheus scrapes.
         metrics_token: metrics are told only to who sends it as a bearer token; neither `repr` nor an error shows it.
+        probe_aliases: answer liveness at `/livez` and `/healthz`, too, and readiness at `/readyz`, each where its probe
+            isn't turned off and its path isn't one of those four.
         manual_start: the service has started only once `Observer.started()` was called.
         drain_seconds: for how long requests go on being served after SIGTERM, with `/ready` at 503, before the server
             hears of it; with 0 it hears of it at once.
@@ -95,6 +98,7 @@ class Settings:
     startup_path: str | None = "/startup"
     metrics_path: str | None = "/metrics"
     metrics_token: str | None = field(default=None, repr=False)
+    probe_aliases: bool = False
     manual_start: bool = False
     checks: tuple[Any, ...] = ()
     details: bool = False

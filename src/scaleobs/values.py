@@ -155,6 +155,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "startup_path": _path,
     "metrics_path": _path,
     "metrics_token": _token,
+    "probe_aliases": _flag,
     "manual_start": _flag,
     "drain_seconds": _seconds,
     "checks": _checks,

@@ -172,7 +172,8 @@ class ASGIMiddleware:
             return self._endpoints.get(path)
         if root:
             self._roots.update((None, "", root))
-            self._endpoints.update({root + path: kind for path, kind in self.observer.answers.endpoints.items()})
+            for path_below, kind in self.observer.answers.endpoints.items():
+                self._endpoints.setdefault(root + path_below, kind)
         return self._endpoints.get(path)
 
     async def _answer(self, endpoint: str, scope: Scope) -> Answer:
