@@ -188,7 +188,7 @@ class Observer(Life):
             on_fault=self.fault,
         )
 
-    def probe(self, kind: str, report: Report, *, details: bool = False) -> Answer:
+    def probe(self, kind: str, report: Report, *, accept: str = "", details: bool = False) -> Answer:
         """
         Return what a probe answers, and log it where it says no.
 
@@ -197,11 +197,12 @@ class Observer(Life):
         Args:
             kind: `live`, `ready` or `startup`.
             report: what the checks say.
+            accept: the header; it may prefer `application/health+json`.
             details: show what they returned and why they failed, too, whatever the settings say.
         """
         try:
             report = self.checks.known(kind) if kind == "live" else report
-            answer = self.answers.probe(kind, report, details=details or self.settings.details)
+            answer = self.answers.probe(kind, report, accept=accept, details=details or self.settings.details)
         except Exception as error:
             self.fault(error)
             return self.answers.broken()

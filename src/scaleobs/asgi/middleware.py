@@ -187,7 +187,7 @@ class ASGIMiddleware:
                 authorization=header_of(scope, b"authorization"),
             )
         report = Report(is_up=True) if endpoint == "live" else await self.observer.checks.report_async(endpoint)
-        return self.observer.probe(endpoint, report)
+        return self.observer.probe(endpoint, report, accept=header_of(scope, b"accept"))
 
     def _context(self, scope: Scope) -> dict[str, str]:
         return self.observer.request_context(header_of(scope, b"x-request-id"), header_of(scope, b"traceparent"))

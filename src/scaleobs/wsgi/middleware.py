@@ -132,7 +132,7 @@ class WSGIMiddleware:
                 authorization=environ.get("HTTP_AUTHORIZATION", ""),
             )
         report = Report(is_up=True) if endpoint == "live" else self.observer.checks.report(endpoint)
-        return self.observer.probe(endpoint, report)
+        return self.observer.probe(endpoint, report, accept=environ.get("HTTP_ACCEPT", ""))
 
 
 def _deliver(answer: Answer, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
