@@ -131,6 +131,44 @@ def test_paths_can_be_changed_and_turned_off(protocol, registry):
         assert b"the application" == ask(path).body
 
 
+@both
+def test_aliases_are_answered_on_request(protocol, registry):
+    """Liveness and readiness have other names where they are asked for; they answer the same and aren't counted."""
+    app, ask = service(protocol, registry, probe_aliases=True)
+    _, ask_without = service(protocol, registry)
+    answered_checks(scaleobs.observer_of(app))
+
+    assert [{"status": "UP", "checks": []}] * 2 == [ask("/livez").json, ask("/healthz").json]
+    assert (503, ask("/ready").json) == ((ready := ask("/readyz")).status, ready.json)
+    assert {} == counted(registry)
+    for path in ("/livez", "/healthz", "/readyz"):
+        assert (405, b"the application") == (ask(path, "POST").status, ask_without(path).body)
+
+
+@both
+def test_aliases_take_no_path_of_another(protocol, registry):
+    """A path that was given to one of the four stays its own, and a probe that is turned off has no alias either."""
+    settings = {"registry": registry, "probe_aliases": True}
+    _, ask = service(protocol, **settings, manual_start=True, ready_path="/livez", metrics_path="/readyz")
+    _, without_live = service(protocol, **settings, health_path="off", startup_path="/healthz")
+    _, without_ready = service(protocol, **settings, ready_path=None)
+
+    assert [503, 200, 200] == [ask(path).status for path in ("/livez", "/healthz", "/readyz")]
+    assert b"active_connections" in ask("/readyz").body
+    assert {"status": "UP", "checks": []} == without_live("/healthz").json == without_live("/readyz").json
+    assert b"the application" == without_live("/livez").body == without_ready("/readyz").body
+    assert {"status": "UP", "checks": []} == without_ready("/livez").json
+
+
+def test_aliases_take_no_path_of_another_below_a_root_path(registry):
+    """That holds for a whole path that was given with the server's prefix in it, too."""
+    _, ask = service("asgi", registry, probe_aliases=True, manual_start=True, ready_path="/api/healthz")
+
+    assert [200, 503, 200] == [
+        ask(path, root_path="/api").status for path in ("/api/livez", "/api/healthz", "/api/health")
+    ]
+
+
 def test_endpoints_are_found_below_a_root_path(registry):
     """A server that is told its prefix sends whole paths; the probes are found with and without it."""
     _, ask = service("asgi", registry)

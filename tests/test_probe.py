@@ -1,4 +1,4 @@
-"""`python -m scaleobs.probe` against real servers."""
+"""`python -m scaleobs.probe` and `scaleobs probe` against real servers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import scaleobs
-from servers import free_port, running
+from servers import BIN, free_port, running
 
 SOURCE = Path(scaleobs.__file__).parents[1]
 
@@ -51,6 +51,20 @@ def probe(*arguments, **environ):
     return done.returncode, done.stdout.strip()
 
 
+def command(*arguments, **environ):
+    """Run the console script's command, and return its exit code and what it wrote."""
+    done = subprocess.run(
+        [str(BIN / "scaleobs"), "probe", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+        env={"PYTHONPATH": str(SOURCE), **environ},
+    )
+    assert "" == done.stderr
+    return done.returncode, done.stdout.strip()
+
+
 @pytest.fixture(scope="module")
 def port(tmp_path_factory):
     """Return the port of a service whose database is down."""
@@ -74,6 +88,14 @@ def test_answer(arguments, answer, port):
     """The exit code is what the orchestrator acts on; the line names the checks that are down."""
     assert answer == probe(*arguments, "--port", port)
     assert answer == probe(f"--port={port}", *arguments)
+
+
+def test_command_answers_the_same(port):
+    """`scaleobs probe` asks the same service, by the same environment, and ends with the same code."""
+    assert (0, "live: UP") == command("--port", port)
+    assert (0, "startup: UP") == command("startup", f"--port={port}", "--timeout", "5")
+    assert (1, "ready: DOWN, 503: postgres") == command("--port", port, "ready")
+    assert (1, "live: DOWN, 404") == command("--port", port, SCALEOBS_HEALTH_PATH="/nowhere")
 
 
 def test_path_from_the_environment(port):
@@ -133,6 +155,28 @@ def test_wrong_arguments(arguments, said):
     assert 1 == code
     assert line.startswith(said)
     assert "usage: python -m scaleobs.probe" in line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["alive"], ["--port"], ["--timeout", "-1"], ["--timeout=never"], ["-p3"], ["--"], ["live", "--", "x"], [""]],
+)
+def test_command_hands_arguments_on(arguments):
+    """No argument is read, changed or left out on the way, not even one that looks like an option or ends them."""
+    assert probe(*arguments) == command(*arguments)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["ready", "--port", "--help"]])
+def test_command_explains_itself(arguments):
+    """The help has the usage, the probes, each option with its default, the exit codes and the variables."""
+    code, text = command(*arguments, COLUMNS="110")
+
+    assert 0 == code
+    assert text.startswith("Usage: scaleobs probe [live|ready|startup] [--port 3000] [--timeout 2]\n")
+    for said in ("live, ready, startup  The probe", "\n  --port 3000 ", "\n  --timeout 2 ", "exit code is 0"):
+        assert said in text
+    for name in ("HEALTH", "READY", "STARTUP"):
+        assert f"SCALEOBS_{name}_PATH" in text
 
 
 def test_nothing_needless_is_loaded():

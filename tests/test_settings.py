@@ -28,6 +28,7 @@ def test_defaults():
         settings.startup_path,
         settings.metrics_path,
     )
+    assert (None, False) == (settings.metrics_token, settings.probe_aliases)
     assert (False, (), "auto", "info", None) == (
         settings.manual_start,
         settings.objectives,
@@ -72,6 +73,7 @@ def test_resource_attributes_give_version_and_environment():
         ("metrics_path", "", None),
         ("manual_start", "TRUE", True),
         ("manual_start", "0", False),
+        ("probe_aliases", "true", True),
         ("log_format", "JSON", "json"),
         ("log_level", "Warning", "warning"),
     ],
@@ -90,6 +92,7 @@ def test_variable_is_read(name, text, value):
         ("environment", "\x00", "give a name of printable characters"),
         ("health_path", "health", "give a path that starts with '/', or 'off' to turn it off"),
         ("metrics_path", "/m?x", "give a path that starts with '/'"),
+        ("probe_aliases", "", "give one of True, False, true, 1, false, 0"),
         ("manual_start", "maybe", "give one of True, False, true, 1, false, 0"),
         ("log_format", "xml", "give one of auto, json, console"),
         ("log_level", "loud", "give one of debug, info, warning, error, critical"),

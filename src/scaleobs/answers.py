@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import time
+import hmac
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import parse_qs
 
 from prometheus_client import CollectorRegistry
 
 from scaleobs.health import Report, Result
 from scaleobs.lifecycle import Lifecycle
-from scaleobs.logs.encoding import encode
 from scaleobs.metrics.exposition import expose
 from scaleobs.metrics.registry import attach
+from scaleobs.reports import names_and_states, written
 from scaleobs.settings import Settings
+
+_ALIASES = {"/livez": "live", "/healthz": "live", "/readyz": "ready"}
+"""What Kubernetes calls the probes of its own programs."""
 
 _WHOLE_BYTES = 64 * 1024
 _WHOLE_PIECES = 16
@@ -42,19 +44,23 @@ class Answers:
     def __init__(self, settings: Settings, lifecycle: Lifecycle, registry: CollectorRegistry) -> None:
         self._lifecycle = lifecycle
         self._registry, self._storage = attach(registry)
+        self._token = settings.metrics_token
         paths = {
             settings.health_path: "live",
             settings.ready_path: "ready",
             settings.startup_path: "startup",
             settings.metrics_path: "metrics",
         }
-        self.endpoints: dict[str, str] = {path: kind for path, kind in paths.items() if path is not None}
+        configured = {path: kind for path, kind in paths.items() if path is not None}
+        aliases = _ALIASES if settings.probe_aliases else {}
+        aliases = {path: kind for path, kind in aliases.items() if kind in configured.values()}
+        self.endpoints: dict[str, str] = aliases | configured
         """Path to `live`, `ready`, `startup` or `metrics`."""
 
-    def probe(self, kind: str, report: Report, *, details: bool) -> Answer:
+    def probe(self, kind: str, report: Report, *, accept: str, details: bool) -> Answer:
         """
-        Return what a probe answers: 200 or 503, and the checks with their states (MicroProfile Health, wire
-        format).
+        Return what a probe answers: 200 or 503, and the checks with their states, as MicroProfile Health or
+        `application/health+json` has them.
 
         Liveness is up as long as the process can answer at all, and its own checks pass where it has any. The other two
         need start-up to be over; until then they name it as a check that is down.
@@ -62,18 +68,30 @@ class Answers:
         A probe is answered to anyone who asks, so it has names and states; what a check returned to be shown, and why
         it failed, are `details`.
         """
-        is_up, checks = report.is_up, tuple((name, _told(result, details=details)) for name, result in report.checks)
-        if kind == "ready" and not self._lifecycle.is_ready:
-            is_up, checks = False, (("lifecycle", self._state()), *checks)
-        if kind == "startup" and not self._lifecycle.is_started:
-            is_up, checks = False, (("lifecycle", self._state()), *checks)
-        body = {"status": _word(is_up), "checks": [_shown(name, result) for name, result in checks]}
-        return Answer(200 if is_up else 503, _headers("application/json"), _json(body))
+        if not details:
+            report = names_and_states(report)
+        if (kind == "ready" and not self._lifecycle.is_ready) or (kind == "startup" and not self._lifecycle.is_started):
+            state = Result(is_up=False, data=self._lifecycle.said())
+            report = Report(is_up=False, checks=(("lifecycle", state), *report.checks))
+        media_type, body = written(report, accept)
+        return Answer(200 if report.is_up else 503, [*_headers(media_type), ("Vary", "Accept")], body)
 
     def metrics(
-        self, *, accept: str, accept_encoding: str, query: str, on_fault: Callable[[Exception], None]
+        self,
+        *,
+        accept: str,
+        accept_encoding: str,
+        query: str,
+        authorization: str,
+        on_fault: Callable[[Exception], None],
     ) -> Answer:
-        """Return what a scrape reads; see `exposition.expose`. Never raises, neither here nor on the way."""
+        """
+        Return what a scrape reads; see `exposition.expose`. Never raises, neither here nor on the way.
+
+        Where there is a token, 401 to who doesn't send it.
+        """
+        if self._token is not None and not _is_bearer_of(self._token, authorization):
+            return self.unauthorized()
         headers, pieces = expose(
             self._registry,
             self._storage,
@@ -96,45 +114,25 @@ class Answers:
         return Answer(405, [("Allow", "GET, HEAD"), *_headers("text/plain; charset=utf-8")], b"Use GET or HEAD.\n")
 
     @staticmethod
+    def unauthorized() -> Answer:
+        """Return the answer to who has to send a token, and sent none or another one."""
+        challenge = ("WWW-Authenticate", "Bearer")
+        return Answer(401, [challenge, *_headers("text/plain; charset=utf-8")], b"Send the bearer token.\n")
+
+    @staticmethod
     def broken() -> Answer:
         """Return the answer where scaleobs itself failed to make one."""
         return Answer(500, _headers("text/plain; charset=utf-8"), b"scaleobs failed to answer; its log says why.\n")
-
-    def _state(self) -> Result:
-        return Result(is_up=False, data=self._lifecycle.said())
 
 
 def _headers(content_type: str) -> list[tuple[str, str]]:
     return [("Content-Type", content_type), ("Cache-Control", "no-store")]
 
 
-def _word(is_up: bool) -> str:
-    return "UP" if is_up else "DOWN"
-
-
-def _told(result: Result, *, details: bool) -> Result:
-    """Return a check's result with what may be shown of it as its data."""
-    data: dict[str, Any] = {"state": "DEGRADED"} if result.is_degraded else {}
-    if details:
-        if result.reason:
-            data["reason"] = result.reason
-        data["duration_seconds"] = round(result.seconds, 3)
-        if result.at:
-            data["age_seconds"] = round(time.monotonic() - result.at, 3)
-        data |= result.data or {}
-    return result._replace(data=data)
-
-
-def _shown(name: str, result: Result) -> dict[str, Any]:
-    shown: dict[str, Any] = {"name": name, "status": _word(result.is_up)}
-    if result.data:
-        shown["data"] = dict(result.data)
-    return shown
-
-
-def _json(body: dict[str, Any]) -> bytes:
-    try:
-        text = json.dumps(body, allow_nan=False, default=str)
-    except Exception:  # What a check returned to be shown has a circle in it, or no text.
-        text = encode(body)
-    return text.encode() + b"\n"
+def _is_bearer_of(token: str, authorization: str) -> bool:
+    """Return whether a header has the token (RFC 6750, section 2.1), in the same time whichever of its bytes differ."""
+    scheme, _, given = authorization.partition(" ")
+    # Whatever a client or a server makes of the header, each text has bytes of its own.
+    return hmac.compare_digest(given.strip(" ").encode("utf-8", "surrogatepass"), token.encode()) and (
+        scheme.lower() == "bearer"
+    )

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, Unpack, cast
 from scaleobs.asgi import ASGIMiddleware
 from scaleobs.observer import Observer
 from scaleobs.settings import Arguments, Settings, SettingsError
+from scaleobs.values import SECRETS
 from scaleobs.wsgi import WSGIMiddleware
 
 App = TypeVar("App")
@@ -123,7 +124,8 @@ def _refuse_other_settings(observer: Observer, settings: Arguments) -> None:
     for name in settings:
         now, then = getattr(wanted, name), getattr(observer.settings, name)
         if now != then:
-            msg = f"{name} is {now!r}, but this application was instrumented with {then!r}: give it in one place."
+            here, there = ("not shown", "another one") if name in SECRETS else (repr(now), repr(then))
+            msg = f"{name} is {here}, but this application was instrumented with {there}: give it in one place."
             raise SettingsError(msg)
 
 

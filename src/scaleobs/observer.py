@@ -178,11 +178,17 @@ class Observer(Life):
             and storage.has_looked()
         )
 
-    def metrics(self, *, accept: str, accept_encoding: str, query: str) -> Answer:
+    def metrics(self, *, accept: str, accept_encoding: str, query: str, authorization: str) -> Answer:
         """Return what a scrape reads; what raises on the way is left out, counted and logged."""
-        return self.answers.metrics(accept=accept, accept_encoding=accept_encoding, query=query, on_fault=self.fault)
+        return self.answers.metrics(
+            accept=accept,
+            accept_encoding=accept_encoding,
+            query=query,
+            authorization=authorization,
+            on_fault=self.fault,
+        )
 
-    def probe(self, kind: str, report: Report, *, details: bool = False) -> Answer:
+    def probe(self, kind: str, report: Report, *, accept: str = "", details: bool = False) -> Answer:
         """
         Return what a probe answers, and log it where it says no.
 
@@ -191,11 +197,12 @@ class Observer(Life):
         Args:
             kind: `live`, `ready` or `startup`.
             report: what the checks say.
+            accept: the header; it may prefer `application/health+json`.
             details: show what they returned and why they failed, too, whatever the settings say.
         """
         try:
             report = self.checks.known(kind) if kind == "live" else report
-            answer = self.answers.probe(kind, report, details=details or self.settings.details)
+            answer = self.answers.probe(kind, report, accept=accept, details=details or self.settings.details)
         except Exception as error:
             self.fault(error)
             return self.answers.broken()

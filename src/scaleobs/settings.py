@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypedDict
 from urllib.parse import unquote
 
@@ -39,6 +39,8 @@ class Arguments(TypedDict, total=False):
     ready_path: str | None
     startup_path: str | None
     metrics_path: str | None
+    metrics_token: str | None
+    probe_aliases: bool
     manual_start: bool
     checks: Iterable[Any]
     details: bool
@@ -66,6 +68,9 @@ class Settings:
         ready_path: where readiness is answered.
         startup_path: where start-up is answered.
         metrics_path: where Prometheus scrapes.
+        metrics_token: metrics are told only to who sends it as a bearer token; neither `repr` nor an error shows it.
+        probe_aliases: answer liveness at `/livez` and `/healthz`, too, and readiness at `/readyz`, each where its probe
+            isn't turned off and its path isn't one of those four.
         manual_start: the service has started only once `Observer.started()` was called.
         drain_seconds: for how long requests go on being served after SIGTERM, with `/ready` at 503, before the server
             hears of it; with 0 it hears of it at once.
@@ -92,6 +97,8 @@ class Settings:
     ready_path: str | None = "/ready"
     startup_path: str | None = "/startup"
     metrics_path: str | None = "/metrics"
+    metrics_token: str | None = field(default=None, repr=False)
+    probe_aliases: bool = False
     manual_start: bool = False
     checks: tuple[Any, ...] = ()
     details: bool = False
@@ -113,7 +120,7 @@ class Settings:
         Raises:
             SettingsError: a name is unknown, or a value can't be used.
         """
-        known = [field.name for field in fields(cls)]
+        known = [one.name for one in fields(cls)]
         for name in arguments:
             if name not in known:
                 raise SettingsError(_unknown(name, known))
@@ -140,10 +147,10 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     values = {name: ("OTEL_RESOURCE_ATTRIBUTES", value) for name, value in fallbacks.items() if value}
     if environ.get("OTEL_SERVICE_NAME"):
         values["service"] = ("OTEL_SERVICE_NAME", environ["OTEL_SERVICE_NAME"])
-    for field in fields(Settings):
-        variable = f"SCALEOBS_{field.name.upper()}"
-        if field.name not in ("registry", "checks", "objectives", "route") and variable in environ:
-            values[field.name] = (variable, environ[variable])
+    for one in fields(Settings):
+        variable = f"SCALEOBS_{one.name.upper()}"
+        if one.name not in ("registry", "checks", "objectives", "route") and variable in environ:
+            values[one.name] = (variable, environ[variable])
     return values
 
 

@@ -12,9 +12,12 @@ LOG_FORMATS = ("auto", "json", "console", "off")
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 _LONGEST_DRAIN = 3600
 
+SECRETS = frozenset({"metrics_token"})
+"""The settings whose values no message may show."""
+
 
 class SettingsError(ValueError):
-    """A setting can't be used; the message names it, its value and the fix."""
+    """A setting can't be used; the message names it, its value, unless that is a secret, and the fix."""
 
 
 def checked(name: str, value: Any, source: str) -> Any:
@@ -30,7 +33,9 @@ def checked(name: str, value: Any, source: str) -> Any:
         SettingsError: it can't be used.
     """
     read = _READERS.get(name)
-    return value if read is None else read(value, f"{source} {value!r}")
+    if read is None:
+        return value
+    return read(value, f"{source} a secret and not shown" if name in SECRETS else f"{source} {value!r}")
 
 
 def _flag(value: Any, shown: str) -> bool:
@@ -79,6 +84,15 @@ def _path(value: Any, shown: str) -> str | None:
         return None
     if not isinstance(value, str) or not value.startswith("/") or not value.isprintable() or "?" in value:
         msg = f"{shown}: give a path that starts with '/', or 'off' to turn it off."
+        raise SettingsError(msg)
+    return value
+
+
+def _token(value: Any, shown: str) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value or not value.isascii() or not value.isprintable() or " " in value:
+        msg = f"{shown}: give visible ASCII characters, no space and no line end, e.g. from openssl rand -hex 32."
         raise SettingsError(msg)
     return value
 
@@ -140,6 +154,8 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "ready_path": _path,
     "startup_path": _path,
     "metrics_path": _path,
+    "metrics_token": _token,
+    "probe_aliases": _flag,
     "manual_start": _flag,
     "drain_seconds": _seconds,
     "checks": _checks,

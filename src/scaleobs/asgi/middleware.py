@@ -172,7 +172,8 @@ class ASGIMiddleware:
             return self._endpoints.get(path)
         if root:
             self._roots.update((None, "", root))
-            self._endpoints.update({root + path: kind for path, kind in self.observer.answers.endpoints.items()})
+            for path_below, kind in self.observer.answers.endpoints.items():
+                self._endpoints.setdefault(root + path_below, kind)
         return self._endpoints.get(path)
 
     async def _answer(self, endpoint: str, scope: Scope) -> Answer:
@@ -183,9 +184,10 @@ class ASGIMiddleware:
                 accept=header_of(scope, b"accept"),
                 accept_encoding=header_of(scope, b"accept-encoding"),
                 query=scope.get("query_string", b"").decode("latin-1"),
+                authorization=header_of(scope, b"authorization"),
             )
         report = Report(is_up=True) if endpoint == "live" else await self.observer.checks.report_async(endpoint)
-        return self.observer.probe(endpoint, report)
+        return self.observer.probe(endpoint, report, accept=header_of(scope, b"accept"))
 
     def _context(self, scope: Scope) -> dict[str, str]:
         return self.observer.request_context(header_of(scope, b"x-request-id"), header_of(scope, b"traceparent"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scaleobs import probe as container_probe
 from scaleobs.cli.files import write, write_all
 from scaleobs.objectives import Objective, parse
 from scaleobs.render import outputs
@@ -125,6 +126,38 @@ def dashboards(service: str | None, job: str | None, out: Path) -> None:
 def render(out: Path) -> None:
     """Write every file that ships with scaleobs."""
     write_all(out, {name: text() for name, text in SHIPPED.items()})
+
+
+class _HandedOn(click.Command):
+    """A command whose arguments are read by what it calls, all but those that ask for help."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take every argument as it is."""
+        asking_for_help = [one for one in args if one in ctx.help_option_names]
+        return super().parse_args(ctx, asking_for_help or ["--", *args])
+
+
+@scaleobs.command(cls=_HandedOn, options_metavar="")
+@click.argument(
+    "arguments", nargs=-1, type=click.UNPROCESSED, metavar="[live|ready|startup] [--port 3000] [--timeout 2]"
+)
+@click.pass_context
+def probe(ctx: click.Context, arguments: tuple[str, ...]) -> None:
+    """
+    Ask a service on this machine how it is.
+
+    It is live, ready or has started where that probe answers 200: the exit code is 0 then, and 1 otherwise. One line
+    says what came back, with the checks that are down.
+
+    \b
+    live, ready, startup  The probe; live where none is given.
+    --port 3000           Where the service listens.
+    --timeout 2           How many seconds all of it may take.
+
+    A path is that of SCALEOBS_HEALTH_PATH, SCALEOBS_READY_PATH or SCALEOBS_STARTUP_PATH, where it is set. In an image,
+    `python -m scaleobs.probe` does the same without the [cli] extra, and starts in a fraction of the time.
+    """  # noqa: D301 - Click leaves the paragraph after a backspace as it is.
+    ctx.exit(container_probe.main(list(arguments)))
 
 
 @contextmanager

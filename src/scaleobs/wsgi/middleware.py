@@ -21,6 +21,7 @@ Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 _REASONS = {
     200: "200 OK",
+    401: "401 Unauthorized",
     405: "405 Method Not Allowed",
     500: "500 Internal Server Error",
     503: "503 Service Unavailable",
@@ -128,9 +129,10 @@ class WSGIMiddleware:
                 accept=environ.get("HTTP_ACCEPT", ""),
                 accept_encoding=environ.get("HTTP_ACCEPT_ENCODING", ""),
                 query=environ.get("QUERY_STRING", ""),
+                authorization=environ.get("HTTP_AUTHORIZATION", ""),
             )
         report = Report(is_up=True) if endpoint == "live" else self.observer.checks.report(endpoint)
-        return self.observer.probe(endpoint, report)
+        return self.observer.probe(endpoint, report, accept=environ.get("HTTP_ACCEPT", ""))
 
 
 def _deliver(answer: Answer, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
