@@ -52,6 +52,9 @@ class Arguments(TypedDict, total=False):
     size_histograms: bool
     log_format: str
     log_level: str
+    log_schema: str
+    log_redact: Iterable[str]
+    log_file: str | None
     registry: CollectorRegistry | None
 
 
@@ -85,7 +88,11 @@ class Settings:
         log_format: `json`, `console`, or `auto`: console on a terminal, JSON elsewhere. `auto` leaves logging
             alone that the application has configured itself. With `off`, scaleobs touches no logging, and writes
             no line for a request; faults of its own go to the stdlib's logger `scaleobs`.
-        log_level: the least severe level that is written.
+        log_level: the least severe level that is written, and that of some loggers: `info,sqlalchemy.engine=debug`.
+        log_schema: the names of the keys of a line: ours, or `ecs` for the Elastic Common Schema.
+        log_redact: what is secret beside the usual: a word names keys, anything else is a regular expression, and what
+            it finds in a text goes.
+        log_file: a file that every line is appended to, beside stdout; logrotate may move it away or empty it.
         registry: the prometheus_client registry that holds the metrics; the process's default one where
             `None`.
     """
@@ -110,6 +117,9 @@ class Settings:
     size_histograms: bool = False
     log_format: str = "auto"
     log_level: str = "info"
+    log_schema: str = "scaleobs"
+    log_redact: tuple[str, ...] = ()
+    log_file: str | None = None
     registry: Any = None
 
     @classmethod

@@ -1,30 +1,42 @@
 """
 One JSON object per line on stdout, wherever the line began.
 
-`chain` is the list of small functions that a line passes through, `encoding` makes JSON of whatever is in it, `output`
-writes it, and `configuration` connects structlog, stdlib logging and the servers' own loggers to them.
+`chain` is the list of small functions that a line passes through: `redaction` and `ecs` are two of them, `exceptions`,
+`encoding` and `fitting` make a line of whatever is in it. `output` and `stdout` write it, `pipe` also where several
+processes share a pipe, and `counts` says how many. `configuration` connects structlog, stdlib logging, the servers' own
+loggers and Python's hooks (`uncaught`) to them.
 """
 
 from __future__ import annotations
 
-from scaleobs.logs.chain import forget_request, mark_logged, request_context
+from scaleobs.logs.chain import forget_request, mark_logged, processors, request_context
 from scaleobs.logs.configuration import (
+    Configured,
+    configure_for,
     configure_logging,
     get_logger,
     is_configured,
     own_logger,
+    server_handler,
     take_server_loggers,
 )
-from scaleobs.logs.output import JSONFormatter
+from scaleobs.logs.output import JSONFormatter, StdoutHandler
+from scaleobs.logs.redaction import Redact
 
 __all__ = [
+    "Configured",
     "JSONFormatter",
+    "Redact",
+    "StdoutHandler",
+    "configure_for",
     "configure_logging",
     "forget_request",
     "get_logger",
     "is_configured",
     "mark_logged",
     "own_logger",
+    "processors",
     "request_context",
+    "server_handler",
     "take_server_loggers",
 ]
