@@ -46,7 +46,7 @@ _BREAKS = r"\s?&;,\"'(){}\[\]<>|"
 _ASSIGNED = re.compile(rf"(?<![^{_BREAKS}])([^={_BREAKS}]++)=(\\*\"[^\"]*\"|\\*'[^']*'|[^{_BREAKS}]++)")
 # "name": "value" and (b"name", b"value"), as in JSON and the text of a dict or of headers.
 _QUOTED = re.compile(
-    r"""(?<![\w])(b?\\*["']([^"'\\\s]{1,64})\\*["']\s{0,4}[:,]\s{0,4})(b?\\*"[^"]*"|b?\\*'[^']*'|[\w.+-]+)"""
+    r"""(?<![\w\\])(b?\\*+["']([^"'\\\s]{1,64})\\*+["']\s{0,4}[:,]\s{0,4})(b?\\*"[^"]*"|b?\\*'[^']*'|[\w.+-]+)"""
 )
 _HEADER = re.compile(
     r"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie|[\w-]{0,32}(?:api-?key|auth-token))(\s{0,4}:\s{0,4})(?![\"'\s])[^\r\n\"']+"
