@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from scaleobs.logs.chain import forget_request, mark_logged, processors, request_context
 from scaleobs.logs.configuration import (
-    Configured,
     configure_for,
     configure_logging,
     get_logger,
@@ -20,6 +19,7 @@ from scaleobs.logs.configuration import (
     server_handler,
     take_server_loggers,
 )
+from scaleobs.logs.configured import Configured
 from scaleobs.logs.output import JSONFormatter, StdoutHandler
 from scaleobs.logs.redaction import Redact
 

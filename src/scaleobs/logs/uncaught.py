@@ -77,7 +77,7 @@ class Hooks:
         if file is not None:
             file.write(warnings.formatwarning(message, category, filename, lineno, line))
             return
-        where = {"category": category.__name__, "filename": filename, "lineno": lineno}
+        where = {"category": category.__name__, "file": filename, "line": lineno}
         self._tell("warning", "py.warnings", str(message), **where)
 
 
