@@ -13,7 +13,8 @@ from structlog.typing import Processor
 from scaleobs.logs import chain
 from scaleobs.logs.configured import ACCESS_LOGGERS, SERVER_LOGGERS, Configured
 from scaleobs.logs.levels import DropBelow, Levels
-from scaleobs.logs.output import Output, StdoutHandler
+from scaleobs.logs.logger import Logger, Output
+from scaleobs.logs.output import StdoutHandler
 from scaleobs.logs.stdout import LogFile, stdout
 from scaleobs.logs.uncaught import Hooks
 from scaleobs.settings import Settings, SettingsError
@@ -65,11 +66,10 @@ def configure_for(settings: Settings, processors: Iterable[Processor] | None = N
     tell = _tell_by(rendering)
     before.later(Hooks(tell).install())
     _tell_lost_by(tell, before)
+    Logger.current = [DropBelow(levels), *rendering] if levels.own else list(rendering)
+    Logger.least = min(levels.everywhere, *levels.own.values(), logging.CRITICAL)
     structlog.configure(
-        processors=[DropBelow(levels), *rendering] if levels.own else rendering,
-        wrapper_class=structlog.make_filtering_bound_logger(min(levels.everywhere, *levels.own.values(), 50)),
-        logger_factory=Output,
-        cache_logger_on_first_use=False,
+        processors=Logger.current, wrapper_class=Logger, logger_factory=Output, cache_logger_on_first_use=True
     )
     root = logging.getLogger()
     root.handlers[:] = [*filter(_is_of_a_test_runner, root.handlers), StdoutHandler(rendering)]

@@ -32,7 +32,7 @@ _WORD = re.compile(r"[\w .-]+")
 _DEEPEST = 8
 _PAIR = 2
 _MOST_MEMBERS = LONGEST // 2  # More don't fit into a line, whatever they are.
-_MOST_NAMES = 4096
+_MOST_NAMES, _LONGEST_NAME = 4096, 100
 
 _HARMLESS, _SECRET, _NOT_LOOKED_AT = range(3)
 _OURS = dict.fromkeys(("_record", "request_id", "trace_id", "span_id"), _NOT_LOOKED_AT)
@@ -75,25 +75,37 @@ class Redact:
                 self._words += (_SEPARATORS.sub("", pattern.lower()),)
             else:
                 self._expressions.append(re.compile(pattern))
+        self._reads_all = bool(self._expressions)
+        self._harmless: set[str] = set()
         self._names: dict[Any, int] = dict(_OURS)
 
     def __call__(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
         """Replace what is secret in an event."""
         names = self._names
-        reads_all = bool(self._expressions)
         for key, value in event.items():
-            verdict = names.get(key)
-            if verdict is None:
+            try:
+                verdict = names[key]
+            except KeyError:
                 verdict = self._verdict(key)
             if verdict:
                 if verdict == _SECRET and not _says_nothing(key, value):
                     event[key] = REDACTED
-            elif type(value) is str:
-                if reads_all or "=" in value or ":" in value or "'" in value or '"' in value or "earer" in value:
-                    event[key] = self.text(value)
-            elif type(value) not in _PLAIN:
+                continue
+            kind = type(value)
+            if kind is str:
+                # Most texts are a word, or what was said many times before.
+                if value not in self._harmless and (self._reads_all or not value.isalnum()):
+                    event[key] = self._looked_through(key, value)
+            elif kind not in _PLAIN:
                 event[key] = self._within(value, _DEEPEST)
         return event
+
+    def _looked_through(self, key: str, text: str) -> str:
+        if self._reads_all or "=" in text or ":" in text or "'" in text or '"' in text or "earer" in text:
+            return self.text(text)
+        if key == "event" and len(self._harmless) < _MOST_NAMES and len(text) < _LONGEST_NAME:
+            self._harmless.add(text)
+        return text
 
     def text(self, text: str) -> str:
         """Return a text without the secrets in it."""
