@@ -17,6 +17,7 @@ from scaleobs.answers import Answer, Answers
 from scaleobs.health import Check, CheckFunction, Checks, Options, Report, events
 from scaleobs.health.results import LastRun
 from scaleobs.life import Life
+from scaleobs.management import Management
 from scaleobs.metrics import registry
 from scaleobs.objectives import Latency
 from scaleobs.recorder import Recorder
@@ -65,6 +66,8 @@ class Observer(Life):
         self.storage.sources.add(self)
         self.storage.look_again()
         registry.join_workers()
+        self._shows_details = mine.details and mine.management_port is None
+        self.management = Management(self, mine.management_port)
         self.app: Any = None
         self.served: Any = None
 
@@ -139,12 +142,18 @@ class Observer(Life):
         self._log.fault(error)
 
     def begin_starting(self) -> None:
-        """Take the server's loggers again: it may have configured them after `instrument` did."""
+        """
+        Note that the server opens a lifespan. It may have configured its loggers after `instrument` did.
+
+        Raises:
+            PortError: the management port can't be opened.
+        """
         registry.join_workers()
         self.lifecycle.lifespan_begun()
         self.checks.note_loop()
         logs.take_server_loggers()
         self.drain.serving()
+        self.management.open()
 
     def served_seen(self) -> None:
         """Note that a server serves; where it opened no lifespan, do what that would have done."""
@@ -154,6 +163,7 @@ class Observer(Life):
             registry.join_workers()
             logs.take_server_loggers()
             self.lifecycle.request_seen()
+        self.management.seen()
         self._request_served()
 
     def request_seen(self, traceparent: str) -> None:
@@ -177,6 +187,26 @@ class Observer(Life):
             and not self.drain.is_begun
             and storage.has_looked()
         )
+
+    def answer(self, kind: str, header: Callable[[str], str], query: str, *, details: bool = False) -> Answer:
+        """
+        Return what an endpoint answers; may wait for checks.
+
+        Args:
+            kind: `live`, `ready`, `startup` or `metrics`.
+            header: returns one of the request's, by its name; empty where there is none.
+            query: the request's.
+            details: show what checks returned and why they failed, whatever the settings say.
+        """
+        if kind == "metrics":
+            return self.metrics(
+                accept=header("accept"),
+                accept_encoding=header("accept-encoding"),
+                query=query,
+                authorization=header("authorization"),
+            )
+        report = Report(is_up=True) if kind == "live" else self.checks.report(kind)
+        return self.probe(kind, report, accept=header("accept"), details=details)
 
     def metrics(self, *, accept: str, accept_encoding: str, query: str, authorization: str) -> Answer:
         """Return what a scrape reads; what raises on the way is left out, counted and logged."""
@@ -202,7 +232,7 @@ class Observer(Life):
         """
         try:
             report = self.checks.known(kind) if kind == "live" else report
-            answer = self.answers.probe(kind, report, accept=accept, details=details or self.settings.details)
+            answer = self.answers.probe(kind, report, accept=accept, details=details or self._shows_details)
         except Exception as error:
             self.fault(error)
             return self.answers.broken()

@@ -45,6 +45,8 @@ class Arguments(TypedDict, total=False):
     checks: Iterable[Any]
     details: bool
     drain_seconds: float
+    management_port: int | None
+    stall_seconds: float
     objectives: Iterable[Objective]
     route: RouteFunction | None
     max_label_sets: int
@@ -74,6 +76,10 @@ class Settings:
         manual_start: the service has started only once `Observer.started()` was called.
         drain_seconds: for how long requests go on being served after SIGTERM, with `/ready` at 503, before the server
             hears of it; with 0 it hears of it at once.
+        management_port: where a thread of its own answers all four endpoints, with details; then `metrics_path` and
+            details are nowhere else.
+        stall_seconds: for how long every worker has to have been stuck, its event loop or all its threads, until
+            liveness fails on the management port.
         checks: each a `scaleobs.Check`, or one that `scaleobs.checks` makes.
         details: show in the probes what checks returned and why they failed, to anyone who asks.
         objectives: each `Latency` makes its `under` a bucket boundary.
@@ -103,6 +109,8 @@ class Settings:
     checks: tuple[Any, ...] = ()
     details: bool = False
     drain_seconds: float = 5.0
+    management_port: int | None = None
+    stall_seconds: float = 30.0
     objectives: tuple[Objective, ...] = ()
     route: RouteFunction | None = None
     max_label_sets: int = 2000

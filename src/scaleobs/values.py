@@ -11,6 +11,7 @@ from scaleobs.objectives import Availability, Latency, Objective
 LOG_FORMATS = ("auto", "json", "console", "off")
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 _LONGEST_DRAIN = 3600
+_HIGHEST_PORT = 65_535
 
 SECRETS = frozenset({"metrics_token"})
 """The settings whose values no message may show."""
@@ -119,6 +120,30 @@ def _seconds(value: Any, shown: str) -> float:
     return seconds
 
 
+def _port(value: Any, shown: str) -> int | None:
+    if value is None or value in ("", "off"):
+        return None
+    try:
+        port = int(value)
+    except (TypeError, ValueError, OverflowError):
+        port = 0
+    if not 0 < port <= _HIGHEST_PORT or isinstance(value, bool | float):
+        msg = f"{shown}: give a port from 1 to {_HIGHEST_PORT}, e.g. 9090, or 'off' for none."
+        raise SettingsError(msg)
+    return port
+
+
+def _stall(value: Any, shown: str) -> float:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError, OverflowError):
+        seconds = 0.0
+    if not 1 <= seconds < float("inf") or isinstance(value, bool):
+        msg = f"{shown}: give seconds, 1 or more, e.g. 30."
+        raise SettingsError(msg)
+    return seconds
+
+
 def _one_of(value: Any, known: tuple[Any, ...], shown: str) -> Any:
     if value not in known:
         msg = f"{shown}: give one of {', '.join(str(one) for one in known)}."
@@ -158,6 +183,8 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "probe_aliases": _flag,
     "manual_start": _flag,
     "drain_seconds": _seconds,
+    "management_port": _port,
+    "stall_seconds": _stall,
     "checks": _checks,
     "details": _flag,
     "objectives": _objectives,

@@ -15,6 +15,7 @@ from scaleobs.asgi.protocol import Application, Message, Receive, Scope, Send, c
 from scaleobs.asgi.websocket import WebSocket
 from scaleobs.exchange import ENDED, OPEN, WATCHED, is_first_to_see
 from scaleobs.health import Report
+from scaleobs.management import PortError
 from scaleobs.observer import Observer
 from scaleobs.settings import Arguments
 
@@ -40,6 +41,7 @@ class ASGIMiddleware:
         self._endpoints = dict(self.observer.answers.endpoints)
         self._roots: set[str | None] = set()
         self.serve = self._serving()
+        self.observer.management.loaded(has_lifespan=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -144,7 +146,13 @@ class ASGIMiddleware:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         lifecycle = self.observer.lifecycle
-        self.observer.begin_starting()
+        try:
+            self.observer.begin_starting()
+        except PortError as error:
+            lifecycle.lifespan_failed()
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
 
         async def watched_receive() -> Message:
             message = await receive()
@@ -163,6 +171,8 @@ class ASGIMiddleware:
             await self.app(scope, watched_receive, watched_send)
         finally:
             lifecycle.lifespan_left()
+            if lifecycle.state == "stopping":  # Not where the application has no lifespan.
+                self.observer.management.close()
 
     def _endpoint(self, scope: Scope) -> str | None:
         # What is in the path before ours: a server's prefix, or where this is mounted. Of a mount whose path has
