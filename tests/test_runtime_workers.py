@@ -1,4 +1,4 @@
-"""What workers of a group say of their event loops together, where one is killed, too."""
+"""What workers of a group say of their event loops together, where one is killed, too, and each other's pulses."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 import servers
 from exposed import page, samples
+from looked import begun, looks, service, until
 from scaleobs import catalog, group
 from scaleobs.metrics import loops
 from scaleobs.metrics.runtime import Runtime, runtime
@@ -106,6 +108,46 @@ def test_workers_that_end(joined):
     assert [[1, 3], [1, 3], [None, None]] == [one["threads"] for one in (left, after, last)]
 
 
+def test_pulses(joined):
+    """The pulses are those of all living workers, this one included; 0 where no loop has run since it began."""
+    runtime.join(joined)
+    begin = time.monotonic()
+    one, idle = worker(), worker(has_loop=False)
+    both = runtime.pulses()
+    servers.until(lambda: runtime.pulses()[one.pid] > both[one.pid])
+    end(one)
+    left = runtime.pulses()
+    # It takes over the ledger of the one that has ended, with its pulse.
+    heir = worker(has_loop=False)
+    after = runtime.pulses()
+    for process in (idle, heir):
+        end(process)
+
+    assert {os.getpid(): 0, idle.pid: 0} == {pid: pulse for pid, pulse in both.items() if pid != one.pid}
+    assert begin < both[one.pid] < time.monotonic()
+    assert {os.getpid(): 0, idle.pid: 0} == left
+    assert {os.getpid(): 0, idle.pid: 0, heir.pid: 0} == after
+
+
+@pytest.mark.usefixtures("often")
+def test_pulse_of_a_process_alone(registry):
+    """Alone, a process says when its loop ran last, and 0 before one has."""
+    before = runtime.pulses()
+
+    async def main():
+        await begun(service(registry))
+        first = runtime.pulses()
+        await until(lambda: looks(registry))
+        return first
+
+    begin = time.monotonic()
+    first = asyncio.run(main())
+
+    assert {os.getpid(): 0} == before
+    assert [os.getpid()] * 2 == [*first, *runtime.pulses()]
+    assert begin <= first[os.getpid()] < runtime.pulses()[os.getpid()] <= time.monotonic()
+
+
 @pytest.mark.parametrize("joins_first", [True, False])
 def test_loop_and_group(joins_first, joined, monkeypatch):
     """Looks count whether the loop or the group was there first, once, and on top of what a worker before has left."""
@@ -117,7 +159,7 @@ def test_loop_and_group(joins_first, joined, monkeypatch):
     async def main():
         loop = asyncio.get_running_loop()
         before.begin(loop)
-        before.looked(loop, late=7.0, pools=[1.0] * 6)
+        before.looked(loop, at=1.0, late=7.0, pools=[1.0] * 6)
         if joins_first:
             runtime.join(joined)
         loops.watch(print)
@@ -166,3 +208,4 @@ def test_place_is_gone(joined):
     joined.ledger.path.parent.rmdir()
 
     assert [catalog.EVENT_LOOP_LAG] == list(dict(runtime.families()))
+    assert [os.getpid()] == list(runtime.pulses())

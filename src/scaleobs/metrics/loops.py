@@ -73,6 +73,6 @@ class _Watch:
             return
         with contextlib.suppress(Exception):  # The loop would write it, four times a second.
             try:
-                runtime.looked(loop, late=max(0.0, at - self._due), pools=pools.numbers_of(loop))
-            finally:
+                runtime.looked(loop, at=at, late=max(0.0, at - self._due), pools=pools.numbers_of(loop))
+            finally:  # Whoever sees no pulse takes the worker for stuck.
                 self.ask(loop)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import weakref
 from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import accumulate
 from operator import add
+from time import monotonic
 
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
@@ -20,10 +22,10 @@ from scaleobs.metrics.pools import NO_POOL, POOLS
 from scaleobs.metrics.series import Cells
 
 _KEY = b"event_loop"
-_LAG, _POOLS = 6, 22
-"""What the numbers are in a ledger: the first never fall, the others are those of a living worker."""
+_LAG, _POOLS, _PULSE = 6, 22, 41
+"""What the numbers are in a ledger: the first may never fall, the others are those of a living worker."""
 
-_LENGTHS = {_LAG: len(catalog.LAG_BUCKETS) + 2, _POOLS: len(POOLS) * len(NO_POOL)}
+_LENGTHS = {_LAG: len(catalog.LAG_BUCKETS) + 2, _POOLS: len(POOLS) * len(NO_POOL), _PULSE: 1}
 _GAUGES = (catalog.POOL_BUSY, catalog.POOL_WAITING, catalog.POOL_SIZE)
 
 
@@ -64,7 +66,7 @@ class Runtime:
         self._is_begun = False
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, list[float]] = weakref.WeakKeyDictionary()
         self._places: weakref.WeakKeyDictionary[Other, _Places] = weakref.WeakKeyDictionary()
-        self._lag, self._pools = (self._own(kind) for kind in _LENGTHS)
+        self._lag, self._pools, self._pulse = (self._own(kind) for kind in _LENGTHS)
 
     @staticmethod
     def _own(kind: int) -> Cells:
@@ -78,6 +80,7 @@ class Runtime:
             self._loops[loop] = []
             if not self._is_begun:
                 self._share()
+            self._pulse[0] = monotonic()
             return True
 
     def has(self, loop: asyncio.AbstractEventLoop) -> bool:
@@ -85,16 +88,18 @@ class Runtime:
         with self._lock:
             return loop in self._loops
 
-    def looked(self, loop: asyncio.AbstractEventLoop, *, late: float, pools: list[float]) -> None:
+    def looked(self, loop: asyncio.AbstractEventLoop, *, at: float, late: float, pools: list[float]) -> None:
         """
         Note what a loop that runs says.
 
         Args:
             loop: the loop, on whose thread this is called.
+            at: when, by `time.monotonic`.
             late: how many seconds later than asked.
             pools: the numbers of its pools.
         """
         with self._lock:
+            self._pulse[0] = at
             self._lag[bisect_left(catalog.LAG_BUCKETS, late)] += 1
             self._lag[-1] += late
             self._loops[loop] = pools
@@ -125,11 +130,12 @@ class Runtime:
 
     def _share(self) -> None:
         self._is_begun = True
-        lag = self._lag
-        self._lag, self._pools = (self._cells(kind) for kind in _LENGTHS)
+        lag, pulse = self._lag, self._pulse[0]
+        self._lag, self._pools, self._pulse = (self._cells(kind) for kind in _LENGTHS)
         for place, number in enumerate(lag):
             self._lag[place] += number
         # In the place of those of a worker that died.
+        self._pulse[0] = pulse
         self._add_pools()
 
     def _cells(self, kind: int) -> Cells:
@@ -162,6 +168,21 @@ class Runtime:
         """Return the families that this process has something to say of."""
         has_lag, _, pools = self._said()
         return [*[catalog.EVENT_LOOP_LAG] * has_lag, *(_GAUGES if any(pools) else ())]
+
+    def pulses(self) -> dict[int, float]:
+        """
+        Return when each living worker's event loop was last seen to run, by `time.monotonic`, and by the worker's pid.
+
+        It is 0 for a worker whose loop hasn't begun to serve; of several loops in one process it is that of the one
+        that ran last. Where there is no group, there is this process alone. Any thread may ask: it costs as much as
+        reading the others' ledgers for a scrape, and waits for no event loop.
+        """
+        found = {os.getpid(): float(self._pulse[0])}
+        for other in () if self._group is None else self._group.others():
+            if other.is_living:
+                entry = self._places.setdefault(other, _Places()).look(other).get(_PULSE)
+                found[other.owner] = 0.0 if entry is None else other.part(entry)[0]
+        return found
 
     def _said(self) -> tuple[bool, list[float], list[float]]:
         with self._lock:
