@@ -17,6 +17,7 @@ import scaleobs
 from callers import asgi, wsgi
 from scaleobs import logs
 from scaleobs.logs.configuration import ACCESS_LOGGERS, SERVER_LOGGERS
+from scaleobs.metrics import loops
 from scaleobs.metrics import registry as registry_module
 
 # The same examples in each run; HYPOTHESIS_PROFILE=random looks for new ones.
@@ -29,8 +30,9 @@ LOCAL_TOOLS = Path(__file__).parent.parent / ".tools" / "bin"
 
 @pytest.fixture(autouse=True)
 def _fresh_process(monkeypatch):
-    """Every test starts with a fresh default registry, unconfigured logging and no settings in the environment."""
+    """Every test starts with a fresh default registry, no event loop, unconfigured logging and no settings."""
     monkeypatch.setattr(registry_module, "REGISTRY", CollectorRegistry())
+    loops.forked()
     for name in [name for name in os.environ if name.startswith(("SCALEOBS_", "OTEL_"))]:
         monkeypatch.delenv(name)
     loggers = [logging.getLogger(name) for name in (None, *SERVER_LOGGERS, *ACCESS_LOGGERS)]
@@ -46,6 +48,12 @@ def _fresh_process(monkeypatch):
         logger.handlers[:] = handlers
         logger.level, logger.propagate = level, propagate
     logging.getLogger().manager._clear_cache()
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """Look at each event loop a hundred times a second."""
+    monkeypatch.setattr(loops, "EVERY", 0.01)
 
 
 @pytest.fixture

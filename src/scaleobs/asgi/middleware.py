@@ -16,6 +16,7 @@ from scaleobs.asgi.websocket import WebSocket
 from scaleobs.exchange import ENDED, OPEN, WATCHED, is_first_to_see
 from scaleobs.health import Report
 from scaleobs.management import PortError
+from scaleobs.metrics import loops
 from scaleobs.observer import Observer
 from scaleobs.settings import Arguments
 
@@ -91,6 +92,7 @@ class ASGIMiddleware:
     async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what is not an HTTP request that is counted and nothing more."""
         kind = scope["type"]
+        loops.watch(self.observer.fault)
         if kind == "http":
             self.observer.served_seen()
             endpoint = self._endpoint(scope)
