@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -321,3 +322,48 @@ print(asked("/health")[0], asked("/ready")[0], "bad" in asked("/ready")[1], "fir
     )
 
     assert "200 503 True True\n" == done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "requests"),
+    [
+        ("uvicorn", 1),
+        ("uvicorn workers", 6),
+        ("gunicorn sync", 6),
+        ("gunicorn gthread", 24),
+        ("gunicorn gevent", 6),
+        ("gunicorn uvicorn", 6),
+    ],
+)
+def test_stuck_workers(name, requests, shop):
+    """Liveness fails while every worker is stuck, its event loop or all its threads, and passes again after that."""
+    server = shop(name, SCALEOBS_STALL_SECONDS="1", **({"BUSY": "1"} if "gevent" in name else {}))
+    until(lambda: server.workers() == SERVERS[name][1])
+    for _ in range(20):
+        get(server.port, "/")
+    before = server.asked("/health")[0]
+    with ThreadPoolExecutor(requests) as pool:
+        for _ in range(requests):
+            pool.submit(get, server.port, "/3")
+        until(lambda: server.asked("/health")[0] == 503)
+        (progress, *_) = json.loads(server.asked("/health")[1])["checks"]
+    until(lambda: server.asked("/health")[0] == 200)
+
+    assert 200 == before
+    assert ("progress", "DOWN") == (progress["name"], progress["status"])
+    assert "have been stuck" in progress["data"]["reason"]
+
+
+def test_one_stuck_worker_of_two(shop):
+    """As long as one worker goes on, liveness passes."""
+    server = shop("uvicorn workers", SCALEOBS_STALL_SECONDS="1")
+    until(lambda: server.workers() == 2)
+    with ThreadPoolExecutor(1) as pool:
+        stuck = pool.submit(get, server.port, "/3")
+        answers = []
+        while not stuck.done():
+            answers.append(server.asked("/health")[0])
+            time.sleep(0.05)
+
+    assert {200} == set(answers)
+    assert len(answers) > 20

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, Unpack
 from scaleobs import logs, tracing
 from scaleobs.accesslog import AccessLog
 from scaleobs.answers import Answer, Answers
-from scaleobs.health import Check, CheckFunction, Checks, Options, Report, events
+from scaleobs.health import Check, CheckFunction, Checks, Options, Report, Result, events
 from scaleobs.health.results import LastRun
 from scaleobs.life import Life
 from scaleobs.management import Management
@@ -59,6 +59,7 @@ class Observer(Life):
         self._logger = logs.own_logger()
         self._log = AccessLog(self._logger, writes_lines=self.settings.log_format != "off")
         self._recorders: list[Recorder] = []
+        self._failing: dict[str, tuple[str, list[str]]] = {}
         self.checks = Checks(partial(events.write, self._logger))
         for check in mine.checks:
             self.checks.add(check)
@@ -96,6 +97,10 @@ class Observer(Life):
     def last_runs(self) -> Iterator[LastRun]:
         """Yield how the last run of each check went; runs none."""
         return self.checks.last_runs()
+
+    def requests(self) -> tuple[float, float]:
+        """Return how many requests this process has begun, and ended."""
+        return self.storage.progress()
 
     def info(self) -> tuple[str, ...]:
         """Return the label values of `service_info`."""
@@ -188,7 +193,15 @@ class Observer(Life):
             and storage.has_looked()
         )
 
-    def answer(self, kind: str, header: Callable[[str], str], query: str, *, details: bool = False) -> Answer:
+    def answer(
+        self,
+        kind: str,
+        header: Callable[[str], str],
+        query: str,
+        *,
+        details: bool = False,
+        stuck_for: float = 0.0,
+    ) -> Answer:
         """
         Return what an endpoint answers; may wait for checks.
 
@@ -197,6 +210,7 @@ class Observer(Life):
             header: returns one of the request's, by its name; empty where there is none.
             query: the request's.
             details: show what checks returned and why they failed, whatever the settings say.
+            stuck_for: for how many seconds no worker has gone on.
         """
         if kind == "metrics":
             return self.metrics(
@@ -206,7 +220,7 @@ class Observer(Life):
                 authorization=header("authorization"),
             )
         report = Report(is_up=True) if kind == "live" else self.checks.report(kind)
-        return self.probe(kind, report, accept=header("accept"), details=details)
+        return self.probe(kind, report, accept=header("accept"), details=details, stuck_for=stuck_for)
 
     def metrics(self, *, accept: str, accept_encoding: str, query: str, authorization: str) -> Answer:
         """Return what a scrape reads; what raises on the way is left out, counted and logged."""
@@ -218,7 +232,9 @@ class Observer(Life):
             on_fault=self.fault,
         )
 
-    def probe(self, kind: str, report: Report, *, accept: str = "", details: bool = False) -> Answer:
+    def probe(
+        self, kind: str, report: Report, *, accept: str = "", details: bool = False, stuck_for: float = 0.0
+    ) -> Answer:
         """
         Return what a probe answers, and log it where it says no.
 
@@ -229,24 +245,33 @@ class Observer(Life):
             report: what the checks say.
             accept: the header; it may prefer `application/health+json`.
             details: show what they returned and why they failed, too, whatever the settings say.
+            stuck_for: for how many seconds no worker has gone on.
         """
         try:
             report = self.checks.known(kind) if kind == "live" else report
+            if stuck_for >= self.settings.stall_seconds:
+                reason = f"for {stuck_for:.0f} s each worker's event loop, or all its threads, have been stuck"
+                report = Report(is_up=False, checks=(("progress", Result(is_up=False, reason=reason)), *report.checks))
             answer = self.answers.probe(kind, report, accept=accept, details=details or self._shows_details)
         except Exception as error:
             self.fault(error)
             return self.answers.broken()
-        if answer.status != HTTPStatus.OK:
-            down = [name for name, result in report.checks if not result.is_up]
+        self._tell_of_failure(kind, answer, report)
+        return answer
+
+    def _tell_of_failure(self, kind: str, answer: Answer, report: Report) -> None:
+        """Write that a probe says no, once until it says something else."""
+        if answer.status == HTTPStatus.OK:
+            self._failing.pop(kind, None)
+            return
+        down = [name for name, result in report.checks if not result.is_up]
+        said = (self.lifecycle.said()["state"], down)
+        if self._failing.get(kind) != said:
+            self._failing[kind] = said
             with contextlib.suppress(Exception):
                 self._logger.warning(
-                    "probe.failed",
-                    probe=kind,
-                    status_code=answer.status,
-                    state=self.lifecycle.said()["state"],
-                    checks_down=down,
+                    "probe.failed", probe=kind, status_code=answer.status, state=said[0], checks_down=down
                 )
-        return answer
 
     def _configure_logging(self) -> None:
         mine = self.settings

@@ -17,6 +17,7 @@ from scaleobs import group
 from scaleobs.answers import Answer, Answers
 from scaleobs.management import listening, port
 from scaleobs.management.port import Port
+from scaleobs.management.progress import Progress
 from scaleobs.metrics import registry  # noqa: F401 - What it does in a forked process comes before what is done here.
 
 _SOONEST, _LATEST = 0.1, 1.0
@@ -36,8 +37,12 @@ class Service(Protocol):
         """What it says about itself."""
         ...
 
-    def answer(self, kind: str, header: Callable[[str], str], query: str, *, details: bool) -> Answer:
+    def answer(self, kind: str, header: Callable[[str], str], query: str, *, details: bool, stuck_for: float) -> Answer:
         """Return the answer of an endpoint."""
+        ...
+
+    def requests(self) -> tuple[float, float]:
+        """Return how many requests this process has begun, and ended."""
         ...
 
     def fault(self, error: Exception) -> None:
@@ -58,6 +63,7 @@ class Services:
 
     def __init__(self, number: int) -> None:
         self._all: list[Service] = []
+        self.progress: Progress | None = None
         self.port = Port(number, self._answer, self._tick, self._failed)
 
     def add(self, service: Service) -> None:
@@ -80,11 +86,14 @@ class Services:
             return Answers.not_allowed()
         if kind == "metrics":
             services = services[:1]
-        answers = [one.answer(kind, _reader(headers), query, details=True) for one in services]
+        stuck_for = Progress.stuck_for() if kind == "live" else 0.0
+        answers = [one.answer(kind, _reader(headers), query, details=True, stuck_for=stuck_for) for one in services]
         return next((one for one in answers if one.status != HTTPStatus.OK), answers[0])
 
     def _tick(self) -> None:
-        pass
+        for service in self._all[:1]:
+            self.progress = self.progress or Progress(service.requests)
+            self.progress.look()
 
     def _failed(self, error: Exception) -> None:
         for service in self._all[:1]:
@@ -163,8 +172,13 @@ class Management:
 
     def seen(self) -> None:
         """Note a request, and never raise."""
-        if self._number is not None and not self._is_open:
+        if self._number is None:
+            return
+        if not self._is_open:
             self._try()
+        there = _ports.get(self._number)
+        if there is not None and there.progress is not None:
+            there.progress.note_hub()
 
     def forked(self) -> None:
         """Begin anew in a child process, which answers where it is a worker that its parent has loaded this for."""

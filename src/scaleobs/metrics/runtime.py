@@ -19,7 +19,7 @@ from scaleobs import catalog
 from scaleobs.group import FullError, Group, Other
 from scaleobs.group.entries import Entry
 from scaleobs.metrics.pools import NO_POOL, POOLS
-from scaleobs.metrics.series import Cells
+from scaleobs.metrics.series import Cells, total_of
 
 _KEY = b"event_loop"
 _LAG, _POOLS, _PULSE = 6, 22, 41
@@ -63,7 +63,7 @@ class Runtime:
     def _begin(self) -> None:
         # One that may be taken again: what has no room is told, to whoever may ask what there is.
         self._lock = threading.RLock()
-        self._is_begun = False
+        self._is_begun = self._has_pulse = False
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, list[float]] = weakref.WeakKeyDictionary()
         self._places: weakref.WeakKeyDictionary[Other, _Places] = weakref.WeakKeyDictionary()
         self._lag, self._pools, self._pulse = (self._own(kind) for kind in _LENGTHS)
@@ -87,6 +87,18 @@ class Runtime:
         """Return whether a loop was taken in, and not by the process that this one was forked from."""
         with self._lock:
             return loop in self._loops
+
+    @property
+    def has_loops(self) -> bool:
+        """Whether an event loop has served in this process."""
+        return self._is_begun
+
+    def beat(self) -> None:
+        """Note that this worker goes on, where it has no event loop of asyncio's."""
+        if not self._has_pulse:
+            with self._lock:
+                self._pulse, self._has_pulse = self._cells(_PULSE), True
+        self._pulse[0] = monotonic()
 
     def looked(self, loop: asyncio.AbstractEventLoop, *, at: float, late: float, pools: list[float]) -> None:
         """
@@ -118,7 +130,7 @@ class Runtime:
         with self._lock:
             if group is self._group:
                 return
-            self._group = group
+            self._group, self._has_pulse = group, False
             # What the worker before has left is to be shown whether or not a loop runs here, too.
             if self._is_begun or any(kind == _LAG for kind, _, _ in group.ledger.kept()):
                 self._share()
@@ -129,7 +141,7 @@ class Runtime:
         self._begin()
 
     def _share(self) -> None:
-        self._is_begun = True
+        self._is_begun = self._has_pulse = True
         lag, pulse = self._lag, self._pulse[0]
         self._lag, self._pools, self._pulse = (self._cells(kind) for kind in _LENGTHS)
         for place, number in enumerate(lag):
@@ -149,13 +161,16 @@ class Runtime:
     def families(self) -> Iterator[tuple[catalog.Metric, Metric]]:
         """Yield the families of all workers, those that there is anything to say of."""
         has_lag, lag, pools = self._said()
+        late = [lag[-1]]
         for other, entries in self._others():
             if _LAG in entries:
-                has_lag, lag = True, list(map(add, lag, other.part(entries[_LAG])))
+                theirs = other.part(entries[_LAG])
+                has_lag, lag = True, list(map(add, lag, theirs))
+                late.append(theirs[-1])
             if _POOLS in entries and other.is_living:
                 pools = list(map(add, pools, other.part(entries[_POOLS])))
         if has_lag:
-            yield catalog.EVENT_LOOP_LAG, _histogram(lag)
+            yield catalog.EVENT_LOOP_LAG, _histogram([*lag[:-1], total_of(late)])
         for place, family in enumerate(_GAUGES):
             gauge = GaugeMetricFamily(family.name, family.help, labels=family.labels)
             for pool, (*numbers, size) in zip(POOLS, _by_pool(pools), strict=True):
@@ -171,11 +186,12 @@ class Runtime:
 
     def pulses(self) -> dict[int, float]:
         """
-        Return when each living worker's event loop was last seen to run, by `time.monotonic`, and by the worker's pid.
+        Return when each living worker was last seen to go on, by `time.monotonic`, and by the worker's pid.
 
-        It is 0 for a worker whose loop hasn't begun to serve; of several loops in one process it is that of the one
-        that ran last. Where there is no group, there is this process alone. Any thread may ask: it costs as much as
-        reading the others' ledgers for a scrape, and waits for no event loop.
+        That is when its event loop ran, or `beat` was called. It is 0 for a worker whose loop hasn't begun to serve; of
+        several loops in one process it is that of the one that ran last. Where there is no group, there is this process
+        alone. Any thread may ask: it costs as much as reading the others' ledgers for a scrape, and waits for no event
+        loop.
         """
         found = {os.getpid(): float(self._pulse[0])}
         for other in () if self._group is None else self._group.others():

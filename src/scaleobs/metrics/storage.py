@@ -248,6 +248,13 @@ class Storage:
                 return
             abandoned.collected()
 
+    def progress(self) -> tuple[float, float]:
+        """Return how many requests this process has begun, those of workers it has taken over with them, and ended."""
+        with self._lock:
+            shards = [shard for _, shard in self._shards]
+        ended = sum(sum(series.cells[:-1]) for shard in shards for series in list(shard.series.values()))
+        return sum(shard.open[HTTP] for shard in shards), ended
+
     def read(self) -> Counts:
         """Return all counts."""
         self.settle()
