@@ -12,6 +12,7 @@ import weakref
 
 import anyio.to_thread
 import pytest
+import uvloop
 from prometheus_client import CollectorRegistry
 
 from callers import asgi, http_scope, serve_asgi
@@ -128,8 +129,7 @@ def test_nothing_is_kept():
 
 
 def test_uvloop(registry):
-    """The same holds on uvloop, where it is installed."""
-    uvloop = pytest.importorskip("uvloop")
+    """The same holds on uvloop."""
     hold = threading.Event()
 
     async def main():
