@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
 from typing import Any
 
 from scaleobs import logs
@@ -23,8 +22,28 @@ class AccessLog:
     def __init__(self, logger: Any, *, writes_lines: bool = True) -> None:
         self.logger = logger
         self.writes_lines = writes_lines
+        self._bound = logger
         self._told: set[str] = set()
         self._told_of_limit = False
+
+    def look(self) -> None:
+        """Take over how logging is configured now, which takes longer than to write a line; never raises."""
+        with contextlib.suppress(Exception):
+            self._bound = self.logger.bind()
+
+    def request_finished(self, fields: dict[str, Any], error: BaseException | None = None) -> None:
+        """Write the line of a request, with what the application raised; `fields` is its to keep."""
+        if error is not None:
+            fields["exc_info"] = error
+        write = self._bound.error if fields["status_code"] >= _SERVER_ERROR else self._bound.info
+        write("request.finished", **fields)
+        if error is not None:
+            logs.mark_logged(error)
+
+    def background_failed(self, fields: dict[str, Any], error: BaseException) -> None:
+        """Write what the application raised after the line of its request was written."""
+        self.logger.error("background.failed", **fields, exc_info=error)
+        logs.mark_logged(error)
 
     def websocket_closed(self, **fields: Any) -> None:
         """Write the one line of a WebSocket."""
@@ -52,87 +71,3 @@ class AccessLog:
                 self.logger.error("scaleobs.fault", kind=kind, exc_info=error)
         except Exception:  # noqa: S110 - There is nobody left to tell.
             pass
-
-
-class AccessLine:
-    """
-    The line of one request.
-
-    It is written when the request has ended; after an answer of 5xx, when the application has left, because it may be
-    about to raise what the line should carry.
-
-    Args:
-        log: where it goes.
-        context: what identifies the request in every log line.
-        method: as the client sent it, like the path, which comes without its query.
-        client: the client's address.
-    """
-
-    __slots__ = (
-        "_client",
-        "_error",
-        "_fields",
-        "_has_left",
-        "_is_gone",
-        "_is_written",
-        "_log",
-        "_method",
-        "_path",
-        "context",
-    )
-
-    def __init__(self, log: AccessLog, context: Mapping[str, str], *, method: str, path: str, client: str) -> None:
-        self.context = context
-        self._log = log
-        self._method = method
-        self._path = path
-        self._client = client
-        self._error: BaseException | None = None
-        self._fields: dict[str, Any] = {}
-        self._has_left = False
-        self._is_gone = False
-        self._is_written = False
-
-    def client_gone(self) -> None:
-        """Note that the client went away; what the application raises because of it is not told."""
-        self._is_gone = True
-
-    def ended(self, *, route: str, status: int, sent_status: int | None, seconds: float) -> None:
-        """Note what was counted."""
-        self._fields = {
-            "method": self._method,
-            "route": route,
-            "path": self._path,
-            "status_code": status,
-            "duration_seconds": round(seconds, 6),
-            "client": self._client,
-        }
-        if self._is_gone and sent_status is not None:
-            self._fields["truncated"] = True
-        if sent_status is not None and sent_status != status:
-            self._fields["sent_status"] = sent_status
-        if self._has_left or self._is_gone or status < _SERVER_ERROR:
-            self._write()
-
-    def left(self, error: BaseException | None) -> None:
-        """Note that the application returned or raised."""
-        self._has_left = True
-        if self._is_written:
-            if error is not None and not self._is_gone:
-                route = {"method": self._method, "route": self._fields["route"]}
-                self._log.logger.error("background.failed", **self.context, **route, exc_info=error)
-                logs.mark_logged(error)
-            return
-        self._error = error
-        if self._fields:
-            self._write()
-
-    def _write(self) -> None:
-        self._is_written = True
-        fields = {**self.context, **self._fields}
-        if self._error is not None:
-            fields["exc_info"] = self._error
-        is_error = self._fields["status_code"] >= _SERVER_ERROR
-        (self._log.logger.error if is_error else self._log.logger.info)("request.finished", **fields)
-        if self._error is not None:
-            logs.mark_logged(self._error)

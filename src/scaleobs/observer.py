@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import os
+import random
 import re
-import secrets
 from collections.abc import Callable, Iterator
 from functools import partial
 from http import HTTPStatus
@@ -25,6 +26,12 @@ from scaleobs.settings import Arguments, Settings
 
 _Function = TypeVar("_Function", bound=CheckFunction)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+
+# Ids have to differ, not to be unpredictable; an application that seeds the shared generator must not repeat them, nor
+# must two workers of one parent.
+_ids = random.Random()  # noqa: S311
+os.register_at_fork(after_in_child=_ids.seed)
+_bits = _ids.getrandbits
 
 
 class Observer(Life):
@@ -98,9 +105,11 @@ class Observer(Life):
         """Return the label values of `service_info`."""
         return self._info
 
-    def request_context(self, request_id: str, traceparent: str) -> dict[str, str]:
+    def request_context(self, request_id: str, traceparent: str) -> dict[str, Any]:
         """Return what identifies a request in the log: the client's id where it is a plain one, otherwise a new one."""
-        context = {"request_id": request_id if _REQUEST_ID.fullmatch(request_id) else secrets.token_hex(16)}
+        if not request_id or _REQUEST_ID.fullmatch(request_id) is None:
+            request_id = f"{_bits(128):032x}"
+        context = {"request_id": request_id}
         parent = tracing.parse_traceparent(traceparent) if traceparent else None
         if parent is not None:
             context["trace_id"], context["span_id"] = parent.trace_id, parent.span_id
@@ -169,13 +178,10 @@ class Observer(Life):
                 storage.keep_exemplars()
         except Exception as error:  # OpenTelemetry can't load the provider that its settings name.
             self.fault(error)
-        # From here on a request is counted and nothing more, unless another middleware counts in the same place.
+        self._log.look()
+        # From here on a request is one like this, unless another middleware counts in the same place.
         storage.plain[0] = (
-            len(storage.sources) == 1
-            and len(self._recorders) == 1
-            and not self._log.writes_lines
-            and not self.drain.is_begun
-            and storage.has_looked()
+            len(storage.sources) == 1 and len(self._recorders) == 1 and not self.drain.is_begun and storage.has_looked()
         )
 
     def metrics(self, *, accept: str, accept_encoding: str, query: str, authorization: str) -> Answer:

@@ -96,6 +96,8 @@ def _is_usual(status: object) -> bool:
 
 def code_of(status: object) -> int:
     """Return a status as a number below 1000, and 0 for what is none."""
+    if type(status) is int:
+        return status if 0 <= status < 1000 else 0  # noqa: PLR2004
     try:
         code = int(status.split(None, 1)[0]) if isinstance(status, str) else int(status)  # type: ignore[call-overload]
     except Exception:  # Whatever the number that an application made up says of itself.

@@ -24,6 +24,17 @@ def header_of(scope: Scope, wanted: bytes) -> str:
         return ""
 
 
+def ids_of(scope: Scope) -> tuple[str, str]:
+    """Return `X-Request-ID` and `traceparent`, and nothing for one that is not there."""
+    try:
+        headers = dict(scope["headers"])
+        if b"x-request-id" not in headers and b"traceparent" not in headers:
+            return "", ""
+    except Exception:  # noqa: S110 - One that can be iterated once, or is wrong: see `header_of`.
+        pass
+    return header_of(scope, b"x-request-id"), header_of(scope, b"traceparent")
+
+
 def client_of(scope: Scope) -> str:
     """Return the address of the client, as far as the server knows."""
     try:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import Any, Unpack
 
-from scaleobs import logs
-from scaleobs.accesslog import AccessLine
 from scaleobs.answers import Answer, Answers
 from scaleobs.exchange import OPEN, is_first_to_see
 from scaleobs.health import Report
@@ -73,20 +71,19 @@ class WSGIMiddleware:
         exchange.shard = shard
         exchange.server_start = start_response
         exchange.stage = OPEN
-        exchange.is_plain = is_plain
+        exchange.is_plain = is_plain and not self._writes_lines
         exchange.is_read = False
-        exchange.status = exchange.line = exchange.token = None
-        if not is_plain:
-            exchange.headers = None
-            exchange.sent = 0
+        exchange.status = exchange.context = None
         exchange.begun = perf_counter()
-        if self._writes_lines:
-            self._begin_lines(exchange, environ)
+        if not exchange.is_plain:
+            self._begin_telling(exchange, environ)
         try:
-            exchange.body = body = self.app(environ, exchange.start_response)
+            if exchange.context is None:
+                exchange.body = body = self.app(environ, exchange.start_response)
+            else:
+                exchange.body = body = exchange.within(self.app, environ, exchange.start_response)
         except BaseException as error:
             exchange.left(error)
-            exchange.forget()
             raise
         if type(body) is list or type(body) is tuple:
             exchange.__class__ = WatchedList
@@ -96,19 +93,15 @@ class WSGIMiddleware:
     def _look(self) -> None:
         self._plain = self.observer.storage.plain
 
-    def _begin_lines(self, exchange: Watched, environ: Environ) -> None:
-        """Let the lines of this request carry its ids, and give it a line of its own."""
-        context = self.observer.request_context(
-            str(environ.get("HTTP_X_REQUEST_ID", "")), str(environ.get("HTTP_TRACEPARENT", ""))
-        )
-        exchange.line = AccessLine(
-            self._recorder.log,
-            context,
-            method=environ.get("REQUEST_METHOD", ""),
-            path=environ.get("PATH_INFO", ""),
-            client=environ.get("REMOTE_ADDR", ""),
-        )
-        exchange.token = logs.request_context.set(context)
+    def _begin_telling(self, exchange: Watched, environ: Environ) -> None:
+        """Note what is told of a request at its end, and what its lines carry."""
+        exchange.headers = exchange.waiting = None
+        exchange.sent = 0
+        exchange.is_gone = False
+        exchange.path = environ.get("PATH_INFO", "")
+        if self._writes_lines:
+            ids = str(environ.get("HTTP_X_REQUEST_ID", "")), str(environ.get("HTTP_TRACEPARENT", ""))
+            exchange.context = self.observer.request_context(*ids)
 
     def _served_here(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes] | None:
         """Return the answer to what is not one of the application's requests to be counted."""
