@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import random
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from scaleobs import logs
 
-_SERVER_ERROR = 500
+SLOW_SECONDS = 1.0
+"""From when a request is slow where no objective says so."""
+
+_ERROR, _SERVER_ERROR = 400, 500
 
 
 class AccessLog:
@@ -17,11 +23,28 @@ class AccessLog:
     Args:
         logger: a structlog logger.
         writes_lines: whether each request has its line; faults and failures behind an answer are always told.
+        levels: of that line by status, or class of statuses such as `4xx`.
+        sample: which share of successful requests has one, by route; `*` is for the others.
+        slow_seconds: what takes longer than this always has one.
     """
 
-    def __init__(self, logger: Any, *, writes_lines: bool = True) -> None:
+    def __init__(
+        self,
+        logger: Any,
+        *,
+        writes_lines: bool = True,
+        levels: Mapping[str, str] = MappingProxyType({}),
+        sample: Mapping[str, float] = MappingProxyType({}),
+        slow_seconds: float = SLOW_SECONDS,
+    ) -> None:
         self.logger = logger
         self.writes_lines = writes_lines
+        self._levels = ["info"] * _SERVER_ERROR + ["error"] * _SERVER_ERROR
+        for status in sorted(levels, reverse=True):  # A class of statuses before each of them.
+            code = int(status.replace("x", "0"))
+            self._levels[code : code + (100 if "x" in status else 1)] = [levels[status]] * (100 if "x" in status else 1)
+        self._sample = sample
+        self._slow_seconds = slow_seconds
         self._bound = logger
         self._told: set[str] = set()
         self._told_of_limit = False
@@ -33,10 +56,11 @@ class AccessLog:
 
     def request_finished(self, fields: dict[str, Any], error: BaseException | None = None) -> None:
         """Write the line of a request, with what the application raised; `fields` is its to keep."""
+        if self._sample and self._is_left_out(fields):
+            return
         if error is not None:
             fields["exc_info"] = error
-        write = self._bound.error if fields["status_code"] >= _SERVER_ERROR else self._bound.info
-        write("request.finished", **fields)
+        getattr(self._bound, self._levels[fields["status_code"]])("request.finished", **fields)
         if error is not None:
             logs.mark_logged(error)
 
@@ -49,6 +73,13 @@ class AccessLog:
         """Write the one line of a WebSocket."""
         if self.writes_lines:
             self.logger.info("websocket.closed", **fields)
+
+    def _is_left_out(self, fields: dict[str, Any]) -> bool:
+        """Return whether a request is one of the many that went as they should."""
+        if fields["status_code"] >= _ERROR or fields["duration_seconds"] > self._slow_seconds or "truncated" in fields:
+            return False
+        share = self._sample.get(fields["route"], self._sample.get("*", 1.0))
+        return share < 1 and random.random() >= share  # noqa: S311
 
     def limit_reached(self, limit: int) -> None:
         """Write, once, that requests are counted in overflow series from now on, and never raise."""

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import Any, TypeVar, Unpack
 
 from scaleobs import logs, tracing
-from scaleobs.accesslog import AccessLog
+from scaleobs.accesslog import SLOW_SECONDS, AccessLog
 from scaleobs.answers import Answer, Answers
 from scaleobs.health import Check, CheckFunction, Checks, Options, Report, events
 from scaleobs.health.results import LastRun
@@ -63,7 +63,13 @@ class Observer(Life):
         self.answers = Answers(self.settings, self.lifecycle, self._registry)
         self._configure_logging()
         self._logger = logs.own_logger()
-        self._log = AccessLog(self._logger, writes_lines=self.settings.log_format != "off")
+        self._log = AccessLog(
+            self._logger,
+            writes_lines=mine.log_format != "off",
+            levels=mine.access_levels,
+            sample=mine.access_sample,
+            slow_seconds=min((one.under for one in mine.objectives if isinstance(one, Latency)), default=SLOW_SECONDS),
+        )
         self._recorders: list[Recorder] = []
         self.checks = Checks(partial(events.write, self._logger))
         for check in mine.checks:
