@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import os
-import random
-import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from http import HTTPStatus
@@ -23,15 +20,9 @@ from scaleobs.objectives import Latency
 from scaleobs.recorder import Recorder
 from scaleobs.routes import routes_of
 from scaleobs.settings import Arguments, Settings
+from scaleobs.tracing.export import Export
 
 _Function = TypeVar("_Function", bound=CheckFunction)
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
-
-# Ids have to differ, not to be unpredictable; an application that seeds the shared generator must not repeat them, nor
-# must two workers of one parent.
-_ids = random.Random()  # noqa: S311
-os.register_at_fork(after_in_child=_ids.seed)
-_bits = _ids.getrandbits
 
 
 class Observer(Life):
@@ -62,6 +53,7 @@ class Observer(Life):
         )
         self.answers = Answers(self.settings, self.lifecycle, self._registry)
         self._configure_logging()
+        self._traces = Export(mine, self._tell, self.fault)
         self._logger = logs.own_logger()
         self._log = AccessLog(
             self._logger,
@@ -111,16 +103,6 @@ class Observer(Life):
         """Return the label values of `service_info`."""
         return self._info
 
-    def request_context(self, request_id: str, traceparent: str) -> dict[str, Any]:
-        """Return what identifies a request in the log: the client's id where it is a plain one, otherwise a new one."""
-        if not request_id or _REQUEST_ID.fullmatch(request_id) is None:
-            request_id = f"{_bits(128):032x}"
-        context = {"request_id": request_id}
-        parent = tracing.parse_traceparent(traceparent) if traceparent else None
-        if parent is not None:
-            context["trace_id"], context["span_id"] = parent.trace_id, parent.span_id
-        return context
-
     def recorder_for(self, app: Any, *, method: str) -> Recorder:
         """
         Return what hears of every request to an application.
@@ -130,7 +112,7 @@ class Observer(Life):
             method: the key of a request's method in the scope or environ.
         """
         routes = routes_of(app if self.app is None else self.app, self.settings.route)
-        recorder = Recorder(self.storage, routes, self._log, method)
+        recorder = Recorder(self.storage, routes, self._log, method, tracing.Spans(app, self._info[-1]))
         self._recorders.append(recorder)
         self.storage.look_again()
         return recorder
@@ -161,10 +143,24 @@ class Observer(Life):
         logs.take_server_loggers()
         self.drain.serving()
 
+    def lifespan_started(self) -> None:
+        """Note that the application's lifespan has completed its start-up, in which it may have set a provider."""
+        super().lifespan_started()
+        self._traces.begin()
+        self.storage.look_again()
+
+    def lifespan_stopped(self) -> None:
+        """Note that the application's lifespan is over: some servers end their process by a signal right after."""
+        self._traces.flush()
+
     def served_seen(self) -> None:
         """Note that a server serves; where it opened no lifespan, do what that would have done."""
         if not self.checks.is_serving:
             self.checks.serve()
+        self._traces.begin()
+        with contextlib.suppress(Exception):  # Requests find the same, and say so.
+            if self.storage.plain[0] and tracing.is_configured():
+                self.storage.look_again()
         if self.lifecycle.state == "new":
             registry.join_workers()
             logs.take_server_loggers()
@@ -179,15 +175,21 @@ class Observer(Life):
             traceparent: what the client sent of it.
         """
         storage = self.storage
+        is_traced = False
         try:
-            if storage.wants_exemplars and (tracing.parse_traceparent(traceparent) or tracing.is_configured()):
+            is_traced = tracing.is_configured()
+            if storage.wants_exemplars and (is_traced or tracing.parse_traceparent(traceparent)):
                 storage.keep_exemplars()
         except Exception as error:  # OpenTelemetry can't load the provider that its settings name.
             self.fault(error)
         self._log.look()
         # From here on a request is one like this, unless another middleware counts in the same place.
         storage.plain[0] = (
-            len(storage.sources) == 1 and len(self._recorders) == 1 and not self.drain.is_begun and storage.has_looked()
+            not is_traced
+            and len(storage.sources) == 1
+            and len(self._recorders) == 1
+            and not self.drain.is_begun
+            and storage.has_looked()
         )
 
     def metrics(self, *, accept: str, accept_encoding: str, query: str, authorization: str) -> Answer:

@@ -7,9 +7,10 @@ from bisect import bisect_left
 from time import perf_counter
 from typing import Any
 
-from scaleobs import tracing
+from scaleobs import catalog, tracing
 from scaleobs.exchange import ENDED, SERVER_ERROR, Exchange
 from scaleobs.metrics.series import Exemplar, Series
+from scaleobs.metrics.storage import OVERFLOW_ROUTE
 from scaleobs.recorder import code_of
 
 
@@ -24,6 +25,7 @@ class ToldExchange(Exchange):
         context: what identifies it in every log line, or `None` where it has no line of its own.
         path: as the server called, without the query; an application may change its own.
         is_gone: whether the client went away; what the application raises because of it is not told.
+        span: its server span, or `None` where nobody traces.
         waiting: the fields of a line that is to be written when the application has left.
     """
 
@@ -33,6 +35,7 @@ class ToldExchange(Exchange):
     context: dict[str, Any] | None
     path: str
     is_gone: bool
+    span: tracing.RequestSpan | None
     waiting: dict[str, Any] | None
 
     def client_gone(self) -> None:
@@ -44,9 +47,11 @@ class ToldExchange(Exchange):
     def left(self, error: BaseException | None = None) -> None:
         """Note that the application returned, or raised; it can add nothing to its answer from now on."""
         super().left(error)
-        if self.waiting is None and error is None:
+        if self.waiting is None and error is None and self.span is None:
             return
         try:
+            if self.span is not None:
+                self.span.left(None if self.is_gone else error)
             self._tell_of_leaving(error)
         except Exception as fault:
             self.recorder.fault(fault)
@@ -68,6 +73,8 @@ class ToldExchange(Exchange):
         try:
             if recorder.storage.wants_more:
                 self._measure(series, seconds)
+            if self.span is not None:
+                self._end_span(self.span, series, status)
             if self.context is not None:
                 self._tell(series.labels[1], status, seconds)
         except Exception as error:
@@ -96,6 +103,8 @@ class ToldExchange(Exchange):
             "duration_seconds": round(seconds, 6),
             "client": self.client(),
         }
+        if self.recorder.spans.are_inside and (span := tracing.current_span()) is not None:
+            fields["trace_id"], fields["span_id"] = span.trace_id, span.span_id
         if self.status is not None and (self.is_gone or self.status is not status):
             if self.is_gone:
                 fields["truncated"] = True
@@ -105,6 +114,15 @@ class ToldExchange(Exchange):
             self.recorder.log.request_finished(fields)
         else:
             self.waiting = fields  # type: ignore[misc]
+
+    def _end_span(self, span: tracing.RequestSpan, series: Series, status: Any) -> None:
+        method, route, _ = series.labels
+        if route == OVERFLOW_ROUTE:
+            method = self.request.get(self.recorder.method, "")
+            route, _ = self.recorder.routes.template(self.request)
+        code = code_of(status)
+        sent = code if self.status is None else code_of(self.status)
+        span.ended(method, None if route == catalog.UNMATCHED_ROUTE else route, code, sent)
 
     def _tell_of_leaving(self, error: BaseException | None) -> None:
         fields, self.waiting = self.waiting, None  # type: ignore[misc]
@@ -120,7 +138,8 @@ class ToldExchange(Exchange):
         if series.sparse is not None:
             series.sparse.observe(seconds)
         if storage.keeps_exemplars:
-            span = tracing.current_span() or tracing.parse_traceparent(self.traceparent())
+            own = None if self.span is None else self.span.ids
+            span = own or tracing.current_span() or tracing.parse_traceparent(self.traceparent())
             if span is not None and span.is_sampled:
                 series.leave(Exemplar(span.trace_id, span.span_id, seconds, time.time()))
         if storage.has_sizes:

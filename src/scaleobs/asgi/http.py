@@ -93,7 +93,7 @@ class Watched(Exchange):
 class Told(ToldExchange, Watched):
     """A request of which more is wanted."""
 
-    __slots__ = ("context", "is_gone", "path", "waiting")
+    __slots__ = ("context", "is_gone", "path", "span", "waiting")
 
     def send(self, message: Message) -> Awaitable[None]:
         """Return what sends a message to the server when awaited, the first one with the request's id."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from time import perf_counter
-from typing import Unpack
+from typing import Any, Unpack
 
 from scaleobs import logs
 from scaleobs.answers import Answer, Answers
 from scaleobs.asgi.closing import closing
 from scaleobs.asgi.delivery import deliver
 from scaleobs.asgi.http import Measured, Told, Watched
-from scaleobs.asgi.protocol import Application, Message, Receive, Scope, Send, header_of, ids_of
+from scaleobs.asgi.protocol import Application, Message, Receive, Scope, Send, attributes_of, header_of, ids_of
 from scaleobs.asgi.websocket import WebSocket
 from scaleobs.exchange import ENDED, OPEN, WATCHED, is_first_to_see
 from scaleobs.health import Report
 from scaleobs.observer import Observer
 from scaleobs.settings import Arguments
+from scaleobs.tracing import RequestSpan, mark
 
 _MOST_ROOTS = 16
 
@@ -126,7 +128,7 @@ class ASGIMiddleware:
             else:
                 await self.app(scope, receive, send)
         elif kind == "websocket" and is_first_to_see(scope, self.observer.storage):
-            context = self.observer.request_context(*ids_of(scope))
+            context = logs.new_context(*ids_of(scope))
             connection = WebSocket(self._recorder, context, scope, receive=receive, send=send)
             await connection.serve(self.app)
         elif kind == "lifespan":
@@ -150,21 +152,47 @@ class ASGIMiddleware:
         exchange.stage = WATCHED
         exchange.path = scope["path"]
         exchange.is_gone = False
-        exchange.status = exchange.waiting = exchange.context = token = None
+        exchange.status = exchange.waiting = exchange.context = exchange.span = None
         exchange.begun = perf_counter()
+        token = entered = None
         if recorder.log.writes_lines:
-            exchange.context = self.observer.request_context(*ids_of(scope))
+            exchange.context = logs.new_context(*ids_of(scope))
             token = logs.request_context.set(exchange.context)
+        if not recorder.storage.plain[0]:
+            entered = self._begin_span(exchange)
         try:
             await self.app(scope, exchange.receive, exchange.send)
         except BaseException as error:
             exchange.raised(error)
+            if isinstance(error, GeneratorExit):  # It is collected in another context than that it entered.
+                entered = None
             raise
         else:
             exchange.left()
         finally:
+            RequestSpan.leave(entered)
             if token is not None:
                 logs.forget_request(token)
+
+    def _begin_span(self, exchange: Told) -> Any:
+        """Begin the server span of a request, if there is to be one, and return what ends its being current."""
+        scope = exchange.request
+
+        def header(name: str) -> str:
+            return header_of(scope, name.lower().encode("latin-1"))
+
+        try:
+            span = self._recorder.spans.begin(header, partial(attributes_of, scope, header))
+            if span is None:
+                return None
+            exchange.span = span
+            if exchange.context is not None:
+                exchange.context.update(trace_id=span.ids.trace_id, span_id=span.ids.span_id)
+            mark(scope)
+            return span.enter()
+        except Exception as error:
+            self._recorder.fault(error)
+            return None
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         lifecycle = self.observer.lifecycle
@@ -181,6 +209,8 @@ class ASGIMiddleware:
                 self.observer.lifespan_started()
             elif message["type"] == "lifespan.startup.failed":
                 lifecycle.lifespan_failed()
+            elif message["type"].startswith("lifespan.shutdown."):
+                self.observer.lifespan_stopped()
             await send(message)
 
         try:

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from scaleobs.tracing import request_attributes
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -41,6 +43,18 @@ def client_of(scope: Scope) -> str:
         return str(scope["client"][0])
     except Exception:  # A Unix socket has none.
         return ""
+
+
+def attributes_of(scope: Scope, header: Callable[[str], str]) -> dict[str, str | int]:
+    """Return what a span says of a request that comes in."""
+    return request_attributes(
+        str(scope.get("method", "")),
+        scheme=str(scope.get("scheme", "http")),
+        path=scope["path"],
+        client=client_of(scope),
+        version=str(scope.get("http_version", "")),
+        header=header,
+    )
 
 
 def body_length(message: Message) -> int:

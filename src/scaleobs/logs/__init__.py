@@ -16,7 +16,7 @@ from scaleobs.logs.configuration import (
     own_logger,
     take_server_loggers,
 )
-from scaleobs.logs.context import bind_context, forget_request, request_context
+from scaleobs.logs.context import bind_context, forget_request, new_context, request_context
 from scaleobs.logs.output import JSONFormatter
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "get_logger",
     "is_configured",
     "mark_logged",
+    "new_context",
     "own_logger",
     "request_context",
     "take_server_loggers",

@@ -59,11 +59,12 @@ def add_timestamp(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 def add_request(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Add what identifies the request that is being served, and the current OpenTelemetry span where there is one."""
+    if "request_id" in event:  # An access line: it says itself which request and which span it is of.
+        return event
     context = request_context.get()
-    if "trace_id" not in event:  # An access line tells of its request's own span, whichever is current.
-        span = tracing.current_span()
-        if span is not None:
-            event["trace_id"], event["span_id"] = span.trace_id, span.span_id
+    span = tracing.current_span()
+    if span is not None:
+        event["trace_id"], event["span_id"] = span.trace_id, span.span_id
     # In one step, since another thread of the request may bind meanwhile.
     return event if context is None else {**context, **event}
 

@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import random
+import re
 from contextvars import ContextVar, Token
 from typing import Any
+
+from scaleobs import tracing
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+
+# Ids have to differ, not to be unpredictable; an application that seeds the shared generator must not repeat them, nor
+# must two workers of one parent.
+_ids = random.Random()  # noqa: S311
+os.register_at_fork(after_in_child=_ids.seed)
+_bits = _ids.getrandbits
 
 request_context: ContextVar[dict[str, Any] | None] = ContextVar("scaleobs_request", default=None)
 """
@@ -15,6 +28,23 @@ binds, and so does its access line. It is forgotten with the request and never c
 
 _NOT_FIELDS = ("event", "exc_info", "stack_info", "self", "_record", "_from_structlog")
 """What structlog takes for something else than a field."""
+
+
+def new_context(request_id: str, traceparent: str) -> dict[str, Any]:
+    """
+    Return what identifies a request in the log.
+
+    Args:
+        request_id: the client's, which is kept where it is a plain one; otherwise a new one takes its place.
+        traceparent: the header, or nothing.
+    """
+    if not request_id or _REQUEST_ID.fullmatch(request_id) is None:
+        request_id = f"{_bits(128):032x}"
+    context = {"request_id": request_id}
+    parent = tracing.parse_traceparent(traceparent) if traceparent else None
+    if parent is not None:
+        context["trace_id"], context["span_id"] = parent.trace_id, parent.span_id
+    return context
 
 
 def bind_context(**fields: Any) -> None:

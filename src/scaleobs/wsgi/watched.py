@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from scaleobs import logs
@@ -27,7 +27,7 @@ class Watched(ToldExchange):
 
     __slots__ = (
         *("body", "headers", "is_plain", "is_read", "sent", "server_start"),
-        *("context", "is_gone", "path", "waiting"),
+        *("context", "is_gone", "path", "span", "waiting"),
     )
 
     body: Any
@@ -38,12 +38,17 @@ class Watched(ToldExchange):
     server_start: StartResponse
 
     def within(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """Call a function of the application's, whose lines have the request's ids."""
-        token = logs.request_context.set(self.context)
+        """Call a function of the application's, whose lines have the request's ids and whose spans its span."""
+        span, context = self.span, self.context
+        token = None if context is None else logs.request_context.set(context)
+        entered = None if span is None else span.enter()
         try:
             return function(*arguments)
         finally:
-            logs.request_context.reset(token)
+            if span is not None:
+                span.leave(entered)
+            if token is not None:
+                logs.request_context.reset(token)
 
     def start_response(self, *args: Any, **kwargs: Any) -> Callable[[bytes], object]:
         """Start the response with the server, and note its status."""
@@ -90,7 +95,7 @@ class Watched(ToldExchange):
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            chunks = iter(self.body) if self.context is None else self.within(iter, self.body)
+            chunks = iter(self.body) if self.is_plain else self.within(iter, self.body)
         except BaseException as error:
             self._over(error)
             raise
@@ -103,7 +108,7 @@ class Watched(ToldExchange):
     def read(self, chunks: Iterator[bytes]) -> bytes:
         """Return the next chunk."""
         try:
-            chunk = next(chunks) if self.context is None else self.within(next, chunks)
+            chunk = next(chunks) if self.is_plain else self.within(next, chunks)
             if not self.is_plain and isinstance(chunk, bytes):
                 self.sent += len(chunk)
             return chunk  # noqa: TRY300 - It reads as it happens.
@@ -119,7 +124,7 @@ class Watched(ToldExchange):
         try:
             close = getattr(self.body, "close", None)
             if close is not None:
-                self.within(close)
+                close() if self.is_plain else self.within(close)
         except BaseException as error:
             self._over(error, is_whole=self.is_read)
             raise
@@ -205,41 +210,6 @@ class WatchedSized(Watched):
 
     def __len__(self) -> int:
         return len(self.body)
-
-
-def as_server_expects(body: Iterable[bytes], exchange: Watched) -> Iterable[bytes]:
-    """Return what looks to the server like the body: with a length where it has one, or its own file wrapper."""
-    file_wrapper = exchange.request.get("wsgi.file_wrapper")
-    if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
-        return _watched_file(body, exchange)
-    if hasattr(type(body), "__len__"):
-        exchange.__class__ = WatchedSized
-    return exchange
-
-
-def _watched_file(body: Any, exchange: Watched) -> Iterable[bytes]:
-    """Return the server's own file wrapper, which it must recognise to send the file itself, with a watched `close`."""
-    closing = getattr(body, "close", None)
-    exchange.body = _Closing(closing)
-    try:
-        # The exchange lives as long as the wrapper does, and leaves word when both are collected.
-        body.close = exchange.close
-    except (
-        AttributeError,
-        TypeError,
-    ):  # An object of the server's that takes no attribute: end here rather than never.
-        exchange.body = None
-        exchange.close()
-    watched: Iterable[bytes] = body
-    return watched
-
-
-class _Closing:
-    """What is left of a body whose chunks the server reads by itself."""
-
-    def __init__(self, close: Callable[[], None] | None) -> None:
-        if close is not None:
-            self.close = close
 
 
 def _declared(headers: Any) -> object:
