@@ -62,6 +62,26 @@ def registry():
     return CollectorRegistry()
 
 
+@pytest.fixture
+def exported(monkeypatch):
+    """Set a TracerProvider for this test, and return a function that returns the spans that have ended since."""
+    trace = pytest.importorskip("opentelemetry.trace")
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+
+    def ended():
+        spans = exporter.get_finished_spans()
+        exporter.clear()
+        return spans
+
+    return ended
+
+
 @pytest.fixture(params=[{"log_format": "off"}, {"log_format": "json"}], ids=["plain", "told"])
 def observe(request, registry):
     """

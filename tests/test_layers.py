@@ -13,7 +13,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 CORE = [
     {"catalog", "settings", "values", "objectives", "group"},
     {"metrics", "health", "lifecycle", "drain", "hooks", "startup", "life", "logs", "tracing"},
-    {"exchange", "recorder", "accesslog", "answers", "reports", "routes", "checks"},
+    {"exchange", "told", "recorder", "accesslog", "answers", "reports", "routes", "checks"},
     {"asgi", "wsgi", "observer", "management", "frameworks"},
 ]
 MAY_IMPORT = {room: set().union(*CORE[: level + 1]) for level, rooms in enumerate(CORE) for room in rooms}

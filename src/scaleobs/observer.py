@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import re
-import secrets
 from collections.abc import Callable, Iterator
 from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeVar, Unpack
 
 from scaleobs import logs, tracing
-from scaleobs.accesslog import AccessLog
+from scaleobs.accesslog import SLOW_SECONDS, AccessLog
 from scaleobs.answers import Answer, Answers
 from scaleobs.health import Check, CheckFunction, Checks, Options, Report, Result, events
 from scaleobs.health.results import LastRun
@@ -23,9 +21,9 @@ from scaleobs.objectives import Latency
 from scaleobs.recorder import Recorder
 from scaleobs.routes import routes_of
 from scaleobs.settings import Arguments, Settings
+from scaleobs.tracing.export import Export
 
 _Function = TypeVar("_Function", bound=CheckFunction)
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
 
 class Observer(Life):
@@ -56,8 +54,15 @@ class Observer(Life):
         )
         self.answers = Answers(self.settings, self.lifecycle, self._registry)
         self._configure_logging()
+        self._traces = Export(mine, self._tell, self.fault)
         self._logger = logs.own_logger()
-        self._log = AccessLog(self._logger, writes_lines=self.settings.log_format != "off")
+        self._log = AccessLog(
+            self._logger,
+            writes_lines=mine.log_format != "off",
+            levels=mine.access_levels,
+            sample=mine.access_sample,
+            slow_seconds=min((one.under for one in mine.objectives if isinstance(one, Latency)), default=SLOW_SECONDS),
+        )
         self._recorders: list[Recorder] = []
         self._failing: dict[str, tuple[str, list[str]]] = {}
         self.checks = Checks(partial(events.write, self._logger))
@@ -106,14 +111,6 @@ class Observer(Life):
         """Return the label values of `service_info`."""
         return self._info
 
-    def request_context(self, request_id: str, traceparent: str) -> dict[str, str]:
-        """Return what identifies a request in the log: the client's id where it is a plain one, otherwise a new one."""
-        context = {"request_id": request_id if _REQUEST_ID.fullmatch(request_id) else secrets.token_hex(16)}
-        parent = tracing.parse_traceparent(traceparent) if traceparent else None
-        if parent is not None:
-            context["trace_id"], context["span_id"] = parent.trace_id, parent.span_id
-        return context
-
     def recorder_for(self, app: Any, *, method: str) -> Recorder:
         """
         Return what hears of every request to an application.
@@ -123,7 +120,7 @@ class Observer(Life):
             method: the key of a request's method in the scope or environ.
         """
         routes = routes_of(app if self.app is None else self.app, self.settings.route)
-        recorder = Recorder(self.storage, routes, self._log, method)
+        recorder = Recorder(self.storage, routes, self._log, method, tracing.Spans(app, self._info[-1]))
         self._recorders.append(recorder)
         self.storage.look_again()
         return recorder
@@ -160,10 +157,24 @@ class Observer(Life):
         self.drain.serving()
         self.management.open()
 
+    def lifespan_started(self) -> None:
+        """Note that the application's lifespan has completed its start-up, in which it may have set a provider."""
+        super().lifespan_started()
+        self._traces.begin()
+        self.storage.look_again()
+
+    def lifespan_stopped(self) -> None:
+        """Note that the application's lifespan is over: some servers end their process by a signal right after."""
+        self._traces.flush()
+
     def served_seen(self) -> None:
         """Note that a server serves; where it opened no lifespan, do what that would have done."""
         if not self.checks.is_serving:
             self.checks.serve()
+        self._traces.begin()
+        with contextlib.suppress(Exception):  # Requests find the same, and say so.
+            if self.storage.plain[0] and tracing.is_configured():
+                self.storage.look_again()
         if self.lifecycle.state == "new":
             registry.join_workers()
             logs.take_server_loggers()
@@ -179,16 +190,19 @@ class Observer(Life):
             traceparent: what the client sent of it.
         """
         storage = self.storage
+        is_traced = False
         try:
-            if storage.wants_exemplars and (tracing.parse_traceparent(traceparent) or tracing.is_configured()):
+            is_traced = tracing.is_configured()
+            if storage.wants_exemplars and (is_traced or tracing.parse_traceparent(traceparent)):
                 storage.keep_exemplars()
         except Exception as error:  # OpenTelemetry can't load the provider that its settings name.
             self.fault(error)
-        # From here on a request is counted and nothing more, unless another middleware counts in the same place.
+        self._log.look()
+        # From here on a request is one like this, unless another middleware counts in the same place.
         storage.plain[0] = (
-            len(storage.sources) == 1
+            not is_traced
+            and len(storage.sources) == 1
             and len(self._recorders) == 1
-            and not self._log.writes_lines
             and not self.drain.is_begun
             and storage.has_looked()
         )

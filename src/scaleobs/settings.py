@@ -54,6 +54,8 @@ class Arguments(TypedDict, total=False):
     size_histograms: bool
     log_format: str
     log_level: str
+    access_levels: Mapping[str | int, str]
+    access_sample: float | Mapping[str, float]
     registry: CollectorRegistry | None
 
 
@@ -92,6 +94,11 @@ class Settings:
             alone that the application has configured itself. With `off`, scaleobs touches no logging, and writes
             no line for a request; faults of its own go to the stdlib's logger `scaleobs`.
         log_level: the least severe level that is written.
+        access_levels: the level of `request.finished` by status or class of statuses, such as `{"4xx": "warning"}`;
+            without a word `error` for 5xx and `info` for the others.
+        access_sample: which share of successful requests has a line, such as 0.1, or a share per route with `*` for the
+            others. Statuses from 400, cut answers, and whatever takes longer than the shortest `Latency` objective (a
+            second where there is none) have theirs always.
         registry: the prometheus_client registry that holds the metrics; the process's default one where
             `None`.
     """
@@ -118,6 +125,8 @@ class Settings:
     size_histograms: bool = False
     log_format: str = "auto"
     log_level: str = "info"
+    access_levels: Mapping[str, str] = field(default_factory=dict)
+    access_sample: Mapping[str, float] = field(default_factory=dict)
     registry: Any = None
 
     @classmethod

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,16 @@ LOG_FORMATS = ("auto", "json", "console", "off")
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 _LONGEST_DRAIN = 3600
 _HIGHEST_PORT = 65_535
+
+_STATUSES = re.compile("[1-5](xx|[0-9][0-9])")
+_LEVELS_FIX = (
+    f"give levels ({', '.join(LOG_LEVELS)}) by status or class of statuses, e.g. access_levels={{'4xx': 'warning'}}, "
+    "or '4xx=warning,404=info' in the environment."
+)
+_SAMPLE_FIX = (
+    "give a share from 0 to 1, e.g. access_sample=0.1, or one per route, e.g. {'/feed': 0, '*': 0.1}, which is "
+    "'/feed=0,*=0.1' in the environment."
+)
 
 SECRETS = frozenset({"metrics_token"})
 """The settings whose values no message may show."""
@@ -50,6 +61,38 @@ def _log_format(value: Any, shown: str) -> Any:
 
 def _log_level(value: Any, shown: str) -> Any:
     return _one_of(_lowered(value), LOG_LEVELS, shown)
+
+
+def _access_levels(value: Any, shown: str) -> dict[str, str]:
+    levels = _pairs(value, _LEVELS_FIX, shown)
+    if not all(_STATUSES.fullmatch(status) and level in LOG_LEVELS for status, level in levels.items()):
+        msg = f"{shown}: {_LEVELS_FIX}"
+        raise SettingsError(msg)
+    return levels
+
+
+def _access_sample(value: Any, shown: str) -> dict[str, float]:
+    is_one = isinstance(value, int | float) or (isinstance(value, str) and "=" not in value)
+    shares = {"*": str(value)} if is_one else _pairs(value, _SAMPLE_FIX, shown)
+    try:
+        sample = {route: float(share) for route, share in shares.items()}
+    except ValueError:
+        sample = {"*": -1}
+    if not all(0 <= share <= 1 for share in sample.values()):
+        msg = f"{shown}: {_SAMPLE_FIX}"
+        raise SettingsError(msg)
+    return sample
+
+
+def _pairs(value: Any, fix: str, shown: str) -> dict[str, str]:
+    """Return a mapping, or what a variable writes as one: names with values, as in `4xx=warning,404=info`."""
+    if isinstance(value, str):
+        parts = [part.rpartition("=") for part in value.split(",") if part.strip()]
+        value = {name: one for name, _, one in parts}
+    if not isinstance(value, Mapping):
+        msg = f"{shown}: {fix}"
+        raise SettingsError(msg)
+    return {str(name).strip(): str(one).strip().lower() for name, one in value.items()}
 
 
 def _lowered(value: Any) -> Any:
@@ -194,5 +237,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "size_histograms": _flag,
     "log_format": _log_format,
     "log_level": _log_level,
+    "access_levels": _access_levels,
+    "access_sample": _access_sample,
     "registry": _registry,
 }

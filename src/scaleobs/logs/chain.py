@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextvars import ContextVar, Token
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,9 +10,7 @@ from structlog.typing import EventDict, Processor
 
 from scaleobs import tracing
 from scaleobs.logs import encoding
-
-request_context: ContextVar[Mapping[str, str] | None] = ContextVar("scaleobs_request", default=None)
-"""What every line logged inside a request carries: `request_id`, and `trace_id` and `span_id` where they are known."""
+from scaleobs.logs.context import request_context
 
 FIRST_KEYS = ("timestamp", "level", "event", "logger", "service", "version", "request_id", "trace_id", "span_id")
 """The keys that a person looks for, in the order in which they stand; the others follow."""
@@ -63,14 +59,14 @@ def add_timestamp(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 def add_request(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Add what identifies the request that is being served, and the current OpenTelemetry span where there is one."""
+    if "request_id" in event:  # An access line: it says itself which request and which span it is of.
+        return event
     context = request_context.get()
-    if context is not None:
-        for key, value in context.items():
-            event.setdefault(key, value)
     span = tracing.current_span()
     if span is not None:
         event["trace_id"], event["span_id"] = span.trace_id, span.span_id
-    return event
+    # In one step, since another thread of the request may bind meanwhile.
+    return event if context is None else {**context, **event}
 
 
 class AddService:
@@ -113,16 +109,6 @@ def render_json(_logger: Any, _method: str, event: EventDict) -> str:
     ordered = {key: event.pop(key) for key in FIRST_KEYS if key in event}
     ordered.update(event)
     return encoding.encode(ordered)
-
-
-def forget_request(token: Token[Mapping[str, str] | None]) -> None:
-    """End what `request_context.set` began."""
-    try:
-        request_context.reset(token)
-    except ValueError:  # In another context than the one that served the request: a generator or a task was collected.
-        request_context.set(None)
-    except RuntimeError:  # A second time, by a server that closes twice.
-        return
 
 
 def mark_logged(error: BaseException) -> None:

@@ -42,7 +42,8 @@ class Storage:
         limit: how many label sets there may be; further ones are counted in four overflow series.
         keeps_exemplars: whether somebody scrapes a format that has them, and there are traces.
         wants_more: whether a request has more to count than its bucket.
-        plain: whether a request is counted and nothing more; the next one finds out again where this is not so.
+        plain: whether a request is counted and, where lines are on, written, and nothing more; the next one finds out
+            again where this is not so.
         here: where to count what belongs to no application.
         workers: this one and the others of its service, where it may have others.
         is_apart: whether there are others that this one can't be added up with.
