@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
+import threading
+import warnings
 from pathlib import Path
 
 import hypothesis
@@ -17,6 +20,7 @@ import scaleobs
 from callers import asgi, wsgi
 from scaleobs import logs
 from scaleobs.logs.configuration import ACCESS_LOGGERS, SERVER_LOGGERS
+from scaleobs.logs.stdout import stdout
 from scaleobs.metrics import loops
 from scaleobs.metrics import registry as registry_module
 
@@ -37,13 +41,16 @@ def _fresh_process(monkeypatch):
         monkeypatch.delenv(name)
     loggers = [logging.getLogger(name) for name in (None, *SERVER_LOGGERS, *ACCESS_LOGGERS)]
     before = [(logger, list(logger.handlers), logger.level, logger.propagate) for logger in loggers]
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
     token = logs.request_context.set(None)
+    stdout.forget()
     yield
     logs.request_context.reset(token)
     structlog.contextvars.clear_contextvars()
     structlog.reset_defaults()
+    sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning = hooks
     for logger, handlers, level, propagate in before:
         logger.handlers[:] = handlers
         logger.level, logger.propagate = level, propagate

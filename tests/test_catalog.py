@@ -22,6 +22,7 @@ def test_contract_names():
         "health_check_up": ("probe", "check"),
         "health_check_duration_seconds": ("probe", "check"),
         "service_info": ("service_name", "version", "environment", "scaleobs_version"),
+        "log_messages_total": ("level",),
         "scaleobs_label_sets_dropped_total": (),
         "scaleobs_internal_faults_total": (),
         "scaleobs_workers": (),

@@ -20,6 +20,7 @@ OTHER_METHOD = "_OTHER"
 UNMATCHED_ROUTE = "unmatched"
 
 PROBES: tuple[str, ...] = ("live", "ready", "startup")
+LOG_LEVELS: tuple[str, ...] = ("debug", "info", "warning", "error", "critical")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,12 @@ FAULTS = Metric(
     (),
     "Faults inside scaleobs that were kept away from the application.",
 )
+LOG_MESSAGES = Metric(
+    "log_messages_total",
+    "counter",
+    ("level",),
+    "Log lines written.",
+)
 WORKERS = Metric(
     "scaleobs_workers",
     "gauge",
@@ -152,6 +159,7 @@ EXPOSED: tuple[Metric, ...] = (
     HEALTH_UP,
     HEALTH_DURATION,
     INFO,
+    LOG_MESSAGES,
     DROPPED,
     FAULTS,
     WORKERS,

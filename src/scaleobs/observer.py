@@ -291,9 +291,7 @@ class Observer(Life):
         mine = self.settings
         if mine.log_format == "off" or (mine.log_format == "auto" and logs.is_configured()):
             return
-        logs.configure_logging(
-            service=mine.service, version=mine.version, log_format=mine.log_format, log_level=mine.log_level
-        )
+        logs.configure_for(mine)
 
     def _drain_begun(self) -> None:
         # From here on answers say that their connection closes.

@@ -119,6 +119,10 @@ def small(counts: Counts, sources: list[Source]) -> Iterator[tuple[catalog.Metri
     for labels in sorted({source.info() for source in sources}):
         info.add_metric(labels, 1)
     yield catalog.INFO, info
+    lines = CounterMetricFamily(catalog.LOG_MESSAGES.name, catalog.LOG_MESSAGES.help, labels=("level",))
+    for level, number in zip(catalog.LOG_LEVELS, counts.lines, strict=True):
+        lines.add_metric((level,), number)
+    yield catalog.LOG_MESSAGES, lines
     yield catalog.DROPPED, CounterMetricFamily(catalog.DROPPED.name, catalog.DROPPED.help, value=counts.dropped)
     yield catalog.FAULTS, CounterMetricFamily(catalog.FAULTS.name, catalog.FAULTS.help, value=counts.faults)
     yield catalog.WORKERS, GaugeMetricFamily(catalog.WORKERS.name, catalog.WORKERS.help, value=counts.workers)

@@ -87,6 +87,13 @@ def _errors() -> list[list[Panel]]:
                     f"{{{{{ROUTE}}}}} {{{{{STATUS}}}}}",
                 ),
             ),
+            timeseries(
+                "Log lines",
+                "Log lines written per second, by level. What they say is where the logs are kept.",
+                "short",
+                (promql.log_rate(SHOWN, _RATE), "{{level}}"),
+                stacked=True,
+            ),
         ]
     ]
 

@@ -16,6 +16,7 @@ from scaleobs.catalog import (
     EVENT_LOOP_LAG,
     EXPOSED,
     HEALTH_UP,
+    LOG_MESSAGES,
     OUTSIDE,
     POOL_BUSY,
     POOL_SIZE,
@@ -113,6 +114,11 @@ def failed_rate(targets: Targets, range_: str, *, by: tuple[str, ...]) -> str:
     """Ask how many requests fail per second: 0, rather than nothing, where none ever failed."""
     total = request_rate(targets, range_, by=by)
     return joined(request_rate(targets, range_, FAILED, by=by), "or", f"0 * {total}")
+
+
+def log_rate(targets: Targets, range_: str) -> str:
+    """Ask how many log lines are written per second, by level."""
+    return summed(f"rate({targets.of(LOG_MESSAGES)}[{range_}])", *LOG_MESSAGES.labels)
 
 
 def error_ratio(targets: Targets, range_: str, *, by: tuple[str, ...]) -> str:
