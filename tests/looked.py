@@ -32,8 +32,8 @@ def service(registry, **settings):
 
 
 async def begun(app):
-    """Have an application be asked on this loop."""
-    await serve_asgi(app, http_scope(path="/"))
+    """Have an application be asked on this loop for its health, which is seen whatever was seen before."""
+    await serve_asgi(app, http_scope(path="/health"))
 
 
 async def until(condition):
