@@ -48,6 +48,17 @@ def http_scope(method="GET", path="/", *, headers=(), query=b"", **more):
     }
 
 
+def without_id(message):
+    """Return a message that starts an answer as it was before the id of its request was added; others as they are."""
+    if not isinstance(message, dict) or dict.get(message, "type") != "http.response.start":
+        return message
+    headers = [one for one in message.get("headers", ()) if one[0] != b"x-request-id"]
+    return {
+        **{key: value for key, value in message.items() if key != "headers"},
+        **({"headers": headers} if headers else {}),
+    }
+
+
 async def serve_asgi(app, scope, received=()) -> Seen:
     """Serve one connection; the application receives these messages, then waits for ever."""
     seen = Seen()

@@ -21,6 +21,7 @@ from callers import asgi, wsgi
 from scaleobs import logs
 from scaleobs.logs.configuration import ACCESS_LOGGERS, SERVER_LOGGERS
 from scaleobs.logs.stdout import stdout
+from scaleobs.metrics import loops
 from scaleobs.metrics import registry as registry_module
 
 # The same examples in each run; HYPOTHESIS_PROFILE=random looks for new ones.
@@ -33,8 +34,9 @@ LOCAL_TOOLS = Path(__file__).parent.parent / ".tools" / "bin"
 
 @pytest.fixture(autouse=True)
 def _fresh_process(monkeypatch):
-    """Every test starts with a fresh default registry, unconfigured logging and no settings in the environment."""
+    """Every test starts with a fresh default registry, no event loop, unconfigured logging and no settings."""
     monkeypatch.setattr(registry_module, "REGISTRY", CollectorRegistry())
+    loops.forked()
     for name in [name for name in os.environ if name.startswith(("SCALEOBS_", "OTEL_"))]:
         monkeypatch.delenv(name)
     loggers = [logging.getLogger(name) for name in (None, *SERVER_LOGGERS, *ACCESS_LOGGERS)]
@@ -56,9 +58,35 @@ def _fresh_process(monkeypatch):
 
 
 @pytest.fixture
+def often(monkeypatch):
+    """Look at each event loop a hundred times a second."""
+    monkeypatch.setattr(loops, "EVERY", 0.01)
+
+
+@pytest.fixture
 def registry():
     """Return a registry of the test's own."""
     return CollectorRegistry()
+
+
+@pytest.fixture
+def exported(monkeypatch):
+    """Set a TracerProvider for this test, and return a function that returns the spans that have ended since."""
+    trace = pytest.importorskip("opentelemetry.trace")
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+
+    def ended():
+        spans = exporter.get_finished_spans()
+        exporter.clear()
+        return spans
+
+    return ended
 
 
 @pytest.fixture(params=[{"log_format": "off"}, {"log_format": "json"}], ids=["plain", "told"])

@@ -123,6 +123,8 @@ class Server:
 
     def start_response(self, status, headers, exc_info=None):
         """Take the status, or refuse it."""
+        if isinstance(headers, list):
+            headers = [one for one in headers if one[0] != "X-Request-ID"]
         self.story.append(("start", repr(status), headers, exc_info is not None))
         self.starts += 1
         if self.starts - 1 == self.start_fails_at:

@@ -13,8 +13,8 @@ FILES = sorted(SOURCE.rglob("*.py"))
 CORE = [
     {"catalog", "settings", "values", "objectives", "group"},
     {"metrics", "health", "lifecycle", "drain", "hooks", "startup", "life", "logs", "tracing"},
-    {"exchange", "recorder", "accesslog", "answers", "reports", "routes", "checks"},
-    {"asgi", "wsgi", "observer", "frameworks"},
+    {"exchange", "told", "recorder", "accesslog", "answers", "reports", "routes", "checks"},
+    {"asgi", "wsgi", "observer", "management", "frameworks"},
 ]
 MAY_IMPORT = {room: set().union(*CORE[: level + 1]) for level, rooms in enumerate(CORE) for room in rooms}
 MAY_IMPORT |= {"render": {*CORE[0], "render"}, "probe": set(), "__init__": {*MAY_IMPORT}}

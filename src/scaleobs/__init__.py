@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from scaleobs.asgi import ASGIMiddleware
     from scaleobs.frameworks import instrument, observer_of
     from scaleobs.health import Check, CheckFailed
-    from scaleobs.logs import configure_logging, get_logger
+    from scaleobs.logs import bind_context, configure_logging, get_logger
     from scaleobs.objectives import Availability, Latency
     from scaleobs.observer import Observer
     from scaleobs.settings import SettingsError
@@ -28,6 +28,7 @@ __all__ = [
     "Observer",
     "SettingsError",
     "WSGIMiddleware",
+    "bind_context",
     "configure_logging",
     "get_logger",
     "instrument",
@@ -44,6 +45,7 @@ _HOMES = {
     "Observer": "observer",
     "SettingsError": "settings",
     "WSGIMiddleware": "wsgi",
+    "bind_context": "logs",
     "configure_logging": "logs",
     "get_logger": "logs",
     "instrument": "frameworks",

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from scaleobs import logs
 
-_SERVER_ERROR = 500
+SLOW_SECONDS = 1.0
+"""From when a request is slow where no objective says so."""
+
+_ERROR, _SERVER_ERROR = 400, 500
 
 
 class AccessLog:
@@ -18,18 +23,63 @@ class AccessLog:
     Args:
         logger: a structlog logger.
         writes_lines: whether each request has its line; faults and failures behind an answer are always told.
+        levels: of that line by status, or class of statuses such as `4xx`.
+        sample: which share of successful requests has one, by route; `*` is for the others.
+        slow_seconds: what takes longer than this always has one.
     """
 
-    def __init__(self, logger: Any, *, writes_lines: bool = True) -> None:
+    def __init__(
+        self,
+        logger: Any,
+        *,
+        writes_lines: bool = True,
+        levels: Mapping[str, str] = MappingProxyType({}),
+        sample: Mapping[str, float] = MappingProxyType({}),
+        slow_seconds: float = SLOW_SECONDS,
+    ) -> None:
         self.logger = logger
         self.writes_lines = writes_lines
+        self._levels = ["info"] * _SERVER_ERROR + ["error"] * _SERVER_ERROR
+        for status in sorted(levels, reverse=True):  # A class of statuses before each of them.
+            code = int(status.replace("x", "0"))
+            self._levels[code : code + (100 if "x" in status else 1)] = [levels[status]] * (100 if "x" in status else 1)
+        self._sample = sample
+        self._slow_seconds = slow_seconds
+        self._bound = logger
         self._told: set[str] = set()
         self._told_of_limit = False
+
+    def look(self) -> None:
+        """Take over how logging is configured now, which takes longer than to write a line; never raises."""
+        with contextlib.suppress(Exception):
+            self._bound = self.logger.bind()
+
+    def request_finished(self, fields: dict[str, Any], error: BaseException | None = None) -> None:
+        """Write the line of a request, with what the application raised; `fields` is its to keep."""
+        if self._sample and self._is_left_out(fields):
+            return
+        if error is not None:
+            fields["exc_info"] = error
+        getattr(self._bound, self._levels[fields["status_code"]])("request.finished", **fields)
+        if error is not None:
+            logs.mark_logged(error)
+
+    def background_failed(self, fields: dict[str, Any], error: BaseException) -> None:
+        """Write what the application raised after the line of its request was written."""
+        self.logger.error("background.failed", **fields, exc_info=error)
+        logs.mark_logged(error)
 
     def websocket_closed(self, **fields: Any) -> None:
         """Write the one line of a WebSocket."""
         if self.writes_lines:
             self.logger.info("websocket.closed", **fields)
+
+    def _is_left_out(self, fields: dict[str, Any]) -> bool:
+        """Return whether a request is one of the many that went as they should."""
+        if fields["status_code"] >= _ERROR or fields["duration_seconds"] > self._slow_seconds or "truncated" in fields:
+            return False
+        share = self._sample.get(fields["route"], self._sample.get("*", 1.0))
+        return share < 1 and random.random() >= share  # noqa: S311
 
     def limit_reached(self, limit: int) -> None:
         """Write, once, that requests are counted in overflow series from now on, and never raise."""
@@ -52,87 +102,3 @@ class AccessLog:
                 self.logger.error("scaleobs.fault", kind=kind, exc_info=error)
         except Exception:  # noqa: S110 - There is nobody left to tell.
             pass
-
-
-class AccessLine:
-    """
-    The line of one request.
-
-    It is written when the request has ended; after an answer of 5xx, when the application has left, because it may be
-    about to raise what the line should carry.
-
-    Args:
-        log: where it goes.
-        context: what identifies the request in every log line.
-        method: as the client sent it, like the path, which comes without its query.
-        client: the client's address.
-    """
-
-    __slots__ = (
-        "_client",
-        "_error",
-        "_fields",
-        "_has_left",
-        "_is_gone",
-        "_is_written",
-        "_log",
-        "_method",
-        "_path",
-        "context",
-    )
-
-    def __init__(self, log: AccessLog, context: Mapping[str, str], *, method: str, path: str, client: str) -> None:
-        self.context = context
-        self._log = log
-        self._method = method
-        self._path = path
-        self._client = client
-        self._error: BaseException | None = None
-        self._fields: dict[str, Any] = {}
-        self._has_left = False
-        self._is_gone = False
-        self._is_written = False
-
-    def client_gone(self) -> None:
-        """Note that the client went away; what the application raises because of it is not told."""
-        self._is_gone = True
-
-    def ended(self, *, route: str, status: int, sent_status: int | None, seconds: float) -> None:
-        """Note what was counted."""
-        self._fields = {
-            "method": self._method,
-            "route": route,
-            "path": self._path,
-            "status_code": status,
-            "duration_seconds": round(seconds, 6),
-            "client": self._client,
-        }
-        if self._is_gone and sent_status is not None:
-            self._fields["truncated"] = True
-        if sent_status is not None and sent_status != status:
-            self._fields["sent_status"] = sent_status
-        if self._has_left or self._is_gone or status < _SERVER_ERROR:
-            self._write()
-
-    def left(self, error: BaseException | None) -> None:
-        """Note that the application returned or raised."""
-        self._has_left = True
-        if self._is_written:
-            if error is not None and not self._is_gone:
-                route = {"method": self._method, "route": self._fields["route"]}
-                self._log.logger.error("background.failed", **self.context, **route, exc_info=error)
-                logs.mark_logged(error)
-            return
-        self._error = error
-        if self._fields:
-            self._write()
-
-    def _write(self) -> None:
-        self._is_written = True
-        fields = {**self.context, **self._fields}
-        if self._error is not None:
-            fields["exc_info"] = self._error
-        is_error = self._fields["status_code"] >= _SERVER_ERROR
-        (self._log.logger.error if is_error else self._log.logger.info)("request.finished", **fields)
-        if self._error is not None:
-            logs.mark_logged(self._error)

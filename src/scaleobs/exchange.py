@@ -10,17 +10,13 @@ a tenth of all there is to do; `benchmarks/` says what that is.
 
 from __future__ import annotations
 
-import time
 from bisect import bisect_left
 from time import perf_counter
 from typing import Any
 
-from scaleobs import tracing
-from scaleobs.accesslog import AccessLine
-from scaleobs.metrics.series import Exemplar, Series
 from scaleobs.metrics.shard import Shard
 from scaleobs.metrics.storage import Storage
-from scaleobs.recorder import Recorder, Request, code_of
+from scaleobs.recorder import Recorder, Request
 
 CLIENT_GONE = 499
 """The status of a request whose client went away before the answer began; nginx's number for it."""
@@ -104,65 +100,6 @@ class Exchange:
             # By then it would seem to have lasted until that scrape.
             lasted = perf_counter() - self.begun
             self.recorder.storage.abandoned.append(_Abandoned(self, lasted))
-
-
-class ToldExchange(Exchange):
-    """
-    One HTTP request of which more is wanted: its access line, an exemplar, a native histogram.
-
-    Attributes:
-        line: its access line, or `None` where none is written.
-    """
-
-    __slots__ = ()
-
-    line: AccessLine | None
-
-    def client_gone(self) -> None:
-        """Note that the client went away."""
-        if self.stage != ENDED and self.line is not None:
-            self.line.client_gone()
-        super().client_gone()
-
-    def left(self, error: BaseException | None = None) -> None:
-        """Note that the application returned, or raised; it can add nothing to its answer from now on."""
-        if self.line is not None:
-            try:
-                self.line.left(error)
-            except Exception as fault:
-                self.recorder.fault(fault)
-        super().left(error)
-
-    def end(self, status: Any) -> None:
-        """Count the request with this status, now, and tell of it; to be called once."""
-        seconds = perf_counter() - self.begun
-        self.stage = ENDED
-        recorder = self.recorder
-        series = recorder.series_of(self.request, status, self.shard)
-        series.observe(seconds)
-        try:
-            if recorder.storage.keeps_exemplars:
-                self._leave_exemplar(series, seconds)
-            if recorder.storage.has_sizes:
-                self.shard.measure(series.labels, *self.sizes())
-            if self.line is not None:
-                sent = None if self.status is None else code_of(self.status)
-                self.line.ended(route=series.labels[1], status=code_of(status), sent_status=sent, seconds=seconds)
-        except Exception as error:
-            recorder.fault(error)
-
-    def traceparent(self) -> str:
-        """Return the `traceparent` that the client sent, or nothing."""
-        raise NotImplementedError
-
-    def sizes(self) -> tuple[int, int]:
-        """Return the bytes of the bodies of the request and the response, as far as they were sent."""
-        raise NotImplementedError
-
-    def _leave_exemplar(self, series: Series, seconds: float) -> None:
-        span = tracing.current_span() or tracing.parse_traceparent(self.traceparent())
-        if span is not None and span.is_sampled:
-            series.leave(Exemplar(span.trace_id, span.span_id, seconds, time.time()))
 
 
 class _Abandoned:

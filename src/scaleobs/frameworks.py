@@ -116,7 +116,22 @@ def _into_starlette(app: Any, observer: Observer) -> Any:
     app.build_middleware_stack = lambda: ASGIMiddleware(build(), observer=observer).serve
     if app.middleware_stack is not None:
         app.middleware_stack = ASGIMiddleware(app.middleware_stack, observer=observer).serve
+    _leave_endpoints_untraced(app, observer)
     return app
+
+
+def _leave_endpoints_untraced(app: Any, observer: Observer) -> None:
+    """Have FastAPI's own OpenTelemetry, which stands around everything else, make no spans of probes and scrapes."""
+    telemetry = getattr(app, "_telemetry", None)
+    if not isinstance(telemetry, dict) or "exclude" not in telemetry:
+        return
+    excluded, endpoints = telemetry["exclude"], observer.answers.endpoints
+
+    def exclude(scope: Any) -> bool:
+        path = scope["path"].removeprefix(scope.get("root_path") or "")
+        return path in endpoints or bool(excluded is not None and excluded(scope))
+
+    telemetry["exclude"] = exclude
 
 
 def _refuse_other_settings(observer: Observer, settings: Arguments) -> None:

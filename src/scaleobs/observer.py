@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import re
-import secrets
 from collections.abc import Callable, Iterator
 from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeVar, Unpack
 
 from scaleobs import logs, tracing
-from scaleobs.accesslog import AccessLog
+from scaleobs.accesslog import SLOW_SECONDS, AccessLog
 from scaleobs.answers import Answer, Answers
-from scaleobs.health import Check, CheckFunction, Checks, Options, Report, events
+from scaleobs.health import Check, CheckFunction, Checks, Options, Report, Result, events
 from scaleobs.health.results import LastRun
 from scaleobs.life import Life
+from scaleobs.management import Management
 from scaleobs.metrics import registry
 from scaleobs.objectives import Latency
 from scaleobs.recorder import Recorder
 from scaleobs.routes import routes_of
 from scaleobs.settings import Arguments, Settings
+from scaleobs.tracing.export import Export
 
 _Function = TypeVar("_Function", bound=CheckFunction)
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
 
 class Observer(Life):
@@ -55,9 +54,17 @@ class Observer(Life):
         )
         self.answers = Answers(self.settings, self.lifecycle, self._registry)
         self._configure_logging()
+        self._traces = Export(mine, self._tell, self.fault)
         self._logger = logs.own_logger()
-        self._log = AccessLog(self._logger, writes_lines=self.settings.log_format != "off")
+        self._log = AccessLog(
+            self._logger,
+            writes_lines=mine.log_format != "off",
+            levels=mine.access_levels,
+            sample=mine.access_sample,
+            slow_seconds=min((one.under for one in mine.objectives if isinstance(one, Latency)), default=SLOW_SECONDS),
+        )
         self._recorders: list[Recorder] = []
+        self._failing: dict[str, tuple[str, list[str]]] = {}
         self.checks = Checks(partial(events.write, self._logger))
         for check in mine.checks:
             self.checks.add(check)
@@ -65,6 +72,8 @@ class Observer(Life):
         self.storage.sources.add(self)
         self.storage.look_again()
         registry.join_workers()
+        self._shows_details = mine.details and mine.management_port is None
+        self.management = Management(self, mine.management_port)
         self.app: Any = None
         self.served: Any = None
 
@@ -94,17 +103,13 @@ class Observer(Life):
         """Yield how the last run of each check went; runs none."""
         return self.checks.last_runs()
 
+    def requests(self) -> tuple[float, float]:
+        """Return how many requests this process has begun, and ended."""
+        return self.storage.progress()
+
     def info(self) -> tuple[str, ...]:
         """Return the label values of `service_info`."""
         return self._info
-
-    def request_context(self, request_id: str, traceparent: str) -> dict[str, str]:
-        """Return what identifies a request in the log: the client's id where it is a plain one, otherwise a new one."""
-        context = {"request_id": request_id if _REQUEST_ID.fullmatch(request_id) else secrets.token_hex(16)}
-        parent = tracing.parse_traceparent(traceparent) if traceparent else None
-        if parent is not None:
-            context["trace_id"], context["span_id"] = parent.trace_id, parent.span_id
-        return context
 
     def recorder_for(self, app: Any, *, method: str) -> Recorder:
         """
@@ -115,7 +120,7 @@ class Observer(Life):
             method: the key of a request's method in the scope or environ.
         """
         routes = routes_of(app if self.app is None else self.app, self.settings.route)
-        recorder = Recorder(self.storage, routes, self._log, method)
+        recorder = Recorder(self.storage, routes, self._log, method, tracing.Spans(app, self._info[-1]))
         self._recorders.append(recorder)
         self.storage.look_again()
         return recorder
@@ -139,21 +144,42 @@ class Observer(Life):
         self._log.fault(error)
 
     def begin_starting(self) -> None:
-        """Take the server's loggers again: it may have configured them after `instrument` did."""
+        """
+        Note that the server opens a lifespan. It may have configured its loggers after `instrument` did.
+
+        Raises:
+            PortError: the management port can't be opened.
+        """
         registry.join_workers()
         self.lifecycle.lifespan_begun()
         self.checks.note_loop()
         logs.take_server_loggers()
         self.drain.serving()
+        self.management.open()
+
+    def lifespan_started(self) -> None:
+        """Note that the application's lifespan has completed its start-up, in which it may have set a provider."""
+        super().lifespan_started()
+        self._traces.begin()
+        self.storage.look_again()
+
+    def lifespan_stopped(self) -> None:
+        """Note that the application's lifespan is over: some servers end their process by a signal right after."""
+        self._traces.flush()
 
     def served_seen(self) -> None:
         """Note that a server serves; where it opened no lifespan, do what that would have done."""
         if not self.checks.is_serving:
             self.checks.serve()
+        self._traces.begin()
+        with contextlib.suppress(Exception):  # Requests find the same, and say so.
+            if self.storage.plain[0] and tracing.is_configured():
+                self.storage.look_again()
         if self.lifecycle.state == "new":
             registry.join_workers()
             logs.take_server_loggers()
             self.lifecycle.request_seen()
+        self.management.seen()
         self._request_served()
 
     def request_seen(self, traceparent: str) -> None:
@@ -164,19 +190,51 @@ class Observer(Life):
             traceparent: what the client sent of it.
         """
         storage = self.storage
+        is_traced = False
         try:
-            if storage.wants_exemplars and (tracing.parse_traceparent(traceparent) or tracing.is_configured()):
+            is_traced = tracing.is_configured()
+            if storage.wants_exemplars and (is_traced or tracing.parse_traceparent(traceparent)):
                 storage.keep_exemplars()
         except Exception as error:  # OpenTelemetry can't load the provider that its settings name.
             self.fault(error)
-        # From here on a request is counted and nothing more, unless another middleware counts in the same place.
+        self._log.look()
+        # From here on a request is one like this, unless another middleware counts in the same place.
         storage.plain[0] = (
-            len(storage.sources) == 1
+            not is_traced
+            and len(storage.sources) == 1
             and len(self._recorders) == 1
-            and not self._log.writes_lines
             and not self.drain.is_begun
             and storage.has_looked()
         )
+
+    def answer(
+        self,
+        kind: str,
+        header: Callable[[str], str],
+        query: str,
+        *,
+        details: bool = False,
+        stuck_for: float = 0.0,
+    ) -> Answer:
+        """
+        Return what an endpoint answers; may wait for checks.
+
+        Args:
+            kind: `live`, `ready`, `startup` or `metrics`.
+            header: returns one of the request's, by its name; empty where there is none.
+            query: the request's.
+            details: show what checks returned and why they failed, whatever the settings say.
+            stuck_for: for how many seconds no worker has gone on.
+        """
+        if kind == "metrics":
+            return self.metrics(
+                accept=header("accept"),
+                accept_encoding=header("accept-encoding"),
+                query=query,
+                authorization=header("authorization"),
+            )
+        report = Report(is_up=True) if kind == "live" else self.checks.report(kind)
+        return self.probe(kind, report, accept=header("accept"), details=details, stuck_for=stuck_for)
 
     def metrics(self, *, accept: str, accept_encoding: str, query: str, authorization: str) -> Answer:
         """Return what a scrape reads; what raises on the way is left out, counted and logged."""
@@ -188,7 +246,9 @@ class Observer(Life):
             on_fault=self.fault,
         )
 
-    def probe(self, kind: str, report: Report, *, accept: str = "", details: bool = False) -> Answer:
+    def probe(
+        self, kind: str, report: Report, *, accept: str = "", details: bool = False, stuck_for: float = 0.0
+    ) -> Answer:
         """
         Return what a probe answers, and log it where it says no.
 
@@ -199,24 +259,33 @@ class Observer(Life):
             report: what the checks say.
             accept: the header; it may prefer `application/health+json`.
             details: show what they returned and why they failed, too, whatever the settings say.
+            stuck_for: for how many seconds no worker has gone on.
         """
         try:
             report = self.checks.known(kind) if kind == "live" else report
-            answer = self.answers.probe(kind, report, accept=accept, details=details or self.settings.details)
+            if stuck_for >= self.settings.stall_seconds:
+                reason = f"for {stuck_for:.0f} s each worker's event loop, or all its threads, have been stuck"
+                report = Report(is_up=False, checks=(("progress", Result(is_up=False, reason=reason)), *report.checks))
+            answer = self.answers.probe(kind, report, accept=accept, details=details or self._shows_details)
         except Exception as error:
             self.fault(error)
             return self.answers.broken()
-        if answer.status != HTTPStatus.OK:
-            down = [name for name, result in report.checks if not result.is_up]
+        self._tell_of_failure(kind, answer, report)
+        return answer
+
+    def _tell_of_failure(self, kind: str, answer: Answer, report: Report) -> None:
+        """Write that a probe says no, once until it says something else."""
+        if answer.status == HTTPStatus.OK:
+            self._failing.pop(kind, None)
+            return
+        down = [name for name, result in report.checks if not result.is_up]
+        said = (self.lifecycle.said()["state"], down)
+        if self._failing.get(kind) != said:
+            self._failing[kind] = said
             with contextlib.suppress(Exception):
                 self._logger.warning(
-                    "probe.failed",
-                    probe=kind,
-                    status_code=answer.status,
-                    state=self.lifecycle.said()["state"],
-                    checks_down=down,
+                    "probe.failed", probe=kind, status_code=answer.status, state=said[0], checks_down=down
                 )
-        return answer
 
     def _configure_logging(self) -> None:
         mine = self.settings

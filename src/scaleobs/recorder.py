@@ -13,6 +13,7 @@ from scaleobs.metrics.series import Series
 from scaleobs.metrics.shard import Here, Shard
 from scaleobs.metrics.storage import Storage
 from scaleobs.routes import Routes
+from scaleobs.tracing import Spans
 
 Request = MutableMapping[str, Any]
 """An ASGI scope or a WSGI environ."""
@@ -30,20 +31,22 @@ class Recorder:
         routes: how their templates are found.
         log: where their lines go, and faults; its `writes_lines` says whether requests have any.
         method: the key of a request's method in the scope or environ.
+        spans: makes their server spans.
 
     Attributes:
         on_moved: called when the storage counts in other memory than before.
     """
 
-    __slots__ = ("_known", "clue", "here", "log", "method", "on_moved", "routes", "storage")
+    __slots__ = ("_known", "clue", "here", "log", "method", "on_moved", "routes", "spans", "storage")
 
-    def __init__(self, storage: Storage, routes: Routes, log: AccessLog, method: str) -> None:
+    def __init__(self, storage: Storage, routes: Routes, log: AccessLog, method: str, spans: Spans) -> None:
         self.storage = storage
         self.here = Here(storage.new_shard)
         self.routes = routes
         self.clue = routes.clue
         self.log = log
         self.method = method
+        self.spans = spans
         self.on_moved: Callable[[], None] = lambda: None
         self._known: Iterable[tuple[str, str]] = ()
 
@@ -96,6 +99,8 @@ def _is_usual(status: object) -> bool:
 
 def code_of(status: object) -> int:
     """Return a status as a number below 1000, and 0 for what is none."""
+    if type(status) is int:
+        return status if 0 <= status < 1000 else 0  # noqa: PLR2004
     try:
         code = int(status.split(None, 1)[0]) if isinstance(status, str) else int(status)  # type: ignore[call-overload]
     except Exception:  # Whatever the number that an application made up says of itself.

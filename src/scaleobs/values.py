@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,17 @@ from scaleobs.objectives import Availability, Latency, Objective
 LOG_FORMATS = ("auto", "json", "console", "off")
 LOG_SCHEMAS = ("scaleobs", "ecs")
 _LONGEST_DRAIN = 3600
+_HIGHEST_PORT = 65_535
+
+_STATUSES = re.compile("[1-5](xx|[0-9][0-9])")
+_LEVELS_FIX = (
+    f"give levels ({', '.join(LOG_LEVELS)}) by status or class of statuses, e.g. access_levels={{'4xx': 'warning'}}, "
+    "or '4xx=warning,404=info' in the environment."
+)
+_SAMPLE_FIX = (
+    "give a share from 0 to 1, e.g. access_sample=0.1, or one per route, e.g. {'/feed': 0, '*': 0.1}, which is "
+    "'/feed=0,*=0.1' in the environment."
+)
 
 SECRETS = frozenset({"metrics_token"})
 """The settings whose values no message may show."""
@@ -99,6 +110,38 @@ def _log_file(value: Any, shown: str) -> str | None:
         raise SettingsError(msg) from None
 
 
+def _access_levels(value: Any, shown: str) -> dict[str, str]:
+    levels = _pairs(value, _LEVELS_FIX, shown)
+    if not all(_STATUSES.fullmatch(status) and level in LOG_LEVELS for status, level in levels.items()):
+        msg = f"{shown}: {_LEVELS_FIX}"
+        raise SettingsError(msg)
+    return levels
+
+
+def _access_sample(value: Any, shown: str) -> dict[str, float]:
+    is_one = isinstance(value, int | float) or (isinstance(value, str) and "=" not in value)
+    shares = {"*": str(value)} if is_one else _pairs(value, _SAMPLE_FIX, shown)
+    try:
+        sample = {route: float(share) for route, share in shares.items()}
+    except ValueError:
+        sample = {"*": -1}
+    if not all(0 <= share <= 1 for share in sample.values()):
+        msg = f"{shown}: {_SAMPLE_FIX}"
+        raise SettingsError(msg)
+    return sample
+
+
+def _pairs(value: Any, fix: str, shown: str) -> dict[str, str]:
+    """Return a mapping, or what a variable writes as one: names with values, as in `4xx=warning,404=info`."""
+    if isinstance(value, str):
+        parts = [part.rpartition("=") for part in value.split(",") if part.strip()]
+        value = {name: one for name, _, one in parts}
+    if not isinstance(value, Mapping):
+        msg = f"{shown}: {fix}"
+        raise SettingsError(msg)
+    return {str(name).strip(): str(one).strip().lower() for name, one in value.items()}
+
+
 def _lowered(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
@@ -167,6 +210,30 @@ def _seconds(value: Any, shown: str) -> float:
     return seconds
 
 
+def _port(value: Any, shown: str) -> int | None:
+    if value is None or value in ("", "off"):
+        return None
+    try:
+        port = int(value)
+    except (TypeError, ValueError, OverflowError):
+        port = 0
+    if not 0 < port <= _HIGHEST_PORT or isinstance(value, bool | float):
+        msg = f"{shown}: give a port from 1 to {_HIGHEST_PORT}, e.g. 9090, or 'off' for none."
+        raise SettingsError(msg)
+    return port
+
+
+def _stall(value: Any, shown: str) -> float:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError, OverflowError):
+        seconds = 0.0
+    if not 1 <= seconds < float("inf") or isinstance(value, bool):
+        msg = f"{shown}: give seconds, 1 or more, e.g. 30."
+        raise SettingsError(msg)
+    return seconds
+
+
 def _one_of(value: Any, known: tuple[Any, ...], shown: str) -> Any:
     if value not in known:
         msg = f"{shown}: give one of {', '.join(str(one) for one in known)}."
@@ -206,6 +273,8 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "probe_aliases": _flag,
     "manual_start": _flag,
     "drain_seconds": _seconds,
+    "management_port": _port,
+    "stall_seconds": _stall,
     "checks": _checks,
     "details": _flag,
     "objectives": _objectives,
@@ -215,6 +284,8 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "size_histograms": _flag,
     "log_format": _log_format,
     "log_level": _log_level,
+    "access_levels": _access_levels,
+    "access_sample": _access_sample,
     "log_schema": _log_schema,
     "log_redact": _log_redact,
     "log_file": _log_file,

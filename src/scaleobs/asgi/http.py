@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from typing import Any
 
-from scaleobs.asgi.protocol import Message, Receive, Send, body_length, header_of
-from scaleobs.exchange import COMPLETING, ENDED, OPEN, SERVER_ERROR, WATCHED, Exchange, ToldExchange
+from scaleobs.asgi.protocol import Message, Receive, Send, body_length, client_of, header_of
+from scaleobs.exchange import COMPLETING, ENDED, OPEN, SERVER_ERROR, WATCHED, Exchange
+from scaleobs.told import ToldExchange
 
 _LONGEST_CHAIN = 100
+_LENGTH_OF_NAME = len(b"x-request-id")
 
 
 class Watched(Exchange):
@@ -90,11 +93,37 @@ class Watched(Exchange):
 class Told(ToldExchange, Watched):
     """A request of which more is wanted."""
 
-    __slots__ = ("line",)
+    __slots__ = ("context", "is_gone", "path", "span", "waiting")
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Return what sends a message to the server when awaited, the first one with the request's id."""
+        if self.status is None and self.context is not None:
+            message = self._with_id(message, self.context)
+        return super().send(message)
+
+    def client(self) -> str:
+        """Return the address of the client, as far as the server knows."""
+        return client_of(self.request)
 
     def traceparent(self) -> str:
         """Return the `traceparent` that the client sent, or nothing."""
         return header_of(self.request, b"traceparent")
+
+    @staticmethod
+    def _with_id(message: Message, context: dict[str, Any]) -> Message:
+        """Return the start of an answer with `X-Request-ID`, unless the application has given one."""
+        try:
+            if message["type"] != "http.response.start":
+                return message
+            headers = message.get("headers", ())
+            if not isinstance(headers, list | tuple):  # It may be one that can be read once.
+                message = {**message, "headers": (headers := list(headers))}
+            for name, _ in headers:
+                if len(name) == _LENGTH_OF_NAME and name.lower() == b"x-request-id":
+                    return message
+            return {**message, "headers": [*headers, (b"x-request-id", context["request_id"].encode())]}
+        except Exception:  # What is wrong with it is for the server to say.
+            return message
 
 
 class Measured(Told):

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from time import perf_counter
-from typing import Unpack
+from typing import Any, Unpack
 
 from scaleobs import logs
-from scaleobs.accesslog import AccessLine
 from scaleobs.answers import Answer, Answers
 from scaleobs.asgi.closing import closing
 from scaleobs.asgi.delivery import deliver
 from scaleobs.asgi.http import Measured, Told, Watched
-from scaleobs.asgi.protocol import Application, Message, Receive, Scope, Send, client_of, header_of
+from scaleobs.asgi.protocol import Application, Message, Receive, Scope, Send, attributes_of, header_of, ids_of
 from scaleobs.asgi.websocket import WebSocket
 from scaleobs.exchange import ENDED, OPEN, WATCHED, is_first_to_see
 from scaleobs.health import Report
+from scaleobs.management import PortError
+from scaleobs.metrics import loops
 from scaleobs.observer import Observer
 from scaleobs.settings import Arguments
+from scaleobs.tracing import RequestSpan, mark
 
 _MOST_ROOTS = 16
 
@@ -39,7 +42,8 @@ class ASGIMiddleware:
         self._recorder = self.observer.recorder_for(app, method="method")
         self._endpoints = dict(self.observer.answers.endpoints)
         self._roots: set[str | None] = set()
-        self.serve = self._serving()
+        self.serve = self._telling() if self._recorder.log.writes_lines else self._serving()
+        self.observer.management.loaded(has_lifespan=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -86,9 +90,34 @@ class ASGIMiddleware:
         serve.app = app  # type: ignore[attr-defined] # Who looks for a middleware goes from one `app` to the next.
         return serve
 
+    def _telling(self) -> Application:
+        """Return the function that serves where requests have lines."""
+        app, recorder, endpoints, roots = self.app, self._recorder, self._endpoints, self._roots
+        plain, http = recorder.storage.plain, self._http
+
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            if (
+                not plain[0]
+                or scope["type"] != "http"
+                or scope["path"] in endpoints
+                or (roots and scope.get("root_path") not in roots)
+            ):
+                await self._serve_other(scope, receive, send)
+            else:
+                await http(scope, receive, send)
+
+        def look() -> None:
+            nonlocal plain
+            plain = recorder.storage.plain
+
+        recorder.on_moved = look
+        serve.app = app  # type: ignore[attr-defined]
+        return serve
+
     async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what is not an HTTP request that is counted and nothing more."""
         kind = scope["type"]
+        loops.watch(self.observer.fault)
         if kind == "http":
             self.observer.served_seen()
             endpoint = self._endpoint(scope)
@@ -103,7 +132,8 @@ class ASGIMiddleware:
             else:
                 await self.app(scope, receive, send)
         elif kind == "websocket" and is_first_to_see(scope, self.observer.storage):
-            connection = WebSocket(self._recorder, self._context(scope), scope, receive=receive, send=send)
+            context = logs.new_context(*ids_of(scope))
+            connection = WebSocket(self._recorder, context, scope, receive=receive, send=send)
             await connection.serve(self.app)
         elif kind == "lifespan":
             await self._lifespan(scope, receive, send)
@@ -111,40 +141,72 @@ class ASGIMiddleware:
             await self.app(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        shard = self._recorder.here.shard
+        recorder = self._recorder
+        shard = recorder.here.shard
         shard.open[0] += 1
         exchange = Told()
-        if self.observer.storage.has_sizes:
+        if recorder.storage.has_sizes:
             exchange = Measured()
             exchange.received = exchange.sent = 0
-        exchange.recorder = self._recorder
+        exchange.recorder = recorder
         exchange.request = scope
         exchange.shard = shard
         exchange.server_receive = receive
         exchange.server_send = send
         exchange.stage = WATCHED
-        exchange.status = exchange.line = None
+        exchange.path = scope["path"]
+        exchange.is_gone = False
+        exchange.status = exchange.waiting = exchange.context = exchange.span = None
         exchange.begun = perf_counter()
-        token = None
-        if self._recorder.log.writes_lines:
-            context = self._context(scope)
-            address = {"method": scope.get("method", ""), "path": scope["path"], "client": client_of(scope)}
-            exchange.line = AccessLine(self._recorder.log, context, **address)
-            token = logs.request_context.set(context)
+        token = entered = None
+        if recorder.log.writes_lines:
+            exchange.context = logs.new_context(*ids_of(scope))
+            token = logs.request_context.set(exchange.context)
+        if not recorder.storage.plain[0]:
+            entered = self._begin_span(exchange)
         try:
             await self.app(scope, exchange.receive, exchange.send)
         except BaseException as error:
             exchange.raised(error)
+            if isinstance(error, GeneratorExit):  # It is collected in another context than that it entered.
+                entered = None
             raise
         else:
             exchange.left()
         finally:
+            RequestSpan.leave(entered)
             if token is not None:
                 logs.forget_request(token)
 
+    def _begin_span(self, exchange: Told) -> Any:
+        """Begin the server span of a request, if there is to be one, and return what ends its being current."""
+        scope = exchange.request
+
+        def header(name: str) -> str:
+            return header_of(scope, name.lower().encode("latin-1"))
+
+        try:
+            span = self._recorder.spans.begin(header, partial(attributes_of, scope, header))
+            if span is None:
+                return None
+            exchange.span = span
+            if exchange.context is not None:
+                exchange.context.update(trace_id=span.ids.trace_id, span_id=span.ids.span_id)
+            mark(scope)
+            return span.enter()
+        except Exception as error:
+            self._recorder.fault(error)
+            return None
+
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         lifecycle = self.observer.lifecycle
-        self.observer.begin_starting()
+        try:
+            self.observer.begin_starting()
+        except PortError as error:
+            lifecycle.lifespan_failed()
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
 
         async def watched_receive() -> Message:
             message = await receive()
@@ -157,12 +219,16 @@ class ASGIMiddleware:
                 self.observer.lifespan_started()
             elif message["type"] == "lifespan.startup.failed":
                 lifecycle.lifespan_failed()
+            elif message["type"].startswith("lifespan.shutdown."):
+                self.observer.lifespan_stopped()
             await send(message)
 
         try:
             await self.app(scope, watched_receive, watched_send)
         finally:
             lifecycle.lifespan_left()
+            if lifecycle.state == "stopping":  # Not where the application has no lifespan.
+                self.observer.management.close()
 
     def _endpoint(self, scope: Scope) -> str | None:
         # What is in the path before ours: a server's prefix, or where this is mounted. Of a mount whose path has
@@ -188,6 +254,3 @@ class ASGIMiddleware:
             )
         report = Report(is_up=True) if endpoint == "live" else await self.observer.checks.report_async(endpoint)
         return self.observer.probe(endpoint, report, accept=header_of(scope, b"accept"))
-
-    def _context(self, scope: Scope) -> dict[str, str]:
-        return self.observer.request_context(header_of(scope, b"x-request-id"), header_of(scope, b"traceparent"))

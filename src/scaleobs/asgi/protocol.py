@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from scaleobs.tracing import request_attributes
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -24,12 +26,35 @@ def header_of(scope: Scope, wanted: bytes) -> str:
         return ""
 
 
+def ids_of(scope: Scope) -> tuple[str, str]:
+    """Return `X-Request-ID` and `traceparent`, and nothing for one that is not there."""
+    try:
+        headers = dict(scope["headers"])
+        if b"x-request-id" not in headers and b"traceparent" not in headers:
+            return "", ""
+    except Exception:  # noqa: S110 - One that can be iterated once, or is wrong: see `header_of`.
+        pass
+    return header_of(scope, b"x-request-id"), header_of(scope, b"traceparent")
+
+
 def client_of(scope: Scope) -> str:
     """Return the address of the client, as far as the server knows."""
     try:
         return str(scope["client"][0])
     except Exception:  # A Unix socket has none.
         return ""
+
+
+def attributes_of(scope: Scope, header: Callable[[str], str]) -> dict[str, str | int]:
+    """Return what a span says of a request that comes in."""
+    return request_attributes(
+        str(scope.get("method", "")),
+        scheme=str(scope.get("scheme", "http")),
+        path=scope["path"],
+        client=client_of(scope),
+        version=str(scope.get("http_version", "")),
+        header=header,
+    )
 
 
 def body_length(message: Message) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,10 +19,8 @@ from structlog.typing import EventDict, Processor
 
 from scaleobs import tracing
 from scaleobs.logs import ecs, encoding, exceptions, fitting
+from scaleobs.logs.context import request_context
 from scaleobs.logs.redaction import Redact
-
-request_context: ContextVar[Mapping[str, str] | None] = ContextVar("scaleobs_request", default=None)
-"""What every line logged inside a request carries: `request_id`, and `trace_id` and `span_id` where they are known."""
 
 _quick, _LONGEST = encoding.quick, fitting.LONGEST
 REQUEST_KEYS = ("request_id", "trace_id", "span_id")
@@ -83,14 +81,14 @@ def add_bound_values(logger: Any, method: str, event: EventDict) -> EventDict:
 
 def add_request(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Add what identifies the request that is being served, and the current OpenTelemetry span where there is one."""
+    if "request_id" in event:  # An access line: it says itself which request and which span it is of.
+        return event
     context = request_context.get()
-    if context is not None:
-        for key, value in context.items():
-            event.setdefault(key, value)
     span = tracing.current_span()
     if span is not None:
         event["trace_id"], event["span_id"] = span.trace_id, span.span_id
-    return event
+    # In one step, since another thread of the request may bind meanwhile.
+    return event if context is None else {**context, **event}
 
 
 class AddStandardKeys:
@@ -116,7 +114,8 @@ class AddStandardKeys:
         else:
             seconds, name = time.time(), getattr(logger, "name", "root")
         said = event.pop("event", "")
-        if "request_id" in event or "trace_id" in event:
+        # A request's come first, since `add_request` puts them there.
+        if next(iter(event), None) != "request_id" and ("request_id" in event or "trace_id" in event):
             event = {**{key: event[key] for key in REQUEST_KEYS if key in event}, **event}
         # Log stores expect a string of the event's key. uvicorn ends some with a line break.
         text = (said if type(said) is str else encoding.text(said)).rstrip("\n")
@@ -184,16 +183,6 @@ def render_json(_logger: Any, _method: str, event: EventDict) -> bytes:
     if len(line) < _LONGEST and line.isascii() and b"\x7f" not in line:
         return line
     return fitting.line_of(event)
-
-
-def forget_request(token: Token[Mapping[str, str] | None]) -> None:
-    """End what `request_context.set` began."""
-    try:
-        request_context.reset(token)
-    except ValueError:  # In another context than the one that served the request: a generator or a task was collected.
-        request_context.set(None)
-    except RuntimeError:  # A second time, by a server that closes twice.
-        return
 
 
 def mark_logged(error: BaseException) -> None:

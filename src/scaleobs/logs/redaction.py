@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
+from functools import cache
 from typing import Any
 from urllib.parse import unquote_plus
 from uuid import UUID
@@ -43,16 +44,19 @@ _PLAIN = frozenset({int, float, bool, type(None), Decimal, datetime, date, time,
 # name=value, as in a query string, a DSN or the text of a dataclass. It begins where a name may begin, so that a long
 # text is read once.
 _BREAKS = r"\s?&;,\"'(){}\[\]<>|"
-_ASSIGNED = re.compile(rf"(?<![^{_BREAKS}])([^={_BREAKS}]++)=(\\*\"[^\"]*\"|\\*'[^']*'|[^{_BREAKS}]++)")
+_ASSIGNED = rf"(?<![^{_BREAKS}])([^={_BREAKS}]++)=(\\*\"[^\"]*\"|\\*'[^']*'|[^{_BREAKS}]++)"
 # "name": "value" and (b"name", b"value"), as in JSON and the text of a dict or of headers.
-_QUOTED = re.compile(
-    r"""(?<![\w\\])(b?\\*+["']([^"'\\\s]{1,64})\\*+["']\s{0,4}[:,]\s{0,4})(b?\\*"[^"]*"|b?\\*'[^']*'|[\w.+-]+)"""
+_QUOTED = r"""(?<![\w\\])(b?\\*+["']([^"'\\\s]{1,64})\\*+["']\s{0,4}[:,]\s{0,4})(b?\\*"[^"]*"|b?\\*'[^']*'|[\w.+-]+)"""
+_HEADER = (
+    r"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie|[\w-]{0,32}(?:api-?key|auth-token))"
+    r"(\s{0,4}:\s{0,4})(?![\"'\s])[^\r\n\"']+"
 )
-_HEADER = re.compile(
-    r"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie|[\w-]{0,32}(?:api-?key|auth-token))(\s{0,4}:\s{0,4})(?![\"'\s])[^\r\n\"']+"
-)
-_SCHEME = re.compile(r"(?i)\b(bearer|basic)(\s{1,4})[a-z0-9._~+/=-]{6,}")
-_USERINFO = re.compile(r"(://[^\s/:@\"']{0,256}:)[^\s/@\"']{1,1024}@")
+_SCHEME = r"(?i)\b(bearer|basic)(\s{1,4})[a-z0-9._~+/=-]{6,}"
+_USERINFO = r"(://[^\s/:@\"']{0,256}:)[^\s/@\"']{1,1024}@"
+
+
+# Compiled when a text needs them first: that takes longer than the start of most modules.
+_compiled = cache(re.compile)
 
 
 class Redact:
@@ -112,13 +116,13 @@ class Redact:
         if len(text) > LONGEST:
             text = shortened(text, LONGEST)
         if "=" in text:
-            text = _ASSIGNED.sub(self._assigned, text)
+            text = _compiled(_ASSIGNED).sub(self._assigned, text)
         if "'" in text or '"' in text:
-            text = _QUOTED.sub(self._quoted, text)
+            text = _compiled(_QUOTED).sub(self._quoted, text)
         if ":" in text:
-            text = _HEADER.sub(rf"\1\2{REDACTED}", text)
-            text = _USERINFO.sub(rf"\1{REDACTED}@", text)
-        text = _SCHEME.sub(rf"\1\2{REDACTED}", text)
+            text = _compiled(_HEADER).sub(rf"\1\2{REDACTED}", text)
+            text = _compiled(_USERINFO).sub(rf"\1{REDACTED}@", text)
+        text = _compiled(_SCHEME).sub(rf"\1\2{REDACTED}", text)
         for expression in self._expressions:
             text = expression.sub(REDACTED, text)
         return text

@@ -13,6 +13,7 @@ from prometheus_client.utils import floatToGoString
 
 from scaleobs import catalog
 from scaleobs.metrics.counts import Counts, Source
+from scaleobs.metrics.runtime import runtime
 from scaleobs.metrics.series import Series
 from scaleobs.metrics.storage import Storage
 
@@ -49,12 +50,13 @@ class StorageCollector(Collector):
 
     def describe(self) -> Iterable[Metric]:
         """Return the empty families, so that a name that is taken is found at registration."""
-        return [_empty(family) for family in catalog.EXPOSED]
+        return [_empty(family) for family in (*catalog.EXPOSED, *catalog.RUNTIME)]
 
     def collect(self) -> Iterable[Metric]:
         """Return every family."""
         seen = _Seen(self._storage)
-        families = [*catalog.EXPOSED, *(catalog.ON_REQUEST if self._storage.has_sizes else ())]
+        sizes = catalog.ON_REQUEST if self._storage.has_sizes else ()
+        families = [*catalog.EXPOSED, *sizes, *runtime.shown()]
         return [OwnMetric(family, seen) for family in families if family is not catalog.READY or seen.has_sources]
 
 
@@ -96,6 +98,7 @@ class _Seen:
             catalog.REQUEST_SIZE: _histogram(catalog.REQUEST_SIZE, counts.request_sizes),
             catalog.RESPONSE_SIZE: _histogram(catalog.RESPONSE_SIZE, counts.response_sizes),
             **dict(small(counts, list(self._storage.sources))),
+            **dict(runtime.families()),
         }
         return {family.name: metric.samples for family, metric in families.items()}
 

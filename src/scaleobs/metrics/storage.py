@@ -43,7 +43,8 @@ class Storage:
         limit: how many label sets there may be; further ones are counted in four overflow series.
         keeps_exemplars: whether somebody scrapes a format that has them, and there are traces.
         wants_more: whether a request has more to count than its bucket.
-        plain: whether a request is counted and nothing more; the next one finds out again where this is not so.
+        plain: whether a request is counted and, where lines are on, written, and nothing more; the next one finds out
+            again where this is not so.
         here: where to count what belongs to no application.
         workers: this one and the others of its service, where it may have others.
         is_apart: whether there are others that this one can't be added up with.
@@ -254,6 +255,13 @@ class Storage:
             except IndexError:
                 return
             abandoned.collected()
+
+    def progress(self) -> tuple[float, float]:
+        """Return how many requests this process has begun, those of workers it has taken over with them, and ended."""
+        with self._lock:
+            shards = [shard for _, shard in self._shards]
+        ended = sum(sum(series.cells[:-1]) for shard in shards for series in list(shard.series.values()))
+        return sum(shard.open[HTTP] for shard in shards), ended
 
     def read(self) -> Counts:
         """Return all counts."""

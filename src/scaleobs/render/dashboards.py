@@ -206,6 +206,23 @@ def _saturation() -> list[list[Panel]]:
             ),
         ],
         [
+            timeseries(
+                "Event loop lag",
+                "How much later than asked the event loops of each instance run, for the slowest 1 % of the looks at "
+                "them, as closely as the buckets can tell: below 0.005 s all is well. What blocks a loop, a call "
+                "that doesn't await or too much computing, delays every request of its worker. ASGI only.",
+                "s",
+                (promql.event_loop_lag(SHOWN, _RATE, "0.99", by=instance), "{{job}} {{instance}}"),
+            ),
+            timeseries(
+                "Worker threads",
+                "Threads that run what would block an event loop: in use, that there may be, and calls that wait for "
+                "one. `anyio` has those of Starlette and FastAPI, `asyncio` those of `asyncio.to_thread`. ASGI only.",
+                "short",
+                *((question, f"{{{{pool}}}} {what}") for what, question in promql.worker_threads(SHOWN).items()),
+            ),
+        ],
+        [
             table(
                 "Versions",
                 "What runs: instances by version, environment and version of scaleobs.",

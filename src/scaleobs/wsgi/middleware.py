@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
+from functools import partial
 from time import perf_counter
 from typing import Any, Unpack
 
 from scaleobs import logs
-from scaleobs.accesslog import AccessLine
 from scaleobs.answers import Answer, Answers
 from scaleobs.exchange import OPEN, is_first_to_see
-from scaleobs.health import Report
 from scaleobs.observer import Observer
 from scaleobs.settings import Arguments
-from scaleobs.wsgi.watched import StartResponse, Watched, WatchedList, as_server_expects
+from scaleobs.tracing import request_attributes
+from scaleobs.wsgi.bodies import as_server_expects
+from scaleobs.wsgi.watched import StartResponse, Watched, WatchedList
 
 Environ = dict[str, Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
@@ -55,6 +56,7 @@ class WSGIMiddleware:
         # otherwise.
         self.observer.lifecycle.lifespan_started()
         self.observer.drain.loaded()
+        self.observer.management.loaded(has_lifespan=False)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
@@ -73,20 +75,19 @@ class WSGIMiddleware:
         exchange.shard = shard
         exchange.server_start = start_response
         exchange.stage = OPEN
-        exchange.is_plain = is_plain
+        exchange.is_plain = is_plain and not self._writes_lines
         exchange.is_read = False
-        exchange.status = exchange.line = exchange.token = None
-        if not is_plain:
-            exchange.headers = None
-            exchange.sent = 0
+        exchange.status = exchange.context = None
         exchange.begun = perf_counter()
-        if self._writes_lines:
-            self._begin_lines(exchange, environ)
+        if not exchange.is_plain:
+            self._begin_telling(exchange, environ)
         try:
-            exchange.body = body = self.app(environ, exchange.start_response)
+            if exchange.is_plain:
+                exchange.body = body = self.app(environ, exchange.start_response)
+            else:
+                exchange.body = body = exchange.within(self.app, environ, exchange.start_response)
         except BaseException as error:
             exchange.left(error)
-            exchange.forget()
             raise
         if type(body) is list or type(body) is tuple:
             exchange.__class__ = WatchedList
@@ -96,19 +97,30 @@ class WSGIMiddleware:
     def _look(self) -> None:
         self._plain = self.observer.storage.plain
 
-    def _begin_lines(self, exchange: Watched, environ: Environ) -> None:
-        """Let the lines of this request carry its ids, and give it a line of its own."""
-        context = self.observer.request_context(
-            str(environ.get("HTTP_X_REQUEST_ID", "")), str(environ.get("HTTP_TRACEPARENT", ""))
-        )
-        exchange.line = AccessLine(
-            self._recorder.log,
-            context,
-            method=environ.get("REQUEST_METHOD", ""),
-            path=environ.get("PATH_INFO", ""),
-            client=environ.get("REMOTE_ADDR", ""),
-        )
-        exchange.token = logs.request_context.set(context)
+    def _begin_telling(self, exchange: Watched, environ: Environ) -> None:
+        """Note what is told of a request at its end, and what its lines carry."""
+        exchange.headers = exchange.waiting = exchange.span = None
+        exchange.sent = 0
+        exchange.is_gone = False
+        exchange.path = environ.get("PATH_INFO", "")
+        if self._writes_lines:
+            ids = str(environ.get("HTTP_X_REQUEST_ID", "")), str(environ.get("HTTP_TRACEPARENT", ""))
+            exchange.context = logs.new_context(*ids)
+        if not self._plain[0]:
+            self._begin_span(exchange, environ)
+
+    def _begin_span(self, exchange: Watched, environ: Environ) -> None:
+        """Begin the server span of a request, if there is to be one."""
+
+        def header(name: str) -> str:
+            return str(environ.get(f"HTTP_{name.upper().replace('-', '_')}", ""))
+
+        try:
+            exchange.span = span = self._recorder.spans.begin(header, partial(attributes_of, environ, header))
+            if span is not None and exchange.context is not None:
+                exchange.context.update(trace_id=span.ids.trace_id, span_id=span.ids.span_id)
+        except Exception as error:
+            self._recorder.fault(error)
 
     def _served_here(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes] | None:
         """Return the answer to what is not one of the application's requests to be counted."""
@@ -124,15 +136,24 @@ class WSGIMiddleware:
     def _answer(self, endpoint: str, environ: Environ) -> Answer:
         if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
             return Answers.not_allowed()
-        if endpoint == "metrics":
-            return self.observer.metrics(
-                accept=environ.get("HTTP_ACCEPT", ""),
-                accept_encoding=environ.get("HTTP_ACCEPT_ENCODING", ""),
-                query=environ.get("QUERY_STRING", ""),
-                authorization=environ.get("HTTP_AUTHORIZATION", ""),
-            )
-        report = Report(is_up=True) if endpoint == "live" else self.observer.checks.report(endpoint)
-        return self.observer.probe(endpoint, report, accept=environ.get("HTTP_ACCEPT", ""))
+        return self.observer.answer(
+            endpoint,
+            lambda name: environ.get("HTTP_" + name.upper().replace("-", "_"), ""),
+            environ.get("QUERY_STRING", ""),
+        )
+
+
+def attributes_of(environ: Environ, header: Callable[[str], str]) -> dict[str, str | int]:
+    """Return what a span says of a request that comes in."""
+    path = str(environ.get("SCRIPT_NAME", "")) + str(environ.get("PATH_INFO", ""))
+    return request_attributes(
+        str(environ.get("REQUEST_METHOD", "")),
+        scheme=str(environ.get("wsgi.url_scheme", "http")),
+        path=path.encode("latin-1", "replace").decode(errors="replace"),
+        client=str(environ.get("REMOTE_ADDR", "")),
+        version=str(environ.get("SERVER_PROTOCOL", "")).removeprefix("HTTP/"),
+        header=header,
+    )
 
 
 def _deliver(answer: Answer, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

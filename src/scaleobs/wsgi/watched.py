@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextvars import Token
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from scaleobs import logs
-from scaleobs.exchange import ENDED, OPEN, Exchange, ToldExchange
+from scaleobs.exchange import ENDED, OPEN, Exchange
+from scaleobs.told import ToldExchange
 
+Result = TypeVar("Result")
 StartResponse = Callable[..., Callable[[bytes], object]]
 
+_LENGTH_OF_NAME = len("x-request-id")
 _LONGEST_NUMBER = 13
 """In digits: what a client declares beyond a terabyte would be all that the sum of such a histogram says."""
 
 
 class Watched(ToldExchange):
-    """A request whose `start_response` and whose body are watched; it is itself the iterable that the server gets."""
+    """
+    A request whose `start_response` and whose body are watched; it is itself the iterable that the server gets.
 
-    __slots__ = ("body", "headers", "is_plain", "is_read", "line", "sent", "server_start", "token")
+    What has the request's ids in its lines is what the application does in a call of ours, in whichever thread: a
+    server may read and close in another one than it called in, or let go of a body without closing it.
+    """
+
+    __slots__ = (
+        *("body", "headers", "is_plain", "is_read", "sent", "server_start"),
+        *("context", "is_gone", "path", "span", "waiting"),
+    )
 
     body: Any
     headers: Any
@@ -26,17 +36,40 @@ class Watched(ToldExchange):
     is_read: bool
     sent: int
     server_start: StartResponse
-    token: Token[Mapping[str, str] | None] | None
+
+    def within(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Call a function of the application's, whose lines have the request's ids and whose spans its span."""
+        span, context = self.span, self.context
+        token = None if context is None else logs.request_context.set(context)
+        entered = None if span is None else span.enter()
+        try:
+            return function(*arguments)
+        finally:
+            if span is not None:
+                span.leave(entered)
+            if token is not None:
+                logs.request_context.reset(token)
 
     def start_response(self, *args: Any, **kwargs: Any) -> Callable[[bytes], object]:
         """Start the response with the server, and note its status."""
-        write = self.server_start(*args, **kwargs)
+        write = self.server_start(*(args if self.context is None else self._with_id(args)), **kwargs)
         # A later status replaces an earlier one, as an application may ask for before it has sent anything.
         if self.stage == OPEN:
             self.status = args[0] if args else kwargs.get("status")
             if not self.is_plain:
                 self.headers = args[1] if len(args) > 1 else kwargs.get("headers")
         return self._measured(write) if self.recorder.storage.has_sizes else write
+
+    def _with_id(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the start of an answer with `X-Request-ID`, unless the application has given one."""
+        try:
+            status, headers, *rest = args
+            for name, _ in headers:
+                if len(name) == _LENGTH_OF_NAME and name.lower() == "x-request-id":
+                    return args
+            return status, [*headers, ("X-Request-ID", self.context["request_id"])], *rest  # type: ignore[index]
+        except Exception:  # What is wrong with it is for the server to say.
+            return args
 
     def _measured(self, write: Callable[[bytes], object]) -> Callable[[bytes], object]:
         def measured(chunk: bytes) -> object:
@@ -53,9 +86,16 @@ class Watched(ToldExchange):
         else:
             super().end(status)
 
+    def left(self, error: BaseException | None = None) -> None:
+        """Note that the application returned, or raised; it can add nothing to its answer from now on."""
+        if self.is_plain:
+            Exchange.left(self, error)
+        else:
+            super().left(error)
+
     def __iter__(self) -> Iterator[bytes]:
         try:
-            chunks = iter(self.body)
+            chunks = iter(self.body) if self.is_plain else self.within(iter, self.body)
         except BaseException as error:
             self._over(error)
             raise
@@ -68,7 +108,7 @@ class Watched(ToldExchange):
     def read(self, chunks: Iterator[bytes]) -> bytes:
         """Return the next chunk."""
         try:
-            chunk = next(chunks)
+            chunk = next(chunks) if self.is_plain else self.within(next, chunks)
             if not self.is_plain and isinstance(chunk, bytes):
                 self.sent += len(chunk)
             return chunk  # noqa: TRY300 - It reads as it happens.
@@ -84,20 +124,16 @@ class Watched(ToldExchange):
         try:
             close = getattr(self.body, "close", None)
             if close is not None:
-                close()
+                close() if self.is_plain else self.within(close)
         except BaseException as error:
             self._over(error, is_whole=self.is_read)
             raise
         else:
             self._over(is_whole=True)
-        finally:
-            self.forget()
 
-    def forget(self) -> None:
-        """Take the request's ids from this thread's lines."""
-        token, self.token = self.token, None
-        if token is not None:
-            logs.forget_request(token)
+    def client(self) -> str:
+        """Return the address of the client, as far as the server knows."""
+        return str(self.request.get("REMOTE_ADDR", ""))
 
     def traceparent(self) -> str:
         """Return the `traceparent` that the client sent, or nothing."""
@@ -160,9 +196,8 @@ class WatchedList(Watched):
         if self.stage != ENDED:
             self.shard = self.recorder.here.shard
             self.finished()
-        if self.line is not None:
+        if not self.is_plain:
             self.left()
-            self.forget()
 
     def __del__(self) -> None:
         self.abandon()  # Nothing waits for these chunks to go, and they may be measured yet.
@@ -175,41 +210,6 @@ class WatchedSized(Watched):
 
     def __len__(self) -> int:
         return len(self.body)
-
-
-def as_server_expects(body: Iterable[bytes], exchange: Watched) -> Iterable[bytes]:
-    """Return what looks to the server like the body: with a length where it has one, or its own file wrapper."""
-    file_wrapper = exchange.request.get("wsgi.file_wrapper")
-    if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
-        return _watched_file(body, exchange)
-    if hasattr(type(body), "__len__"):
-        exchange.__class__ = WatchedSized
-    return exchange
-
-
-def _watched_file(body: Any, exchange: Watched) -> Iterable[bytes]:
-    """Return the server's own file wrapper, which it must recognise to send the file itself, with a watched `close`."""
-    closing = getattr(body, "close", None)
-    exchange.body = _Closing(closing)
-    try:
-        # The exchange lives as long as the wrapper does, and leaves word when both are collected.
-        body.close = exchange.close
-    except (
-        AttributeError,
-        TypeError,
-    ):  # An object of the server's that takes no attribute: end here rather than never.
-        exchange.body = None
-        exchange.close()
-    watched: Iterable[bytes] = body
-    return watched
-
-
-class _Closing:
-    """What is left of a body whose chunks the server reads by itself."""
-
-    def __init__(self, close: Callable[[], None] | None) -> None:
-        if close is not None:
-            self.close = close
 
 
 def _declared(headers: Any) -> object:

@@ -1,0 +1,69 @@
+"""A collector that takes OTLP over HTTP on loopback, and keeps the spans that it is sent."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+
+
+class Received(NamedTuple):
+    """A span as it came over the wire."""
+
+    name: str
+    kind: int
+    trace_id: str
+    span_id: str
+    attributes: dict
+    resource: dict
+    scope: str
+
+
+def _plain(attributes):
+    """Return attributes as a dict."""
+    return {one.key: getattr(one.value, one.value.WhichOneof("value") or "string_value") for one in attributes}
+
+
+@contextlib.contextmanager
+def collecting():
+    """Run a collector, and yield its endpoint and the list of what it has received."""
+    received: list[Received] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            if self.headers.get("content-encoding") == "gzip":
+                body = gzip.decompress(body)
+            if self.path == "/v1/traces":
+                for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                    for scope in resource.scope_spans:
+                        for span in scope.spans:
+                            ids = span.trace_id.hex(), span.span_id.hex()
+                            about = _plain(span.attributes), _plain(resource.resource.attributes)
+                            received.append(Received(span.name, span.kind, *ids, *about, scope.scope.name))
+            answer = ExportTraceServiceResponse().SerializeToString()
+            self.send_response(200)
+            self.send_header("content-type", "application/x-protobuf")
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", received
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

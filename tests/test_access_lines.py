@@ -1,0 +1,170 @@
+"""One line per request: its level says how it went, and of many that went well some may do."""
+
+from __future__ import annotations
+
+import functools
+import time
+
+import pytest
+
+import scaleobs
+from callers import asgi, finished, log_lines, wsgi
+from scaleobs import Latency, SettingsError
+from scaleobs.settings import Settings
+
+
+async def asgi_app(scope, receive, send):
+    """Answer with the status that the path names, or raise."""
+    if scope["path"] == "/raise":
+        raise ValueError("no")
+    if scope["path"] == "/slow":
+        time.sleep(0.02)  # noqa: ASYNC251
+    status = int(scope["path"][1:]) if scope["path"][1:].isdecimal() else 200
+    await send({"type": "http.response.start", "status": status, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def wsgi_app(environ, start_response):
+    """Do the same."""
+    path = environ["PATH_INFO"]
+    if path == "/raise":
+        raise ValueError("no")
+    if path == "/slow":
+        time.sleep(0.02)
+    start_response(f"{path[1:] if path[1:].isdecimal() else 200} X", [])
+    return [b""]
+
+
+@pytest.fixture(params=[(asgi_app, asgi), (wsgi_app, wsgi)], ids=["asgi", "wsgi"])
+def levels(request, registry, capsys):
+    """Return a function that serves paths with these settings, and returns the lines' statuses and levels."""
+    app, call = request.param
+
+    def serve(*paths, **settings):
+        route = {"route": lambda scope: scope.get("path") or scope["PATH_INFO"]}
+        served = scaleobs.instrument(functools.partial(app), registry=registry, **{**route, **settings})
+        capsys.readouterr()
+        for path in paths:
+            call(served, path=path)
+        return [(line["status_code"], line["level"]) for line in finished(capsys)]
+
+    return serve
+
+
+def test_level_follows_the_status(levels):
+    """5xx is an error; everything else, 4xx among it, is how a day goes."""
+    assert [
+        *((200, "info"), (302, "info"), (404, "info"), (499, "info")),
+        *((500, "error"), (503, "error"), (500, "error")),
+    ] == levels("/200", "/302", "/404", "/499", "/500", "/503", "/raise")
+
+
+def test_levels_can_be_said_by_class_and_by_status(levels):
+    """What is said of a status counts before what is said of its class."""
+    said = {"4xx": "warning", 404: "debug", "503": "warning", "2xx": "Critical"}
+
+    assert [(200, "critical"), (400, "warning"), (503, "warning"), (500, "error")] == levels(
+        "/200", "/400", "/404", "/503", "/500", access_levels=said
+    )
+
+
+def test_sample_leaves_out_successes_alone(levels):
+    """With a share of 0 only what failed has a line."""
+    assert [(404, "info"), (500, "error"), (500, "error")] == levels(
+        "/200", "/302", "/404", "/500", "/raise", access_sample=0
+    )
+
+
+def test_sample_by_route(levels):
+    """Each route may have its own share, and the others that of `*`."""
+    assert [(200, "info"), (202, "info"), (404, "info")] == levels(
+        "/200", "/201", "/202", "/404", access_sample={"/200": 1, "/202": 1.0, "*": 0}
+    )
+
+
+def test_sample_of_one_route(levels):
+    """A route that is not named has all its lines."""
+    assert [(201, "info")] == levels("/200", "/201", access_sample={"/200": 0})
+
+
+def test_sample_is_about_its_share(levels):
+    """Of a thousand requests about a quarter have a line."""
+    assert 150 < len(levels(*["/200"] * 1000, access_sample=0.25)) < 350
+
+
+def test_slow_requests_always_have_a_line(levels):
+    """What takes longer than the shortest latency objective is written, however few others are."""
+    objectives = [Latency(99, under=0.01), Latency(90, under=5)]
+
+    assert [(200, "info")] == levels("/slow", access_sample=0, objectives=objectives)
+    assert [] == levels("/slow", access_sample=0)
+
+
+def test_cut_answers_always_have_a_line(registry, capsys):
+    """A client that goes away in the middle of its answer is no success."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        await receive()
+
+    app = scaleobs.instrument(app, registry=registry, access_sample=0)
+    asgi(app, received=[{"type": "http.disconnect"}])
+
+    assert [(200, True)] == [(line["status_code"], line["truncated"]) for line in finished(capsys)]
+
+
+def test_exception_stays_at_its_request(levels, capsys, registry):
+    """Whatever level a failure has, its exception is in its line, once."""
+    app = scaleobs.instrument(functools.partial(asgi_app), registry=registry, access_levels={"5xx": "warning"})
+    asgi(app, path="/raise")
+    lines = log_lines(capsys)
+
+    assert [("request.finished", "warning")] == [(line["event"], line["level"]) for line in lines]
+    assert lines[0]["exception"].endswith("ValueError: no")
+
+
+def test_sampled_request_has_an_id_all_the_same(registry, capsys):
+    """A request without a line of its own still names itself in the lines of the application."""
+
+    async def app(scope, receive, send):
+        scaleobs.get_logger().info("said")
+        await asgi_app(scope, receive, send)
+
+    app = scaleobs.instrument(app, registry=registry, access_sample=0)
+    seen = asgi(app, headers=[("X-Request-ID", "r1")])
+
+    assert "r1" == seen.headers["x-request-id"]
+    assert [("said", "r1")] == [(line["event"], line["request_id"]) for line in log_lines(capsys)]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("access_levels", "4xx=warning, 404=INFO", {"4xx": "warning", "404": "info"}),
+        ("access_levels", "", {}),
+        ("access_sample", "0.1", {"*": 0.1}),
+        ("access_sample", "1", {"*": 1.0}),
+        ("access_sample", "/feed=0,/items/{id}=0.5,*=0.1", {"/feed": 0.0, "/items/{id}": 0.5, "*": 0.1}),
+        ("access_sample", "/a=b=0.5", {"/a=b": 0.5}),
+    ],
+)
+def test_environment_says_the_same(name, given, expected):
+    """Both can be given as text."""
+    assert expected == getattr(Settings.read({}, {f"SCALEOBS_{name.upper()}": given}), name)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        *[
+            ("access_levels", one)
+            for one in ("4xx", "4xx=loud", "9xx=info", "4x=info", {"4xx": None}, 4, {600: "info"})
+        ],
+        *[("access_sample", one) for one in (-0.1, 1.1, "x", "/a=x", True, None, ["/a"], {"/a": 2}, "nan", "")],
+    ],
+)
+def test_anything_else_is_refused_with_the_fix(name, given):
+    """The message names the setting and the value, and shows what to write."""
+    with pytest.raises(SettingsError, match=f"(?s){name}.*give.*e.g. {name}="):
+        Settings.read({name: given}, {})

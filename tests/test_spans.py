@@ -1,0 +1,202 @@
+"""One server span per request where a provider is set, by the stable HTTP conventions of OpenTelemetry."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import SpanKind, StatusCode
+
+import scaleobs
+from callers import asgi, finished, log_lines, wsgi
+from traced import OPENMETRICS, PARENT, TRACE, TRACEPARENT, asgi_app, ids, route, wsgi_app
+
+
+@pytest.fixture(params=[(asgi_app, asgi), (wsgi_app, wsgi)], ids=["asgi", "wsgi"])
+def serve(request, exported, registry):
+    """Return a function that serves one request and returns the spans that it left."""
+    app, call = request.param
+    app = scaleobs.instrument(functools.partial(app), registry=registry, route=route)
+
+    def served(path, **more):
+        exported()
+        call(app, more.pop("method", "GET"), path, **more)
+        return exported()
+
+    served.app = app
+    return served
+
+
+def test_span_says_what_the_conventions_want(serve):
+    """One span of the kind SERVER, named after method and template, with every attribute that is known."""
+    headers = [("host", "orders.example:8443"), ("user-agent", "curl/8")]
+    [span] = serve("/items/200", headers=headers)
+
+    assert ("GET /items/{id}", SpanKind.SERVER, StatusCode.UNSET) == (span.name, span.kind, span.status.status_code)
+    assert {
+        "http.request.method": "GET",
+        "url.scheme": "http",
+        "url.path": "/items/200",
+        "server.address": "orders.example",
+        "server.port": 8443,
+        "client.address": "10.0.0.7",
+        "user_agent.original": "curl/8",
+        "http.route": "/items/{id}",
+        "http.response.status_code": 200,
+    } == {key: value for key, value in span.attributes.items() if key != "network.protocol.version"}
+    assert span.attributes["network.protocol.version"] in ("1.0", "1.1")
+    assert "scaleobs" == span.instrumentation_scope.name
+    assert scaleobs.__version__ == span.instrumentation_scope.version
+    assert span.start_time <= span.end_time
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "port"),
+    [
+        ("orders.example", "orders.example", 80),
+        ("10.0.0.1:8000", "10.0.0.1", 8000),
+        ("[::1]:8000", "::1", 8000),
+        ("[::1]", "::1", 80),
+        ("a:b", "a:b", 80),
+    ],
+)
+def test_address_is_the_one_that_the_client_asked_for(host, address, port, serve):
+    """`server.address` and `server.port` are those of the Host header, with the scheme's port where it has none."""
+    [span] = serve("/items/200", headers=[("host", host)])
+
+    assert (address, port) == (span.attributes["server.address"], span.attributes["server.port"])
+
+
+def test_query_is_not_told(serve):
+    """What stands in a query may be a token."""
+    query = (
+        {"query": "token=secret"} if serve.app.__class__.__name__ == "WSGIMiddleware" else {"query": b"token=secret"}
+    )
+    [span] = serve("/items/200", **query)
+
+    assert "secret" not in span.to_json()
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [("/items/404", 404, StatusCode.UNSET), ("/items/503", 503, StatusCode.ERROR), ("/302", 302, StatusCode.UNSET)],
+)
+def test_status_of_the_span_is_the_answers(path, status, code, serve):
+    """A 5xx is an error of the server, and 4xx is none."""
+    [span] = serve(path)
+
+    assert (status, code) == (span.attributes["http.response.status_code"], span.status.status_code)
+    assert (str(status) if status == 503 else None) == span.attributes.get("error.type")
+    assert not span.events
+
+
+@pytest.mark.parametrize(("path", "sent"), [("/items/raise", 500), ("/items/cut", 200)])
+def test_exception_is_recorded_once(path, sent, serve):
+    """What the application raises is an event of the span, and its type the span's, before or in its answer."""
+    [span] = serve(path)
+
+    assert (StatusCode.ERROR, "ValueError") == (span.status.status_code, span.attributes["error.type"])
+    assert sent == span.attributes["http.response.status_code"]
+    assert [("exception", "no such thing")] == [(one.name, one.attributes["exception.message"]) for one in span.events]
+
+
+def test_unmatched_path_has_no_route(serve):
+    """A path that no route takes is not a name: clients make up as many as they like."""
+    [span] = serve("/whatever")
+
+    assert ("GET", None) == (span.name, span.attributes.get("http.route"))
+
+
+def test_method_that_nobody_knows(serve):
+    """The name and the method of the span are bounded; what was sent stands beside them."""
+    [span] = serve("/items/200", method="BREW")
+
+    assert "HTTP /items/{id}" == span.name
+    assert ("_OTHER", "BREW") == (
+        span.attributes["http.request.method"],
+        span.attributes["http.request.method_original"],
+    )
+
+
+def test_span_is_the_clients_child_and_the_applications_parent(serve):
+    """It continues the trace of `traceparent`, and is current while the application runs."""
+    seen = []
+    [span] = serve("/items/200", headers=[TRACEPARENT, ("tracestate", "a=1")], seen=seen)
+
+    assert (TRACE, int(PARENT, 16)) == (ids(span)[0], span.parent.span_id)
+    assert span.parent.is_remote
+    assert {"a": "1"} == dict(span.context.trace_state)
+    assert [span.context] == [one.get_span_context() for one in seen]
+    assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+@pytest.mark.parametrize("header", ["", f"00-{TRACE}-{PARENT}-01, 00-{TRACE}-{PARENT}-01", f"ff-{TRACE}-{PARENT}-01"])
+def test_span_without_a_valid_parent_begins_a_trace(header, serve):
+    """What isn't valid is no parent, for OpenTelemetry neither."""
+    [span] = serve("/items/200", headers=[("traceparent", header)])
+
+    assert span.parent is None
+    assert TRACE != ids(span)[0]
+
+
+def test_line_and_exemplar_have_the_spans_ids(serve, capsys):
+    """The access line and the exemplar of a request name its own span, not the client's."""
+    call = wsgi if isinstance(serve.app, scaleobs.WSGIMiddleware) else asgi
+    call(serve.app, path="/metrics", headers=OPENMETRICS)
+    [span] = serve("/items/200", headers=[TRACEPARENT])
+    trace_id, span_id = ids(span)
+    page = call(serve.app, path="/metrics", headers=OPENMETRICS).body.decode()
+    line = finished(capsys)[-1]
+
+    assert (trace_id, span_id) == (line["trace_id"], line["span_id"])
+    assert f'span_id="{span_id}",trace_id="{trace_id}"' in page or f'trace_id="{trace_id}",span_id="{span_id}"' in page
+
+
+def test_line_of_a_failure_has_them_too(serve, capsys):
+    """The line that waits for the exception is written when the span isn't current any more."""
+    [span] = serve("/items/raise", headers=[TRACEPARENT])
+    [line] = [line for line in log_lines(capsys) if line["event"] == "request.finished"]
+
+    assert ids(span) == (line["trace_id"], line["span_id"])
+    assert "ValueError" in line["exception"]
+
+
+def test_probes_and_scrapes_make_no_spans(serve):
+    """What the platform asks every second is no request of anybody's."""
+    assert [(), (), ()] == [serve(path) for path in ("/health", "/ready", "/metrics")]
+
+
+def test_span_that_is_not_sampled(serve, monkeypatch, capsys):
+    """The provider's sampler decides; the ids are in the line all the same, and no exemplar points at nothing."""
+    monkeypatch.setattr(trace.get_tracer_provider(), "sampler", ALWAYS_OFF)
+    call = wsgi if isinstance(serve.app, scaleobs.WSGIMiddleware) else asgi
+    call(serve.app, path="/metrics", headers=OPENMETRICS)
+
+    assert () == serve("/items/200", headers=[TRACEPARENT])
+    assert TRACE == finished(capsys)[-1]["trace_id"]
+    assert TRACE not in call(serve.app, path="/metrics", headers=OPENMETRICS).body.decode()
+
+
+def test_sdk_that_is_turned_off(serve, monkeypatch):
+    """`OTEL_SDK_DISABLED` makes providers make nothing, and nothing comes of us."""
+    monkeypatch.setattr(trace.get_tracer_provider(), "_disabled", True)
+
+    assert () == serve("/items/200")
+
+
+def test_requests_that_were_plain_are_traced_once_there_is_a_provider(registry, monkeypatch, exported):
+    """A provider that is set while requests are served already is seen at the next probe."""
+    provider = trace.get_tracer_provider()
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
+    app = scaleobs.instrument(functools.partial(asgi_app), registry=registry, log_format="off")
+    asgi(app)
+
+    assert scaleobs.observer_of(app).storage.plain[0]
+
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    for path in ("/health", "/x"):
+        asgi(app, path=path)
+
+    assert ["/x"] == [span.attributes["url.path"] for span in exported()]

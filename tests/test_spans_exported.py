@@ -1,0 +1,222 @@
+"""Real servers export to a real collector what its endpoint's variable asks for, from each of their workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+import servers
+from collector import collecting
+
+STARLETTE = """
+import asyncio, logging, os
+import scaleobs
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+def say(event):
+    logging.getLogger("shop").warning(event)
+
+async def item(request):
+    say("handler")
+    await asyncio.to_thread(say, "thread")
+    if request.path_params["item_id"] == "raise":
+        raise ValueError("no such thing")
+    return JSONResponse({"pid": os.getpid()}, background=BackgroundTask(say, "background"))
+
+app = scaleobs.instrument(Starlette(routes=[Route("/items/{item_id}", item)]), service="shop", version="7")
+"""
+
+FASTAPI = """
+import os
+import scaleobs
+from fastapi import FastAPI
+
+app = FastAPI()
+
+@app.get("/items/{item_id}")
+async def item(item_id: str):
+    return {"pid": os.getpid()}
+
+app = scaleobs.instrument(app, service="shop", version="7")
+"""
+
+FLASK = """
+import os
+import scaleobs
+from flask import Flask
+
+app = Flask("shop")
+
+@app.get("/items/<item_id>")
+def item(item_id):
+    return {"pid": os.getpid()}
+
+app = scaleobs.instrument(app, service="shop", version="7")
+"""
+
+GUNICORN = ("gunicorn", "shop:app", "--bind", "127.0.0.1:{port}")
+UVICORN = ("uvicorn", "shop:app", "--port", "{port}")
+SERVERS = {
+    "uvicorn": (STARLETTE, [*UVICORN], 1),
+    "uvicorn, FastAPI": (FASTAPI, [*UVICORN], 1),
+    "uvicorn, 2 workers": (STARLETTE, [*UVICORN, "--workers", "2"], 2),
+    "gunicorn": (FLASK, [*GUNICORN, "--workers", "2"], 2),
+    "gunicorn, preload": (FLASK, [*GUNICORN, "--workers", "2", "--preload"], 2),
+    "gunicorn, preload, threads": (FLASK, [*GUNICORN, "--workers", "2", "--preload", "--threads", "4"], 2),
+    "gunicorn, uvicorn": (
+        STARLETTE,
+        [*GUNICORN, "--workers", "2", "--preload", "--worker-class", "uvicorn_worker.UvicornWorker"],
+        2,
+    ),
+    "hypercorn": (STARLETTE, ["hypercorn", "shop:app", "--bind", "127.0.0.1:{port}"], 1),
+    "granian": (STARLETTE, ["granian", "--interface", "asgi", "--port", "{port}", "shop:app"], 1),
+}
+
+
+def started(name, folder, endpoint, **environ):
+    """Start a server, and return its port and what `servers.running` yields of it."""
+    source, command, _ = SERVERS[name]
+    (folder / "shop.py").write_text(source)
+    # Where gunicorn has one, its control socket is a thread of the master's own.
+    (folder / "gunicorn.conf.py").write_text("control_socket_disable = True")
+    port = servers.free_port()
+    command = [str(servers.BIN / command[0]), *(part.format(port=port) for part in command[1:])]
+    # Only the end of a process sends anything, since its batches wait for a minute.
+    more = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_BSP_SCHEDULE_DELAY": "60000", **environ}
+    return port, servers.running(command, port, folder, **more)
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_every_request_has_its_span_at_the_collector(name, tmp_path):
+    """Each worker exports what it served, none of its probes, and all of it before it ends by SIGTERM."""
+    with collecting() as (endpoint, received):
+        port, running = started(name, tmp_path, endpoint)
+        with running as end:
+            pids = set()
+            sent = 0
+
+            def has_met_all():
+                nonlocal sent
+                sent += 1
+                pids.add(json.loads(servers.get(port, f"/items/{sent}")[1])["pid"])
+                return len(pids) == SERVERS[name][2] and sent >= 20
+
+            servers.until(has_met_all)
+            for path in ("/health", "/ready", "/metrics"):
+                assert 200 == servers.get(port, path)[0]
+            out, err = end()
+    spans = [span for span in received if span.kind == 2]
+
+    assert "Traceback" not in out + err
+    assert sorted(f"/items/{number}" for number in range(1, sent + 1)) == sorted(
+        span.attributes["url.path"] for span in spans
+    )
+    assert {("shop", "7")} == {(span.resource["service.name"], span.resource["service.version"]) for span in received}
+    assert {"GET /items/{item_id}", "GET /items/<item_id>"} >= {span.name for span in spans}
+    assert len({span.span_id for span in spans}) == sent
+
+
+def threads_of(pid):
+    """Return how many threads a process has."""
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
+
+
+def parent_of(pid):
+    """Return the process that forked another one."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_master_has_no_exporter(tmp_path):
+    """A master that preloads the application forks workers that export, and begins no thread itself."""
+    with collecting() as (endpoint, _):
+        port, running = started("gunicorn, preload", tmp_path, endpoint)
+        with running:
+            worker = json.loads(servers.get(port, "/items/1")[1])["pid"]
+
+            assert 1 == threads_of(parent_of(worker))
+            assert 1 < threads_of(worker)
+
+
+def test_no_endpoint_no_threads(tmp_path):
+    """Without an endpoint a worker has no thread, though the exporter is installed; `OTEL_SDK_DISABLED` is as good."""
+    for name, more in (("none", {"OTEL_EXPORTER_OTLP_ENDPOINT": ""}), ("disabled", {"OTEL_SDK_DISABLED": "true"})):
+        folder = tmp_path / name
+        folder.mkdir()
+        port, running = started("gunicorn", folder, "http://127.0.0.1:9", **more)
+        with running:
+            worker = json.loads(servers.get(port, "/items/1")[1])["pid"]
+
+            assert 1 == threads_of(worker)
+
+
+@pytest.mark.parametrize("name", ["uvicorn", "gunicorn, preload"])
+def test_collector_that_is_gone_holds_nobody_up(name, tmp_path):
+    """Requests are answered as ever, and the process ends in time, where nobody listens at the endpoint."""
+    port, running = started(name, tmp_path, f"http://127.0.0.1:{servers.free_port()}")
+    with running as end:
+        begun = time.monotonic()
+        for number in range(20):
+            assert 200 == servers.get(port, f"/items/{number}")[0]
+        answered = time.monotonic()
+        _, err = end()
+        ended = time.monotonic()
+
+    assert answered - begun < 5
+    assert ended - answered < 8
+    assert "Traceback" not in err
+
+
+def test_worker_that_is_killed_is_followed_by_one_that_exports(tmp_path):
+    """A worker that gunicorn forks later sets up its own exporter."""
+    with collecting() as (endpoint, received):
+        port, running = started("gunicorn, preload", tmp_path, endpoint)
+        with running as end:
+            first = json.loads(servers.get(port, "/items/1")[1])["pid"]
+            os.kill(first, signal.SIGKILL)
+
+            def is_new():
+                try:
+                    return json.loads(servers.get(port, "/items/new")[1])["pid"] not in seen
+                except OSError:
+                    return False
+
+            seen = {first}
+            servers.until(is_new)
+            end()
+
+    assert "/items/new" in [span.attributes["url.path"] for span in received]
+
+
+@pytest.mark.parametrize("name", ["uvicorn", "uvicorn, 2 workers", "gunicorn, uvicorn"])
+def test_one_request_has_the_same_ids_everywhere(name, tmp_path):
+    """Handler, thread, background task and access line, span and exemplar: one request id, one trace, one span."""
+    trace_id, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    headers = {"X-Request-ID": "r1", "traceparent": f"00-{trace_id}-{parent}-01"}
+    openmetrics = {"Accept": "application/openmetrics-text; version=1.0.0"}
+    with collecting() as (endpoint, received):
+        port, running = started(name, tmp_path, endpoint)
+        with running as end:
+            servers.get(port, "/metrics", openmetrics)
+            # Another worker may have heard of the scrape a moment later.
+            servers.until(
+                lambda: servers.get(port, "/items/1") and b"trace_id=" in servers.get(port, "/metrics", openmetrics)[1]
+            )
+            assert 200 == servers.get(port, "/items/7", headers)[0]
+            page = servers.get(port, "/metrics", openmetrics)[1].decode()
+            out, _ = end()
+    lines = [line for line in map(json.loads, out.splitlines()) if line.get("request_id") == "r1"]
+    [span] = [span for span in received if span.trace_id == trace_id]
+
+    assert ["background", "handler", "request.finished", "thread"] == sorted(line["event"] for line in lines)
+    assert {(trace_id, span.span_id)} == {(line["trace_id"], line["span_id"]) for line in lines}
+    assert parent != span.span_id
+    assert f'span_id="{span.span_id}"' in page
+    assert f'trace_id="{trace_id}"' in page

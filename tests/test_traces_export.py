@@ -1,0 +1,136 @@
+"""An exporter is set up where the environment names an endpoint and nobody else has set a provider, and only there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from collector import collecting
+
+SERVICE = """
+import os, sys, threading
+sys.path.insert(0, "tests")
+{before}
+import scaleobs
+from callers import asgi, wsgi
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b""]
+
+app = scaleobs.instrument(app, service="shop")
+{after}
+for _ in range(3):
+    assert 200 == wsgi(app).status
+{last}
+"""
+
+OWN_PROVIDER = """
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+mine = TracerProvider()
+trace.set_tracer_provider(mine)
+"""
+
+
+def run(endpoint, before="", after="", last="", **environ):
+    """Run a service in a process of its own, and return the lines that it wrote."""
+    code = SERVICE.format(before=before, after=after, last=last)
+    environ = {"PATH": "/usr/bin:/bin", "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, **environ}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (0, "") == (done.returncode, done.stderr)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_endpoint_is_enough():
+    """With the variable alone spans are sent, the last of them when the process ends; their ids are in the lines."""
+    with collecting() as (endpoint, received):
+        lines = run(endpoint)
+
+    assert ["GET"] * 3 == [span.name for span in received]
+    assert {"shop"} == {span.resource["service.name"] for span in received}
+    assert [span.span_id for span in received] == [line["span_id"] for line in lines]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_provider_of_the_application_is_used(when):
+    """An application that sets a provider, before or after the one line, has that one, and no exporter of ours."""
+    last = "from opentelemetry import trace; assert trace.get_tracer_provider() is mine"
+    with collecting() as (endpoint, received):
+        lines = run(endpoint, **{when: OWN_PROVIDER}, last=last + "; assert threading.active_count() == 1")
+
+    assert [] == received
+    assert all("span_id" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"OTEL_SDK_DISABLED": "true"},
+        {"OTEL_SDK_DISABLED": "TRUE"},
+        {"OTEL_TRACES_EXPORTER": "none"},
+        {"OTEL_TRACES_EXPORTER": "console"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": ""},
+    ],
+)
+def test_what_turns_it_off(environ):
+    """OpenTelemetry's own switches count: then nothing is loaded, and no thread begun."""
+    last = """
+assert 1 == threading.active_count()
+assert not any(name.startswith("opentelemetry") for name in sys.modules)
+"""
+    with collecting() as (endpoint, received):
+        lines = run(endpoint, last=last, **environ)
+
+    assert [] == received
+    assert not any("span_id" in line for line in lines)
+
+
+def test_sampler_of_the_environment_counts():
+    """`OTEL_TRACES_SAMPLER` says what is exported."""
+    with collecting() as (endpoint, received):
+        lines = run(endpoint, OTEL_TRACES_SAMPLER="always_off")
+
+    assert [] == received
+    assert all("trace_id" in line for line in lines)
+
+
+def test_endpoint_for_traces_alone():
+    """The variable for traces is as good as the one for every signal."""
+    with collecting() as (endpoint, received):
+        run("", OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=f"{endpoint}/v1/traces")
+
+    assert 3 == len(received)
+
+
+def test_missing_exporter_is_told_with_the_fix():
+    """Without `scaleobs[otel]` an endpoint is useless: that is said once at the start, and requests are served."""
+    lines = run("http://127.0.0.1:9", before='sys.modules["opentelemetry.sdk"] = None')
+
+    assert ["traces.not_exported", *["request.finished"] * 3] == [line["event"] for line in lines]
+    assert "pip install 'scaleobs[otel]'" in lines[0]["fix"]
+
+
+def test_child_of_a_process_that_exports_ends():
+    """
+    A process that exports may fork, as one that uses multiprocessing does.
+
+    OpenTelemetry's hook hung in the child where a module that it needs was loaded after it (reliability M7).
+    """
+    last = """
+child = os.fork()
+if child == 0:
+    assert 200 == wsgi(app, path="/child").status
+    os._exit(7)
+assert 7 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+"""
+    with collecting() as (endpoint, received):
+        run(endpoint, last=last)
+
+    assert 3 == len(received)
