@@ -118,6 +118,23 @@ log.info("read again")
     assert [300 - len(numbers)] == [line["lines"] for line in lines if line["event"] == "log.lines_lost"]
 
 
+@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="pipes of packets are Linux's")
+def test_each_line_is_one_write():
+    """A pipe that keeps writes apart has one line in each packet."""
+    read, write = os.pipe2(os.O_DIRECT)
+    code = """
+for number in range(10):
+    log.info("x", number=number)
+    logging.getLogger("y").info("y", extra={"number": number})
+"""
+    with run(code, stdout=write):
+        os.close(write)
+        packets = list(iter(lambda: os.read(read, 1 << 16), b""))
+    os.close(read)
+
+    assert [number for number in range(10) for _ in "xy"] == [parsed(one.decode())["number"] for one in packets]
+
+
 def test_reader_that_is_gone():
     """A pipe whose reader has ended costs lines and nothing else."""
     read, write = os.pipe()

@@ -53,6 +53,8 @@ def configure_logging(*, processors: Iterable[Processor] | None = None, **settin
 def configure_for(settings: Settings, processors: Iterable[Processor] | None = None) -> Configured:
     """Do what `configure_logging` does, by settings that have been read."""
     before = Configured()
+    if settings.log_format == "off":
+        return before
     levels = Levels.read(settings.log_level)
     if processors is not None:
         rendering = list(processors)
@@ -90,12 +92,10 @@ def server_handler() -> logging.Handler:
     An application that is loaded later configures it for itself.
     """
     settings = Settings.read({})
-    if settings.log_format == "off":
-        return StdoutHandler()
     configure_for(settings)
-    handler = next(one for one in logging.getLogger().handlers if isinstance(one, StdoutHandler))
-    _state.is_servers = True
-    return handler
+    _state.is_servers = settings.log_format != "off"
+    ours = [one for one in logging.getLogger().handlers if isinstance(one, StdoutHandler)]
+    return ours[0] if ours else StdoutHandler()
 
 
 def is_configured() -> bool:

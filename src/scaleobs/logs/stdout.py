@@ -104,8 +104,14 @@ class Stdout:
                 self._look()
             self._flush()
             descriptor = self._descriptor
-            # A file or /dev/null takes a line whole.
-            is_written = _write(descriptor, data) == len(data) if descriptor is not None else self._put(data)
+            if descriptor is None:
+                is_written = self._put(data)
+            else:
+                rest = data
+                # A file takes a line whole, unless the disk is nearly full.
+                while rest := rest[_write(descriptor, rest) :]:
+                    pass
+                is_written = True
         # Broken, closed, None under a server that closed it, or in use by the very line that a signal's handler
         # interrupts.
         except (OSError, ValueError, AttributeError, RuntimeError, TypeError):
