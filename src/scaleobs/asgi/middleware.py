@@ -14,7 +14,6 @@ from scaleobs.asgi.http import Measured, Told, Watched
 from scaleobs.asgi.protocol import Application, Message, Receive, Scope, Send, attributes_of, header_of, ids_of
 from scaleobs.asgi.websocket import WebSocket
 from scaleobs.exchange import ENDED, OPEN, WATCHED, is_first_to_see
-from scaleobs.health import Report
 from scaleobs.management import PortError
 from scaleobs.metrics import loops
 from scaleobs.observer import Observer
@@ -245,12 +244,11 @@ class ASGIMiddleware:
     async def _answer(self, endpoint: str, scope: Scope) -> Answer:
         if scope["method"] not in ("GET", "HEAD"):
             return Answers.not_allowed()
+
+        def header(name: str) -> str:
+            return header_of(scope, name.encode())
+
         if endpoint == "metrics":
-            return self.observer.metrics(
-                accept=header_of(scope, b"accept"),
-                accept_encoding=header_of(scope, b"accept-encoding"),
-                query=scope.get("query_string", b"").decode("latin-1"),
-                authorization=header_of(scope, b"authorization"),
-            )
-        report = Report(is_up=True) if endpoint == "live" else await self.observer.checks.report_async(endpoint)
-        return self.observer.probe(endpoint, report, accept=header_of(scope, b"accept"))
+            return self.observer.answers.metrics(header, scope.get("query_string", b"").decode("latin-1"))
+        report = None if endpoint == "live" else await self.observer.checks.report_async(endpoint)
+        return self.observer.answers.probe(endpoint, report, header)
