@@ -8,13 +8,14 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import imports, memory, report, requests, scrape, served, workers
+from benchmarks import imports, logs, memory, report, requests, scrape, served, workers
 
 _FAMILIES = {
     "requests": requests,
     "workers": workers,
     "scrape": scrape,
     "memory": memory,
+    "logs": logs,
     "imports": imports,
     "served": served,
 }

@@ -11,7 +11,14 @@ from typing import Any
 
 _PEERS = (
     *("prometheus-client", "starlette-exporter", "prometheus-fastapi-instrumentator", "prometheus-flask-exporter"),
-    *("django-prometheus", "opentelemetry-sdk", "opentelemetry-instrumentation-asgi", "structlog", "orjson"),
+    *(
+        "django-prometheus",
+        "opentelemetry-sdk",
+        "opentelemetry-instrumentation-asgi",
+        "structlog",
+        "orjson",
+        "python-json-logger",
+    ),
     *("starlette", "fastapi", "flask", "django", "uvicorn"),
 )
 

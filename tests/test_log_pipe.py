@@ -57,9 +57,15 @@ def test_hostile_records_of_four_processes():
     check_hostile_records(10_000)
 
 
-def test_lines_past_what_a_pipe_writes_whole():
+# What an older kernel has: it can't be asked to write without waiting.
+KERNELS = pytest.mark.parametrize("kernel", ["", "pipe._NO_WAITING = 0"], ids=["today's", "before 6.4"])
+
+
+@KERNELS
+def test_lines_past_what_a_pipe_writes_whole(kernel):
     """Long lines of four processes and short ones don't get into each other while the reader is slow."""
-    code = """
+    code = f"""
+{kernel}
 children = []
 for worker in range(4):
     if not (child := os.fork()):
@@ -79,15 +85,17 @@ for child in children:
     assert dict.fromkeys(range(4), 500) == Counter(parsed(line)["worker"] for line in lines)
 
 
-def test_pipe_that_nobody_reads():
+@KERNELS
+def test_pipe_that_nobody_reads(kernel):
     """The application goes on after a bounded wait, what is lost is counted, and a late reader gets whole lines."""
-    code = """
+    code = f"""
+{kernel}
 pipe._PATIENCE_SECONDS = 0.3
 begun = time.monotonic()
 for number in range(300):
     log.info("x" * 3000, number=number)
 told = time.monotonic() - begun
-sys.stderr.write(f"{told} {counts.written()}\\n")
+sys.stderr.write(f"{{told}} {{counts.written()}}\\n")
 sys.stderr.flush()
 sys.stdin.readline()
 log.info("read again")
@@ -108,6 +116,23 @@ log.info("read again")
     assert len(numbers) == levels["info"]
     assert "read again" in [line["event"] for line in lines]
     assert [300 - len(numbers)] == [line["lines"] for line in lines if line["event"] == "log.lines_lost"]
+
+
+@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="pipes of packets are Linux's")
+def test_each_line_is_one_write():
+    """A pipe that keeps writes apart has one line in each packet."""
+    read, write = os.pipe2(os.O_DIRECT)
+    code = """
+for number in range(10):
+    log.info("x", number=number)
+    logging.getLogger("y").info("y", extra={"number": number})
+"""
+    with run(code, stdout=write):
+        os.close(write)
+        packets = list(iter(lambda: os.read(read, 1 << 16), b""))
+    os.close(read)
+
+    assert [number for number in range(10) for _ in "xy"] == [parsed(one.decode())["number"] for one in packets]
 
 
 def test_reader_that_is_gone():

@@ -55,6 +55,14 @@ def test_everything_is_as_before(times, tmp_path):
     assert before == state()
 
 
+def test_off_changes_nothing():
+    """With `off` logging is what it was."""
+    before = state()
+    scaleobs.configure_logging(log_format="off")
+
+    assert before == state()
+
+
 def test_as_a_context(capsys):
     """It ends with the block, and the configuration of an application is there again."""
     said = []

@@ -13,7 +13,8 @@ from structlog.typing import Processor
 from scaleobs.logs import chain
 from scaleobs.logs.configured import ACCESS_LOGGERS, SERVER_LOGGERS, Configured
 from scaleobs.logs.levels import DropBelow, Levels
-from scaleobs.logs.output import Output, StdoutHandler
+from scaleobs.logs.logger import Logger, Output
+from scaleobs.logs.output import StdoutHandler
 from scaleobs.logs.stdout import LogFile, stdout
 from scaleobs.logs.uncaught import Hooks
 from scaleobs.settings import Settings, SettingsError
@@ -52,6 +53,8 @@ def configure_logging(*, processors: Iterable[Processor] | None = None, **settin
 def configure_for(settings: Settings, processors: Iterable[Processor] | None = None) -> Configured:
     """Do what `configure_logging` does, by settings that have been read."""
     before = Configured()
+    if settings.log_format == "off":
+        return before
     levels = Levels.read(settings.log_level)
     if processors is not None:
         rendering = list(processors)
@@ -65,11 +68,10 @@ def configure_for(settings: Settings, processors: Iterable[Processor] | None = N
     tell = _tell_by(rendering)
     before.later(Hooks(tell).install())
     _tell_lost_by(tell, before)
+    Logger.current = [DropBelow(levels), *rendering] if levels.own else list(rendering)
+    Logger.least = min(levels.everywhere, *levels.own.values(), logging.CRITICAL)
     structlog.configure(
-        processors=[DropBelow(levels), *rendering] if levels.own else rendering,
-        wrapper_class=structlog.make_filtering_bound_logger(min(levels.everywhere, *levels.own.values(), 50)),
-        logger_factory=Output,
-        cache_logger_on_first_use=False,
+        processors=Logger.current, wrapper_class=Logger, logger_factory=Output, cache_logger_on_first_use=True
     )
     root = logging.getLogger()
     root.handlers[:] = [*filter(_is_of_a_test_runner, root.handlers), StdoutHandler(rendering)]
@@ -90,12 +92,10 @@ def server_handler() -> logging.Handler:
     An application that is loaded later configures it for itself.
     """
     settings = Settings.read({})
-    if settings.log_format == "off":
-        return StdoutHandler()
     configure_for(settings)
-    handler = next(one for one in logging.getLogger().handlers if isinstance(one, StdoutHandler))
-    _state.is_servers = True
-    return handler
+    _state.is_servers = settings.log_format != "off"
+    ours = [one for one in logging.getLogger().handlers if isinstance(one, StdoutHandler)]
+    return ours[0] if ours else StdoutHandler()
 
 
 def is_configured() -> bool:

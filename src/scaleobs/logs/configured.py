@@ -8,6 +8,8 @@ from typing import Self
 
 import structlog
 
+from scaleobs.logs.logger import Logger
+
 SERVER_LOGGERS = (
     *("uvicorn", "uvicorn.error", "uvicorn.asgi", "gunicorn.error"),
     *("hypercorn.error", "_granian"),
@@ -20,6 +22,7 @@ class Configured:
     """What `configure_logging` has changed; as a context manager, or by `restore`, it is as it was before."""
 
     def __init__(self) -> None:
+        self._logger = Logger.current, Logger.least
         self._structlog = structlog.get_config() if structlog.is_configured() else None
         names = (None, *SERVER_LOGGERS, *ACCESS_LOGGERS)
         self._loggers = [_state_of(logging.getLogger(name)) for name in names]
@@ -38,6 +41,7 @@ class Configured:
         for undo in reversed(self._undo):
             undo()
         self._undo.clear()
+        Logger.current, Logger.least = self._logger
         structlog.reset_defaults()
         if self._structlog is not None:
             structlog.configure(**self._structlog)

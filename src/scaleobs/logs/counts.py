@@ -20,23 +20,17 @@ LEVELS = {name: place for place, name in enumerate(LOG_LEVELS)}
 Cells = MutableSequence[float]
 
 # A signal's handler may log while its thread counts.
-_lock = threading.RLock()
+lock = threading.RLock()
 _counted_in: weakref.WeakKeyDictionary[Any, Cells] = weakref.WeakKeyDictionary()
 # What was written before anybody was there to count for.
 _before: Cells = [0] * KINDS
-_places: tuple[Cells, ...] = (_before,)
-
-
-def add(kind: int) -> None:
-    """Count a line."""
-    with _lock:
-        for cells in _places:
-            cells[kind] += 1
+# Where to count; with the lock, since one of them may belong to a service that another thread makes now.
+places: tuple[Cells, ...] = (_before,)
 
 
 def written() -> dict[str, float]:
     """Return how many lines of each level this process has written, and how many it has lost."""
-    return dict(zip((*LOG_LEVELS, "lost"), _places[-1], strict=True))
+    return dict(zip((*LOG_LEVELS, "lost"), places[-1], strict=True))
 
 
 def count_in(owner: Any, cells: Cells, *, goes_on: bool = False) -> None:
@@ -48,15 +42,15 @@ def count_in(owner: Any, cells: Cells, *, goes_on: bool = False) -> None:
         cells: a place for each kind.
         goes_on: whether what it had counted is added to them.
     """
-    global _places  # noqa: PLW0603 - The lines of a process are counted together.
-    with _lock:
+    global places  # noqa: PLW0603 - The lines of a process are counted together.
+    with lock:
         for place, number in enumerate(_counted_in.get(owner, ()) if goes_on else ()):
             cells[place] += number
         for place, number in enumerate(_before):
             cells[place] += number
             _before[place] = 0
         _counted_in[owner] = cells
-        _places = tuple(_counted_in.values())
+        places = tuple(_counted_in.values())
 
 
 def level_of(number: int) -> int:
@@ -65,8 +59,8 @@ def level_of(number: int) -> int:
 
 
 def _forked() -> None:
-    global _lock  # noqa: PLW0603 - Another thread of the parent may have held it.
-    _lock = threading.RLock()
+    global lock  # noqa: PLW0603 - Another thread of the parent may have held it.
+    lock = threading.RLock()
     _before[:] = [0] * KINDS
 
 

@@ -1,51 +1,17 @@
-"""From records and events to finished lines: the ends of stdlib logging's way and of structlog's."""
+"""From records of stdlib logging to finished lines."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import structlog
 from structlog.typing import EventDict, Processor
 
 from scaleobs.logs import chain, counts, encoding
-from scaleobs.logs.stdout import write
-
-
-class Output:
-    """
-    A named logger at the end of structlog's chain.
-
-    Args:
-        name: shown as `logger`.
-    """
-
-    def __init__(self, name: str = "root", *_: Any) -> None:
-        self.name = name
-
-    def debug(self, line: str | bytes) -> None:
-        """Write a line of this level, as the others do."""
-        write(line, counts.DEBUG)
-
-    def info(self, line: str | bytes) -> None:  # noqa: D102
-        write(line, counts.INFO)
-
-    def warning(self, line: str | bytes) -> None:  # noqa: D102
-        write(line, counts.WARNING)
-
-    def error(self, line: str | bytes) -> None:  # noqa: D102
-        write(line, counts.ERROR)
-
-    def critical(self, line: str | bytes) -> None:  # noqa: D102
-        write(line, counts.CRITICAL)
-
-    notset = debug
-    msg = log = info
-    warn = warning
-    exception = failure = err = error
-    fatal = critical
+from scaleobs.logs.stdout import stdout
 
 
 class JSONFormatter(logging.Formatter):
@@ -83,58 +49,77 @@ class StdoutHandler(logging.Handler):
         """Have no lock: lines are whole without one, and a signal's handler that logs waits for none."""
         self.lock = None
 
+    def handle(self, record: logging.LogRecord) -> None:  # type: ignore[override] # Nobody asks whether it was written.
+        """Write a record that the filters let through, and never raise."""
+        if self.filters:
+            passed = self.filter(record)
+            if not passed:
+                return
+            record = passed if isinstance(passed, logging.LogRecord) else record
+        try:
+            line = rendered(record, self._processors)
+        except structlog.DropEvent:
+            return
+        level = _LEVELS.get(record.levelno)
+        stdout.write(line, counts.level_of(record.levelno) if level is None else level)
+
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, and never raise."""
-        with contextlib.suppress(structlog.DropEvent):
-            write(rendered(record, self._processors), counts.level_of(record.levelno))
+        """Do the same."""
+        self.handle(record)
 
 
-# What a record has before anything is added to it.
-_USUAL = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"taskName"}
+_LEVELS = {number: counts.level_of(number) for number in range(10, 60, 10)}
+# What a record has before anything is added to it, what a formatter before ours leaves on it, and uvicorn's copy of a
+# message with escape codes in it.
+_USUAL = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__)
+_USUAL |= {"taskName", "message", "asctime", "color_message"}
 _HOW_MANY = len(logging.LogRecord("", 0, "", 0, "", (), None).__dict__)
-# What a formatter before ours leaves on the record.
-_LEFT = ("message", "asctime")
-_level_names: dict[str, str] = {}
+_methods: dict[str, str] = {}
 
 
 def rendered(record: logging.LogRecord, processors: Sequence[Processor]) -> Any:
     """Return the line that the processors make of a record; one that they can't make any of is told as such."""
+    method = _methods.get(record.levelname)
+    if method is None:
+        method = _methods[record.levelname] = record.levelname.lower()
     try:
-        return _run(_event_of(record), record, processors)
+        line: Any = _event_of(record)
+        for processor in processors:
+            line = processor(None, method, line)
     except structlog.DropEvent:
         raise
     except Exception as error:
         told = logging.LogRecord(record.name, logging.ERROR, "", 0, "", (), None)
-        event = {"event": "log.unreadable", "reason": encoding.text(error), "message": encoding.text(record.msg)}
-        return _run({**event, "_record": told}, told, chain.processors())
-
-
-def _run(event: EventDict, record: logging.LogRecord, processors: Sequence[Processor]) -> Any:
-    name = record.levelname
-    method = _level_names.get(name) or _level_names.setdefault(name, name.lower())
-    line: Any = event
-    for processor in processors:
-        line = processor(None, method, line)
+        line = {"event": "log.unreadable", "reason": encoding.text(error), "message": encoding.text(record.msg)}
+        line["_record"] = told
+        for processor in chain.processors():
+            line = processor(None, "error", line)
     return line
 
 
 def _event_of(record: logging.LogRecord) -> EventDict:
     """Return what a record says, with what its `extra` brought."""
-    event: EventDict
     fields = record.__dict__
-    if isinstance(record.msg, dict) and "_name" in fields:  # By structlog's wrap_for_formatter.
-        event = {**record.msg, "_record": record}
+    message = record.msg
+    if type(message) is dict and "_name" in fields:  # By structlog's wrap_for_formatter.
+        event: EventDict = {**message, "_record": record}
         fields = {key: value for key, value in fields.items() if key not in ("_name", "_logger", "_from_structlog")}
+    elif type(message) is str and type(record) is logging.LogRecord:
+        event = {"event": message % record.args if record.args else message, "_record": record}
     else:
         event = {"event": record.getMessage(), "_record": record}
-    if record.exc_info:
+    if fields["exc_info"]:
         event["exc_info"] = record.exc_info
-    elif record.exc_text:
+    elif fields["exc_text"]:
         event["exception"] = record.exc_text
-    if record.stack_info:
+    if fields["stack_info"]:
         event["stack"] = record.stack_info
     if len(fields) != _HOW_MANY:
-        for key, value in fields.items():
-            if key not in _USUAL and key not in _LEFT:
+        # What was added to a record stands behind what it is made with.
+        usual = _HOW_MANY if type(record) is logging.LogRecord and fields is record.__dict__ else 0
+        for key, value in islice(fields.items(), usual, None):
+            if key in event:
                 chain.keep(event, key, value)
+            elif key not in _USUAL:
+                event[key] = value
     return event

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
+from functools import cache
 from typing import Any
 from urllib.parse import unquote_plus
 from uuid import UUID
@@ -32,7 +33,7 @@ _WORD = re.compile(r"[\w .-]+")
 _DEEPEST = 8
 _PAIR = 2
 _MOST_MEMBERS = LONGEST // 2  # More don't fit into a line, whatever they are.
-_MOST_NAMES = 4096
+_MOST_NAMES, _LONGEST_NAME = 4096, 100
 
 _HARMLESS, _SECRET, _NOT_LOOKED_AT = range(3)
 _OURS = dict.fromkeys(("_record", "request_id", "trace_id", "span_id"), _NOT_LOOKED_AT)
@@ -43,16 +44,19 @@ _PLAIN = frozenset({int, float, bool, type(None), Decimal, datetime, date, time,
 # name=value, as in a query string, a DSN or the text of a dataclass. It begins where a name may begin, so that a long
 # text is read once.
 _BREAKS = r"\s?&;,\"'(){}\[\]<>|"
-_ASSIGNED = re.compile(rf"(?<![^{_BREAKS}])([^={_BREAKS}]++)=(\\*\"[^\"]*\"|\\*'[^']*'|[^{_BREAKS}]++)")
+_ASSIGNED = rf"(?<![^{_BREAKS}])([^={_BREAKS}]++)=(\\*\"[^\"]*\"|\\*'[^']*'|[^{_BREAKS}]++)"
 # "name": "value" and (b"name", b"value"), as in JSON and the text of a dict or of headers.
-_QUOTED = re.compile(
-    r"""(?<![\w\\])(b?\\*+["']([^"'\\\s]{1,64})\\*+["']\s{0,4}[:,]\s{0,4})(b?\\*"[^"]*"|b?\\*'[^']*'|[\w.+-]+)"""
+_QUOTED = r"""(?<![\w\\])(b?\\*+["']([^"'\\\s]{1,64})\\*+["']\s{0,4}[:,]\s{0,4})(b?\\*"[^"]*"|b?\\*'[^']*'|[\w.+-]+)"""
+_HEADER = (
+    r"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie|[\w-]{0,32}(?:api-?key|auth-token))"
+    r"(\s{0,4}:\s{0,4})(?![\"'\s])[^\r\n\"']+"
 )
-_HEADER = re.compile(
-    r"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie|[\w-]{0,32}(?:api-?key|auth-token))(\s{0,4}:\s{0,4})(?![\"'\s])[^\r\n\"']+"
-)
-_SCHEME = re.compile(r"(?i)\b(bearer|basic)(\s{1,4})[a-z0-9._~+/=-]{6,}")
-_USERINFO = re.compile(r"(://[^\s/:@\"']{0,256}:)[^\s/@\"']{1,1024}@")
+_SCHEME = r"(?i)\b(bearer|basic)(\s{1,4})[a-z0-9._~+/=-]{6,}"
+_USERINFO = r"(://[^\s/:@\"']{0,256}:)[^\s/@\"']{1,1024}@"
+
+
+# Compiled when a text needs them first: that takes longer than the start of most modules.
+_compiled = cache(re.compile)
 
 
 class Redact:
@@ -75,38 +79,50 @@ class Redact:
                 self._words += (_SEPARATORS.sub("", pattern.lower()),)
             else:
                 self._expressions.append(re.compile(pattern))
+        self._reads_all = bool(self._expressions)
+        self._harmless: set[str] = set()
         self._names: dict[Any, int] = dict(_OURS)
 
     def __call__(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
         """Replace what is secret in an event."""
         names = self._names
-        reads_all = bool(self._expressions)
         for key, value in event.items():
-            verdict = names.get(key)
-            if verdict is None:
+            try:
+                verdict = names[key]
+            except KeyError:
                 verdict = self._verdict(key)
             if verdict:
                 if verdict == _SECRET and not _says_nothing(key, value):
                     event[key] = REDACTED
-            elif type(value) is str:
-                if reads_all or "=" in value or ":" in value or "'" in value or '"' in value or "earer" in value:
-                    event[key] = self.text(value)
-            elif type(value) not in _PLAIN:
+                continue
+            kind = type(value)
+            if kind is str:
+                # Most texts are a word, or what was said many times before.
+                if value not in self._harmless and (self._reads_all or not value.isalnum()):
+                    event[key] = self._looked_through(key, value)
+            elif kind not in _PLAIN:
                 event[key] = self._within(value, _DEEPEST)
         return event
+
+    def _looked_through(self, key: str, text: str) -> str:
+        if self._reads_all or "=" in text or ":" in text or "'" in text or '"' in text or "earer" in text:
+            return self.text(text)
+        if key == "event" and len(self._harmless) < _MOST_NAMES and len(text) < _LONGEST_NAME:
+            self._harmless.add(text)
+        return text
 
     def text(self, text: str) -> str:
         """Return a text without the secrets in it."""
         if len(text) > LONGEST:
             text = shortened(text, LONGEST)
         if "=" in text:
-            text = _ASSIGNED.sub(self._assigned, text)
+            text = _compiled(_ASSIGNED).sub(self._assigned, text)
         if "'" in text or '"' in text:
-            text = _QUOTED.sub(self._quoted, text)
+            text = _compiled(_QUOTED).sub(self._quoted, text)
         if ":" in text:
-            text = _HEADER.sub(rf"\1\2{REDACTED}", text)
-            text = _USERINFO.sub(rf"\1{REDACTED}@", text)
-        text = _SCHEME.sub(rf"\1\2{REDACTED}", text)
+            text = _compiled(_HEADER).sub(rf"\1\2{REDACTED}", text)
+            text = _compiled(_USERINFO).sub(rf"\1{REDACTED}@", text)
+        text = _compiled(_SCHEME).sub(rf"\1\2{REDACTED}", text)
         for expression in self._expressions:
             text = expression.sub(REDACTED, text)
         return text

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from scaleobs.logs import counts
+from scaleobs.logs.counts import LOST
 from scaleobs.logs.pipe import Pipe
 
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
@@ -29,18 +30,6 @@ class _Stream:
         except UnicodeEncodeError:
             self._stream.write(_BEYOND_ASCII.sub(_escaped, text))
         self._stream.flush()
-        return True
-
-
-class _File:
-    """A file, a terminal or /dev/null by its descriptor: the kernel writes a line whole."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def write(self, line: bytes) -> bool:
-        while line := line[os.write(self._descriptor, line) :]:  # A disk that is nearly full takes part of it.
-            pass
         return True
 
 
@@ -102,28 +91,40 @@ class Stdout:
         self._stream: Any = None
         self._flush: Any = None
         self._put: Any = None
+        self._descriptor: int | None = None
         self._lost = 0
         self.tell_lost: Callable[[int], None] = lambda lost: None  # noqa: ARG005
         self.file: LogFile | None = None
 
-    def write(self, line: bytes, level: int) -> None:
-        """Write a line that has its newline, and count it by its level's place."""
+    def write(self, line: str | bytes, level: int) -> None:
+        """Write a line, and count it by its level's place."""
+        data = (line if isinstance(line, bytes) else line.encode(errors="backslashreplace")) + b"\n"
         try:
             if sys.stdout is not self._stream:
                 self._look()
             self._flush()
-            is_written = self._put(line)
+            descriptor = self._descriptor
+            if descriptor is None:
+                is_written = self._put(data)
+            else:
+                rest = data
+                # A file takes a line whole, unless the disk is nearly full.
+                while rest := rest[_write(descriptor, rest) :]:
+                    pass
+                is_written = True
         # Broken, closed, None under a server that closed it, or in use by the very line that a signal's handler
         # interrupts.
         except (OSError, ValueError, AttributeError, RuntimeError, TypeError):
             is_written = False
         if self.file is not None:
             try:
-                self.file.write(line)
+                self.file.write(data)
                 is_written = True
             except OSError:
                 is_written = False
-        counts.add(level if is_written else counts.LOST)
+        with counts.lock:
+            for cells in counts.places:
+                cells[level if is_written else LOST] += 1
         if not is_written:
             self._lost += 1
         elif self._lost:
@@ -135,7 +136,8 @@ class Stdout:
 
     def _look(self) -> None:
         stream = sys.stdout
-        self._put, self._flush = _sink(stream).write, stream.flush
+        self._descriptor, self._put = _ways_to(stream)
+        self._flush = stream.flush
         self._stream = stream
 
     def forget(self) -> None:
@@ -143,23 +145,21 @@ class Stdout:
         self._stream, self._lost = None, 0
 
 
-def _sink(stream: Any) -> _Stream | _File | Pipe:
+def _ways_to(stream: Any) -> tuple[int | None, Any]:
+    """Return the descriptor of what takes a line whole, or what else writes one."""
     try:
         descriptor = stream.fileno()
         mode = os.fstat(descriptor).st_mode
     except (OSError, ValueError, AttributeError):
-        return _Stream(stream)
-    return Pipe(descriptor) if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else _File(descriptor)
+        return None, _Stream(stream).write
+    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+        return None, Pipe(descriptor).write
+    return descriptor, None
 
 
+_write = os.write
 stdout = Stdout()
 os.register_at_fork(after_in_child=stdout.forget)
-
-
-def write(line: str | bytes, level: int) -> None:
-    """Write a line to stdout at once."""
-    data = line if isinstance(line, bytes) else line.encode(errors="backslashreplace")
-    stdout.write(data + b"\n", level)
 
 
 def _escaped(found: re.Match[str]) -> str:
