@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
+import threading
+import warnings
 from pathlib import Path
 
 import hypothesis
@@ -17,6 +20,8 @@ import scaleobs
 from callers import asgi, wsgi
 from scaleobs import logs
 from scaleobs.logs.configuration import ACCESS_LOGGERS, SERVER_LOGGERS
+from scaleobs.logs.stdout import stdout
+from scaleobs.metrics import loops
 from scaleobs.metrics import registry as registry_module
 
 # The same examples in each run; HYPOTHESIS_PROFILE=random looks for new ones.
@@ -29,23 +34,33 @@ LOCAL_TOOLS = Path(__file__).parent.parent / ".tools" / "bin"
 
 @pytest.fixture(autouse=True)
 def _fresh_process(monkeypatch):
-    """Every test starts with a fresh default registry, unconfigured logging and no settings in the environment."""
+    """Every test starts with a fresh default registry, no event loop, unconfigured logging and no settings."""
     monkeypatch.setattr(registry_module, "REGISTRY", CollectorRegistry())
+    loops.forked()
     for name in [name for name in os.environ if name.startswith(("SCALEOBS_", "OTEL_"))]:
         monkeypatch.delenv(name)
     loggers = [logging.getLogger(name) for name in (None, *SERVER_LOGGERS, *ACCESS_LOGGERS)]
     before = [(logger, list(logger.handlers), logger.level, logger.propagate) for logger in loggers]
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
     token = logs.request_context.set(None)
+    stdout.forget()
     yield
     logs.request_context.reset(token)
     structlog.contextvars.clear_contextvars()
     structlog.reset_defaults()
+    sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning = hooks
     for logger, handlers, level, propagate in before:
         logger.handlers[:] = handlers
         logger.level, logger.propagate = level, propagate
     logging.getLogger().manager._clear_cache()
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """Look at each event loop a hundred times a second."""
+    monkeypatch.setattr(loops, "EVERY", 0.01)
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from typing import Any
 
 import promql_parser
 
-from scaleobs.catalog import EXPOSED, OUTSIDE, PROCESS, TARGET_LABELS
+from scaleobs.catalog import EXPOSED, OUTSIDE, PROCESS, RUNTIME, TARGET_LABELS
 
-FAMILY_OF = {series: metric for metric in (*EXPOSED, *PROCESS, *OUTSIDE) for series in metric.series}
+FAMILY_OF = {series: metric for metric in (*EXPOSED, *RUNTIME, *PROCESS, *OUTSIDE) for series in metric.series}
 
 _CHILDREN = ("lhs", "rhs", "expr", "param", "args", "vector_selector")
 

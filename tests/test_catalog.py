@@ -8,7 +8,8 @@ import pytest
 
 from scaleobs import catalog
 
-ALL = (*catalog.EXPOSED, *catalog.PROCESS, *catalog.OUTSIDE)
+OURS = (*catalog.EXPOSED, *catalog.RUNTIME)
+ALL = (*OURS, *catalog.PROCESS, *catalog.OUTSIDE)
 
 
 def test_contract_names():
@@ -21,13 +22,20 @@ def test_contract_names():
         "health_check_up": ("probe", "check"),
         "health_check_duration_seconds": ("probe", "check"),
         "service_info": ("service_name", "version", "environment", "scaleobs_version"),
+        "log_messages_total": ("level",),
         "scaleobs_label_sets_dropped_total": (),
         "scaleobs_internal_faults_total": (),
         "scaleobs_workers": (),
     } == {metric.name: metric.labels for metric in catalog.EXPOSED}
+    assert {
+        "event_loop_lag_seconds": (),
+        "thread_pool_busy": ("pool",),
+        "thread_pool_waiting": ("pool",),
+        "thread_pool_size": ("pool",),
+    } == {metric.name: metric.labels for metric in catalog.RUNTIME}
 
 
-@pytest.mark.parametrize("metric", catalog.EXPOSED, ids=lambda metric: metric.name)
+@pytest.mark.parametrize("metric", OURS, ids=lambda metric: metric.name)
 def test_naming(metric):
     """Counters end in `_total` and nothing else does; units are base units; the help is a sentence."""
     assert re.fullmatch(r"[a-z][a-z0-9_]*[a-z]", metric.name)
@@ -38,7 +46,7 @@ def test_naming(metric):
     assert "le" not in metric.labels
 
 
-@pytest.mark.parametrize("metric", catalog.EXPOSED, ids=lambda metric: metric.name)
+@pytest.mark.parametrize("metric", OURS, ids=lambda metric: metric.name)
 def test_no_label_is_prometheus_own(metric):
     """A label that Prometheus puts on targets would clash with it."""
     assert set() == catalog.TARGET_LABELS & set(metric.labels)
@@ -61,10 +69,11 @@ def test_series_of_a_histogram():
     assert ("http_requests_total",) == catalog.REQUESTS.series
 
 
-def test_buckets_rise():
+@pytest.mark.parametrize("buckets", [catalog.DEFAULT_BUCKETS, catalog.LAG_BUCKETS])
+def test_buckets_rise(buckets):
     """The bounds are OpenTelemetry's advice below ten seconds, rising and finite."""
-    assert sorted(set(catalog.DEFAULT_BUCKETS)) == list(catalog.DEFAULT_BUCKETS)
-    assert 0 < catalog.DEFAULT_BUCKETS[0] < catalog.DEFAULT_BUCKETS[-1] == 10
+    assert sorted(set(buckets)) == list(buckets)
+    assert 0 < buckets[0] < buckets[-1] == 10
 
 
 def test_methods_are_the_nine():

@@ -155,7 +155,7 @@ def test_value_becomes_one_line_of_json(name):
 
     assert ("x", 1) == (found["event"], found["after"])
     assert 1 == len(line.splitlines())
-    assert not any(ord(char) < 32 or 128 <= ord(char) < 160 for char in line)
+    assert not any(ord(char) < 32 or 127 <= ord(char) < 160 or char in "\u2028\u2029" for char in line)
     assert line.encode()
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from scaleobs.catalog import RUNTIME
 from scaleobs.cli.stack import (
     LOOPBACK,
     Program,
@@ -191,10 +192,12 @@ def test_every_rule_and_panel_finds_its_series(stack):
         asked = {
             name
             for text in texts
-            for name in re.findall(r"\b(?:http_|active_|service_|scaleobs_|process_)\w+(?=\{)", text)
+            for name in re.findall(r"\b(?:http_|active_|service_|scaleobs_|process_|event_|thread_)\w+(?=\{)", text)
         }
         asked |= {name for text in texts for name in re.findall(r"\bjob(?:_route)?:\w+:\w+(?=\{)", text)}
-        wanted = {f'{name}{{job="{job}"}}' for name in asked | recorded for job in stack.services}
+        of_loops = {name for metric in RUNTIME for name in metric.series}
+        services_with = {name: ["orders"] if name in of_loops else stack.services for name in asked | recorded}
+        wanted = {f'{name}{{job="{job}"}}' for name, jobs in services_with.items() for job in jobs}
         # Rates need a second scrape with traffic in it.
         with contextlib.suppress(StackError):
             wait_until(lambda: not missing(stack, wanted), seconds=15, what="every series is there")
@@ -202,6 +205,7 @@ def test_every_rule_and_panel_finds_its_series(stack):
 
     assert {"ok"} == {rule["health"] for rule in rules}
     assert set() == still_missing
+    assert len(asked & of_loops) == 4
     assert len(asked) > 10
 
 

@@ -14,7 +14,7 @@ CORE = [
     {"catalog", "settings", "values", "objectives", "group"},
     {"metrics", "health", "lifecycle", "drain", "hooks", "startup", "life", "logs", "tracing"},
     {"exchange", "told", "recorder", "accesslog", "answers", "reports", "routes", "checks"},
-    {"asgi", "wsgi", "observer", "frameworks"},
+    {"asgi", "wsgi", "observer", "management", "frameworks"},
 ]
 MAY_IMPORT = {room: set().union(*CORE[: level + 1]) for level, rooms in enumerate(CORE) for room in rooms}
 MAY_IMPORT |= {"render": {*CORE[0], "render"}, "probe": set(), "__init__": {*MAY_IMPORT}}

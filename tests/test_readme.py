@@ -99,7 +99,7 @@ def test_tables_name_every_metric_and_every_setting():
     """
     rows = {
         metric.name: f"| `{metric.name}` | {metric.kind} | {', '.join(f'`{label}`' for label in metric.labels)}"
-        for metric in catalog.EXPOSED
+        for metric in (*catalog.EXPOSED, *catalog.RUNTIME)
     }
     settings = {field.name for field in dataclasses.fields(Settings)}
 

@@ -30,11 +30,8 @@ accesslog = None
 logconfig_dict = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"json": {"()": "scaleobs.logs.JSONFormatter"}},
-    "handlers": {
-        "stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"},
-    },
-    "root": {"level": "INFO", "handlers": ["stdout"]},
+    "handlers": {"stdout": {"()": "scaleobs.logs.server_handler"}},
+    "root": {"handlers": ["stdout"]},
     "loggers": {
         "gunicorn.error": {"level": "INFO", "handlers": ["stdout"], "propagate": False},
         # A logging dictionary turns access lines on, whatever accesslog says.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 from urllib.parse import parse_qs
 
@@ -52,10 +52,13 @@ class Answers:
             settings.metrics_path: "metrics",
         }
         configured = {path: kind for path, kind in paths.items() if path is not None}
-        aliases = _ALIASES if settings.probe_aliases else {}
-        aliases = {path: kind for path, kind in aliases.items() if kind in configured.values()}
-        self.endpoints: dict[str, str] = aliases | configured
+        aliases = {path: kind for path, kind in _ALIASES.items() if kind in configured.values()}
+        self.on_management_port: dict[str, str] = aliases | configured
         """Path to `live`, `ready`, `startup` or `metrics`."""
+        self.endpoints: dict[str, str] = self.on_management_port if settings.probe_aliases else configured
+        """The same on the application's port."""
+        if settings.management_port is not None:
+            self.endpoints = {path: kind for path, kind in self.endpoints.items() if kind != "metrics"}
 
     def probe(self, kind: str, report: Report, *, accept: str, details: bool) -> Answer:
         """
@@ -112,6 +115,12 @@ class Answers:
     def not_allowed() -> Answer:
         """Return the answer to any method but GET and HEAD."""
         return Answer(405, [("Allow", "GET, HEAD"), *_headers("text/plain; charset=utf-8")], b"Use GET or HEAD.\n")
+
+    @staticmethod
+    def not_found(known: Iterable[str]) -> Answer:
+        """Return the answer where there is nothing, with what there is."""
+        text = f"Here are {' '.join(sorted(known))}\n"
+        return Answer(404, _headers("text/plain; charset=utf-8"), text.encode())
 
     @staticmethod
     def unauthorized() -> Answer:

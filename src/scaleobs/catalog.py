@@ -20,6 +20,7 @@ OTHER_METHOD = "_OTHER"
 UNMATCHED_ROUTE = "unmatched"
 
 PROBES: tuple[str, ...] = ("live", "ready", "startup")
+LOG_LEVELS: tuple[str, ...] = ("debug", "info", "warning", "error", "critical")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +94,42 @@ FAULTS = Metric(
     (),
     "Faults inside scaleobs that were kept away from the application.",
 )
+LOG_MESSAGES = Metric(
+    "log_messages_total",
+    "counter",
+    ("level",),
+    "Log lines written.",
+)
 WORKERS = Metric(
     "scaleobs_workers",
     "gauge",
     (),
     "Processes whose counts are added up here: the living workers of one server.",
+)
+
+EVENT_LOOP_LAG = Metric(
+    "event_loop_lag_seconds",
+    "histogram",
+    (),
+    "How much later than asked the event loop runs, looked at four times a second.",
+)
+POOL_BUSY = Metric(
+    "thread_pool_busy",
+    "gauge",
+    ("pool",),
+    "Worker threads that are in use.",
+)
+POOL_WAITING = Metric(
+    "thread_pool_waiting",
+    "gauge",
+    ("pool",),
+    "Calls that wait for a worker thread.",
+)
+POOL_SIZE = Metric(
+    "thread_pool_size",
+    "gauge",
+    ("pool",),
+    "Worker threads that may be in use at a time.",
 )
 
 REQUEST_SIZE = Metric(
@@ -127,11 +159,18 @@ EXPOSED: tuple[Metric, ...] = (
     HEALTH_UP,
     HEALTH_DURATION,
     INFO,
+    LOG_MESSAGES,
     DROPPED,
     FAULTS,
     WORKERS,
 )
 """Every family that scaleobs itself exposes."""
+
+RUNTIME: tuple[Metric, ...] = (EVENT_LOOP_LAG, POOL_BUSY, POOL_WAITING, POOL_SIZE)
+"""Families that are there once an event loop runs, each pool of threads once there is one."""
+
+LAG_BUCKETS: tuple[float, ...] = DEFAULT_BUCKETS
+"""Upper bounds in seconds of `event_loop_lag_seconds`."""
 
 PROCESS: tuple[Metric, ...] = (
     Metric("process_cpu_seconds_total", "counter", (), "CPU time the process used."),

@@ -12,9 +12,10 @@ from typing import Any, TypeVar, Unpack
 from scaleobs import logs, tracing
 from scaleobs.accesslog import SLOW_SECONDS, AccessLog
 from scaleobs.answers import Answer, Answers
-from scaleobs.health import Check, CheckFunction, Checks, Options, Report, events
+from scaleobs.health import Check, CheckFunction, Checks, Options, Report, Result, events
 from scaleobs.health.results import LastRun
 from scaleobs.life import Life
+from scaleobs.management import Management
 from scaleobs.metrics import registry
 from scaleobs.objectives import Latency
 from scaleobs.recorder import Recorder
@@ -63,6 +64,7 @@ class Observer(Life):
             slow_seconds=min((one.under for one in mine.objectives if isinstance(one, Latency)), default=SLOW_SECONDS),
         )
         self._recorders: list[Recorder] = []
+        self._failing: dict[str, tuple[str, list[str]]] = {}
         self.checks = Checks(partial(events.write, self._logger))
         for check in mine.checks:
             self.checks.add(check)
@@ -70,6 +72,8 @@ class Observer(Life):
         self.storage.sources.add(self)
         self.storage.look_again()
         registry.join_workers()
+        self._shows_details = mine.details and mine.management_port is None
+        self.management = Management(self, mine.management_port)
         self.app: Any = None
         self.served: Any = None
 
@@ -98,6 +102,10 @@ class Observer(Life):
     def last_runs(self) -> Iterator[LastRun]:
         """Yield how the last run of each check went; runs none."""
         return self.checks.last_runs()
+
+    def requests(self) -> tuple[float, float]:
+        """Return how many requests this process has begun, and ended."""
+        return self.storage.progress()
 
     def info(self) -> tuple[str, ...]:
         """Return the label values of `service_info`."""
@@ -136,12 +144,18 @@ class Observer(Life):
         self._log.fault(error)
 
     def begin_starting(self) -> None:
-        """Take the server's loggers again: it may have configured them after `instrument` did."""
+        """
+        Note that the server opens a lifespan. It may have configured its loggers after `instrument` did.
+
+        Raises:
+            PortError: the management port can't be opened.
+        """
         registry.join_workers()
         self.lifecycle.lifespan_begun()
         self.checks.note_loop()
         logs.take_server_loggers()
         self.drain.serving()
+        self.management.open()
 
     def lifespan_started(self) -> None:
         """Note that the application's lifespan has completed its start-up, in which it may have set a provider."""
@@ -165,6 +179,7 @@ class Observer(Life):
             registry.join_workers()
             logs.take_server_loggers()
             self.lifecycle.request_seen()
+        self.management.seen()
         self._request_served()
 
     def request_seen(self, traceparent: str) -> None:
@@ -192,6 +207,35 @@ class Observer(Life):
             and storage.has_looked()
         )
 
+    def answer(
+        self,
+        kind: str,
+        header: Callable[[str], str],
+        query: str,
+        *,
+        details: bool = False,
+        stuck_for: float = 0.0,
+    ) -> Answer:
+        """
+        Return what an endpoint answers; may wait for checks.
+
+        Args:
+            kind: `live`, `ready`, `startup` or `metrics`.
+            header: returns one of the request's, by its name; empty where there is none.
+            query: the request's.
+            details: show what checks returned and why they failed, whatever the settings say.
+            stuck_for: for how many seconds no worker has gone on.
+        """
+        if kind == "metrics":
+            return self.metrics(
+                accept=header("accept"),
+                accept_encoding=header("accept-encoding"),
+                query=query,
+                authorization=header("authorization"),
+            )
+        report = Report(is_up=True) if kind == "live" else self.checks.report(kind)
+        return self.probe(kind, report, accept=header("accept"), details=details, stuck_for=stuck_for)
+
     def metrics(self, *, accept: str, accept_encoding: str, query: str, authorization: str) -> Answer:
         """Return what a scrape reads; what raises on the way is left out, counted and logged."""
         return self.answers.metrics(
@@ -202,7 +246,9 @@ class Observer(Life):
             on_fault=self.fault,
         )
 
-    def probe(self, kind: str, report: Report, *, accept: str = "", details: bool = False) -> Answer:
+    def probe(
+        self, kind: str, report: Report, *, accept: str = "", details: bool = False, stuck_for: float = 0.0
+    ) -> Answer:
         """
         Return what a probe answers, and log it where it says no.
 
@@ -213,32 +259,39 @@ class Observer(Life):
             report: what the checks say.
             accept: the header; it may prefer `application/health+json`.
             details: show what they returned and why they failed, too, whatever the settings say.
+            stuck_for: for how many seconds no worker has gone on.
         """
         try:
             report = self.checks.known(kind) if kind == "live" else report
-            answer = self.answers.probe(kind, report, accept=accept, details=details or self.settings.details)
+            if stuck_for >= self.settings.stall_seconds:
+                reason = f"for {stuck_for:.0f} s each worker's event loop, or all its threads, have been stuck"
+                report = Report(is_up=False, checks=(("progress", Result(is_up=False, reason=reason)), *report.checks))
+            answer = self.answers.probe(kind, report, accept=accept, details=details or self._shows_details)
         except Exception as error:
             self.fault(error)
             return self.answers.broken()
-        if answer.status != HTTPStatus.OK:
-            down = [name for name, result in report.checks if not result.is_up]
+        self._tell_of_failure(kind, answer, report)
+        return answer
+
+    def _tell_of_failure(self, kind: str, answer: Answer, report: Report) -> None:
+        """Write that a probe says no, once until it says something else."""
+        if answer.status == HTTPStatus.OK:
+            self._failing.pop(kind, None)
+            return
+        down = [name for name, result in report.checks if not result.is_up]
+        said = (self.lifecycle.said()["state"], down)
+        if self._failing.get(kind) != said:
+            self._failing[kind] = said
             with contextlib.suppress(Exception):
                 self._logger.warning(
-                    "probe.failed",
-                    probe=kind,
-                    status_code=answer.status,
-                    state=self.lifecycle.said()["state"],
-                    checks_down=down,
+                    "probe.failed", probe=kind, status_code=answer.status, state=said[0], checks_down=down
                 )
-        return answer
 
     def _configure_logging(self) -> None:
         mine = self.settings
         if mine.log_format == "off" or (mine.log_format == "auto" and logs.is_configured()):
             return
-        logs.configure_logging(
-            service=mine.service, version=mine.version, log_format=mine.log_format, log_level=mine.log_level
-        )
+        logs.configure_for(mine)
 
     def _drain_begun(self) -> None:
         # From here on answers say that their connection closes.

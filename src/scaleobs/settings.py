@@ -45,6 +45,8 @@ class Arguments(TypedDict, total=False):
     checks: Iterable[Any]
     details: bool
     drain_seconds: float
+    management_port: int | None
+    stall_seconds: float
     objectives: Iterable[Objective]
     route: RouteFunction | None
     max_label_sets: int
@@ -54,6 +56,9 @@ class Arguments(TypedDict, total=False):
     log_level: str
     access_levels: Mapping[str | int, str]
     access_sample: float | Mapping[str, float]
+    log_schema: str
+    log_redact: Iterable[str]
+    log_file: str | None
     registry: CollectorRegistry | None
 
 
@@ -76,6 +81,10 @@ class Settings:
         manual_start: the service has started only once `Observer.started()` was called.
         drain_seconds: for how long requests go on being served after SIGTERM, with `/ready` at 503, before the server
             hears of it; with 0 it hears of it at once.
+        management_port: where a thread of its own answers all four endpoints, with details; then `metrics_path` and
+            details are nowhere else.
+        stall_seconds: for how long every worker has to have been stuck, its event loop or all its threads, until
+            liveness fails on the management port.
         checks: each a `scaleobs.Check`, or one that `scaleobs.checks` makes.
         details: show in the probes what checks returned and why they failed, to anyone who asks.
         objectives: each `Latency` makes its `under` a bucket boundary.
@@ -87,12 +96,16 @@ class Settings:
         log_format: `json`, `console`, or `auto`: console on a terminal, JSON elsewhere. `auto` leaves logging
             alone that the application has configured itself. With `off`, scaleobs touches no logging, and writes
             no line for a request; faults of its own go to the stdlib's logger `scaleobs`.
-        log_level: the least severe level that is written.
+        log_level: the least severe level that is written, and that of some loggers: `info,sqlalchemy.engine=debug`.
         access_levels: the level of `request.finished` by status or class of statuses, such as `{"4xx": "warning"}`;
             without a word `error` for 5xx and `info` for the others.
         access_sample: which share of successful requests has a line, such as 0.1, or a share per route with `*` for the
             others. Statuses from 400, cut answers, and whatever takes longer than the shortest `Latency` objective (a
             second where there is none) have theirs always.
+        log_schema: the names of the keys of a line: ours, or `ecs` for the Elastic Common Schema.
+        log_redact: what is secret beside the usual: a word names keys, anything else is a regular expression, and what
+            it finds in a text goes.
+        log_file: a file that every line is appended to, beside stdout; logrotate may move it away or empty it.
         registry: the prometheus_client registry that holds the metrics; the process's default one where
             `None`.
     """
@@ -110,6 +123,8 @@ class Settings:
     checks: tuple[Any, ...] = ()
     details: bool = False
     drain_seconds: float = 5.0
+    management_port: int | None = None
+    stall_seconds: float = 30.0
     objectives: tuple[Objective, ...] = ()
     route: RouteFunction | None = None
     max_label_sets: int = 2000
@@ -119,6 +134,9 @@ class Settings:
     log_level: str = "info"
     access_levels: Mapping[str, str] = field(default_factory=dict)
     access_sample: Mapping[str, float] = field(default_factory=dict)
+    log_schema: str = "scaleobs"
+    log_redact: tuple[str, ...] = ()
+    log_file: str | None = None
     registry: Any = None
 
     @classmethod

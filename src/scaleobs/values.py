@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from scaleobs.catalog import LOG_LEVELS
 from scaleobs.objectives import Availability, Latency, Objective
 
 LOG_FORMATS = ("auto", "json", "console", "off")
-LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+LOG_SCHEMAS = ("scaleobs", "ecs")
 _LONGEST_DRAIN = 3600
+_HIGHEST_PORT = 65_535
 
 _STATUSES = re.compile("[1-5](xx|[0-9][0-9])")
 _LEVELS_FIX = (
@@ -58,8 +61,53 @@ def _log_format(value: Any, shown: str) -> Any:
     return _one_of(_lowered(value), LOG_FORMATS, shown)
 
 
-def _log_level(value: Any, shown: str) -> Any:
-    return _one_of(_lowered(value), LOG_LEVELS, shown)
+def _log_level(value: Any, shown: str) -> str:
+    if not isinstance(value, str):
+        return str(_one_of(value, LOG_LEVELS, shown))
+    parts = [part.rpartition("=") for part in value.split(",")]
+    for place, (name, equals, level) in enumerate(parts):
+        if bool(name.strip()) is not bool(equals) or (place and not equals):
+            msg = f"{shown}: give a level, and then those of loggers, e.g. 'info,sqlalchemy.engine=debug'."
+            raise SettingsError(msg)
+        _one_of(level.strip().lower(), LOG_LEVELS, shown)
+    return ",".join(f"{name.strip()}{equals}{level.strip().lower()}" for name, equals, level in parts)
+
+
+def parse_levels(text: str) -> tuple[str, dict[str, str]]:
+    """Return the level of all loggers that `info,sqlalchemy.engine=debug` gives, and those of some by name."""
+    everywhere, own = "info", {}
+    for part in text.split(","):
+        name, _, level = part.rpartition("=")
+        if name:
+            own[name] = level
+        else:
+            everywhere = level
+    return everywhere, own
+
+
+def _log_schema(value: Any, shown: str) -> Any:
+    return _one_of(_lowered(value), LOG_SCHEMAS, shown)
+
+
+def _log_redact(value: Any, shown: str) -> tuple[str, ...]:
+    patterns = value.split() if isinstance(value, str) else value
+    try:
+        for pattern in (patterns := tuple(patterns)):
+            re.compile(pattern)
+    except (TypeError, re.error) as error:
+        msg = f"{shown}: {error}. Give names and regular expressions, e.g. ['iban', '[0-9]{{16}}']."
+        raise SettingsError(msg) from None
+    return patterns
+
+
+def _log_file(value: Any, shown: str) -> str | None:
+    if value is None or value == "":
+        return None
+    try:
+        return str(os.fspath(value))
+    except TypeError:
+        msg = f"{shown}: give the path of a file, e.g. '/var/log/orders.json'."
+        raise SettingsError(msg) from None
 
 
 def _access_levels(value: Any, shown: str) -> dict[str, str]:
@@ -162,6 +210,30 @@ def _seconds(value: Any, shown: str) -> float:
     return seconds
 
 
+def _port(value: Any, shown: str) -> int | None:
+    if value is None or value in ("", "off"):
+        return None
+    try:
+        port = int(value)
+    except (TypeError, ValueError, OverflowError):
+        port = 0
+    if not 0 < port <= _HIGHEST_PORT or isinstance(value, bool | float):
+        msg = f"{shown}: give a port from 1 to {_HIGHEST_PORT}, e.g. 9090, or 'off' for none."
+        raise SettingsError(msg)
+    return port
+
+
+def _stall(value: Any, shown: str) -> float:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError, OverflowError):
+        seconds = 0.0
+    if not 1 <= seconds < float("inf") or isinstance(value, bool):
+        msg = f"{shown}: give seconds, 1 or more, e.g. 30."
+        raise SettingsError(msg)
+    return seconds
+
+
 def _one_of(value: Any, known: tuple[Any, ...], shown: str) -> Any:
     if value not in known:
         msg = f"{shown}: give one of {', '.join(str(one) for one in known)}."
@@ -201,6 +273,8 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "probe_aliases": _flag,
     "manual_start": _flag,
     "drain_seconds": _seconds,
+    "management_port": _port,
+    "stall_seconds": _stall,
     "checks": _checks,
     "details": _flag,
     "objectives": _objectives,
@@ -212,5 +286,8 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "log_level": _log_level,
     "access_levels": _access_levels,
     "access_sample": _access_sample,
+    "log_schema": _log_schema,
+    "log_redact": _log_redact,
+    "log_file": _log_file,
     "registry": _registry,
 }

@@ -1,7 +1,7 @@
 """Nothing is exposed that no rule and no panel uses."""
 
 from expressions import families
-from scaleobs.catalog import EXPOSED, OUTSIDE, PROCESS
+from scaleobs.catalog import EXPOSED, OUTSIDE, PROCESS, RUNTIME
 from scaleobs.render.dashboards import dashboard
 from scaleobs.render.rules import rules
 
@@ -18,4 +18,4 @@ def test_every_catalogued_family_is_used():
 
     used = set().union(*map(families, expressions))
 
-    assert {metric.name for metric in (*EXPOSED, *PROCESS, *OUTSIDE)} == used
+    assert {metric.name for metric in (*EXPOSED, *RUNTIME, *PROCESS, *OUTSIDE)} == used

@@ -41,7 +41,11 @@ assert connection.getresponse().status == 200
 @pytest.mark.parametrize(
     ("name", "content", "command"),
     [
-        ("log_config.json", servers.uvicorn, ["uvicorn", "app:asgi", "--uds", "{socket}", "--log-config", "{config}"]),
+        (
+            "log_config.json",
+            servers.log_config,
+            ["uvicorn", "app:asgi", "--uds", "{socket}", "--log-config", "{config}"],
+        ),
         (
             "gunicorn.conf.py",
             servers.gunicorn,
@@ -58,11 +62,12 @@ def test_every_line_of_a_server_is_json(name, content, command, tmp_path):
     config.write_text(content(), encoding="utf-8")
     socket = tmp_path / "s"
     program, *arguments = [part.format(socket=socket, config=config) for part in command]
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     with (tmp_path / "output").open("w+b") as output:
         process = subprocess.Popen(
             [Path(sys.executable).parent / program, *arguments],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(tmp_path), "SCALEOBS_DRAIN_SECONDS": "0"},
+            env={**os.environ, "PYTHONPATH": path, "SCALEOBS_DRAIN_SECONDS": "0"},
             stdout=output,
             stderr=output,
         )

@@ -10,7 +10,7 @@ state = {"is_broken": False}
 
 
 @app.get("/orders/{order_id}")
-async def order(order_id: int) -> dict[str, int]:
+def order(order_id: int) -> dict[str, int]:
     if state["is_broken"]:
         raise HTTPException(503)
     return {"id": order_id}

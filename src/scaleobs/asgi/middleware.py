@@ -16,6 +16,8 @@ from scaleobs.asgi.telling import telling
 from scaleobs.asgi.websocket import WebSocket
 from scaleobs.exchange import ENDED, OPEN, WATCHED, is_first_to_see
 from scaleobs.health import Report
+from scaleobs.management import PortError
+from scaleobs.metrics import loops
 from scaleobs.observer import Observer
 from scaleobs.settings import Arguments
 from scaleobs.tracing import RequestSpan, mark
@@ -45,6 +47,7 @@ class ASGIMiddleware:
             self.serve = telling(app, self._recorder, self._serve_other, self._endpoints, self._roots)
         else:
             self.serve = self._serving()
+        self.observer.management.loaded(has_lifespan=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -94,6 +97,7 @@ class ASGIMiddleware:
     async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what is not an HTTP request that is counted and nothing more."""
         kind = scope["type"]
+        loops.watch(self.observer.fault)
         if kind == "http":
             self.observer.served_seen()
             endpoint = self._endpoint(scope)
@@ -176,7 +180,13 @@ class ASGIMiddleware:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         lifecycle = self.observer.lifecycle
-        self.observer.begin_starting()
+        try:
+            self.observer.begin_starting()
+        except PortError as error:
+            lifecycle.lifespan_failed()
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
 
         async def watched_receive() -> Message:
             message = await receive()
@@ -197,6 +207,8 @@ class ASGIMiddleware:
             await self.app(scope, watched_receive, watched_send)
         finally:
             lifecycle.lifespan_left()
+            if lifecycle.state == "stopping":  # Not where the application has no lifespan.
+                self.observer.management.close()
 
     def _endpoint(self, scope: Scope) -> str | None:
         # What is in the path before ours: a server's prefix, or where this is mounted. Of a mount whose path has

@@ -183,6 +183,10 @@ class Process:
     def _drain(self) -> None:
         """Run the hooks and wait, on a thread of its own; then let the server stop."""
         parts = list(self._parts)
+        # At Ctrl-C a SIGINT and the main process's SIGTERM come together, and threads may see them in any order.
+        time.sleep(_TICK)
+        if self.is_over:
+            return
         seconds = max((part.seconds for part in parts), default=0)
         until = self.begun + seconds
         try:

@@ -1,4 +1,4 @@
-"""What has to be known of the server: how long it waits for a worker, and whether it follows the code."""
+"""What has to be known of the server: how long it waits for a worker, its threads, whether it follows the code."""
 
 from __future__ import annotations
 
@@ -22,15 +22,27 @@ def shorter_limit(seconds: float) -> dict[str, Any] | None:
     server = root.server if root is not None else ""
     name, limit = "", 0.0
     if server == "gunicorn":
-        # Of all kinds of worker but `asgi`: the handler that uvicorn inside it leaves alone.
-        worker: Any = getattr(signal.getsignal(signal.SIGUSR1), "__self__", None)
-        name, limit = "graceful_timeout", float(getattr(getattr(worker, "cfg", None), "graceful_timeout", 0))
+        name, limit = "graceful_timeout", float(getattr(_gunicorn(), "graceful_timeout", 0))
     elif server == "granian":
         name, limit = "workers_kill_timeout", _of_granian()
     if not limit or seconds < limit:
         return None
     fix = f"Set {name} above drain_seconds plus what the slowest request takes, or lower drain_seconds."
     return {"server": server, name: limit, "fix": fix}
+
+
+def threads() -> int:
+    """Return how many requests this WSGI worker serves at a time; 0 where that isn't known."""
+    config = _gunicorn()
+    kind = str(getattr(config, "worker_class_str", ""))
+    return {"sync": 1, "gthread": int(getattr(config, "threads", 0))}.get(kind, 0)
+
+
+def _gunicorn() -> Any:
+    """Return the settings of the worker of gunicorn that this process is."""
+    # Of all kinds of worker but `asgi`: the handler that uvicorn inside it leaves alone.
+    worker: Any = getattr(signal.getsignal(signal.SIGUSR1), "__self__", None)
+    return getattr(worker, "cfg", None)
 
 
 def _of_granian() -> float:

@@ -76,6 +76,12 @@ class Other:
         """The same as numbers."""
         return numbers_of(self.data)
 
+    def part(self, entry: Entry) -> memoryview[float]:
+        """Return the numbers of one entry as they are now, without reading the others."""
+        begin, end = entry.start * 8, entry.end * 8
+        data = os.pread(self._file, end - begin, begin) if self._instead is None else self._instead[begin:end]
+        return numbers_of(data.ljust(end - begin, b"\0"))
+
     def read(self) -> bytes:
         """
         Return what is there now, which is nothing as long as it is being begun.

@@ -1,7 +1,16 @@
-"""The processor chain: small functions of one shape, in the order in which they run."""
+"""
+The processor chain: small functions of one shape, in the order in which they run.
+
+`processors` returns it as a list, which `configure_logging(processors=...)` takes back in any other order, with more or
+with fewer. Lines of structlog and of the standard library go through the same one; the latter have their record as
+`_record`, as structlog has it. Every list ends with what makes the line.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,51 +18,65 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from scaleobs import tracing
-from scaleobs.logs import encoding
+from scaleobs.logs import ecs, encoding, exceptions, fitting
 from scaleobs.logs.context import request_context
+from scaleobs.logs.redaction import Redact
 
-FIRST_KEYS = ("timestamp", "level", "event", "logger", "service", "version", "request_id", "trace_id", "span_id")
-"""The keys that a person looks for, in the order in which they stand; the others follow."""
+REQUEST_KEYS = ("request_id", "trace_id", "span_id")
 
-_add_extra = structlog.stdlib.ExtraAdder()
 _LOGGED_MARK = "_scaleobs_logged"
+_LEVELS = {"exception": "error", "warn": "warning", "fatal": "critical", "msg": "info", "notset": "debug"}
+# structlog keeps each variable that was ever bound here; looking through the whole context costs a microsecond.
+_bound: Mapping[str, ContextVar[Any]] | None = getattr(structlog.contextvars, "_CONTEXT_VARS", None)
+_PREFIX = len(getattr(structlog.contextvars, "STRUCTLOG_KEY_PREFIX", ""))
 
 
-def processors(service: str | None = None, version: str = "unknown") -> list[Processor]:
+def processors(
+    service: str | None = None, version: str = "unknown", *, schema: str = "scaleobs", redact: Iterable[str] = ()
+) -> list[Processor]:
     """
-    Return the chain up to rendering.
+    Return the chain that makes one line of JSON of an event.
 
     Args:
         service: added to every line; left out where it is not given.
         version: added beside it.
+        schema: `scaleobs`, or `ecs` for the Elastic Common Schema.
+        redact: see `Redact`.
     """
     return [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        add_timestamp,
+        add_bound_values,
         add_request,
-        *([] if service is None else [AddService(service, version)]),
-        make_event_text,
-        drop_server_colours,
         tell_exception_once,
+        format_exception,
+        drop_server_colours,
+        Redact(redact),
+        AddStandardKeys(service, version),
+        *([ecs.rename] if schema == "ecs" else []),
+        render_json,
     ]
 
 
-def add_extra(logger: Any, method: str, event: EventDict) -> EventDict:
-    """Add what a stdlib record's `extra` brought, which must not replace what was said."""
-    said = event["event"]
-    event = _add_extra(logger, method, event)
-    event["event"] = said
-    # What a formatter before ours leaves on the record.
-    event.pop("message", None)
-    event.pop("asctime", None)
-    return event
+def console(redact: Iterable[str] = ()) -> list[Processor]:
+    """Return the chain that makes a coloured line for a person."""
+    return [
+        add_bound_values,
+        add_request,
+        tell_exception_once,
+        drop_server_colours,
+        Redact(redact),
+        AddStandardKeys(),
+        structlog.dev.ConsoleRenderer(),
+    ]
 
 
-def add_timestamp(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Add the time as RFC 3339 in UTC."""
-    event["timestamp"] = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+def add_bound_values(logger: Any, method: str, event: EventDict) -> EventDict:
+    """Add what `structlog.contextvars` has bound; what the line says itself counts more."""
+    if _bound is None:
+        return structlog.contextvars.merge_contextvars(logger, method, event)
+    for name, variable in list(_bound.items()) if _bound else ():
+        value = variable.get(...)
+        if value is not ...:
+            event.setdefault(name[_PREFIX:], value)
     return event
 
 
@@ -69,24 +92,61 @@ def add_request(_logger: Any, _method: str, event: EventDict) -> EventDict:
     return event if context is None else {**context, **event}
 
 
-class AddService:
-    """Adds what the service is called."""
+class AddStandardKeys:
+    """
+    Puts what every line has in front: timestamp, level, event, logger, service, version, and what identifies a request.
 
-    def __init__(self, service: str, version: str) -> None:
-        self._service = service
-        self._version = version
+    What the application calls by one of those names is kept with an underscore behind it.
 
-    def __call__(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
-        """Add the service's name and version."""
-        event["service"] = self._service
-        event["version"] = self._version
-        return event
+    Args:
+        service: left out where it is not given, and the version with it.
+        version: which release runs.
+    """
+
+    def __init__(self, service: str | None = None, version: str = "unknown") -> None:
+        self._service = {} if service is None else {"service": service, "version": version}
+
+    def __call__(self, logger: Any, method: str, event: EventDict) -> EventDict:
+        """Add them."""
+        record = event.pop("_record", None)
+        said = event.pop("event", "")
+        line = {
+            "timestamp": timestamp(time.time() if record is None else record.created),
+            "level": _LEVELS.get(method, method),
+            # Log stores expect a string of this key. uvicorn ends some with a line break.
+            "event": (said if type(said) is str else encoding.text(said)).rstrip("\n"),
+            "logger": getattr(logger, "name", "root") if record is None else record.name,
+            **self._service,
+        }
+        for key in REQUEST_KEYS:
+            if key in event:
+                line[key] = event.pop(key)
+        if line.keys().isdisjoint(event):
+            line.update(event)
+        else:
+            for key, value in event.items():
+                keep(line, key, value)
+        return line
 
 
-def make_event_text(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Make what was said a string, as log stores expect of one key, without a line break of uvicorn's at its end."""
-    event["event"] = encoding.text(event.get("event", "")).rstrip("\n")
-    return event
+def keep(line: EventDict, key: str, value: Any) -> None:
+    """Add a value to a line, under a name of its own where another one has that name."""
+    while key in line and line[key] is not value:
+        key += "_"
+    line[key] = value
+
+
+def timestamp(seconds: float) -> str:
+    """Return a time as RFC 3339 in UTC, with microseconds."""
+    global _second  # noqa: PLW0603 - Most lines are of the same second as the one before.
+    whole = int(seconds)
+    known = _second
+    if known[0] != whole:
+        known = _second = whole, datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{known[1]}.{int((seconds - whole) * 1e6):06d}Z"
+
+
+_second = (-1, "")
 
 
 def drop_server_colours(_logger: Any, _method: str, event: EventDict) -> EventDict:
@@ -104,11 +164,23 @@ def tell_exception_once(_logger: Any, _method: str, event: EventDict) -> EventDi
     return event
 
 
-def render_json(_logger: Any, _method: str, event: EventDict) -> str:
-    """Return the event as one line of JSON, whatever is in it."""
-    ordered = {key: event.pop(key) for key in FIRST_KEYS if key in event}
-    ordered.update(event)
-    return encoding.encode(ordered)
+def format_exception(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Make text of an exception; `truncated` says where that is not all of it."""
+    if "exc_info" in event:
+        error = exceptions.exception_of(event.pop("exc_info"))
+        if error is not None:
+            told, is_cut = exceptions.told(error)
+            if "exception" in event:
+                keep(event, "exception_", event["exception"])
+            event["exception"] = told
+            if is_cut:
+                event["truncated"] = True
+    return event
+
+
+def render_json(_logger: Any, _method: str, event: EventDict) -> bytes:
+    """Return the event as one line of JSON, whatever is in it and however much."""
+    return fitting.line_of(event)
 
 
 def mark_logged(error: BaseException) -> None:

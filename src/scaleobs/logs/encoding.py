@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import date, time
 from typing import Any
@@ -16,22 +17,34 @@ _EXACT: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (float, float.__pos__),
 )
 
-# What ends a line for some readers (NEL, U+2028, U+2029), or steers a terminal (the other C1 controls), is written as
-# JSON's escape.
-_ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x80, 0xA0), 0x2028, 0x2029)}
+# What ends a line for some readers (NEL, U+2028, U+2029), or steers a terminal (DEL and the other C1 controls), is
+# written as JSON's escape.
+_STEERING = re.compile("[\x7f-\x9f\u2028\u2029]")
 
 
 def encode(value: Any) -> str:
+    """Return a value as JSON without a line break; see `encoded`."""
+    return encoded(value).decode()
+
+
+def encoded(value: Any) -> bytes:
     """
-    Return a value as JSON without a line break.
+    Return a value as JSON without a line break, in UTF-8.
 
     What JSON has no word for becomes text, and a number that is not finite becomes `null`. Where the quick way fails
     (odd keys, a circle, great depth) the value is taken apart down to eight levels.
     """
     try:
-        return _quick(value)
+        line = _quick(value)
     except Exception:  # Whatever a __str__, a __dict__ or a mapping of the application's raises.
-        return _slow(_taken_apart(value, _DEEPEST))
+        line = _slow(_taken_apart(value, _DEEPEST)).encode()
+    if line.isascii() and b"\x7f" not in line:
+        return line
+    return _STEERING.sub(_escape, line.decode()).encode()
+
+
+def _escape(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def text(value: Any) -> str:
@@ -42,22 +55,23 @@ def text(value: Any) -> str:
         return f"<{type(value).__name__} whose text raises {type(error).__name__}>"
 
 
-def _encoder() -> Callable[[Any], str]:
+def _encoder() -> Callable[[Any], bytes]:
     """Return orjson's encoder where it is installed (`scaleobs[fast]`), set so that both write the same object."""
     try:
         import orjson
     except ImportError:
-        return json.JSONEncoder(default=_plain, allow_nan=False, separators=(",", ":")).encode
+        write = json.JSONEncoder(default=plain, allow_nan=False, separators=(",", ":")).encode
+        return lambda value: write(value).encode()
+    dumps = orjson.dumps
     option = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
-    def encode_quickly(value: Any) -> str:
-        line = orjson.dumps(value, default=_plain, option=option).decode()
-        return line if line.isascii() else line.translate(_ESCAPES)
+    def encode_quickly(value: Any) -> bytes:
+        return dumps(value, plain, option)
 
     return encode_quickly
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return what JSON can say of a value that an encoder doesn't know."""
     if isinstance(value, date | time):
         return value.isoformat()
@@ -106,8 +120,8 @@ def _apart(value: Any, depth: int) -> Any:
         if isinstance(value, Mapping):
             return {_key(key): _taken_apart(item, depth - 1) for key, item in value.items()}
         return [_taken_apart(item, depth - 1) for item in value]
-    plain = _plain(value)
-    return plain if isinstance(plain, str) else text(plain)
+    said = plain(value)
+    return said if isinstance(said, str) else text(said)
 
 
 _quick = _encoder()

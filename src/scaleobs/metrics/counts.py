@@ -45,7 +45,11 @@ class Abandoned(Protocol):
 
 
 class Counts(NamedTuple):
-    """All counts at one moment. `unborn` are label sets of `http_requests_total` that have not counted yet."""
+    """
+    All counts at one moment. `unborn` are label sets of `http_requests_total` that have not counted yet.
+
+    `lines` are log lines by level, in the order of the catalog.
+    """
 
     series: list[Series]
     request_sizes: list[Series]
@@ -54,4 +58,5 @@ class Counts(NamedTuple):
     active: dict[str, float]
     faults: float
     dropped: float
+    lines: tuple[float, ...]
     workers: int

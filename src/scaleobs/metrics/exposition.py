@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable, Collection, Iterator
+from itertools import chain
 from typing import cast
 
 from prometheus_client import CollectorRegistry
@@ -18,6 +19,7 @@ from scaleobs.metrics.formats import PIECE, Format
 from scaleobs.metrics.negotiation import Offer, chosen, is_gzip_accepted
 from scaleobs.metrics.openmetrics import OpenMetrics
 from scaleobs.metrics.protobuf import Protobuf
+from scaleobs.metrics.runtime import runtime
 from scaleobs.metrics.storage import Storage
 from scaleobs.metrics.text import Text
 
@@ -80,7 +82,7 @@ def expose(
 def _pieces(
     registry: CollectorRegistry, storage: Storage, to: Format, names: Collection[str], on_fault: OnFault
 ) -> Iterator[bytes]:
-    every = (*catalog.EXPOSED, *catalog.ON_REQUEST)
+    every = (*catalog.EXPOSED, *catalog.ON_REQUEST, *catalog.RUNTIME)
     shown = [family for family in every if not names or not _names_of(family).isdisjoint(names)]
     try:
         yield from _own(storage, to, shown)
@@ -111,7 +113,7 @@ def _own(storage: Storage, to: Format, shown: list[catalog.Metric]) -> Iterator[
             histogram = own.Histogram(family, sizes, own.kept_for(storage, family), to)
             yield from histogram.read()
             yield from histogram.pieces()
-    for family, metric in families.small(counts, list(storage.sources)):
+    for family, metric in chain(families.small(counts, list(storage.sources)), runtime.families()):
         if family in shown:
             yield from to.family(metric)
 
@@ -121,7 +123,7 @@ def _collected(registry: CollectorRegistry, names: Collection[str], on_fault: On
         yield from users.of_all_workers(registry, registry.collect(), (), on_fault)
         return
     # What is ours is shown already, whole.
-    ours = set().union(*map(_names_of, catalog.EXPOSED))
+    ours = set().union(*map(_names_of, (*catalog.EXPOSED, *catalog.RUNTIME)))
     theirs = [name for name in names if name not in ours]
     if theirs:
         yield from users.of_all_workers(registry, registry.restricted_registry(theirs).collect(), theirs, on_fault)

@@ -13,6 +13,7 @@ from prometheus_client.utils import floatToGoString
 
 from scaleobs import catalog
 from scaleobs.metrics.counts import Counts, Source
+from scaleobs.metrics.runtime import runtime
 from scaleobs.metrics.series import Series
 from scaleobs.metrics.storage import Storage
 
@@ -49,12 +50,13 @@ class StorageCollector(Collector):
 
     def describe(self) -> Iterable[Metric]:
         """Return the empty families, so that a name that is taken is found at registration."""
-        return [_empty(family) for family in catalog.EXPOSED]
+        return [_empty(family) for family in (*catalog.EXPOSED, *catalog.RUNTIME)]
 
     def collect(self) -> Iterable[Metric]:
         """Return every family."""
         seen = _Seen(self._storage)
-        families = [*catalog.EXPOSED, *(catalog.ON_REQUEST if self._storage.has_sizes else ())]
+        sizes = catalog.ON_REQUEST if self._storage.has_sizes else ()
+        families = [*catalog.EXPOSED, *sizes, *runtime.shown()]
         return [OwnMetric(family, seen) for family in families if family is not catalog.READY or seen.has_sources]
 
 
@@ -96,6 +98,7 @@ class _Seen:
             catalog.REQUEST_SIZE: _histogram(catalog.REQUEST_SIZE, counts.request_sizes),
             catalog.RESPONSE_SIZE: _histogram(catalog.RESPONSE_SIZE, counts.response_sizes),
             **dict(small(counts, list(self._storage.sources))),
+            **dict(runtime.families()),
         }
         return {family.name: metric.samples for family, metric in families.items()}
 
@@ -116,6 +119,10 @@ def small(counts: Counts, sources: list[Source]) -> Iterator[tuple[catalog.Metri
     for labels in sorted({source.info() for source in sources}):
         info.add_metric(labels, 1)
     yield catalog.INFO, info
+    lines = CounterMetricFamily(catalog.LOG_MESSAGES.name, catalog.LOG_MESSAGES.help, labels=("level",))
+    for level, number in zip(catalog.LOG_LEVELS, counts.lines, strict=True):
+        lines.add_metric((level,), number)
+    yield catalog.LOG_MESSAGES, lines
     yield catalog.DROPPED, CounterMetricFamily(catalog.DROPPED.name, catalog.DROPPED.help, value=counts.dropped)
     yield catalog.FAULTS, CounterMetricFamily(catalog.FAULTS.name, catalog.FAULTS.help, value=counts.faults)
     yield catalog.WORKERS, GaugeMetricFamily(catalog.WORKERS.name, catalog.WORKERS.help, value=counts.workers)

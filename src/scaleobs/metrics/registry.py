@@ -10,8 +10,9 @@ import weakref
 from prometheus_client import REGISTRY, CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from scaleobs import group
-from scaleobs.metrics import processes, values
+from scaleobs.metrics import loops, processes, values
 from scaleobs.metrics.families import StorageCollector
+from scaleobs.metrics.runtime import runtime
 from scaleobs.metrics.storage import Storage
 
 _attached: weakref.WeakKeyDictionary[CollectorRegistry, Storage] = weakref.WeakKeyDictionary()
@@ -66,6 +67,7 @@ def join_workers() -> None:
                         storage.join(mine)
                 values.join(mine, list(_attached))
                 processes.join(mine)
+                runtime.join(mine)
                 mine.ledger.own()
         except OSError as error:
             _is_apart = True
@@ -90,6 +92,7 @@ def _forked() -> None:
         storage.forked()
     values.forked(list(_attached))
     processes.forked()
+    loops.forked()
     join_workers()
 
 

@@ -16,12 +16,13 @@ from typing import Any
 
 from scaleobs import catalog
 from scaleobs.group import Group
+from scaleobs.logs import counts as logged
 from scaleobs.metrics.columns import Order
 from scaleobs.metrics.counts import Abandoned, Counts, Source
 from scaleobs.metrics.series import DURATION, HISTOGRAMS, REQUEST_SIZE, RESPONSE_SIZE, Cells, Labels, Series
 from scaleobs.metrics.shard import HTTP, WEBSOCKET, Here, Shard, Token
 from scaleobs.metrics.totals import Rest, Totals
-from scaleobs.metrics.workers import FLAGS, OPEN, TALLY, Key, Place, Theirs, Workers
+from scaleobs.metrics.workers import FLAGS, LINES, OPEN, TALLY, Key, Place, Theirs, Workers
 
 OVERFLOW_ROUTE = "_overflow"
 DEFAULT_LABEL_SETS = 2000
@@ -62,6 +63,8 @@ class Storage:
         self.abandoned: deque[Abandoned] = deque()
         self._shards: list[tuple[weakref.ref[Token], Shard]] = []
         self._begin()
+        self._lines: Cells = [0] * logged.KINDS
+        logged.count_in(self, self._lines)
         self.here = Here(self.new_shard)
 
     def _begin(self) -> None:
@@ -96,6 +99,8 @@ class Storage:
         self._tally = workers.place(0).cells(TALLY, 2)
         for place, number in enumerate(tally):
             self._tally[place] += number
+        self._lines = workers.place(0).cells(LINES, logged.KINDS)
+        logged.count_in(self, self._lines, goes_on=True)
         for shard, opened, families in before:
             for place, number in enumerate(opened):
                 shard.open[place] += number
@@ -123,6 +128,8 @@ class Storage:
     def forked(self) -> None:
         """Begin anew in a child process: what its parent has counted is its parent's."""
         self._begin()
+        self._lines = [0] * logged.KINDS
+        logged.count_in(self, self._lines)
         self.abandoned.clear()
         for _, shard in self._shards:
             shard.begin([0, 0])
@@ -249,6 +256,13 @@ class Storage:
                 return
             abandoned.collected()
 
+    def progress(self) -> tuple[float, float]:
+        """Return how many requests this process has begun, those of workers it has taken over with them, and ended."""
+        with self._lock:
+            shards = [shard for _, shard in self._shards]
+        ended = sum(sum(series.cells[:-1]) for shard in shards for series in list(shard.series.values()))
+        return sum(shard.open[HTTP] for shard in shards), ended
+
     def read(self) -> Counts:
         """Return all counts."""
         self.settle()
@@ -260,6 +274,7 @@ class Storage:
         series = list(families[DURATION].values())
         http, websockets = (sum(shard.open[place] for shard in shards) for place in (HTTP, WEBSOCKET))
         faults, dropped = self._tally
+        *lines, lost = map(sum, zip(self._lines, *(theirs.lines for theirs in rest), strict=True))
         for theirs in rest:
             http, websockets = http + theirs.opened[HTTP], websockets + theirs.opened[WEBSOCKET]
             faults, dropped = faults + theirs.tally[_FAULTS], dropped + theirs.tally[_DROPPED]
@@ -269,8 +284,9 @@ class Storage:
             list(families[RESPONSE_SIZE].values()),
             self._unborn(series),
             {"http": max(0, http - counted), "websocket": websockets},
-            faults,
+            faults + lost,
             dropped,
+            tuple(lines),
             1 + sum(theirs.is_living for theirs in rest),
         )
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from scaleobs.logs import counts
 from scaleobs.metrics.columns import Order, Sum
 from scaleobs.metrics.series import DURATION, HISTOGRAMS, Cells, Labels, Series
 from scaleobs.metrics.sparse import Snapshot, Sparse
-from scaleobs.metrics.workers import OPEN, TALLY, Bounds, Theirs
+from scaleobs.metrics.workers import LINES, OPEN, TALLY, Bounds, Theirs
 
 
 class Rest(NamedTuple):
     """What another worker has told beside its series; a dead one's requests have all ended."""
 
     is_living: bool
-    opened: tuple[float, float]
-    tally: tuple[float, float]
+    opened: Sequence[float]
+    tally: Sequence[float]
+    lines: Sequence[float]
 
 
 class Totals:
@@ -69,8 +71,9 @@ class Totals:
             self._of(labels).add_exemplars(exemplars)
         for labels, native in reading.natives():
             _add_native(self._of(labels), native)
-        opened = reading.sums(OPEN) if reading.is_living else (reading.counted(), 0.0)
-        self.rest.append(Rest(reading.is_living, opened, reading.sums(TALLY)))
+        opened = reading.sums(OPEN, 2) if reading.is_living else (reading.counted(), 0.0)
+        lines = reading.sums(LINES, counts.KINDS)
+        self.rest.append(Rest(reading.is_living, opened, reading.sums(TALLY, 2), lines))
 
     def families(self) -> dict[int, dict[Labels, Series]]:
         """Return the series of each kind, by labels."""

@@ -16,11 +16,13 @@ from scaleobs.metrics.columns import Order, Rows
 from scaleobs.metrics.series import DURATION, EXEMPLARS, HISTOGRAMS, NATIVE, Cells, Exemplar, Labels, exemplars_of
 from scaleobs.metrics.sparse import Snapshot
 
-TALLY, (OPEN, FLAGS) = 5, range(18, 20)
-"""Numbers of a storage that belong to no series: what is open, faults and dropped label sets, what a scrape wants."""
+(TALLY, LINES), (OPEN, FLAGS) = (5, 7), range(18, 20)
+"""
+Numbers of a storage that belong to no series: faults and dropped label sets, log lines; what is open, what a scrape
+wants.
+"""
 
 _NO_LABELS = ("", "", "")
-_PAIR = struct.Struct("=2d")
 
 Bounds = tuple[float, ...]
 
@@ -94,10 +96,11 @@ class Reading(NamedTuple):
             if native is not None:
                 yield labels, native
 
-    def sums(self, kind: int) -> tuple[float, float]:
-        """Return the sum over its threads of two numbers of a storage."""
-        pairs = [_PAIR.unpack_from(self.data, start * 8) for _, start, _ in self.more[kind]]
-        return sum(one for one, _ in pairs), sum(other for _, other in pairs)
+    def sums(self, kind: int, length: int) -> list[float]:
+        """Return the sums over its threads of so many numbers of a storage."""
+        reader = struct.Struct(f"={length}d")
+        rows = [reader.unpack_from(self.data, start * 8) for _, start, end in self.more[kind] if end - start == length]
+        return [sum(column) for column in zip(*rows, strict=True)] or [0.0] * length
 
     def counted(self) -> float:
         """Return how many requests it has counted."""
@@ -121,7 +124,7 @@ class Theirs:
         # By shard as well: a label set is in one of them once.
         self._rows: dict[tuple[int, int, Bounds], Rows] = {}
         self.label_sets: list[Labels] = []
-        kinds = (EXEMPLARS, NATIVE, OPEN, TALLY, FLAGS)
+        kinds = (EXEMPLARS, NATIVE, OPEN, TALLY, LINES, FLAGS)
         self._more: dict[int, list[tuple[Labels, int, int]]] = {kind: [] for kind in kinds}
 
     def read(self) -> Reading:

@@ -87,6 +87,13 @@ def _errors() -> list[list[Panel]]:
                     f"{{{{{ROUTE}}}}} {{{{{STATUS}}}}}",
                 ),
             ),
+            timeseries(
+                "Log lines",
+                "Log lines written per second, by level. What they say is where the logs are kept.",
+                "short",
+                (promql.log_rate(SHOWN, _RATE), "{{level}}"),
+                stacked=True,
+            ),
         ]
     ]
 
@@ -196,6 +203,23 @@ def _saturation() -> list[list[Panel]]:
                 "percentunit",
                 (promql.open_files_share(SHOWN, by=instance), "{{job}} {{instance}}"),
                 top=1,
+            ),
+        ],
+        [
+            timeseries(
+                "Event loop lag",
+                "How much later than asked the event loops of each instance run, for the slowest 1 % of the looks at "
+                "them, as closely as the buckets can tell: below 0.005 s all is well. What blocks a loop, a call "
+                "that doesn't await or too much computing, delays every request of its worker. ASGI only.",
+                "s",
+                (promql.event_loop_lag(SHOWN, _RATE, "0.99", by=instance), "{{job}} {{instance}}"),
+            ),
+            timeseries(
+                "Worker threads",
+                "Threads that run what would block an event loop: in use, that there may be, and calls that wait for "
+                "one. `anyio` has those of Starlette and FastAPI, `asyncio` those of `asyncio.to_thread`. ASGI only.",
+                "short",
+                *((question, f"{{{{pool}}}} {what}") for what, question in promql.worker_threads(SHOWN).items()),
             ),
         ],
         [

@@ -11,7 +11,21 @@ from dataclasses import dataclass
 from textwrap import indent
 from typing import TYPE_CHECKING
 
-from scaleobs.catalog import DURATION, EXPOSED, HEALTH_UP, OUTSIDE, PROCESS, REQUESTS, Metric
+from scaleobs.catalog import (
+    DURATION,
+    EVENT_LOOP_LAG,
+    EXPOSED,
+    HEALTH_UP,
+    LOG_MESSAGES,
+    OUTSIDE,
+    POOL_BUSY,
+    POOL_SIZE,
+    POOL_WAITING,
+    PROCESS,
+    REQUESTS,
+    RUNTIME,
+    Metric,
+)
 
 if TYPE_CHECKING:
     from scaleobs.render.durations import Duration
@@ -21,7 +35,7 @@ FAILED = f'{STATUS}=~"5.."'
 # A failure that is fast must not improve the latency, and a client that went away says nothing about it.
 TIMED = f'{STATUS}!~"499|5.."'
 
-_FAMILIES = {metric.name: metric for metric in (*EXPOSED, *PROCESS, *OUTSIDE)}
+_FAMILIES = {metric.name: metric for metric in (*EXPOSED, *RUNTIME, *PROCESS, *OUTSIDE)}
 UP = _FAMILIES["up"]
 ALERTS = _FAMILIES["ALERTS"]
 CPU = _FAMILIES["process_cpu_seconds_total"]
@@ -102,6 +116,11 @@ def failed_rate(targets: Targets, range_: str, *, by: tuple[str, ...]) -> str:
     return joined(request_rate(targets, range_, FAILED, by=by), "or", f"0 * {total}")
 
 
+def log_rate(targets: Targets, range_: str) -> str:
+    """Ask how many log lines are written per second, by level."""
+    return summed(f"rate({targets.of(LOG_MESSAGES)}[{range_}])", *LOG_MESSAGES.labels)
+
+
 def error_ratio(targets: Targets, range_: str, *, by: tuple[str, ...]) -> str:
     """Ask which share of the requests fails: 0 where none does, nothing where there are no requests."""
     total = request_rate(targets, range_, by=by)
@@ -152,13 +171,23 @@ def mean_latency(targets: Targets, range_: str, *, by: tuple[str, ...]) -> str:
 
 def quantile(targets: Targets, range_: str, q: str, *, by: tuple[str, ...] = ()) -> str:
     """Ask which latency a share `q` of the requests stays below, as closely as the buckets can tell."""
-    buckets = summed(f"rate({targets.of(DURATION, TIMED, part='_bucket')}[{range_}])", *by, "le")
-    return f"histogram_quantile(\n  {q},\n{indent(buckets, '  ')}\n)"
+    return _quantile(f"rate({targets.of(DURATION, TIMED, part='_bucket')}[{range_}])", q, by)
 
 
 def latency_buckets(targets: Targets, range_: str) -> str:
     """Ask how many requests fell into each bucket."""
     return summed(f"increase({targets.of(DURATION, part='_bucket')}[{range_}])", "le")
+
+
+def event_loop_lag(targets: Targets, range_: str, q: str, *, by: tuple[str, ...] = ()) -> str:
+    """Ask which lateness of the event loop a share `q` of the looks at it stays below."""
+    return _quantile(f"rate({targets.of(EVENT_LOOP_LAG, part='_bucket')}[{range_}])", q, by)
+
+
+def worker_threads(targets: Targets) -> dict[str, str]:
+    """Ask how many threads of each pool are in use, how many there may be, and how many calls wait for one."""
+    asked = {"busy": POOL_BUSY, "size": POOL_SIZE, "waiting": POOL_WAITING}
+    return {what: summed(targets.of(metric), *metric.labels) for what, metric in asked.items()}
 
 
 def process_cpu(targets: Targets, range_: str, *, by: tuple[str, ...]) -> str:
@@ -169,3 +198,7 @@ def process_cpu(targets: Targets, range_: str, *, by: tuple[str, ...]) -> str:
 def open_files_share(targets: Targets, *, by: tuple[str, ...]) -> str:
     """Ask which share of its file descriptors a process holds."""
     return f"{summed(targets.of(OPEN_FILES), *by)} / {summed(targets.of(MAX_FILES), *by)}"
+
+
+def _quantile(rate: str, q: str, by: tuple[str, ...]) -> str:
+    return f"histogram_quantile(\n  {q},\n{indent(summed(rate, *by, 'le'), '  ')}\n)"

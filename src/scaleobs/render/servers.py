@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from scaleobs.render.text import json_text
 
-_JSON = {"()": "scaleobs.logs.JSONFormatter"}
-_STDOUT = {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"}
-
 _GUNICORN = '''\
 """
 gunicorn for a service that scaleobs observes.
@@ -40,11 +37,8 @@ accesslog = None
 logconfig_dict = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"json": {"()": "scaleobs.logs.JSONFormatter"}},
-    "handlers": {
-        "stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"},
-    },
-    "root": {"level": "INFO", "handlers": ["stdout"]},
+    "handlers": {"stdout": {"()": "scaleobs.logs.server_handler"}},
+    "root": {"handlers": ["stdout"]},
     "loggers": {
         "gunicorn.error": {"level": "INFO", "handlers": ["stdout"], "propagate": False},
         # A logging dictionary turns access lines on, whatever accesslog says.
@@ -59,18 +53,31 @@ def gunicorn() -> str:
     return _GUNICORN
 
 
-def uvicorn() -> str:
-    """Return a log configuration of uvicorn, whose access lines are silent since scaleobs writes its own."""
+def log_config() -> str:
+    """
+    Return a log configuration that uvicorn, hypercorn, granian and gunicorn take.
+
+    Their access lines are silent, since scaleobs writes its own.
+    """
+    ours = {"level": "INFO", "handlers": [], "propagate": True}
+    # A worker of uvicorn under gunicorn takes the handlers of this logger for its own.
+    shared = {"level": "INFO", "handlers": ["stdout"], "propagate": False}
+    silent = {"level": "CRITICAL", "handlers": [], "propagate": False}
     return json_text(
         {
             "version": 1,
             "disable_existing_loggers": False,
-            "formatters": {"json": _JSON},
-            "handlers": {"stdout": _STDOUT},
-            "root": {"level": "INFO", "handlers": ["stdout"]},
+            "handlers": {"stdout": {"()": "scaleobs.logs.server_handler"}},
+            "root": {"handlers": ["stdout"]},
             "loggers": {
-                "uvicorn": {"level": "INFO", "handlers": ["stdout"], "propagate": False},
-                "uvicorn.access": {"handlers": [], "propagate": False},
+                "uvicorn": ours,
+                "uvicorn.access": silent,
+                "gunicorn.error": shared,
+                "gunicorn.access": silent,
+                "hypercorn.error": ours,
+                "hypercorn.access": silent,
+                "_granian": ours,
+                "granian.access": silent,
             },
         }
     )

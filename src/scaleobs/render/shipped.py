@@ -13,7 +13,9 @@ SHIPPED: dict[str, Callable[[], str]] = {
     "alert_rules/prometheusrule.yaml": lambda: outputs.rules_text(format_="prometheusrule"),
     "alert_rules/scaleobs.yaml": outputs.rules_text,
     "dashboards/service.json": lambda: outputs.dashboard_texts()["service.json"],
+    "integrations/granian/log_config.json": servers.log_config,
     "integrations/gunicorn/gunicorn.conf.py": servers.gunicorn,
+    "integrations/hypercorn/log_config.json": servers.log_config,
     "integrations/kubernetes/deployment.yaml": manifests.deployment,
     "integrations/kubernetes/prometheusrule.yaml": lambda: outputs.rules_text(
         manifests.SERVICE, format_="prometheusrule"
@@ -21,5 +23,5 @@ SHIPPED: dict[str, Callable[[], str]] = {
     "integrations/kubernetes/service.yaml": manifests.service,
     "integrations/kubernetes/servicemonitor.yaml": manifests.service_monitor,
     "integrations/prometheus/prometheus.yml": manifests.prometheus_config,
-    "integrations/uvicorn/log_config.json": servers.uvicorn,
+    "integrations/uvicorn/log_config.json": servers.log_config,
 }

@@ -11,7 +11,6 @@ from typing import Any, Unpack
 from scaleobs import logs
 from scaleobs.answers import Answer, Answers
 from scaleobs.exchange import OPEN, is_first_to_see
-from scaleobs.health import Report
 from scaleobs.observer import Observer
 from scaleobs.settings import Arguments
 from scaleobs.tracing import request_attributes
@@ -57,6 +56,7 @@ class WSGIMiddleware:
         # otherwise.
         self.observer.lifecycle.lifespan_started()
         self.observer.drain.loaded()
+        self.observer.management.loaded(has_lifespan=False)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
@@ -136,15 +136,11 @@ class WSGIMiddleware:
     def _answer(self, endpoint: str, environ: Environ) -> Answer:
         if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
             return Answers.not_allowed()
-        if endpoint == "metrics":
-            return self.observer.metrics(
-                accept=environ.get("HTTP_ACCEPT", ""),
-                accept_encoding=environ.get("HTTP_ACCEPT_ENCODING", ""),
-                query=environ.get("QUERY_STRING", ""),
-                authorization=environ.get("HTTP_AUTHORIZATION", ""),
-            )
-        report = Report(is_up=True) if endpoint == "live" else self.observer.checks.report(endpoint)
-        return self.observer.probe(endpoint, report, accept=environ.get("HTTP_ACCEPT", ""))
+        return self.observer.answer(
+            endpoint,
+            lambda name: environ.get("HTTP_" + name.upper().replace("-", "_"), ""),
+            environ.get("QUERY_STRING", ""),
+        )
 
 
 def attributes_of(environ: Environ, header: Callable[[str], str]) -> dict[str, str | int]:

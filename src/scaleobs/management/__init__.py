@@ -1,0 +1,8 @@
+"""The management port: all four endpoints, with details, beside the application's port."""
+
+from __future__ import annotations
+
+from scaleobs.management.port import PortError
+from scaleobs.management.services import Management
+
+__all__ = ["Management", "PortError"]

@@ -1,0 +1,237 @@
+"""Which services of this process answer on which port, and from when on."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from email.message import Message
+from http import HTTPStatus
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from scaleobs import group
+from scaleobs.answers import Answer, Answers
+from scaleobs.management import listening, port
+from scaleobs.management.port import Port
+from scaleobs.management.progress import Progress
+from scaleobs.metrics import registry  # noqa: F401 - What it does in a forked process comes before what is done here.
+
+_SOONEST, _LATEST = 0.1, 1.0
+"""Seconds between two looks whether a process that has loaded an application serves it."""
+
+_SUPERVISORS = ("uvicorn.supervisors.", "granian.server.", "hypercorn.run")
+
+_ports: dict[int, Services] = {}
+_opening = threading.Lock()
+
+
+class Service(Protocol):
+    """A service as its management port sees it."""
+
+    @property
+    def answers(self) -> Answers:
+        """What it says about itself."""
+        ...
+
+    def answer(self, kind: str, header: Callable[[str], str], query: str, *, details: bool, stuck_for: float) -> Answer:
+        """Return the answer of an endpoint."""
+        ...
+
+    def requests(self) -> tuple[float, float]:
+        """Return how many requests this process has begun, and ended."""
+        ...
+
+    def fault(self, error: Exception) -> None:
+        """Count a fault of scaleobs itself and write it once, and never raise."""
+        ...
+
+    def is_served(self) -> bool:
+        """Return whether a server has begun to serve it."""
+        ...
+
+
+class Services:
+    """
+    The services of this process that answer on one port.
+
+    Where there are several, their metrics are those of the first one, and a probe says no where one of them does.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._all: list[Service] = []
+        self.progress: Progress | None = None
+        self.port = Port(number, self._answer, self._tick, self._failed)
+
+    def add(self, service: Service) -> None:
+        """Answer for a service, too."""
+        self._all = [*(one for one in self._all if one is not service), service]
+
+    def remove(self, service: Service) -> bool:
+        """Answer for it no more, and return whether none is left."""
+        self._all = [one for one in self._all if one is not service]
+        return not self._all
+
+    def _answer(self, method: str, target: str, headers: Message) -> Answer:
+        path, query = urlsplit(target)[2:4]
+        services = self._all
+        known = {path: kind for one in reversed(services) for path, kind in one.answers.on_management_port.items()}
+        kind = known.get(path)
+        if kind is None:
+            return Answers.not_found(known)
+        if method not in ("GET", "HEAD"):
+            return Answers.not_allowed()
+        if kind == "metrics":
+            services = services[:1]
+        stuck_for = Progress.stuck_for() if kind == "live" else 0.0
+        answers = [one.answer(kind, _reader(headers), query, details=True, stuck_for=stuck_for) for one in services]
+        return next((one for one in answers if one.status != HTTPStatus.OK), answers[0])
+
+    def _tick(self) -> None:
+        for service in self._all[:1]:
+            self.progress = self.progress or Progress(service.requests)
+            self.progress.look()
+
+    def _failed(self, error: Exception) -> None:
+        for service in self._all[:1]:
+            service.fault(error)
+
+
+def _reader(headers: Message) -> Callable[[str], str]:
+    return lambda name: str(headers.get(name, ""))
+
+
+class Management:
+    """
+    When one service begins to answer on its management port, and when it ends.
+
+    It begins when the server starts the lifespan; in a worker that has no lifespan when the application is loaded, or
+    forked where that came before; elsewhere, as nobody can know whether an application that is loaded will be served,
+    when the process listens anywhere, at the latest with the first request.
+
+    Args:
+        service: the service.
+        number: its port; without one nothing is done.
+    """
+
+    def __init__(self, service: Service, number: int | None) -> None:
+        self._service = service
+        self._number = number
+        self._is_open = False
+
+    def open(self) -> None:
+        """
+        Answer from now on.
+
+        Raises:
+            PortError: it is this process that has to answer, and the port can't be opened.
+        """
+        if self._number is None or self._is_open:
+            return
+        with _opening:
+            there = _ports.get(self._number)
+            if there is None:
+                there = Services(self._number)
+                there.port.open()
+                _ports[self._number] = there
+            there.add(self._service)
+            self._is_open = True
+
+    def close(self) -> None:
+        """Answer no more; returns at once."""
+        if self._number is None or not self._is_open:
+            return
+        with _opening:
+            self._is_open = False
+            there = _ports[self._number]
+            if there.remove(self._service):
+                there.port.close()
+                del _ports[self._number]
+
+    def loaded(self, *, has_lifespan: bool) -> None:
+        """
+        Note that the application is loaded.
+
+        Raises:
+            PortError: the port can't be opened, and a server is starting that has no lifespan to say so.
+        """
+        if self._number is None:
+            return
+        if _preloads():
+            if not has_lifespan:
+                _preloaded.add(self)
+            if not os.environ.get("GUNICORN_PID"):  # The one before this one has it until it ends.
+                port.try_out(self._number)
+        elif group.root() is not None and not has_lifespan:
+            self.open()
+        else:
+            port.start_thread(self._open_when_served)
+
+    def seen(self) -> None:
+        """Note a request, and never raise."""
+        if self._number is None:
+            return
+        if not self._is_open:
+            self._try()
+        there = _ports.get(self._number)
+        if there is not None and there.progress is not None:
+            there.progress.note_hub()
+
+    def forked(self) -> None:
+        """Begin anew in a child process, which answers where it is a worker that its parent has loaded this for."""
+        self._is_open = False
+        if group.root() is not None:
+            self._try()
+
+    def _try(self) -> None:
+        try:
+            self.open()
+        except Exception as error:
+            self._service.fault(error)
+
+    def _open_when_served(self) -> None:
+        every = _SOONEST
+        while not self._is_open and not (listening.is_server() and not _is_supervisor()):
+            time.sleep(every)
+            every = min(1.5 * every, _LATEST)
+        self.seen()
+
+
+_preloaded: weakref.WeakSet[Management] = weakref.WeakSet()
+
+
+def _preloads() -> bool:
+    """Return whether this process loads the application for workers that it forks later."""
+    uwsgi: Any = sys.modules.get("uwsgi")
+    is_main = "gunicorn.arbiter" in sys.modules or (uwsgi is not None and not uwsgi.worker_id())
+    return is_main and group.root() is None
+
+
+def _is_supervisor() -> bool:
+    """Return whether this process only starts those that serve: workers, or anew whenever code changes."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001
+    while frame is not None:
+        # Flask's way and Django's.
+        if frame.f_code.co_name == "restart_with_reloader":
+            return True
+        if str(frame.f_globals.get("__name__", "")).startswith(_SUPERVISORS):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _forked() -> None:
+    global _opening  # noqa: PLW0603 - Another thread of the parent may have held it.
+    _opening = threading.Lock()
+    for services in _ports.values():
+        services.port.forked()
+    _ports.clear()
+    port.forked()
+    for management in list(_preloaded):
+        management.forked()
+
+
+os.register_at_fork(after_in_child=_forked)

@@ -1,0 +1,66 @@
+"""An application on an event loop of the test's own, and what a page says of that."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+
+import scaleobs
+import servers
+from callers import http_scope, serve_asgi
+from exposed import FORMATS, key, page, samples
+
+LAG = "event_loop_lag_seconds"
+GAUGES = ("thread_pool_busy", "thread_pool_waiting", "thread_pool_size")
+
+
+async def hello(scope, receive, send):
+    if scope["type"] == "lifespan":
+        assert "lifespan.startup" == (await receive())["type"]
+        await send({"type": "lifespan.startup.complete"})
+        assert "lifespan.shutdown" == (await receive())["type"]
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+def service(registry, **settings):
+    """Return an application that is observed."""
+    return scaleobs.instrument(partial(hello), registry=registry, **settings)
+
+
+async def begun(app):
+    """Have an application be asked on this loop."""
+    await serve_asgi(app, http_scope(path="/"))
+
+
+async def until(condition):
+    """Wait for a condition on the event loop."""
+    limit = time.monotonic() + servers.LIMIT
+    while not condition():
+        assert time.monotonic() < limit
+        await asyncio.sleep(0.001)
+
+
+def shown(registry, names=(), content_type=FORMATS[0]):
+    """Return what a page says of event loops and threads."""
+    found = samples(page(registry, content_type, names=names), content_type)
+    return {name: value for name, value in found.items() if name[0].startswith((LAG, *GAUGES))}
+
+
+def looks(registry):
+    """Return how often all loops were looked at, as a page says."""
+    return shown(registry).get((f"{LAG}_count", ()), 0)
+
+
+def within(registry, seconds):
+    """Return how many looks came at most so late."""
+    return shown(registry)[key(f"{LAG}_bucket", {"le": seconds})]
+
+
+def pool(registry, name):
+    """Return the numbers of a pool: busy, waiting, size; nothing where it isn't shown."""
+    labels = (("pool", name),)
+    return [value for gauge in GAUGES for found, value in shown(registry).items() if found == (gauge, labels)]

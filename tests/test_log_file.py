@@ -1,0 +1,99 @@
+"""`log_file` has the same lines as stdout, whatever logrotate does to it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+
+import scaleobs
+from callers import log_lines
+from scaleobs import logs
+
+
+def events(path):
+    """Return the events in a file."""
+    return [json.loads(line)["event"] for line in path.read_text().splitlines()]
+
+
+def test_file_has_the_same_lines(tmp_path, capsys):
+    """Every line is in the file, too, and counts once."""
+    path = tmp_path / "orders.json"
+    path.write_text('{"event":"before"}\n')
+    scaleobs.configure_logging(log_format="json", log_file=path)
+    before = sum(logs.counts.written().values())
+    scaleobs.get_logger().info("one")
+    logging.getLogger("x").info("two")
+
+    assert ["before", "one", "two"] == events(path)
+    assert ["one", "two"] == [line["event"] for line in log_lines(capsys)]
+    assert 2 == sum(logs.counts.written().values()) - before
+
+
+def test_file_survives_logrotate(tmp_path):
+    """Whether logrotate moves it away, removes it or copies and empties it, no line is lost, and none is torn."""
+    path, moved = tmp_path / "orders.json", tmp_path / "orders.json.1"
+    scaleobs.configure_logging(log_format="json", log_file=str(path))
+    log = scaleobs.get_logger()
+    log.info("one")
+    path.rename(moved)
+    log.info("two")
+
+    assert (["one"], ["two"]) == (events(moved), events(path))
+
+    moved.write_bytes(path.read_bytes())  # copytruncate
+    os.truncate(path, 0)
+    log.info("three")
+
+    assert (["two"], ["three"]) == (events(moved), events(path))
+
+    path.unlink()
+    log.info("four")
+
+    assert ["four"] == events(path)
+
+
+def test_file_of_several_processes(tmp_path):
+    """What four processes append while it is moved away is all there, whole."""
+    path, moved = tmp_path / "orders.json", tmp_path / "orders.json.1"
+    code = f"""
+import os, scaleobs
+scaleobs.configure_logging(log_format="json", log_file={str(path)!r})
+children = []
+for worker in range(4):
+    if not (child := os.fork()):
+        for number in range(300):
+            scaleobs.get_logger().info("x", worker=worker, number=number, text="t" * 5000)
+            if (worker, number) == (0, 150):
+                os.rename({str(path)!r}, {str(moved)!r})
+        os._exit(0)
+    children.append(child)
+for child in children:
+    os.waitpid(child, 0)
+"""
+    subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, timeout=30, check=True)
+    lines = [json.loads(line) for one in (moved, path) for line in one.read_text().splitlines()]
+
+    assert 1200 == len({(line["worker"], line["number"]) for line in lines}) == len(lines)
+
+
+def test_file_that_cannot_be_opened_is_refused(tmp_path):
+    """The start says why."""
+    with pytest.raises(scaleobs.SettingsError, match=r"log_file is .*No such file"):
+        scaleobs.configure_logging(log_file=str(tmp_path / "no" / "x"))
+
+
+def test_file_that_is_gone_harms_nobody(tmp_path, capsys):
+    """Where the folder has been removed, lines go on to stdout."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    scaleobs.configure_logging(log_format="json", log_file=str(folder / "x"))
+    (folder / "x").unlink()
+    folder.rmdir()
+    scaleobs.get_logger().info("one")
+
+    assert "one" in [line["event"] for line in log_lines(capsys)]

@@ -1,0 +1,219 @@
+"""Lines of real processes into real pipes: whole, all of them, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import servers
+
+HOSTILE = Path(__file__).parent / "hostile.py"
+LONGEST = 16_384
+ATOMIC = 4096
+
+CONFIGURED = """
+import logging, os, signal, sys, time
+import scaleobs
+from scaleobs.logs import counts, pipe
+scaleobs.configure_logging(service="shop", log_format="json")
+log = scaleobs.get_logger("shop")
+"""
+
+
+def run(code, **popen):
+    """Run a program that has configured logging."""
+    return subprocess.Popen([sys.executable, "-c", CONFIGURED + code], **popen)
+
+
+def parsed(line):
+    """Return the object that a line is; there is no other line in it, and no constant that JSON lacks."""
+    assert not any(end in line for end in ("\x7f", "\x85", "\u2028", "\u2029"))
+    return json.loads(line, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+
+
+def check_hostile_records(lines):
+    """Have four processes write so many hostile records into one pipe, and look at what comes out of it."""
+    command = [sys.executable, str(HOSTILE), "4", str(lines)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        found = [line.decode() for line in process.stdout]
+    objects = [parsed(line) for line in found]
+    expected = Counter(f"{worker}:{number}" for worker in range(4) for number in range(lines // 4))
+
+    assert 0 == process.returncode
+    assert expected == Counter(one["which"] for one in objects)
+    assert LONGEST >= max(len(line.encode()) for line in found)
+    assert ATOMIC < max(len(line.encode()) for line in found)
+
+
+def test_hostile_records_of_four_processes():
+    """Every line parses, none is missing, none is longer than a container runtime takes, and none is torn."""
+    check_hostile_records(10_000)
+
+
+def test_lines_past_what_a_pipe_writes_whole():
+    """Long lines of four processes and short ones don't get into each other while the reader is slow."""
+    code = """
+children = []
+for worker in range(4):
+    if not (child := os.fork()):
+        for number in range(500):
+            log.info("x" * (15_000 if number % 3 else 20), worker=worker)
+        os._exit(0)
+    children.append(child)
+for child in children:
+    os.waitpid(child, 0)
+"""
+    pieces = []
+    with run(code, stdout=subprocess.PIPE) as process:
+        while piece := os.read(process.stdout.fileno(), 5_000):
+            pieces.append(piece)
+    lines = b"".join(pieces).decode().splitlines()
+
+    assert dict.fromkeys(range(4), 500) == Counter(parsed(line)["worker"] for line in lines)
+
+
+def test_pipe_that_nobody_reads():
+    """The application goes on after a bounded wait, what is lost is counted, and a late reader gets whole lines."""
+    code = """
+pipe._PATIENCE_SECONDS = 0.3
+begun = time.monotonic()
+for number in range(300):
+    log.info("x" * 3000, number=number)
+told = time.monotonic() - begun
+sys.stderr.write(f"{told} {counts.written()}\\n")
+sys.stderr.flush()
+sys.stdin.readline()
+log.info("read again")
+"""
+    with run(code, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.PIPE) as process:
+        seconds, _, written = process.stderr.readline().decode().partition(" ")
+        found = os.read(process.stdout.fileno(), 1 << 16)
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        found = (found + process.stdout.read()).decode()
+    lines = [parsed(line) for line in found.splitlines()]
+    numbers = [line["number"] for line in lines if "number" in line]
+    levels = json.loads(written.replace("'", '"'))
+
+    assert float(seconds) < 5
+    assert list(range(len(numbers))) == numbers
+    assert 300 == levels["info"] + levels["lost"]
+    assert len(numbers) == levels["info"]
+    assert "read again" in [line["event"] for line in lines]
+    assert [300 - len(numbers)] == [line["lines"] for line in lines if line["event"] == "log.lines_lost"]
+
+
+def test_reader_that_is_gone():
+    """A pipe whose reader has ended costs lines and nothing else."""
+    read, write = os.pipe()
+    code = """
+sys.stdin.readline()
+log.info("lost"); logging.getLogger("x").error("lost")
+sys.stderr.write(str(counts.written()["lost"]))
+"""
+    process = run(code, stdout=write, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    os.close(read)
+    _, err = process.communicate("\n", timeout=servers.LIMIT)
+
+    assert (0, "2") == (process.returncode, err)
+
+
+@pytest.mark.parametrize("close", ["sys.stdout.close()", "os.close(1)", "sys.stdout = None"])
+def test_stdout_that_is_closed(close):
+    """The same where the process has closed it itself."""
+    code = f"""{close}
+log.info("lost"); logging.getLogger("x").error("lost")
+sys.stderr.write(str(counts.written()["lost"]))
+sys.stderr.flush()
+os._exit(0)
+"""
+    process = run(code, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    out, err = process.communicate(timeout=servers.LIMIT)
+
+    assert (0, "", "2") == (process.returncode, out, err)
+
+
+def test_stdout_that_was_closed_is_not_written_to():
+    """Whatever is opened next gets the number of a stdout that was closed, and none of its lines."""
+    code = """
+sys.stdout.close()
+os.close(1)
+read, write = os.pipe()
+log.info("lost"); logging.getLogger("x").error("lost")
+os.set_blocking(read, False)
+try:
+    os.read(read, 100)
+except BlockingIOError:
+    sys.stderr.write(f"nothing in {read} and {write}")
+"""
+    process = run(code, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    _, err = process.communicate(timeout=servers.LIMIT)
+
+    assert err.startswith("nothing in 1 and ")
+
+
+@pytest.mark.parametrize("end", ["", "os.kill(os.getpid(), signal.SIGKILL)", "os._exit(3)", "raise SystemExit(3)"])
+def test_nothing_is_lost_at_the_end(end):
+    """What was logged is there however the process ends, since nothing waits in a buffer."""
+    process = run(f"for number in range(50): log.info('x', number=number)\n{end}", stdout=subprocess.PIPE, text=True)
+    out, _ = process.communicate(timeout=servers.LIMIT)
+
+    assert list(range(50)) == [parsed(line)["number"] for line in out.splitlines()]
+
+
+def test_handler_of_a_signal_that_logs():
+    """A signal's handler that logs in the middle of a line waits for nothing, and both lines are whole."""
+    code = """
+signal.signal(signal.SIGALRM, lambda *_: log.info("in the handler", text="y" * 6000))
+signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+for number in range(3000):
+    log.info("in the program", number=number, text="x" * 6000)
+signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+    process = run(code, stdout=subprocess.PIPE, text=True)
+    out, _ = process.communicate(timeout=servers.LIMIT)
+    lines = [parsed(line) for line in out.splitlines()]
+
+    assert list(range(3000)) == [line["number"] for line in lines if line["event"] == "in the program"]
+    assert "in the handler" in {line["event"] for line in lines}
+    assert 0 == process.returncode
+
+
+def test_print_and_lines_keep_their_order():
+    """What print wrote before a line stands before it."""
+    process = run("print('one'); log.info('two'); print('three')", stdout=subprocess.PIPE, text=True)
+    out, _ = process.communicate(timeout=servers.LIMIT)
+    one, two, three = out.splitlines()
+
+    assert ("one", "two", "three") == (one, parsed(two)["event"], three)
+
+
+def test_stopped_process_that_holds_the_lock():
+    """A worker that is stopped in the middle of a line costs the others lines, and not their lives."""
+    code = """
+import fcntl
+pipe._PATIENCE_SECONDS = 0.3
+if not (child := os.fork()):
+    fcntl.lockf(1, fcntl.LOCK_EX)
+    os.write(2, b"!")
+    os.kill(os.getpid(), signal.SIGSTOP)
+    os._exit(0)
+os.waitpid(child, os.WUNTRACED)
+log.info("lost"); log.info("lost")
+os.kill(child, signal.SIGCONT); os.waitpid(child, 0)
+log.info("written")
+"""
+    begun = time.monotonic()
+    process = run(code, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    out, _ = process.communicate(timeout=servers.LIMIT)
+
+    assert time.monotonic() - begun < 10
+    assert ["log.lines_lost", "written"] == sorted(parsed(line)["event"] for line in out.splitlines())

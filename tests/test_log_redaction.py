@@ -1,0 +1,234 @@
+"""Secrets don't get into the log, however they are spelt, nested or encoded; what is no secret does."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections import UserDict
+from types import MappingProxyType
+
+import pytest
+import structlog
+
+import scaleobs
+from scaleobs.logs.redaction import REDACTED, Redact
+
+SECRET = "hunter2-s3cr3t"
+
+
+@pytest.fixture
+def told(capfd):
+    """Return a function that logs by structlog and by the standard library, and returns both lines as text."""
+    scaleobs.configure_logging(service="orders", log_format="json")
+
+    def tell(event="said", **fields):
+        structlog.get_logger("shop").info(event, **fields)
+        logging.getLogger("shop").info(event, extra=fields)
+        lines = capfd.readouterr().out.splitlines()
+        assert 2 == len(list(map(json.loads, lines)))
+        return lines
+
+    return tell
+
+
+@dataclasses.dataclass
+class Login:
+    """Shows its password."""
+
+    user: str
+    password: str
+
+
+class Settings:
+    """Shows its token."""
+
+    def __repr__(self):
+        return f"Settings(api_token='{SECRET}')"
+
+
+class Kind(enum.Enum):
+    """Has a secret as its value."""
+
+    ONE = {"password": SECRET}  # noqa: RUF012
+
+
+FIELDS = {
+    "password": {"password": SECRET},
+    "upper case": {"PASSWORD": SECRET},
+    "mixed case": {"PassWord": SECRET},
+    "in a longer name": {"db_password_primary": SECRET},
+    "camel case": {"apiKey": SECRET},
+    "separators": {"x_api_key": SECRET, "api-key": SECRET, "API KEY": SECRET, "a.p.i.key": SECRET},
+    "bytes": {"secret": SECRET.encode()},
+    "nested": {"request": {"user": {"credentials": {"x": SECRET}}}},
+    "nested in lists": {"requests": [1, [{"deep": ({"token": SECRET},)}]]},
+    "within its own": {"token": {"value": SECRET}},
+    "a list": {"cookies": [SECRET]},
+    "headers": {"headers": {"Authorization": f"Bearer {SECRET}", "Accept": "x"}},
+    "headers as pairs": {"headers": [("X-Forwarded-For", "x"), ("set-cookie", f"id={SECRET}")]},
+    "headers as bytes": {"headers": [(b"accept", b"x"), (b"Cookie", f"id={SECRET}".encode())]},
+    "headers as lists": {"headers": [["authorization", SECRET]]},
+    "keys as bytes": {"form": {b"password": SECRET}},
+    "environ": {"environ": {"HTTP_AUTHORIZATION": SECRET, "HTTP_COOKIE": SECRET, "HTTP_X_API_KEY": SECRET}},
+    "mapping": {"form": UserDict(password=SECRET), "other": MappingProxyType({"pwd": SECRET})},
+    "dataclass": {"login": Login("anna", SECRET)},
+    "in its text": {"settings": Settings()},
+    "enum": {"kind": Kind.ONE},
+    "query string": {"query": f"a=1&access_token={SECRET}&b=2"},
+    "query string as bytes": {"query": f"a=1&access_token={SECRET}&b=2".encode()},
+    "query string in a URL": {"url": f"https://x.org/y?TOKEN={SECRET}#z"},
+    "percent encoded": {"url": f"https://x.org/y?a=1&%74oken={SECRET}"},
+    "plus": {"url": f"https://x.org/y?api+key={SECRET}"},
+    "URL with a password": {"dsn": f"postgresql://anna:{SECRET}@db/orders"},
+    "DSN": {"dsn": f"host=db user=anna password={SECRET} dbname=x"},
+    "DSN with quotes": {"dsn": f"host=db password='{SECRET}'"},
+    "bearer": {"header": f"bearer {SECRET}"},
+    "JSON": {"body": json.dumps({"user": "anna", "password": SECRET})},
+    "JSON in JSON": {"body": json.dumps(json.dumps({"password": SECRET}))},
+    "an exception": {"error": ValueError(f"token={SECRET}")},
+    "a set": {"seen": {("authorization", SECRET)}},
+}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_secret_is_not_told(name, told):
+    """Whatever stands under a secret's name, or after it in a text, is not in the line."""
+    for line in told(**FIELDS[name]):
+        assert SECRET not in line
+        assert "redacted" in line
+
+
+EVENTS = {
+    "query string": f"GET /x?token={SECRET} HTTP/1.1",
+    "a dict": f"{ {'password': SECRET, 'a': 1} }",
+    "headers": str([(b"authorization", f"Bearer {SECRET}".encode())]),
+    "a header": f"Authorization: Basic {SECRET}",
+    "a cookie": f"Cookie: a=1; session={SECRET}",
+    "a dataclass": str(Login("anna", SECRET)),
+    "line breaks": f"one\ntoken={SECRET}\ntwo",
+}
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_secret_in_the_event_is_not_told(name, told):
+    """The same for what was said itself, also by arguments."""
+    for line in told(EVENTS[name]):
+        assert SECRET not in line
+
+
+def test_arguments_and_exceptions(told, capfd):
+    """Arguments of a stdlib line and the text of an exception are looked through as well."""
+    logging.getLogger("x").info("login %s with %s", "anna", {"password": SECRET})
+    try:
+        raise ValueError(f"no access to https://anna:{SECRET}@x.org?token={SECRET}")  # noqa: TRY301
+    except ValueError:
+        logging.getLogger("x").exception("failed")
+        scaleobs.get_logger().exception("failed")
+    out = capfd.readouterr().out
+
+    assert SECRET not in out
+    assert 3 == len(out.splitlines())
+
+
+HARMLESS = {
+    "numbers of tokens": {"prompt_tokens": 123, "max_tokens": 4.5},
+    "yes or no": {"has_password": True, "token": None},
+    "ordinary names": {"key": "value", "author": "anna", "passenger": "bob", "basket": [1], "monkey": "x", "host": "y"},
+    "ordinary text": {"text": "a=1, b: 2, 'c': 3, it's \"fine\": http://x.org/y?page=2"},
+    "a time": {"at": "12:30:15"},
+    "an assignment": {"text": "x=1 y=2"},
+    "ids": {"request_id_upstream": "abc"},
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_what_is_no_secret_is_told(name, told):
+    """Ordinary values are as they were."""
+    for line in told(**HARMLESS[name]):
+        found = json.loads(line)
+        assert HARMLESS[name] == {key: found[key] for key in HARMLESS[name]}
+
+
+def test_text_around_a_secret_is_told(told):
+    """What stands before and after it stays."""
+    line = json.loads(told(url=f"https://x.org/y?page=2&token={SECRET}&z=3")[0])
+
+    assert f"https://x.org/y?page=2&token={REDACTED}&z=3" == line["url"]
+
+
+def test_own_patterns(capfd):
+    """A word names further secrets; a regular expression is looked for in texts."""
+    scaleobs.configure_logging(log_format="json", log_redact=["iban", r"\b\d{16}\b"])
+    fields = {"customer_IBAN": "DE00", "a": [{"Iban": 1}], "b": ["x 1234567812345678"]}
+    scaleobs.get_logger().info("card 4111111111111111 of anna", **fields)
+    out = capfd.readouterr().out
+    line = json.loads(out)
+
+    assert f"card {REDACTED} of anna" == line["event"]
+    assert (REDACTED, [{"Iban": REDACTED}], [f"x {REDACTED}"]) == (line["customer_IBAN"], line["a"], line["b"])
+
+
+def test_own_patterns_by_the_environment():
+    """The variable has them apart by spaces."""
+    code = "import scaleobs; scaleobs.configure_logging(); scaleobs.get_logger().info('x', iban='DE00', text='a 1234')"
+    env = {**os.environ, "SCALEOBS_LOG_REDACT": r"iban \d{4}", "SCALEOBS_LOG_FORMAT": "json"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, timeout=30, check=True)
+    line = json.loads(done.stdout)
+
+    assert (REDACTED, f"a {REDACTED}") == (line["iban"], line["text"])
+
+
+@pytest.mark.parametrize("given", [["("], [1], 7])
+def test_pattern_that_is_none_is_refused(given):
+    """It stops the start."""
+    with pytest.raises(scaleobs.SettingsError, match="log_redact is "):
+        scaleobs.configure_logging(log_redact=given)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 16_000 + "=",
+        "=" * 16_000,
+        "'" * 16_000,
+        "a='" * 5_000,
+        "authorization:" * 1_000,
+        "://" * 5_000,
+        "x:" * 8_000,
+        'b"' * 8_000,
+        "bearer " * 2_000,
+        "%" * 8000 + "=1",
+        "\\" * 16_000 + "'",
+        "a-" * 8_000 + "api-key",
+    ],
+    ids=range(12),
+)
+def test_hostile_text_takes_no_time(text):
+    """No text makes the expressions slow: each is read in a time that its length bounds."""
+    redact = Redact()
+    begun = time.process_time()
+    redact.text(text)
+
+    assert time.process_time() - begun < 0.2
+
+
+def test_event_is_not_changed_in_the_application(told):
+    """What the application handed over is as it was."""
+    headers = {"authorization": SECRET, "list": [{"token": SECRET}]}
+    told(headers=headers)
+
+    assert {"authorization": SECRET, "list": [{"token": SECRET}]} == headers
+
+
+def test_console_shows_no_secret(capfd):
+    """Nor does the form for people."""
+    scaleobs.configure_logging(log_format="console")
+    scaleobs.get_logger().info("x", password=SECRET, text=f"token={SECRET}")
+
+    assert SECRET not in capfd.readouterr().out

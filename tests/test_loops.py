@@ -1,0 +1,202 @@
+"""The timer on each event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import os
+import threading
+import time
+import weakref
+
+import anyio.to_thread
+import pytest
+import uvloop
+from prometheus_client import CollectorRegistry
+
+from callers import asgi, http_scope, serve_asgi
+from exposed import page, samples
+from looked import LAG, begun, looks, pool, service, shown, until, within
+from scaleobs import catalog
+from scaleobs.metrics import loops
+
+
+def test_loop_that_is_blocked(registry):
+    """What blocks the loop for 0.6 seconds from the beginning on makes the first look some 0.35 seconds late."""
+
+    async def main():
+        await begun(service(registry))
+        time.sleep(0.6)  # noqa: ASYNC251 - It is to block.
+        await until(lambda: looks(registry))
+        return within(registry, 0.25), shown(registry)
+
+    early, found = asyncio.run(main())
+
+    assert 0 == early
+    assert 1 == found[f"{LAG}_count", ()]
+    assert 0.35 <= found[f"{LAG}_sum", ()]
+    assert [*catalog.LAG_BUCKETS, float("inf")] == [dict(labels)["le"] for name, labels in found if "bucket" in name]
+
+
+@pytest.mark.usefixtures("often")
+def test_one_timer_on_each_loop(registry, monkeypatch):
+    """However many applications, lifespans and requests there are, one timer looks at a loop."""
+    apps, asked = [service(registry), service(CollectorRegistry()), service(registry, log_format="json")], set()
+
+    async def lifespan(app):
+        messages = iter(["lifespan.startup", "lifespan.shutdown"])
+
+        async def receive():
+            return {"type": next(messages)}
+
+        async def send(message):
+            pass
+
+        await app({"type": "lifespan"}, receive, send)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        call_later = loop.call_later
+
+        def counted(delay, call, *args, **more):
+            asked.add(call.__self__)
+            return call_later(delay, call, *args, **more)
+
+        monkeypatch.setattr(loop, "call_later", counted)
+        for app in apps:
+            await lifespan(app)
+            await begun(app)
+            await begun(app)
+
+    asyncio.run(main())
+
+    assert 1 == len(asked)
+
+
+@pytest.mark.usefixtures("often")
+def test_next_loop_goes_on(registry):
+    """A loop that ends takes its timer with it; the one that comes next, as with test clients, has its own."""
+    counts, ended = [], []
+
+    async def main(app):
+        ended.append(weakref.ref(asyncio.get_running_loop()))
+        seen = looks(registry)
+        # Without a lifespan, requests that take the shortest way don't look for a loop: a probe or a scrape does.
+        await serve_asgi(app, http_scope(path="/health"))
+        await until(lambda: looks(registry) > seen)
+
+    def run():
+        # The drain keeps the first loop that it has seen.
+        app = service(registry, drain_seconds=0)
+        for _ in range(3):
+            asyncio.run(main(app))
+            counts.append(looks(registry))
+
+    run()
+    last = looks(registry)
+    gc.collect()
+
+    assert sorted(set(counts)) == counts
+    assert counts[-1] == last
+    assert [None] * 3 == [ref() for ref in ended]
+
+
+@pytest.mark.usefixtures("often")
+def test_nothing_is_kept():
+    """A timer holds neither the application that was asked first nor what the context of its request holds."""
+
+    class Held:
+        pass
+
+    variable = contextvars.ContextVar("variable")
+
+    async def main():
+        async def request():
+            held = Held()
+            variable.set(held)
+            registry = CollectorRegistry()
+            app = service(registry)
+            await begun(app)
+            return weakref.ref(held), weakref.ref(app.app)
+
+        refs = await asyncio.create_task(request())
+        await asyncio.sleep(0)
+        gc.collect()
+        return [ref() for ref in refs]
+
+    assert [None, None] == asyncio.run(main())
+
+
+def test_uvloop(registry):
+    """The same holds on uvloop."""
+    hold = threading.Event()
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        await begun(service(registry))
+        calls = [loop.run_in_executor(None, hold.wait) for _ in range(2)]
+        calls.append(asyncio.create_task(anyio.to_thread.run_sync(hold.wait)))
+        await until(lambda: pool(registry, "anyio")[:1] == [1])
+        time.sleep(0.6)  # noqa: ASYNC251 - It is to block.
+        before = looks(registry)
+        await until(lambda: looks(registry) > before)
+        late, busy = looks(registry) - within(registry, 0.25), pool(registry, "asyncio")[0]
+        hold.set()
+        await asyncio.gather(*calls)
+        return late, busy
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert (1, 2) == runner.run(main())
+
+
+def test_loop_that_cannot_be_looked_at(registry):
+    """A loop without timers is a fault that is counted once, and requests are served."""
+
+    async def main():
+        app, loop = service(registry), asyncio.get_running_loop()
+        loop.call_later = None
+        answers = [(await serve_asgi(app, http_scope(path="/health"))).status for _ in range(3)]
+        del loop.call_later
+        return answers
+
+    assert [200] * 3 == asyncio.run(main())
+    assert 1 == samples(page(registry))["scaleobs_internal_faults_total", ()]
+
+
+@pytest.mark.usefixtures("often")
+def test_fork(registry):
+    """A child shows nothing of its parent's loop, and begins anew with one of its own."""
+    app, (reading, writing) = service(registry), os.pipe()
+
+    async def main():
+        await begun(app)
+        await until(lambda: looks(registry) > 2)
+        if pid := os.fork():
+            return pid
+        try:
+            before = shown(registry)
+            asyncio.run(again())
+            os.write(writing, b"%d, then some" % len(before))
+        finally:
+            os._exit(0)
+
+    async def again():
+        await serve_asgi(app, http_scope(path="/health"))
+        await until(lambda: looks(registry))
+
+    pid = asyncio.run(main())
+    os.close(writing)
+    with os.fdopen(reading) as said:
+        assert "0, then some" == said.read()
+    os.waitpid(pid, 0)
+
+
+def test_shortest_way_looks_for_no_loop(registry):
+    """Where a request is counted and nothing more, nobody looks for its loop."""
+    app = service(registry, log_format="off")
+    asgi(app)
+    loops.forked()
+    asgi(app)
+
+    assert {} == shown(registry)

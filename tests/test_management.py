@@ -1,0 +1,369 @@
+"""The management port of real servers: who answers there, what is said there, and who takes over."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import servers
+from servers import BIN, free_port, get, running, until
+
+SHOP = """
+import os, time
+import scaleobs
+
+SETTINGS = dict(service="shop", drain_seconds=0, checks=[
+    scaleobs.Check("worker", lambda: {"pid": os.getpid()}, cache=0),
+    scaleobs.Check("database", lambda: 1 / 0, critical=False),
+])
+
+
+async def asgi(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while (await receive())["type"] != "lifespan.shutdown":
+            await send({"type": "lifespan.startup.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    seconds, pid = scope["path"][1:], str(os.getpid()).encode()
+    if seconds.isdecimal():
+        time.sleep(int(seconds))
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-worker", pid)]})
+    await send({"type": "http.response.body", "body": b"shop"})
+
+
+async def asgi_alone(scope, receive, send):
+    assert scope["type"] == "http", "there is no lifespan"
+    await asgi(scope, receive, send)
+
+
+def wsgi(environ, start_response):
+    start_response("200 OK", [("X-Worker", str(os.getpid()))])
+    seconds = environ["PATH_INFO"][1:]
+    if seconds.isdecimal():
+        until = time.monotonic() + int(seconds)
+        while time.monotonic() < until:
+            if "BUSY" not in os.environ:
+                time.sleep(0.05)
+    return [b"shop"]
+
+
+asgi_app = scaleobs.instrument(asgi, **SETTINGS) if os.environ.get("KIND") == "asgi" else None
+asgi_alone_app = scaleobs.instrument(asgi_alone, **SETTINGS) if os.environ.get("KIND") == "asgi_alone" else None
+wsgi_app = scaleobs.instrument(wsgi, **SETTINGS) if os.environ.get("KIND") == "wsgi" else None
+"""
+
+GUNICORN = ["gunicorn", "-b", "127.0.0.1:PORT", "--graceful-timeout", "2", "-w", "2"]
+WSGIREF = [
+    sys.executable,
+    "-c",
+    "import shop, wsgiref.simple_server as w; w.make_server('127.0.0.1', PORT, shop.wsgi_app).serve_forever()",
+]
+SERVERS = {
+    "uvicorn": (["uvicorn", "shop:asgi_app", "--port", "PORT"], 1),
+    "uvicorn, no lifespan": (["uvicorn", "shop:asgi_alone_app", "--port", "PORT"], 1),
+    "uvicorn, lifespan off": (["uvicorn", "shop:asgi_alone_app", "--port", "PORT", "--lifespan", "off"], 1),
+    "uvicorn workers": (["uvicorn", "shop:asgi_app", "--port", "PORT", "--workers", "2"], 2),
+    "hypercorn": (["hypercorn", "shop:asgi_app", "-b", "127.0.0.1:PORT", "-w", "2"], 2),
+    "granian": (["granian", "--port", "PORT", "--interface", "asgi", "--workers", "2", "shop:asgi_app"], 2),
+    "granian wsgi": (["granian", "--port", "PORT", "--interface", "wsgi", "--workers", "2", "shop:wsgi_app"], 2),
+    "gunicorn sync": ([*GUNICORN, "shop:wsgi_app"], 2),
+    "gunicorn gthread": ([*GUNICORN, "--threads", "4", "shop:wsgi_app"], 2),
+    "gunicorn preload": ([*GUNICORN, "--threads", "4", "--preload", "shop:wsgi_app"], 2),
+    "gunicorn gevent": ([*GUNICORN, "-k", "gevent", "shop:wsgi_app"], 2),
+    "gunicorn gevent preload": ([*GUNICORN, "-k", "gevent", "--preload", "shop:wsgi_app"], 2),
+    "gunicorn uvicorn": ([*GUNICORN, "-k", "uvicorn_worker.UvicornWorker", "shop:asgi_app"], 2),
+    "gunicorn uvicorn preload": ([*GUNICORN, "--preload", "-k", "uvicorn_worker.UvicornWorker", "shop:asgi_app"], 2),
+    "wsgiref": (WSGIREF, 1),
+}
+every_server = pytest.mark.parametrize("name", SERVERS)
+
+
+def command_of(name, port):
+    words = [word.replace("PORT", str(port)) for word in SERVERS[name][0]]
+    kinds = (kind for kind in ("asgi_alone", "asgi", "wsgi") if f"{kind}_app" in " ".join(words))
+    return [shutil.which(words[0], path=str(BIN)) or words[0], *words[1:]], next(kinds)
+
+
+COUNTED = b'http_requests_total{method="GET",route="unmatched",status_code="200"} 1\n'
+
+
+class Shop:
+    """A shop that runs, with its two ports."""
+
+    def __init__(self, port, managed, end):
+        self.port, self.managed, self.end = port, managed, end
+
+    def asked(self, path):
+        """Return the status and the body of the management port's answer, and 0 where there is none."""
+        try:
+            return get(self.managed, path)
+        except OSError:
+            return 0, b""
+
+    def owner(self):
+        """Return the pid of the worker that answers there, 0 where none does."""
+        status, body = self.asked("/ready")
+        checks = json.loads(body)["checks"] if status == 200 else []
+        return next((check["data"]["pid"] for check in checks if check["name"] == "worker"), 0)
+
+    def worker(self):
+        """Return the pid of the worker that answers a request."""
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=servers.LIMIT)) as asked:
+            asked.request("GET", "/")
+            return int(asked.getresponse().getheader("x-worker"))
+
+    def workers(self):
+        """Return how many workers there are."""
+        lines = self.asked("/metrics")[1].decode().splitlines()
+        return next((float(line.split()[1]) for line in lines if line.startswith("scaleobs_workers ")), 0)
+
+
+def run_script(script, folder, environ):
+    """Run a script to its end."""
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """Return a function that runs a server until the test ends."""
+    with contextlib.ExitStack() as stack:
+
+        def run(name, **environ):
+            (tmp_path / "shop.py").write_text(SHOP)
+            port, managed = free_port(), free_port()
+            words, kind = command_of(name, port)
+            environ = {"KIND": kind, "SCALEOBS_MANAGEMENT_PORT": str(managed), **environ}
+            end = stack.enter_context(running(words, port, tmp_path, **environ))
+            return Shop(port, managed, end)
+
+        yield run
+
+
+@every_server
+def test_endpoints_on_the_management_port(name, shop):
+    """
+    All four are there, with details, before any request to the application; on its own port there are three, without.
+
+    What is scraped there is of all workers.
+    """
+    server = shop(name)
+    until(server.owner)
+    ready, startup, health = (server.asked(path) for path in ("/ready", "/startup", "/livez"))
+    short, gone = get(server.port, "/ready"), get(server.port, "/metrics")
+    for _ in range(20):
+        get(server.port, "/")
+    workers = SERVERS[name][1]
+
+    until(lambda: server.workers() == workers and COUNTED.replace(b" 1", b" 21") in server.asked("/metrics")[1])
+    database = json.loads(ready[1])["checks"][1]
+
+    assert [200, 200, 200] == [status for status, _ in (ready, startup, health)]
+    assert "DEGRADED" == database["data"]["state"]
+    assert "ZeroDivisionError" in database["data"]["reason"]
+    assert (200, b"shop") == gone
+    assert b"reason" not in short[1]
+    assert b"pid" not in short[1]
+    assert 404 == server.asked("/nothing")[0]
+
+
+@pytest.mark.parametrize("name", [name for name in SERVERS if name.startswith(("gunicorn", "uvicorn workers"))])
+def test_another_worker_takes_over(name, shop):
+    """
+    Where the owner is killed, another one answers within two seconds, and the counts are all there.
+
+    granian and hypercorn stop as a whole when a worker is killed.
+    """
+    server = shop(name)
+    until(lambda: server.workers() == 2)
+    get(server.port, "/")
+    until(lambda: COUNTED in server.asked("/metrics")[1])
+    first = server.owner()
+    os.kill(first, signal.SIGKILL)
+    killed = time.monotonic()
+    until(lambda: server.owner() not in (0, first))
+    after = time.monotonic() - killed
+    until(lambda: COUNTED in server.asked("/metrics")[1])
+
+    assert after < 2
+
+
+@every_server
+def test_port_in_use(name, tmp_path):
+    """The server doesn't start, and says which port it is and what to do; where it can't know in time, its log does."""
+    (tmp_path / "shop.py").write_text(SHOP)
+    port = free_port()
+    words, kind = command_of(name, port)
+    with socket.create_server(("127.0.0.1", 0)) as other, (tmp_path / "output").open("w") as output:
+        taken = other.getsockname()[1]
+        own = {key: value for key, value in os.environ.items() if not key.startswith("SCALEOBS_")}
+        process = subprocess.Popen(
+            words,
+            cwd=tmp_path,
+            env={**own, "KIND": kind, "SCALEOBS_MANAGEMENT_PORT": str(taken), "PYTHONUNBUFFERED": "1"},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        try:
+            said = tmp_path / "output"
+            until(lambda: f"management port {taken} can't be opened: Address already in use" in said.read_text())
+            if name in ("uvicorn", "gunicorn sync", "gunicorn gthread", "gunicorn gevent", "gunicorn uvicorn") or (
+                "preload" in name
+            ):
+                assert process.wait(servers.LIMIT) in (1, 3)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@every_server
+def test_end_is_not_delayed(name, shop):
+    """With a management port the server stops as soon as without one."""
+    server = shop(name)
+    seen = set()
+    # granian forgets a signal that comes before its worker serves.
+    until(lambda: len(seen.add(server.worker()) or seen) == SERVERS[name][1])
+    until(server.owner)
+    begun = time.monotonic()
+    server.end()
+
+    assert time.monotonic() - begun < 3
+
+
+def test_port_is_free_again_after_the_lifespan(tmp_path):
+    """Test clients begin and end the lifespan many times in one process; each time the port is opened and left."""
+    script = (
+        SHOP
+        + """
+import http.client, asyncio
+from starlette.testclient import TestClient
+
+def asked(port):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection.request("GET", "/health")
+    return connection.getresponse().status
+
+port = int(os.environ["SCALEOBS_MANAGEMENT_PORT"])
+for _ in range(5):
+    with TestClient(asgi_app):
+        print(asked(port))
+    try:
+        asked(port)
+    except ConnectionRefusedError:
+        print("refused")
+"""
+    )
+    environ = {**os.environ, "KIND": "asgi", "SCALEOBS_MANAGEMENT_PORT": str(free_port()), "SCALEOBS_LOG_FORMAT": "off"}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert ["200", "refused"] * 5 == done.stdout.split(), done.stderr
+
+
+def test_two_services_of_one_process(tmp_path):
+    """They share a port: a probe says no where one of them does."""
+    script = """
+import http.client, threading, time
+import scaleobs
+from scaleobs import Check
+from wsgiref.simple_server import make_server, WSGIRequestHandler
+
+def wsgi(environ, start_response):
+    start_response("200 OK", [])
+    return [b""]
+
+port = int(__import__("os").environ["SCALEOBS_MANAGEMENT_PORT"])
+first = scaleobs.instrument(wsgi, service="first", checks=[Check("good", lambda: True)])
+second = scaleobs.WSGIMiddleware(wsgi, service="second", checks=[Check("bad", lambda: False)])
+for app in (first, second):
+    server = make_server("127.0.0.1", 0, app)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=5)
+    connection.request("GET", "/")
+    connection.getresponse().read()
+
+def asked(path):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
+
+print(asked("/health")[0], asked("/ready")[0], "bad" in asked("/ready")[1], "first" in asked("/metrics")[1])
+"""
+    environ = {**os.environ, "SCALEOBS_MANAGEMENT_PORT": str(free_port()), "SCALEOBS_LOG_FORMAT": "off"}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert "200 503 True True\n" == done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "requests"),
+    [
+        ("uvicorn", 1),
+        ("uvicorn workers", 6),
+        ("gunicorn sync", 6),
+        ("gunicorn gthread", 24),
+        ("gunicorn gevent", 6),
+        ("gunicorn uvicorn", 6),
+    ],
+)
+def test_stuck_workers(name, requests, shop):
+    """Liveness fails while every worker is stuck, its event loop or all its threads, and passes again after that."""
+    server = shop(name, SCALEOBS_STALL_SECONDS="1", **({"BUSY": "1"} if "gevent" in name else {}))
+    until(lambda: server.workers() == SERVERS[name][1])
+    for _ in range(20):
+        get(server.port, "/")
+    before = server.asked("/health")[0]
+    with ThreadPoolExecutor(requests) as pool:
+        for _ in range(requests):
+            pool.submit(get, server.port, "/3")
+        until(lambda: server.asked("/health")[0] == 503)
+        (progress, *_) = json.loads(server.asked("/health")[1])["checks"]
+    until(lambda: server.asked("/health")[0] == 200)
+
+    assert 200 == before
+    assert ("progress", "DOWN") == (progress["name"], progress["status"])
+    assert "have been stuck" in progress["data"]["reason"]
+
+
+def test_one_stuck_worker_of_two(shop):
+    """As long as one worker goes on, liveness passes."""
+    server = shop("uvicorn workers", SCALEOBS_STALL_SECONDS="1")
+    until(lambda: server.workers() == 2)
+    with ThreadPoolExecutor(1) as pool:
+        stuck = pool.submit(get, server.port, "/3")
+        answers = []
+        while not stuck.done():
+            answers.append(server.asked("/health")[0])
+            time.sleep(0.05)
+
+    assert {200} == set(answers)
+    assert len(answers) > 20

@@ -1,0 +1,142 @@
+"""What can be known of the worker threads of an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import anyio.to_thread
+import pytest
+
+import servers
+from scaleobs.metrics import pools
+from scaleobs.metrics.pools import NO_POOL, POOLS
+
+ANYIO, ASYNCIO = (slice(3 * place, 3 * place + 3) for place in range(len(POOLS)))
+
+
+def numbers():
+    """Return the numbers as a timer sees them, which is in no task."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        seen = loop.create_future()
+        loop.call_soon(lambda: seen.set_result(pools.numbers_of(loop)))
+        return await seen
+
+    return main()
+
+
+async def until(place, wanted):
+    """Wait until a pool's numbers are these."""
+    limit = time.monotonic() + servers.LIMIT
+    while (seen := (await numbers())[place]) != wanted:
+        assert time.monotonic() < limit, seen
+        await asyncio.sleep(0.001)
+
+
+def test_nothing_is_made_by_looking():
+    """A loop that has asked for no thread has no pool, and no module is loaded."""
+    code = """
+import asyncio, sys
+from scaleobs.metrics import pools
+import anyio.to_thread
+
+async def main():
+    before = set(sys.modules)
+    print(pools.numbers_of(asyncio.get_running_loop()), asyncio.get_running_loop()._default_executor)
+    print(set(sys.modules) - before)
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert ["[0.0, 0.0, 0.0, 0.0, 0.0, 0.0] None", "set()"] == done.stdout.splitlines()
+
+
+def test_anyio():
+    """Busy and waiting calls, and the size that the application has set, also where no task asks."""
+    hold = threading.Event()
+
+    async def main():
+        anyio.to_thread.current_default_thread_limiter().total_tokens = 3
+        calls = [asyncio.create_task(anyio.to_thread.run_sync(hold.wait)) for _ in range(5)]
+        await until(ANYIO, [3, 2, 3])
+        hold.set()
+        await asyncio.gather(*calls)
+        await until(ANYIO, [0, 0, 3])
+
+    asyncio.run(main())
+
+
+def test_asyncio():
+    """Threads that wait for work aren't busy, also where calls had to wait for them before."""
+    hold = threading.Event()
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(2))
+        await until(ASYNCIO, [0, 0, 2])
+        calls = [loop.run_in_executor(None, hold.wait) for _ in range(9)]
+        await until(ASYNCIO, [2, 7, 2])
+        hold.set()
+        await asyncio.gather(*calls)
+        await until(ASYNCIO, [0, 0, 2])
+        hold.clear()
+        call = loop.run_in_executor(None, hold.wait)
+        await until(ASYNCIO, [1, 0, 2])
+        hold.set()
+        await call
+
+    asyncio.run(main())
+
+
+def test_executor_that_only_the_garbage_collector_sees():
+    """A loop that shows nobody its default executor, as uvloop's, has it all the same."""
+
+    class Loop:
+        __slots__ = ("_its_own",)
+
+    loop = Loop()
+
+    assert NO_POOL == pools._of_asyncio(loop)
+    loop._its_own = ThreadPoolExecutor(4)
+    assert (0, 0, 4) == pools._of_asyncio(loop)
+
+
+def test_no_frame_is_kept():
+    """Looking at what threads do keeps nothing of the caller's until the garbage collector comes."""
+
+    class Held:
+        pass
+
+    def call(loop):
+        held = Held()
+        pools.numbers_of(loop)
+        return weakref.ref(held)
+
+    async def main():
+        await asyncio.to_thread(int)
+        gc.disable()
+        try:
+            return call(asyncio.get_running_loop())()
+        finally:
+            gc.enable()
+
+    assert asyncio.run(main()) is None
+
+
+@pytest.mark.parametrize("executor", [object(), 7])
+def test_another_thing_than_is_known(executor):
+    """What another version of Python has in the place is no pool, and nothing is raised."""
+
+    class Loop:
+        _default_executor = executor
+
+    assert list(NO_POOL) == pools.numbers_of(Loop())[ASYNCIO]

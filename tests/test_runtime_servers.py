@@ -1,0 +1,174 @@
+"""How late event loops run and how busy their threads are, as scrapes of real servers show it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+
+import pytest
+
+import servers
+from group import fleet
+from group.pages import OPENMETRICS
+
+LAG = "event_loop_lag_seconds"
+
+ROUTES = """
+import pathlib, threading, time
+from concurrent.futures import ThreadPoolExecutor
+
+import anyio.to_thread
+
+
+def held(request):
+    while not pathlib.Path("release").exists():
+        time.sleep(0.02)
+    return PlainTextResponse("held")
+
+
+async def executed(request):
+    loop = asyncio.get_running_loop()
+    if loop not in known:
+        known.add(loop)
+        loop.set_default_executor(ThreadPoolExecutor(2))
+    return await asyncio.to_thread(held, request)
+
+
+async def block(request):
+    time.sleep(float(request.path_params["seconds"]))
+    return PlainTextResponse("blocked")
+
+
+async def limit(request):
+    anyio.to_thread.current_default_thread_limiter().total_tokens = 2
+    return PlainTextResponse("limited")
+
+
+known = set()
+for path, route in {"/held": held, "/executed": executed, "/block/{seconds}": block, "/limit": limit}.items():
+    shop.add_route(path, route)
+"""
+
+UVICORN = [*fleet.UVICORN[:1], *fleet.UVICORN[3:]]
+SERVERS = {
+    "uvicorn": ([*UVICORN, "--workers", "2"], 2),
+    "gunicorn": (
+        ["gunicorn", "-w", "2", "-b", "127.0.0.1:PORT", "-k", "uvicorn_worker.UvicornWorker", "asgi_shop:app"],
+        2,
+    ),
+    "one": (UVICORN, 1),
+}
+each_server = pytest.mark.parametrize("kind", SERVERS)
+
+
+@contextlib.contextmanager
+def serving(kind, folder):
+    """Run a server with the routes above; what is held is released in the end."""
+    command, workers = SERVERS[kind]
+    with fleet.running(command, folder, workers=workers, source=ROUTES) as shop:
+        try:
+            yield shop, workers
+        finally:
+            (folder / "release").touch()
+
+
+@contextlib.contextmanager
+def asked(shop, path, number):
+    """Ask for something several times, each over a connection of its own, and wait for no answer."""
+    with contextlib.ExitStack() as opened:
+        for _ in range(number):
+            connection = opened.enter_context(contextlib.closing(shop.connection()))
+            connection.request("GET", path)
+        yield
+
+
+def pool(shown, name):
+    """Return busy, waiting and size of a pool."""
+    return [shown.total(f"thread_pool_{what}", pool=name) for what in ("busy", "waiting", "size")]
+
+
+@each_server
+def test_block(kind, tmp_path):
+    """What blocks a worker for half a second makes a look between a quarter of a second and half a second late."""
+    with serving(kind, tmp_path) as (shop, workers):
+        before = shop.until(lambda shown: shown.total(f"{LAG}_count") >= 2)
+        for number in range(1, 5):
+            shop.ask("/block/0.5")
+            after = shop.until(lambda shown, number=number: late(shown) >= late(before) + number)
+        pages = shop.scrapes(4, workers=workers, headers=OPENMETRICS)
+
+    # Half a second and what the machine adds to it.
+    assert after.total(f"{LAG}_bucket", le="0.25") < after.total(f"{LAG}_bucket", le="1.0")
+    assert after.total(f"{LAG}_sum") > before.total(f"{LAG}_sum") + 4 * 0.25
+    assert all(late(one) >= late(after) for one in pages)
+    assert {"histogram"} == {one.kinds[LAG] for one in pages}
+
+
+def late(shown):
+    """Return how many looks were more than a quarter of a second late."""
+    return shown.total(f"{LAG}_count") - shown.total(f"{LAG}_bucket", le="0.25")
+
+
+@each_server
+def test_threads_of_starlette(kind, tmp_path):
+    """Routes that are no coroutines hold threads of anyio: busy, waiting and size are the sums over all workers."""
+    with serving(kind, tmp_path) as (shop, workers):
+        each_limited(shop, workers)
+        with asked(shop, "/held", 9):
+            full = shop.until(lambda shown: sum(pool(shown, "anyio")[:2]) == 9)
+            pages = shop.scrapes(4, workers=workers)
+            (tmp_path / "release").touch()
+            shop.until(lambda shown: [0, 0, 2 * workers] == pool(shown, "anyio"))
+
+    assert 2 * workers == pool(full, "anyio")[2]
+    assert 2 <= pool(full, "anyio")[0] <= 2 * workers
+    assert {tuple(pool(full, "anyio"))} == {tuple(pool(one, "anyio")) for one in pages}
+
+
+def each_limited(shop, workers):
+    """Let each worker have two threads of anyio's."""
+    seen = set()
+
+    def limited():
+        fleet.side_by_side(lambda: seen.add(shop.ask("/limit")[1]), 4)
+        return len(seen) == workers
+
+    servers.until(limited)
+    shop.until(lambda shown: [0, 0, 2 * workers] == pool(shown, "anyio"))
+
+
+def test_threads_of_the_default_executor(tmp_path):
+    """What `asyncio.to_thread` calls holds threads of the loop's default executor, which isn't there before."""
+    with serving("one", tmp_path) as (shop, _):
+        before = shop.until(lambda shown: shown.total(f"{LAG}_count") >= 2)
+        with asked(shop, "/executed", 5):
+            shop.until(lambda shown: [2, 3, 2] == pool(shown, "asyncio"))
+            (tmp_path / "release").touch()
+            shop.until(lambda shown: [0, 0, 2] == pool(shown, "asyncio"))
+
+    assert set() == {name for name, _ in before if name.startswith("thread_pool")}
+
+
+@pytest.mark.parametrize("kind", ["uvicorn", "gunicorn"])
+def test_killed_worker(kind, tmp_path):
+    """What a killed worker's threads held goes with it, and its looks stay, whoever comes in its place."""
+    with serving(kind, tmp_path) as (shop, workers):
+        each_limited(shop, workers)
+        with contextlib.ExitStack() as opened:
+            holding = []
+            for _ in range(5):
+                connection, pid = shop.open("/held")
+                opened.enter_context(contextlib.closing(connection))
+                holding.append(pid)
+            before = shop.until(lambda shown: sum(pool(shown, "anyio")[:2]) == 5)
+            os.kill(holding[0], signal.SIGKILL)
+            left = 5 - holding.count(holding[0])
+            pages = [shop.until(lambda shown: sum(pool(shown, "anyio")[:2]) == left)]
+            pages.append(shop.until(lambda shown: shown.workers == workers))
+            pages += shop.scrapes(8, workers=workers)
+    counts = [shown.total(f"{LAG}_count") for shown in [before, pages[0], pages[1]]]
+
+    assert sorted(counts) == counts
+    assert all(shown.total(f"{LAG}_count") >= counts[-1] for shown in pages[2:])
+    assert {left} == {sum(pool(shown, "anyio")[:2]) for shown in pages}

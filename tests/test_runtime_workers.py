@@ -1,0 +1,211 @@
+"""What workers of a group say of their event loops together, where one is killed, too, and each other's pulses."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+import servers
+from exposed import page, samples
+from looked import begun, looks, service, until
+from scaleobs import catalog, group
+from scaleobs.metrics import loops
+from scaleobs.metrics.runtime import Runtime, runtime
+
+LAG = "event_loop_lag_seconds"
+
+# A worker: joins the group of its parent, runs a loop or not, and stays until it is told to end.
+WORKER = """
+import asyncio, sys
+from concurrent.futures import ThreadPoolExecutor
+from scaleobs import group
+from scaleobs.group import membership, recognition
+from scaleobs.metrics import loops
+from scaleobs.metrics.runtime import runtime
+recognition.root = membership.root = lambda: recognition.Root("gunicorn", {pid}, recognition.started({pid}), 0)
+
+def stay():
+    print("joined", flush=True)
+    sys.stdin.read()
+
+async def main():
+    loops.watch(print)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(3))
+    while len(runtime.shown()) < 4:
+        await asyncio.sleep(0.01)
+    await asyncio.to_thread(stay)
+
+runtime.join(group.join())
+group.join().ledger.own()
+if {has_loop}:
+    asyncio.run(main())
+else:
+    stay()
+"""
+
+
+@pytest.fixture
+def joined(monkeypatch, tmp_path):
+    """Make this process a worker of its parent."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    parent = os.getpid()
+    root = group.Root("gunicorn", parent, group.recognition.started(parent), 0)
+    monkeypatch.setattr(group.membership, "root", lambda: root)
+    monkeypatch.setattr(group.membership, "_mine", None)
+    mine = group.join()
+    mine.ledger.own()
+    return mine
+
+
+def worker(*, has_loop=True):
+    """Start another worker of the same group."""
+    source = WORKER.format(pid=os.getpid(), has_loop=has_loop)
+    process = subprocess.Popen([sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert "joined\n" == process.stdout.readline()
+    return process
+
+
+def end(process):
+    """Have it end."""
+    process.stdin.close()
+    process.wait(servers.LIMIT)
+    process.stdout.close()
+
+
+def said(group):
+    """Return what a scrape would say: how often all loops were looked at, and their default executors' threads."""
+    group.others()
+    found = {sample.name: sample.value for _, family in runtime.families() for sample in family.samples}
+    return {
+        "looks": found.get(f"{LAG}_count"),
+        "threads": [found.get(f"thread_pool_{name}") for name in ("busy", "size")],
+    }
+
+
+def test_workers_that_end(joined):
+    """Looks of workers that have ended stay, and their threads go, also where another one goes on in their place."""
+    runtime.join(joined)
+    one, other = worker(), worker()
+    servers.until(lambda: said(joined)["threads"] == [2, 6])
+    both = said(joined)
+    end(one)
+    left = said(joined)
+    heir = worker(has_loop=False)
+    after = said(joined)
+    end(other)
+    last = said(joined)
+    end(heir)
+    looks = [one["looks"] for one in (both, left, after, last)]
+
+    assert looks[0] >= 2
+    assert sorted(looks) == looks
+    assert [[1, 3], [1, 3], [None, None]] == [one["threads"] for one in (left, after, last)]
+
+
+def test_pulses(joined):
+    """The pulses are those of all living workers, this one included; 0 where no loop has run since it began."""
+    runtime.join(joined)
+    begin = time.monotonic()
+    one, idle = worker(), worker(has_loop=False)
+    both = runtime.pulses()
+    servers.until(lambda: runtime.pulses()[one.pid] > both[one.pid])
+    end(one)
+    left = runtime.pulses()
+    # It takes over the ledger of the one that has ended, with its pulse.
+    heir = worker(has_loop=False)
+    after = runtime.pulses()
+    for process in (idle, heir):
+        end(process)
+
+    assert {os.getpid(): 0, idle.pid: 0} == {pid: pulse for pid, pulse in both.items() if pid != one.pid}
+    assert begin < both[one.pid] < time.monotonic()
+    assert {os.getpid(): 0, idle.pid: 0} == left
+    assert {os.getpid(): 0, idle.pid: 0, heir.pid: 0} == after
+
+
+@pytest.mark.usefixtures("often")
+def test_pulse_of_a_process_alone(registry):
+    """Alone, a process says when its loop ran last, and 0 before one has."""
+    before = runtime.pulses()
+
+    async def main():
+        await begun(service(registry))
+        first = runtime.pulses()
+        await until(lambda: looks(registry))
+        return first
+
+    begin = time.monotonic()
+    first = asyncio.run(main())
+
+    assert {os.getpid(): 0} == before
+    assert [os.getpid()] * 2 == [*first, *runtime.pulses()]
+    assert begin <= first[os.getpid()] < runtime.pulses()[os.getpid()] <= time.monotonic()
+
+
+@pytest.mark.parametrize("joins_first", [True, False])
+def test_loop_and_group(joins_first, joined, monkeypatch):
+    """Looks count whether the loop or the group was there first, once, and on top of what a worker before has left."""
+    monkeypatch.setattr(loops, "EVERY", 0.01)
+    before = Runtime()
+    before.join(joined)
+    registry = CollectorRegistry()
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        before.begin(loop)
+        before.looked(loop, at=1.0, late=7.0, pools=[1.0] * 6)
+        if joins_first:
+            runtime.join(joined)
+        loops.watch(print)
+        while said(joined)["looks"] < 2:  # noqa: ASYNC110 - Nobody tells.
+            await asyncio.sleep(0.001)
+        runtime.join(joined)
+
+    asyncio.run(main())
+    found = samples(page(registry))
+
+    assert found[f"{LAG}_sum", ()] > 7
+    assert 1 == found[f"{LAG}_bucket", (("le", 10.0),)] - found[f"{LAG}_bucket", (("le", 5.0),)]
+    assert [] == [name for name, _ in found if name.startswith("thread_pool")]
+
+
+def test_no_room(joined, monkeypatch):
+    """Where a ledger is full, a worker looks at its loop all the same, for itself, and says so."""
+
+    def full(*_):
+        raise group.FullError
+
+    heard = []
+    joined.on_trouble = heard.append
+    monkeypatch.setattr(joined.ledger, "cells", full)
+    runtime.join(joined)
+
+    async def main():
+        loops.watch(heard.append)
+
+    asyncio.run(main())
+
+    assert [group.FullError] == list(map(type, heard))
+    assert 0 == dict(runtime.families())[catalog.EVENT_LOOP_LAG].samples[-1].value
+
+
+def test_place_is_gone(joined):
+    """What this process has is shown, where the others are can't be found any more."""
+    runtime.join(joined)
+
+    async def main():
+        loops.watch(print)
+
+    asyncio.run(main())
+    for path in joined.ledger.path.parent.iterdir():
+        path.unlink()
+    joined.ledger.path.parent.rmdir()
+
+    assert [catalog.EVENT_LOOP_LAG] == list(dict(runtime.families()))
+    assert [os.getpid()] == list(runtime.pulses())
