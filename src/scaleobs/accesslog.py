@@ -55,12 +55,11 @@ class AccessLog:
             self._write = logs.direct("scaleobs") or self._by_logger
 
     def request_finished(self, fields: dict[str, Any], error: BaseException | None = None) -> None:
-        """Write the line of a request, with what the application raised; `fields` is its to keep."""
+        """Write the line of a request, with what the application raised; `fields`, its event too, are the line's to keep."""
         if self._sample and self._is_left_out(fields):
             return
         if error is not None:
             fields["exc_info"] = error
-        fields["event"] = "request.finished"
         self._write(self._levels[fields["status_code"]], fields)
         if error is not None:
             logs.mark_logged(error)

@@ -80,6 +80,7 @@ class ToldExchange(Exchange):
                 code = status if type(status) is int and 0 <= status < 1000 else code_of(status)  # noqa: PLR2004
                 fields = {
                     **self.context,
+                    "event": "request.finished",
                     "method": request.get(recorder.method, ""),
                     "route": series.labels[1],
                     "path": self.path,
