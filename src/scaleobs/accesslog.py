@@ -55,7 +55,7 @@ class AccessLog:
             self._write = logs.direct("scaleobs") or self._by_logger
 
     def request_finished(self, fields: dict[str, Any], error: BaseException | None = None) -> None:
-        """Write the line of a request, with what the application raised; `fields`, its event too, are the line's to keep."""
+        """Write the line of a request, with what the application raised; `fields` has its event and is its to keep."""
         if self._sample and self._is_left_out(fields):
             return
         if error is not None:

@@ -69,6 +69,7 @@ class Observer(Life):
         for check in mine.checks:
             self.checks.add(check)
         self.drain.on_begin = self._drain_begun
+        self.drain.on_end = self._traces.flush
         self.storage.sources.add(self)
         self.storage.look_again()
         registry.join_workers()
