@@ -69,6 +69,7 @@ class Observer(Life):
             mine, self.lifecycle, self.checks, self._registry, warn=self._logger.warning, on_fault=self.fault
         )
         self.drain.on_begin = self._drain_begun
+        self.drain.on_end = self._traces.flush
         self.storage.sources.add(self)
         self.storage.look_again()
         registry.join_workers()
@@ -168,6 +169,7 @@ class Observer(Life):
 
     def served_seen(self) -> None:
         """Note that a server serves; where it opened no lifespan, do what that would have done."""
+        self._log.look()
         if not self.checks.is_serving:
             self.checks.serve()
         self._traces.begin()
@@ -196,7 +198,6 @@ class Observer(Life):
                 storage.keep_exemplars()
         except Exception as error:  # OpenTelemetry can't load the provider that its settings name.
             self.fault(error)
-        self._log.look()
         # From here on a request is one like this, unless another middleware counts in the same place.
         storage.plain[0] = (
             not is_traced

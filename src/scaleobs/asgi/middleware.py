@@ -12,6 +12,7 @@ from scaleobs.asgi.closing import closing
 from scaleobs.asgi.delivery import deliver
 from scaleobs.asgi.http import Measured, Told, Watched
 from scaleobs.asgi.protocol import Application, Message, Receive, Scope, Send, attributes_of, header_of, ids_of
+from scaleobs.asgi.telling import telling
 from scaleobs.asgi.websocket import WebSocket
 from scaleobs.exchange import ENDED, OPEN, WATCHED, is_first_to_see
 from scaleobs.management import PortError
@@ -41,7 +42,10 @@ class ASGIMiddleware:
         self._recorder = self.observer.recorder_for(app, method="method")
         self._endpoints = dict(self.observer.answers.endpoints)
         self._roots: set[str | None] = set()
-        self.serve = self._telling() if self._recorder.log.writes_lines else self._serving()
+        if self._recorder.log.writes_lines:
+            self.serve = telling(app, self._recorder, self._serve_other, self._endpoints, self._roots)
+        else:
+            self.serve = self._serving()
         self.observer.management.loaded(has_lifespan=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,30 +91,6 @@ class ASGIMiddleware:
 
         recorder.on_moved = look
         serve.app = app  # type: ignore[attr-defined] # Who looks for a middleware goes from one `app` to the next.
-        return serve
-
-    def _telling(self) -> Application:
-        """Return the function that serves where requests have lines."""
-        app, recorder, endpoints, roots = self.app, self._recorder, self._endpoints, self._roots
-        plain, http = recorder.storage.plain, self._http
-
-        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-            if (
-                not plain[0]
-                or scope["type"] != "http"
-                or scope["path"] in endpoints
-                or (roots and scope.get("root_path") not in roots)
-            ):
-                await self._serve_other(scope, receive, send)
-            else:
-                await http(scope, receive, send)
-
-        def look() -> None:
-            nonlocal plain
-            plain = recorder.storage.plain
-
-        recorder.on_moved = look
-        serve.app = app  # type: ignore[attr-defined]
         return serve
 
     async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
