@@ -6,6 +6,7 @@ import functools
 import time
 
 import pytest
+import structlog
 
 import scaleobs
 from callers import asgi, finished, log_lines, wsgi
@@ -168,3 +169,67 @@ def test_anything_else_is_refused_with_the_fix(name, given):
     """The message names the setting and the value, and shows what to write."""
     with pytest.raises(SettingsError, match=f"(?s){name}.*give.*e.g. {name}="):
         Settings.read({name: given}, {})
+
+
+@pytest.mark.parametrize("log_level", ["debug", "error", "critical"])
+def test_level_of_the_log_counts(log_level, levels):
+    """A line below the level that is configured isn't written."""
+    at = {"debug": [(200, "info"), (500, "error")], "error": [(500, "error")], "critical": []}
+
+    assert at[log_level] == levels("/200", "/500", log_level=log_level)
+
+
+def test_processor_may_drop_lines(registry, capsys):
+    """A chain of the user's own makes the line, or none."""
+
+    def drop(logger, method, event):
+        if event["path"] == "/drop":
+            raise structlog.DropEvent
+        return {**event, "mine": True}
+
+    scaleobs.configure_logging(processors=[drop, *scaleobs.logs.processors()])
+    app = scaleobs.instrument(functools.partial(asgi_app), registry=registry)
+    for path in ("/drop", "/200"):
+        asgi(app, path=path)
+
+    assert [("/200", True)] == [(line["path"], line["mine"]) for line in finished(capsys)]
+
+
+def test_structlog_of_the_application(registry):
+    """An application that has configured structlog itself gets the line by its own loggers and processors."""
+    seen = []
+
+    class Bound(structlog.BoundLogger):
+        def info(self, event, **fields):
+            return self._proxy_to_logger("info", event, bound_by="mine", **fields)
+
+    def keep(logger, method, event):
+        seen.append(event)
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[keep], wrapper_class=Bound)
+    asgi(scaleobs.instrument(functools.partial(asgi_app), registry=registry), headers=[("X-Request-ID", "r1")])
+
+    assert [("request.finished", "r1", "mine")] == [(one["event"], one["request_id"], one["bound_by"]) for one in seen]
+
+
+def test_lines_can_be_captured(registry):
+    """A test of the user's sees the line by structlog's `capture_logs`."""
+    scaleobs.configure_logging(log_format="json")
+    app = scaleobs.instrument(functools.partial(asgi_app), registry=registry)
+    with structlog.testing.capture_logs() as captured:
+        asgi(app)
+        asgi(app)
+
+    assert ["request.finished"] * 2 == [line["event"] for line in captured]
+
+
+def test_change_of_the_log_is_seen(registry, capsys):
+    """Logging that is configured anew while requests are served is taken over by the next probe at the latest."""
+    app = scaleobs.instrument(functools.partial(asgi_app), registry=registry, service="before")
+    asgi(app)
+    scaleobs.configure_logging(service="after", log_format="json")
+    asgi(app, path="/health")
+    asgi(app)
+
+    assert ["before", "after"] == [line["service"] for line in finished(capsys)]

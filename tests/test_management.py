@@ -330,7 +330,7 @@ print(asked("/health")[0], asked("/ready")[0], "bad" in asked("/ready")[1], "fir
         ("uvicorn", 1),
         ("uvicorn workers", 6),
         ("gunicorn sync", 6),
-        ("gunicorn gthread", 24),
+        ("gunicorn gthread", 16),
         ("gunicorn gevent", 6),
         ("gunicorn uvicorn", 6),
     ],

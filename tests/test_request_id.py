@@ -7,7 +7,7 @@ import functools
 import pytest
 
 import scaleobs
-from callers import asgi, finished, wsgi
+from callers import asgi, finished, http_scope, wsgi
 
 
 def ids_of(lines):
@@ -117,3 +117,24 @@ def test_no_lines_no_id(app, call, registry):
     app = scaleobs.instrument(functools.partial(app), registry=registry, log_format="off")
 
     assert "x-request-id" not in call(app).headers
+
+
+@pytest.mark.parametrize("headers", [[(1,)], [(b"x", b"y", b"z")], 17, [None], None, iter([(b"x-a", b"1"), None])])
+def test_start_that_is_wrong_reaches_the_server_once(headers, registry):
+    """What is wrong with the start of an answer is for the server to say, whatever kind of function it sends with."""
+    got = []
+
+    def send(message):
+        got.append(message)
+        raise ConnectionError("by the server")
+
+    async def app(scope, receive, send):
+        for message in ({"type": "http.response.start", "status": 200, "headers": headers}, None):
+            with pytest.raises(ConnectionError, match="by the server"):
+                await send(message)
+
+    coroutine = scaleobs.instrument(app, registry=registry)(http_scope(), None, send)
+    with pytest.raises(StopIteration):
+        coroutine.send(None)
+
+    assert [200, None] == [message and message["status"] for message in got]

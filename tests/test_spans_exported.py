@@ -62,6 +62,17 @@ def item(item_id):
 app = scaleobs.instrument(app, service="shop", version="7")
 """
 
+RAW = """
+import scaleobs
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"{}"})
+
+app = scaleobs.instrument(app)
+"""
+
 GUNICORN = ("gunicorn", "shop:app", "--bind", "127.0.0.1:{port}")
 UVICORN = ("uvicorn", "shop:app", "--port", "{port}")
 SERVERS = {
@@ -122,6 +133,20 @@ def test_every_request_has_its_span_at_the_collector(name, tmp_path):
     assert {("shop", "7")} == {(span.resource["service.name"], span.resource["service.version"]) for span in received}
     assert {"GET /items/{item_id}", "GET /items/<item_id>"} >= {span.name for span in spans}
     assert len({span.span_id for span in spans}) == sent
+
+
+def test_application_without_a_lifespan_is_flushed_by_the_drain(tmp_path):
+    """A server that ends by the signal it was sent, as uvicorn does, runs no `atexit`: the drain sends the rest."""
+    port = servers.free_port()
+    (tmp_path / "shop.py").write_text(RAW)
+    command = [str(servers.BIN / "uvicorn"), "shop:app", "--port", str(port)]
+    with collecting() as (endpoint, received):
+        more = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_BSP_SCHEDULE_DELAY": "60000"}
+        with servers.running(command, port, tmp_path, SCALEOBS_DRAIN_SECONDS="0.3", **more) as end:
+            assert 200 == servers.get(port, "/x")[0]
+            end()
+
+    assert ["/x"] == [span.attributes["url.path"] for span in received]
 
 
 def threads_of(pid):

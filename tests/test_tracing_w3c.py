@@ -1,8 +1,8 @@
 """
 The 41 cases of the W3C trace-context suite (w3c/trace-context, test/test.py), restated.
 
-There a service is called and calls on; what is looked at is what it sends. Here it is what the request's lines name and
-what is kept of its `tracestate`.
+There a service is called and calls on, and what is looked at is what it sends. So it is here where a provider is set;
+without one it is what the request's lines name and what is kept of its `tracestate`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 
 import pytest
+from opentelemetry import propagate, trace
 
 import scaleobs
 from callers import asgi, wsgi
@@ -20,27 +21,36 @@ VALID = f"00-{TRACE}-{PARENT}-01"
 VALID_UNSAMPLED = f"00-{TRACE}-{PARENT}-00"
 
 
-def noted(seen):
-    """Note what the lines of the current request carry."""
-    seen.append(dict(logs.request_context.get()))
+def noted():
+    """Return the trace, the state and the parent of what the current request would send on, or which its lines name."""
+    carrier = {}
+    if tracing.is_configured():
+        with trace.get_tracer("shop").start_as_current_span("call"):
+            propagate.inject(carrier)
+    if not carrier:
+        return logs.request_context.get().get("trace_id"), None, None
+    _, trace_id, parent, _ = carrier["traceparent"].split("-")
+    return trace_id, tracing.parse_tracestate(carrier.get("tracestate", "")), parent
 
 
-@pytest.fixture(params=["asgi", "wsgi"])
+@pytest.fixture(params=["asgi", "wsgi", "asgi, traced", "wsgi, traced"])
 def received(request, registry):
     """Return a function that serves requests with these headers, and returns the trace and the state of each."""
     seen = []
+    if "traced" in request.param:
+        request.getfixturevalue("exported")
 
     async def asgi_app(scope, receive, send):
-        noted(seen)
+        seen.append(noted())
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
     def wsgi_app(environ, start_response):
-        noted(seen)
+        seen.append(noted())
         start_response("200 OK", [])
         return [b""]
 
-    serve, app = {"asgi": (asgi, asgi_app), "wsgi": (wsgi, wsgi_app)}[request.param]
+    serve, app = {"asgi": (asgi, asgi_app), "wsgi": (wsgi, wsgi_app)}[request.param[:4]]
     app = scaleobs.instrument(functools.partial(app), registry=registry)
 
     def serve_all(headers, count=1):
@@ -50,8 +60,11 @@ def received(request, registry):
             headers = [(name, ",".join(v for n, v in headers if n.lower() == name)) for name in names]
         for _ in range(count):
             assert 200 == serve(app, headers=headers).status
-        state = tracing.parse_tracestate(",".join(value for name, value in headers if name.lower() == "tracestate"))
-        return [(context.get("trace_id"), state if "trace_id" in context else {}) for context in seen]
+        parents = {parent for _, _, parent in seen if parent is not None}
+        assert len(parents) in (0, count)
+        assert PARENT not in parents
+        kept = tracing.parse_tracestate(",".join(value for name, value in headers if name.lower() == "tracestate"))
+        return [(found, (kept if found else {}) if state is None else state) for found, state, _ in seen]
 
     return serve_all
 
@@ -97,10 +110,10 @@ NEW_TRACE = [
 @pytest.mark.parametrize("headers", NEW_TRACE)
 def test_no_valid_parent(headers, received):
     """Without a valid `traceparent` the request belongs to no trace of the client's, and its state is discarded."""
-    [(trace, state)] = received(headers)
+    [(found, state)] = received(headers)
     ids = [part for _, header in headers for part in header.split("-")]
 
-    assert trace not in (TRACE, "0" * 32, *ids)
+    assert found not in (TRACE, "0" * 32, *ids)
     assert {} == state
 
 
@@ -168,9 +181,9 @@ STATES = {
 def test_state(name, received):
     """Members are kept in their order and from all headers; one that is not valid discards all."""
     sent, expected = STATES[name]
-    [(trace, state)] = received([("traceparent", VALID_UNSAMPLED), *[("tracestate", one) for one in sent]])
+    [(found, state)] = received([("traceparent", VALID_UNSAMPLED), *[("tracestate", one) for one in sent]])
 
-    assert TRACE == trace
+    assert TRACE == found
     assert list(expected.items()) == list(state.items())
 
 
@@ -218,4 +231,4 @@ def test_several_requests_without_a_parent(headers, received):
     found = received(headers, 3)
 
     assert 3 == len(found)
-    assert all(trace != "0" * 32 and state == {} for trace, state in found)
+    assert all(one != "0" * 32 and state == {} for one, state in found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -45,22 +45,22 @@ class AccessLog:
             self._levels[code : code + (100 if "x" in status else 1)] = [levels[status]] * (100 if "x" in status else 1)
         self._sample = sample
         self._slow_seconds = slow_seconds
-        self._bound = logger
+        self._write: Callable[[str, dict[str, Any]], None] = self._by_logger
         self._told: set[str] = set()
         self._told_of_limit = False
 
     def look(self) -> None:
         """Take over how logging is configured now, which takes longer than to write a line; never raises."""
         with contextlib.suppress(Exception):
-            self._bound = self.logger.bind()
+            self._write = logs.direct("scaleobs") or self._by_logger
 
     def request_finished(self, fields: dict[str, Any], error: BaseException | None = None) -> None:
-        """Write the line of a request, with what the application raised; `fields` is its to keep."""
+        """Write the line of a request, with what the application raised; `fields` has its event and is its to keep."""
         if self._sample and self._is_left_out(fields):
             return
         if error is not None:
             fields["exc_info"] = error
-        getattr(self._bound, self._levels[fields["status_code"]])("request.finished", **fields)
+        self._write(self._levels[fields["status_code"]], fields)
         if error is not None:
             logs.mark_logged(error)
 
@@ -73,6 +73,9 @@ class AccessLog:
         """Write the one line of a WebSocket."""
         if self.writes_lines:
             self.logger.info("websocket.closed", **fields)
+
+    def _by_logger(self, level: str, fields: dict[str, Any]) -> None:
+        getattr(self.logger, level)(fields.pop("event"), **fields)
 
     def _is_left_out(self, fields: dict[str, Any]) -> bool:
         """Return whether a request is one of the many that went as they should."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from urllib.parse import parse_qs
 
 from prometheus_client import CollectorRegistry
 
-from scaleobs.health import Report, Result
+from scaleobs.health import Checks, Report, Result
 from scaleobs.lifecycle import Lifecycle
 from scaleobs.metrics.exposition import expose
 from scaleobs.metrics.registry import attach
@@ -38,13 +39,42 @@ class Answer(NamedTuple):
     rest: Iterator[bytes] | None = None
 
 
-class Answers:
-    """What a service says about itself."""
+Header = Callable[[str], str]
+"""From a header's name to what the request has there; empty where it has nothing."""
 
-    def __init__(self, settings: Settings, lifecycle: Lifecycle, registry: CollectorRegistry) -> None:
+
+class Answers:
+    """
+    What a service says about itself.
+
+    Args:
+        settings: how it is observed.
+        lifecycle: where its process stands.
+        checks: its checks.
+        registry: its metrics.
+        warn: writes a line to the log.
+        on_fault: hears of what goes wrong here.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        lifecycle: Lifecycle,
+        checks: Checks,
+        registry: CollectorRegistry,
+        *,
+        warn: Callable[..., object],
+        on_fault: Callable[[Exception], None],
+    ) -> None:
         self._lifecycle = lifecycle
+        self._checks = checks
         self._registry, self._storage = attach(registry)
+        self._warn = warn
+        self._on_fault = on_fault
         self._token = settings.metrics_token
+        self._stall_seconds = settings.stall_seconds
+        self._shows_details = settings.details and settings.management_port is None
+        self._failing: dict[str, tuple[str, list[str]]] = {}
         paths = {
             settings.health_path: "live",
             settings.ready_path: "ready",
@@ -60,7 +90,25 @@ class Answers:
         if settings.management_port is not None:
             self.endpoints = {path: kind for path, kind in self.endpoints.items() if kind != "metrics"}
 
-    def probe(self, kind: str, report: Report, *, accept: str, details: bool) -> Answer:
+    def answer(self, kind: str, header: Header, query: str, *, details: bool = False, stuck_for: float = 0.0) -> Answer:
+        """
+        Return what an endpoint answers; may wait for checks.
+
+        Args:
+            kind: `live`, `ready`, `startup` or `metrics`.
+            header: of the request.
+            query: of the request.
+            details: see `probe`.
+            stuck_for: see `probe`.
+        """
+        if kind == "metrics":
+            return self.metrics(header, query)
+        report = None if kind == "live" else self._checks.report(kind)
+        return self.probe(kind, report, header, details=details, stuck_for=stuck_for)
+
+    def probe(
+        self, kind: str, report: Report | None, header: Header, *, details: bool = False, stuck_for: float = 0.0
+    ) -> Answer:
         """
         Return what a probe answers: 200 or 503, and the checks with their states, as MicroProfile Health or
         `application/health+json` has them.
@@ -69,39 +117,60 @@ class Answers:
         need start-up to be over; until then they name it as a check that is down.
 
         A probe is answered to anyone who asks, so it has names and states; what a check returned to be shown, and why
-        it failed, are `details`.
-        """
-        if not details:
-            report = names_and_states(report)
-        if (kind == "ready" and not self._lifecycle.is_ready) or (kind == "startup" and not self._lifecycle.is_started):
-            state = Result(is_up=False, data=self._lifecycle.said())
-            report = Report(is_up=False, checks=(("lifecycle", state), *report.checks))
-        media_type, body = written(report, accept)
-        return Answer(200 if report.is_up else 503, [*_headers(media_type), ("Vary", "Accept")], body)
+        it failed, are `details`. That it says no is logged, once until it says something else.
 
-    def metrics(
-        self,
-        *,
-        accept: str,
-        accept_encoding: str,
-        query: str,
-        authorization: str,
-        on_fault: Callable[[Exception], None],
-    ) -> Answer:
+        Args:
+            kind: `live`, `ready` or `startup`.
+            report: what its checks say; liveness, which waits for no check, is answered from what is known.
+            header: of the request.
+            details: show them whatever the settings say.
+            stuck_for: for how many seconds no worker has gone on.
+        """
+        try:
+            report = self._checks.known(kind) if report is None else report
+            if stuck_for >= self._stall_seconds:
+                reason = f"for {stuck_for:.0f} s each worker's event loop, or all its threads, have been stuck"
+                report = _failed(report, "progress", Result(is_up=False, reason=reason))
+            shown = report if details or self._shows_details else names_and_states(report)
+            if not self._is_far_enough(kind):
+                shown = _failed(shown, "lifecycle", Result(is_up=False, data=self._lifecycle.said()))
+            media_type, body = written(shown, header("accept"))
+        except Exception as error:
+            self._on_fault(error)
+            return self._broken()
+        self._tell(kind, report, is_up=shown.is_up)
+        return Answer(200 if shown.is_up else 503, [*_headers(media_type), ("Vary", "Accept")], body)
+
+    def _is_far_enough(self, kind: str) -> bool:
+        if kind == "ready":
+            return self._lifecycle.is_ready
+        return kind == "live" or self._lifecycle.is_started
+
+    def _tell(self, kind: str, report: Report, *, is_up: bool) -> None:
+        if is_up:
+            self._failing.pop(kind, None)
+            return
+        said = self._lifecycle.said()["state"], [name for name, result in report.checks if not result.is_up]
+        if self._failing.get(kind) != said:
+            self._failing[kind] = said
+            with contextlib.suppress(Exception):
+                self._warn("probe.failed", probe=kind, status_code=503, state=said[0], checks_down=said[1])
+
+    def metrics(self, header: Header, query: str) -> Answer:
         """
         Return what a scrape reads; see `exposition.expose`. Never raises, neither here nor on the way.
 
         Where there is a token, 401 to who doesn't send it.
         """
-        if self._token is not None and not _is_bearer_of(self._token, authorization):
-            return self.unauthorized()
+        if self._token is not None and not _is_bearer_of(self._token, header("authorization")):
+            return self._unauthorized()
         headers, pieces = expose(
             self._registry,
             self._storage,
-            accept=accept,
-            accept_encoding=accept_encoding,
+            accept=header("accept"),
+            accept_encoding=header("accept-encoding"),
             names=parse_qs(query).get("name[]", []),
-            on_fault=on_fault,
+            on_fault=self._on_fault,
         )
         headers = [*headers, ("Cache-Control", "no-store")]
         begun: list[bytes] = []
@@ -123,15 +192,19 @@ class Answers:
         return Answer(404, _headers("text/plain; charset=utf-8"), text.encode())
 
     @staticmethod
-    def unauthorized() -> Answer:
+    def _unauthorized() -> Answer:
         """Return the answer to who has to send a token, and sent none or another one."""
         challenge = ("WWW-Authenticate", "Bearer")
         return Answer(401, [challenge, *_headers("text/plain; charset=utf-8")], b"Send the bearer token.\n")
 
     @staticmethod
-    def broken() -> Answer:
+    def _broken() -> Answer:
         """Return the answer where scaleobs itself failed to make one."""
         return Answer(500, _headers("text/plain; charset=utf-8"), b"scaleobs failed to answer; its log says why.\n")
+
+
+def _failed(report: Report, name: str, result: Result) -> Report:
+    return Report(is_up=False, checks=((name, result), *report.checks))
 
 
 def _headers(content_type: str) -> list[tuple[str, str]]:

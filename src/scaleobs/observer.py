@@ -6,13 +6,12 @@ import contextlib
 import importlib.metadata
 from collections.abc import Callable, Iterator
 from functools import partial
-from http import HTTPStatus
 from typing import Any, TypeVar, Unpack
 
 from scaleobs import logs, tracing
 from scaleobs.accesslog import SLOW_SECONDS, AccessLog
-from scaleobs.answers import Answer, Answers
-from scaleobs.health import Check, CheckFunction, Checks, Options, Report, Result, events
+from scaleobs.answers import Answers
+from scaleobs.health import Check, CheckFunction, Checks, Options, events
 from scaleobs.health.results import LastRun
 from scaleobs.life import Life
 from scaleobs.management import Management
@@ -52,7 +51,6 @@ class Observer(Life):
             is_native=self.settings.native_histograms,
             has_sizes=self.settings.size_histograms,
         )
-        self.answers = Answers(self.settings, self.lifecycle, self._registry)
         self._configure_logging()
         self._traces = Export(mine, self._tell, self.fault)
         self._logger = logs.own_logger()
@@ -64,15 +62,17 @@ class Observer(Life):
             slow_seconds=min((one.under for one in mine.objectives if isinstance(one, Latency)), default=SLOW_SECONDS),
         )
         self._recorders: list[Recorder] = []
-        self._failing: dict[str, tuple[str, list[str]]] = {}
         self.checks = Checks(partial(events.write, self._logger))
         for check in mine.checks:
             self.checks.add(check)
+        self.answers = Answers(
+            mine, self.lifecycle, self.checks, self._registry, warn=self._logger.warning, on_fault=self.fault
+        )
         self.drain.on_begin = self._drain_begun
+        self.drain.on_end = self._traces.flush
         self.storage.sources.add(self)
         self.storage.look_again()
         registry.join_workers()
-        self._shows_details = mine.details and mine.management_port is None
         self.management = Management(self, mine.management_port)
         self.app: Any = None
         self.served: Any = None
@@ -169,6 +169,7 @@ class Observer(Life):
 
     def served_seen(self) -> None:
         """Note that a server serves; where it opened no lifespan, do what that would have done."""
+        self._log.look()
         if not self.checks.is_serving:
             self.checks.serve()
         self._traces.begin()
@@ -197,7 +198,6 @@ class Observer(Life):
                 storage.keep_exemplars()
         except Exception as error:  # OpenTelemetry can't load the provider that its settings name.
             self.fault(error)
-        self._log.look()
         # From here on a request is one like this, unless another middleware counts in the same place.
         storage.plain[0] = (
             not is_traced
@@ -206,86 +206,6 @@ class Observer(Life):
             and not self.drain.is_begun
             and storage.has_looked()
         )
-
-    def answer(
-        self,
-        kind: str,
-        header: Callable[[str], str],
-        query: str,
-        *,
-        details: bool = False,
-        stuck_for: float = 0.0,
-    ) -> Answer:
-        """
-        Return what an endpoint answers; may wait for checks.
-
-        Args:
-            kind: `live`, `ready`, `startup` or `metrics`.
-            header: returns one of the request's, by its name; empty where there is none.
-            query: the request's.
-            details: show what checks returned and why they failed, whatever the settings say.
-            stuck_for: for how many seconds no worker has gone on.
-        """
-        if kind == "metrics":
-            return self.metrics(
-                accept=header("accept"),
-                accept_encoding=header("accept-encoding"),
-                query=query,
-                authorization=header("authorization"),
-            )
-        report = Report(is_up=True) if kind == "live" else self.checks.report(kind)
-        return self.probe(kind, report, accept=header("accept"), details=details, stuck_for=stuck_for)
-
-    def metrics(self, *, accept: str, accept_encoding: str, query: str, authorization: str) -> Answer:
-        """Return what a scrape reads; what raises on the way is left out, counted and logged."""
-        return self.answers.metrics(
-            accept=accept,
-            accept_encoding=accept_encoding,
-            query=query,
-            authorization=authorization,
-            on_fault=self.fault,
-        )
-
-    def probe(
-        self, kind: str, report: Report, *, accept: str = "", details: bool = False, stuck_for: float = 0.0
-    ) -> Answer:
-        """
-        Return what a probe answers, and log it where it says no.
-
-        Liveness waits for no check: it is answered from what is known of its own.
-
-        Args:
-            kind: `live`, `ready` or `startup`.
-            report: what the checks say.
-            accept: the header; it may prefer `application/health+json`.
-            details: show what they returned and why they failed, too, whatever the settings say.
-            stuck_for: for how many seconds no worker has gone on.
-        """
-        try:
-            report = self.checks.known(kind) if kind == "live" else report
-            if stuck_for >= self.settings.stall_seconds:
-                reason = f"for {stuck_for:.0f} s each worker's event loop, or all its threads, have been stuck"
-                report = Report(is_up=False, checks=(("progress", Result(is_up=False, reason=reason)), *report.checks))
-            answer = self.answers.probe(kind, report, accept=accept, details=details or self._shows_details)
-        except Exception as error:
-            self.fault(error)
-            return self.answers.broken()
-        self._tell_of_failure(kind, answer, report)
-        return answer
-
-    def _tell_of_failure(self, kind: str, answer: Answer, report: Report) -> None:
-        """Write that a probe says no, once until it says something else."""
-        if answer.status == HTTPStatus.OK:
-            self._failing.pop(kind, None)
-            return
-        down = [name for name, result in report.checks if not result.is_up]
-        said = (self.lifecycle.said()["state"], down)
-        if self._failing.get(kind) != said:
-            self._failing[kind] = said
-            with contextlib.suppress(Exception):
-                self._logger.warning(
-                    "probe.failed", probe=kind, status_code=answer.status, state=said[0], checks_down=down
-                )
 
     def _configure_logging(self) -> None:
         mine = self.settings

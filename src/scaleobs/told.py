@@ -46,7 +46,8 @@ class ToldExchange(Exchange):
 
     def left(self, error: BaseException | None = None) -> None:
         """Note that the application returned, or raised; it can add nothing to its answer from now on."""
-        super().left(error)
+        if self.stage != ENDED:
+            self.end(SERVER_ERROR)
         if self.waiting is None and error is None and self.span is None:
             return
         try:
@@ -76,7 +77,23 @@ class ToldExchange(Exchange):
             if self.span is not None:
                 self._end_span(self.span, series, status)
             if self.context is not None:
-                self._tell(series.labels[1], status, seconds)
+                code = status if type(status) is int and 0 <= status < 1000 else code_of(status)  # noqa: PLR2004
+                fields = {
+                    **self.context,
+                    "event": "request.finished",
+                    "method": request.get(recorder.method, ""),
+                    "route": series.labels[1],
+                    "path": self.path,
+                    "status_code": code,
+                    "duration_seconds": int(seconds * 1e6 + 0.5) / 1e6,  # A third of what `round` takes.
+                    "client": self.client(),
+                }
+                if self.is_gone or self.status is not status or recorder.spans.are_inside:
+                    self._tell_more(fields)
+                if code < SERVER_ERROR or self.is_gone:
+                    recorder.log.request_finished(fields)
+                else:
+                    self.waiting = fields  # type: ignore[misc]
         except Exception as error:
             recorder.fault(error)
 
@@ -92,28 +109,15 @@ class ToldExchange(Exchange):
         """Return the bytes of the bodies of the request and the response, as far as they were sent."""
         raise NotImplementedError
 
-    def _tell(self, route: str, status: Any, seconds: float) -> None:
-        code = code_of(status)
-        fields = {
-            **self.context,  # type: ignore[dict-item] # It is there, or nothing would be told.
-            "method": self.request.get(self.recorder.method, ""),
-            "route": route,
-            "path": self.path,
-            "status_code": code,
-            "duration_seconds": round(seconds, 6),
-            "client": self.client(),
-        }
+    def _tell_more(self, fields: dict[str, Any]) -> None:
         if self.recorder.spans.are_inside and (span := tracing.current_span()) is not None:
             fields["trace_id"], fields["span_id"] = span.trace_id, span.span_id
-        if self.status is not None and (self.is_gone or self.status is not status):
-            if self.is_gone:
-                fields["truncated"] = True
-            if code_of(self.status) != code:
-                fields["sent_status"] = code_of(self.status)
-        if code < SERVER_ERROR or self.is_gone:
-            self.recorder.log.request_finished(fields)
-        else:
-            self.waiting = fields  # type: ignore[misc]
+        if self.status is None:
+            return
+        if self.is_gone:
+            fields["truncated"] = True
+        if code_of(self.status) != fields["status_code"]:
+            fields["sent_status"] = code_of(self.status)
 
     def _end_span(self, span: tracing.RequestSpan, series: Series, status: Any) -> None:
         method, route, _ = series.labels

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Any
 
-from scaleobs.asgi.protocol import Message, Receive, Send, body_length, client_of, header_of
+from scaleobs.asgi.protocol import Message, Receive, Send, body_length, header_of
 from scaleobs.exchange import COMPLETING, ENDED, OPEN, SERVER_ERROR, WATCHED, Exchange
 from scaleobs.told import ToldExchange
 
@@ -96,34 +96,27 @@ class Told(ToldExchange, Watched):
     __slots__ = ("context", "is_gone", "path", "span", "waiting")
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Return what sends a message to the server when awaited, the first one with the request's id."""
-        if self.status is None and self.context is not None:
-            message = self._with_id(message, self.context)
-        return super().send(message)
+        """Return what sends a message to the server when awaited; an answer starts with its request's id."""
+        try:
+            is_start = self.status is None and message["type"] == "http.response.start"
+            if is_start:
+                self.status = message["status"]
+                if self.context is not None:
+                    message = _with_id(message, self.context)
+        except Exception:  # What is wrong with it is for the server to say.
+            is_start = False
+        return self.server_send(message) if is_start else Watched.send(self, message)
 
     def client(self) -> str:
         """Return the address of the client, as far as the server knows."""
-        return client_of(self.request)
+        try:
+            return str(self.request["client"][0])
+        except Exception:  # A Unix socket has none.
+            return ""
 
     def traceparent(self) -> str:
         """Return the `traceparent` that the client sent, or nothing."""
         return header_of(self.request, b"traceparent")
-
-    @staticmethod
-    def _with_id(message: Message, context: dict[str, Any]) -> Message:
-        """Return the start of an answer with `X-Request-ID`, unless the application has given one."""
-        try:
-            if message["type"] != "http.response.start":
-                return message
-            headers = message.get("headers", ())
-            if not isinstance(headers, list | tuple):  # It may be one that can be read once.
-                message = {**message, "headers": (headers := list(headers))}
-            for name, _ in headers:
-                if len(name) == _LENGTH_OF_NAME and name.lower() == b"x-request-id":
-                    return message
-            return {**message, "headers": [*headers, (b"x-request-id", context["request_id"].encode())]}
-        except Exception:  # What is wrong with it is for the server to say.
-            return message
 
 
 class Measured(Told):
@@ -148,6 +141,20 @@ class Measured(Told):
     def sizes(self) -> tuple[int, int]:
         """Return the bytes of both bodies: of the request's what the application has read, whatever was declared."""
         return self.received, self.sent
+
+
+def _with_id(message: Message, context: dict[str, Any]) -> Message:
+    """Return the start of an answer with `X-Request-ID`, unless the application has given one."""
+    headers = message.get("headers", ())
+    if not isinstance(headers, list | tuple):  # It may be one that can be read once.
+        message = {**message, "headers": (headers := list(headers))}
+    try:
+        for name, _ in headers:
+            if len(name) == _LENGTH_OF_NAME and name.lower() == b"x-request-id":
+                return message
+    except Exception:  # What is wrong with them is for the server to say.
+        return message
+    return {**message, "headers": [*headers, (b"x-request-id", context["request_id"].encode())]}
 
 
 def _comes_from(error: BaseException | None, send: Send) -> bool:

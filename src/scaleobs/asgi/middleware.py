@@ -12,9 +12,9 @@ from scaleobs.asgi.closing import closing
 from scaleobs.asgi.delivery import deliver
 from scaleobs.asgi.http import Measured, Told, Watched
 from scaleobs.asgi.protocol import Application, Message, Receive, Scope, Send, attributes_of, header_of, ids_of
+from scaleobs.asgi.telling import telling
 from scaleobs.asgi.websocket import WebSocket
 from scaleobs.exchange import ENDED, OPEN, WATCHED, is_first_to_see
-from scaleobs.health import Report
 from scaleobs.management import PortError
 from scaleobs.metrics import loops
 from scaleobs.observer import Observer
@@ -42,7 +42,10 @@ class ASGIMiddleware:
         self._recorder = self.observer.recorder_for(app, method="method")
         self._endpoints = dict(self.observer.answers.endpoints)
         self._roots: set[str | None] = set()
-        self.serve = self._telling() if self._recorder.log.writes_lines else self._serving()
+        if self._recorder.log.writes_lines:
+            self.serve = telling(app, self._recorder, self._serve_other, self._endpoints, self._roots)
+        else:
+            self.serve = self._serving()
         self.observer.management.loaded(has_lifespan=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,30 +91,6 @@ class ASGIMiddleware:
 
         recorder.on_moved = look
         serve.app = app  # type: ignore[attr-defined] # Who looks for a middleware goes from one `app` to the next.
-        return serve
-
-    def _telling(self) -> Application:
-        """Return the function that serves where requests have lines."""
-        app, recorder, endpoints, roots = self.app, self._recorder, self._endpoints, self._roots
-        plain, http = recorder.storage.plain, self._http
-
-        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-            if (
-                not plain[0]
-                or scope["type"] != "http"
-                or scope["path"] in endpoints
-                or (roots and scope.get("root_path") not in roots)
-            ):
-                await self._serve_other(scope, receive, send)
-            else:
-                await http(scope, receive, send)
-
-        def look() -> None:
-            nonlocal plain
-            plain = recorder.storage.plain
-
-        recorder.on_moved = look
-        serve.app = app  # type: ignore[attr-defined]
         return serve
 
     async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -245,12 +224,11 @@ class ASGIMiddleware:
     async def _answer(self, endpoint: str, scope: Scope) -> Answer:
         if scope["method"] not in ("GET", "HEAD"):
             return Answers.not_allowed()
+
+        def header(name: str) -> str:
+            return header_of(scope, name.encode())
+
         if endpoint == "metrics":
-            return self.observer.metrics(
-                accept=header_of(scope, b"accept"),
-                accept_encoding=header_of(scope, b"accept-encoding"),
-                query=scope.get("query_string", b"").decode("latin-1"),
-                authorization=header_of(scope, b"authorization"),
-            )
-        report = Report(is_up=True) if endpoint == "live" else await self.observer.checks.report_async(endpoint)
-        return self.observer.probe(endpoint, report, accept=header_of(scope, b"accept"))
+            return self.observer.answers.metrics(header, scope.get("query_string", b"").decode("latin-1"))
+        report = None if endpoint == "live" else await self.observer.checks.report_async(endpoint)
+        return self.observer.answers.probe(endpoint, report, header)

@@ -40,6 +40,7 @@ class Draining:
     Attributes:
         hooks: what the application wants to be called when the drain begins.
         on_begin: called then, too, before them, on a thread of its own.
+        on_end: called before the server hears of the signal, on the same thread.
         loop: the application's event loop, where it has one.
     """
 
@@ -48,6 +49,7 @@ class Draining:
         self.tell = tell
         self.hooks: list[hooks.Hook] = []
         self.on_begin: Callable[[], None] = lambda: None
+        self.on_end: Callable[[], None] = lambda: None
         self.loop: asyncio.AbstractEventLoop | None = None
         self._noted_in = 0
         if seconds:
@@ -196,6 +198,8 @@ class Process:
             self._run_hooks(parts, until)
             while not self.is_over and time.monotonic() < until:
                 time.sleep(_TICK)
+            for part in parts:
+                part.on_end()
             self._tell(parts[:1], "info", "drain.ended", seconds=round(time.monotonic() - self.begun, 3))
         finally:
             is_over, self.is_over = self.is_over, True

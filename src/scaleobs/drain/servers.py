@@ -22,7 +22,7 @@ def shorter_limit(seconds: float) -> dict[str, Any] | None:
     server = root.server if root is not None else ""
     name, limit = "", 0.0
     if server == "gunicorn":
-        name, limit = "graceful_timeout", float(getattr(_gunicorn(), "graceful_timeout", 0))
+        name, limit = "graceful_timeout", float(getattr(getattr(_gunicorn(), "cfg", None), "graceful_timeout", 0))
     elif server == "granian":
         name, limit = "workers_kill_timeout", _of_granian()
     if not limit or seconds < limit:
@@ -33,16 +33,20 @@ def shorter_limit(seconds: float) -> dict[str, Any] | None:
 
 def threads() -> int:
     """Return how many requests this WSGI worker serves at a time; 0 where that isn't known."""
-    config = _gunicorn()
-    kind = str(getattr(config, "worker_class_str", ""))
-    return {"sync": 1, "gthread": int(getattr(config, "threads", 0))}.get(kind, 0)
+    worker = _gunicorn()
+    kind = str(getattr(worker.cfg, "worker_class_str", "")) if worker is not None else ""
+    if kind != "gthread":
+        return int(kind == "sync")
+    # While requests wait it has as many as it will get: in Python 3.11 fewer now and then (cpython#88354).
+    pool = worker.tpool
+    return len(pool._threads) if pool._work_queue.qsize() else int(worker.cfg.threads)  # noqa: SLF001
 
 
 def _gunicorn() -> Any:
-    """Return the settings of the worker of gunicorn that this process is."""
-    # Of all kinds of worker but `asgi`: the handler that uvicorn inside it leaves alone.
+    """Return the worker of gunicorn that this process is, of any kind but `asgi`, or `None`."""
+    # The handler that uvicorn inside it leaves alone.
     worker: Any = getattr(signal.getsignal(signal.SIGUSR1), "__self__", None)
-    return getattr(worker, "cfg", None)
+    return worker if hasattr(worker, "cfg") else None
 
 
 def _of_granian() -> float:

@@ -153,6 +153,8 @@ _second = (-1, "")
 def tell_exception_once(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Leave out an exception that a line of ours has told already; the server is handed the same one."""
     error = event.get("exc_info")
+    if error is None:
+        return event
     error = error[1] if isinstance(error, tuple) else error
     if isinstance(error, BaseException) and getattr(error, _LOGGED_MARK, False):
         del event["exc_info"]

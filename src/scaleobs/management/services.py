@@ -7,14 +7,13 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
 from email.message import Message
 from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from scaleobs import group
-from scaleobs.answers import Answer, Answers
+from scaleobs.answers import Answer, Answers, Header
 from scaleobs.management import listening, port
 from scaleobs.management.port import Port
 from scaleobs.management.progress import Progress
@@ -35,10 +34,6 @@ class Service(Protocol):
     @property
     def answers(self) -> Answers:
         """What it says about itself."""
-        ...
-
-    def answer(self, kind: str, header: Callable[[str], str], query: str, *, details: bool, stuck_for: float) -> Answer:
-        """Return the answer of an endpoint."""
         ...
 
     def requests(self) -> tuple[float, float]:
@@ -69,6 +64,7 @@ class Services:
     def add(self, service: Service) -> None:
         """Answer for a service, too."""
         self._all = [*(one for one in self._all if one is not service), service]
+        self.progress = self.progress or Progress(service.requests)
 
     def remove(self, service: Service) -> bool:
         """Answer for it no more, and return whether none is left."""
@@ -87,12 +83,13 @@ class Services:
         if kind == "metrics":
             services = services[:1]
         stuck_for = Progress.stuck_for() if kind == "live" else 0.0
-        answers = [one.answer(kind, _reader(headers), query, details=True, stuck_for=stuck_for) for one in services]
+        answers = [
+            one.answers.answer(kind, _reader(headers), query, details=True, stuck_for=stuck_for) for one in services
+        ]
         return next((one for one in answers if one.status != HTTPStatus.OK), answers[0])
 
     def _tick(self) -> None:
-        for service in self._all[:1]:
-            self.progress = self.progress or Progress(service.requests)
+        if self.progress is not None:
             self.progress.look()
 
     def _failed(self, error: Exception) -> None:
@@ -100,7 +97,7 @@ class Services:
             service.fault(error)
 
 
-def _reader(headers: Message) -> Callable[[str], str]:
+def _reader(headers: Message) -> Header:
     return lambda name: str(headers.get(name, ""))
 
 

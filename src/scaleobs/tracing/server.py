@@ -163,8 +163,8 @@ class _Headers:
         value = header(key)
         if key == "traceparent" and parse_traceparent(value) is None:
             return None
-        if key == "tracestate" and not parse_tracestate(value):
-            return None
+        if key == "tracestate":  # OpenTelemetry discards all members where two have the same key.
+            value = ",".join("=".join(member) for member in parse_tracestate(value).items())
         return [value] if value else None
 
     @staticmethod

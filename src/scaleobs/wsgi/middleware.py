@@ -136,7 +136,7 @@ class WSGIMiddleware:
     def _answer(self, endpoint: str, environ: Environ) -> Answer:
         if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
             return Answers.not_allowed()
-        return self.observer.answer(
+        return self.observer.answers.answer(
             endpoint,
             lambda name: environ.get("HTTP_" + name.upper().replace("-", "_"), ""),
             environ.get("QUERY_STRING", ""),
