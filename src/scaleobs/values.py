@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -13,9 +14,6 @@ from scaleobs.objectives import Availability, Latency, Objective
 
 LOG_FORMATS = ("auto", "json", "console", "off")
 LOG_SCHEMAS = ("scaleobs", "ecs")
-_LONGEST_DRAIN = 3600
-_HIGHEST_PORT = 65_535
-
 _STATUSES = re.compile("[1-5](xx|[0-9][0-9])")
 _LEVELS_FIX = (
     f"give levels ({', '.join(LOG_LEVELS)}) by status or class of statuses, e.g. access_levels={{'4xx': 'warning'}}, "
@@ -188,50 +186,23 @@ def _token(value: Any, shown: str) -> str | None:
     return value
 
 
-def _count(value: Any, shown: str) -> int:
-    try:
-        count = int(value)
-    except (TypeError, ValueError, OverflowError):
-        count = 0
-    if count < 1 or isinstance(value, bool | float):
-        msg = f"{shown}: give a whole number above 0, e.g. 2000."
-        raise SettingsError(msg)
-    return count
-
-
-def _seconds(value: Any, shown: str) -> float:
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError, OverflowError):
-        seconds = -1.0
-    if not 0 <= seconds <= _LONGEST_DRAIN or isinstance(value, bool):
-        msg = f"{shown}: give seconds from 0 to {_LONGEST_DRAIN}, e.g. 5; 0 turns the drain off."
-        raise SettingsError(msg)
-    return seconds
-
-
-def _port(value: Any, shown: str) -> int | None:
+def _port(value: Any, shown: str) -> Any:
     if value is None or value in ("", "off"):
         return None
-    try:
-        port = int(value)
-    except (TypeError, ValueError, OverflowError):
-        port = 0
-    if not 0 < port <= _HIGHEST_PORT or isinstance(value, bool | float):
-        msg = f"{shown}: give a port from 1 to {_HIGHEST_PORT}, e.g. 9090, or 'off' for none."
-        raise SettingsError(msg)
-    return port
+    fix = "a port from 1 to 65535, e.g. 9090, or 'off' for none"
+    return _number(value, shown, kind=int, least=1, most=65_535, fix=fix)
 
 
-def _stall(value: Any, shown: str) -> float:
+def _number(value: Any, shown: str, *, kind: type[int | float], least: float, most: float, fix: str) -> float:
     try:
-        seconds = float(value)
+        number = kind(value)
     except (TypeError, ValueError, OverflowError):
-        seconds = 0.0
-    if not 1 <= seconds < float("inf") or isinstance(value, bool):
-        msg = f"{shown}: give seconds, 1 or more, e.g. 30."
+        number = least - 1
+    is_other = isinstance(value, bool) or (kind is int and isinstance(value, float))
+    if is_other or not least <= number <= most:
+        msg = f"{shown}: give {fix}."
         raise SettingsError(msg)
-    return seconds
+    return number
 
 
 def _one_of(value: Any, known: tuple[Any, ...], shown: str) -> Any:
@@ -272,14 +243,16 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "metrics_token": _token,
     "probe_aliases": _flag,
     "manual_start": _flag,
-    "drain_seconds": _seconds,
+    "drain_seconds": partial(
+        _number, kind=float, least=0, most=3600, fix="seconds from 0 to 3600, e.g. 5; 0 turns the drain off"
+    ),
     "management_port": _port,
-    "stall_seconds": _stall,
+    "stall_seconds": partial(_number, kind=float, least=1, most=86_400, fix="seconds from 1 to 86400, e.g. 30"),
     "checks": _checks,
     "details": _flag,
     "objectives": _objectives,
     "route": _route,
-    "max_label_sets": _count,
+    "max_label_sets": partial(_number, kind=int, least=1, most=sys.maxsize, fix="a whole number above 0, e.g. 2000"),
     "native_histograms": _flag,
     "size_histograms": _flag,
     "log_format": _log_format,
