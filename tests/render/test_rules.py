@@ -109,6 +109,19 @@ def test_severity_follows_what_users_feel():
         "HighRequestLatency": "warning",
         "HighCPUUsage": "info",
         "HighMemoryUsage": "warning",
+        "InstanceDown": "warning",
+        "MetricsMissing": "warning",
+        "CrashLoop": "warning",
+        "ServiceNotReady": "critical",
+        "InstanceNotReady": "warning",
+        "CheckFailing": "warning",
+        "TrafficGone": "warning",
+        "EventLoopLag": "warning",
+        "ThreadPoolSaturated": "warning",
+        "HighFileDescriptorUsage": "warning",
+        "ConnectionsStuck": "info",
+        "LabelSetsDropped": "warning",
+        "InternalFaults": "info",
     } == {name: rule["labels"]["severity"] for name, rule in alerts().items()}
 
 
@@ -144,7 +157,7 @@ def test_every_duration_is_scaled():
     text = "\n".join(rules_text(service, time_scale=300) for service in (None, "orders"))
     rendered = re.findall(r"\b\d+(?:d|h|m|s|ms)(?:\d+m?s)?\b", re.sub(r"^\s*#.*", "", text, flags=re.MULTILINE))
 
-    assert {"100ms", "400ms", "1s", "2s", "4m48s"} == set(rendered)
+    assert {"100ms", "200ms", "400ms", "1s", "2s", "3s", "12s", "1m12s", "4m48s"} == set(rendered)
     assert "300" not in re.sub(r"^#.*", "", text, flags=re.MULTILINE)
 
 

@@ -59,6 +59,10 @@ class Scope:
             return expression
         return joined(expression, "and on (job)", self.remembered())
 
+    def exposing(self, expression: str) -> str:
+        """Return the expression, without instances that scaleobs doesn't instrument where no job is named."""
+        return expression if self.job else joined(expression, "and on (job, instance)", INFO.name)
+
     def remembered(self) -> str:
         """Return the number of instances that each job was last seen with."""
         return f"last_over_time({SEEN}[{self.memory}])"

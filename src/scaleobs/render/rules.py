@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scaleobs.render import alerts, records
+from scaleobs.render import alerts, presence, records, strain
+from scaleobs.render.alerts import Alert
 from scaleobs.render.durations import TimeScale
 from scaleobs.render.names import service_and_job
 from scaleobs.render.records import Rule, Scope
@@ -54,13 +55,25 @@ def rules(
     lines, scale = thresholds(objectives), TimeScale(time_scale)
     interval = scale.seconds(30)
     scope = Scope(job, window=scale.minutes(5), memory=scale.days(1))
-    groups = {
+    groups: dict[str, list[Rule | Alert]] = {
         "targets": [
             *records.seen(scope),
             alerts.service_down(scope, scale),
             alerts.service_absent(scope, scale),
+            presence.instance_down(scope, scale),
+            presence.metrics_missing(scope, scale),
+            presence.crash_loop(scope, scale, lines),
         ],
-        "errors": [*records.errors(scope), alerts.high_error_rate(scope, scale, lines)],
+        "readiness": [
+            presence.service_not_ready(scope, scale),
+            presence.instance_not_ready(scope, scale),
+            presence.check_failing(scope, scale),
+        ],
+        "errors": [
+            *records.errors(scope),
+            alerts.high_error_rate(scope, scale, lines),
+            presence.traffic_gone(scope, scale, lines),
+        ],
         "latency": [
             *records.latency(scope, lines.slow_seconds),
             alerts.high_request_latency(scope, scale, lines),
@@ -68,6 +81,14 @@ def rules(
         "saturation": [
             alerts.high_cpu_usage(scope, scale, lines),
             alerts.high_memory_usage(scope, scale, lines),
+            strain.event_loop_late(scope, scale, lines),
+            strain.thread_pool_saturated(scope, scale),
+            strain.file_descriptors(scope, scale, lines),
+            strain.connections_stuck(scope, scale),
+        ],
+        "library": [
+            strain.label_sets_dropped(scope, scale),
+            strain.internal_faults(scope, scale),
         ],
     }
     about = _about(scope, number(lines.slow_seconds))
@@ -77,18 +98,10 @@ def rules(
             f"{prefix}.{name}",
             about[name],
             str(interval),
-            [_of_service(rule, service) for rule in members],
+            [rule.rule(service) if isinstance(rule, Alert) else rule for rule in members],
         )
         for name, members in groups.items()
     ]
-
-
-def _of_service(rule: Rule, service: str | None) -> Rule:
-    labels = rule.get("labels")
-    if not isinstance(labels, dict):
-        return rule
-    # Alertmanager groups and inhibits by `service`, so every alert has it, whoever wrote the rules.
-    return {**rule, "labels": {**labels, "service": service or "{{ $labels.job }}"}}
 
 
 def _about(scope: Scope, slow_seconds: str) -> dict[str, str]:
@@ -101,12 +114,18 @@ def _about(scope: Scope, slow_seconds: str) -> dict[str, str]:
         "targets": f"""\
 Is the service there at all? These watch {watched}.
 ServiceDown: targets are known and none answers.
-ServiceAbsent: no target is known, which up == 0 can't see.""",
+ServiceAbsent: no target is known, which up == 0 can't see.
+InstanceDown: one of several doesn't answer. MetricsMissing: targets answer and say nothing of scaleobs, so
+that all other alerts are blind. CrashLoop: an instance starts again and again.""",
+        "readiness": """\
+Would it take requests? /ready decides whether a load balancer sends any, so an instance that is not ready
+fails none: these are the only ones to tell. CheckFailing speaks where readiness doesn't show the fault.""",
         "errors": """\
 Do requests fail? Both sides of the ratio are summed: 5xx series divided one by one are always 1.
 min_over_time ... unless ... offset adds what a series brought with it when it was born, which rate() can't
 see: the first burst of errors on a route counts. A series that is new only because Prometheus was away
-doesn't. No requests: no ratio and no alert. No errors: a ratio of 0.""",
+doesn't. No requests: no ratio and no alert. No errors: a ratio of 0.
+TrafficGone: no request where there were some today, and no pause at this time yesterday.""",
         "latency": f"""\
 Are requests slow? The share slower than {slow_seconds} s, exact because it is counted at a bucket's boundary.
 Failures (5xx) and clients that went away (499) are left out: a fast failure is not good latency.
@@ -115,5 +134,8 @@ taking 10 s, a mean of 0.25 s still looks well.""",
         "saturation": """\
 What may be the cause? Users may feel nothing yet: CPU is information, memory a warning, since the kernel
 kills a container at its limit. Containers (cAdvisor, kube-state-metrics) are found by the pod of the
-service's targets. Elsewhere a process is measured against one core: Python's interpreter lock allows no more.""",
+service's targets. Elsewhere a process is measured against one core: Python's interpreter lock allows no more.
+Event loops and worker threads are an ASGI application's.""",
+        "library": """\
+Does scaleobs itself work? Per instance: a sum over a fleet hides the one whose routes are no templates.""",
     }

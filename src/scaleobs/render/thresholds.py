@@ -31,6 +31,13 @@ class Thresholds:
     """So many requests have to be affected within the window before an alert speaks."""
     cpu_share: Decimal = Decimal("0.8")
     memory_share: Decimal = Decimal("0.9")
+    files_share: Decimal = Decimal("0.8")
+    late_share: Decimal = Decimal("0.1")
+    late_seconds: float = 0.25
+    """An event loop that is so late, half of what makes a request slow, is blocked."""
+    restarts: int = 2
+    requests_per_second: Decimal = Decimal("0.1")
+    """A service with less traffic has quiet minutes of its own."""
 
 
 def thresholds(objectives: Sequence[Objective]) -> Thresholds:
