@@ -79,7 +79,15 @@ def scaleobs() -> None:
     type=_ObjectiveType(),
     multiple=True,
     metavar="OBJECTIVE",
-    help="What good means: availability=99.9, latency=99:0.5 (percent:seconds). One of each at most.",
+    help="What good means: availability=99.9, latency=99:0.5[:ROUTE] (seconds, route). One of each, or of each route.",
+)
+@click.option(
+    "--window",
+    "window_days",
+    type=click.Choice(["28", "30"]),
+    default="30",
+    show_default=True,
+    help="The days that the error budgets of objectives are for.",
 )
 @click.option(
     "--time-scale",
@@ -94,12 +102,13 @@ def rules(  # noqa: PLR0917
     job: str | None,
     format_: str,
     objectives: tuple[Objective, ...],
+    window_days: str,
     time_scale: float,
     out: Path | None,
 ) -> None:
     """Write recording rules and alerts for Prometheus."""
     with _said_plainly():
-        text = outputs.rules_text(service, job, objectives, time_scale, format_=format_)
+        text = outputs.rules_text(service, job, objectives, time_scale, format_=format_, window_days=int(window_days))
     if out is None:
         click.echo(text, nl=False)
     else:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scaleobs.render import alerts, presence, records, strain
+from scaleobs.objectives import Availability
+from scaleobs.render import alerts, burnrate, presence, records, strain
 from scaleobs.render.alerts import Alert
 from scaleobs.render.durations import TimeScale
 from scaleobs.render.names import service_and_job
@@ -37,6 +38,8 @@ def rules(
     job: str | None = None,
     objectives: Sequence[Objective] = (),
     time_scale: float = 1,
+    *,
+    window_days: int = 30,
 ) -> list[Group]:
     """
     Return the recording rules and alerts of one service, or of every instrumented service.
@@ -45,13 +48,17 @@ def rules(
         service: the service, which goes into the `service` label of its alerts. None and no job: every
             service whose targets expose `service_info`.
         job: the job that Prometheus scrapes the service under, where that isn't the service's own name.
-        objectives: what good means for the service, at most one of each kind.
+        objectives: what good means for the service, at most one of each kind, and one of latency for each route.
         time_scale: a number that every duration is divided by, for a fire drill.
+        window_days: what the objectives' budgets are for, 28 or 30 days.
 
     Raises:
-        ValueError: a name can't be a job's, an objective can't be watched, or the time scale is out of range.
+        ValueError: a name can't be a job's, an objective can't be watched, or a number is out of range.
     """
     service, job = service_and_job(service, job)
+    if window_days not in burnrate.WINDOWS_DAYS:
+        msg = f"A budget for {window_days!r} days is not known: give 28 or 30."
+        raise ValueError(msg)
     lines, scale = thresholds(objectives), TimeScale(time_scale)
     interval = scale.seconds(30)
     scope = Scope(job, window=scale.minutes(5), memory=scale.days(1))
@@ -92,6 +99,12 @@ def rules(
         ],
     }
     about = _about(scope, number(lines.slow_seconds))
+    for one in objectives:
+        # In the group of what they read, so that all of it is of one moment.
+        name = "errors" if isinstance(one, Availability) else "latency"
+        groups[name] += burnrate.records(one, scope, scale)
+        groups[name] += burnrate.alerts(one, scope, scale, lines, window_days)
+        about[name] = about[name].removesuffix(_BUDGETS) + _BUDGETS
     prefix = f"scaleobs.{service}" if service else "scaleobs"
     return [
         Group(
@@ -102,6 +115,14 @@ def rules(
         )
         for name, members in groups.items()
     ]
+
+
+_BUDGETS = """
+Is the error budget spent too fast? The share of bad requests is compared with what the objective allows, over a
+long window, so that it matters, and a short one, so that it still goes on. Windows beyond 5m read recorded rates,
+and divide their means: a mean of ratios would let a quiet night outweigh a busy day.
+sum_over_time(...) counts bad requests: a few are no reason to wake anybody. QuietService* are for services that
+never have more: most of the requests of six hours went wrong, and two of them did."""
 
 
 def _about(scope: Scope, slow_seconds: str) -> dict[str, str]:
