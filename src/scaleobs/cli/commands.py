@@ -90,6 +90,14 @@ def scaleobs() -> None:
     help="The days that the error budgets of objectives are for.",
 )
 @click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="NAME.KEY=VALUE",
+    help="Change an alert: HighErrorRate.for=10m, HighCPUUsage.severity=warning. May be repeated.",
+)
+@click.option("--disable", "disabled", multiple=True, metavar="NAME", help="Leave an alert out. May be repeated.")
+@click.option(
     "--time-scale",
     type=float,
     default=1,
@@ -103,12 +111,23 @@ def rules(  # noqa: PLR0917
     format_: str,
     objectives: tuple[Objective, ...],
     window_days: str,
+    changes: tuple[str, ...],
+    disabled: tuple[str, ...],
     time_scale: float,
     out: Path | None,
 ) -> None:
     """Write recording rules and alerts for Prometheus."""
     with _said_plainly():
-        text = outputs.rules_text(service, job, objectives, time_scale, format_=format_, window_days=int(window_days))
+        text = outputs.rules_text(
+            service,
+            job,
+            objectives,
+            time_scale,
+            format_=format_,
+            window_days=int(window_days),
+            changes=changes,
+            disabled=disabled,
+        )
     if out is None:
         click.echo(text, nl=False)
     else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from scaleobs.objectives import Availability
 from scaleobs.render import alerts, burnrate, presence, records, strain
 from scaleobs.render.alerts import Alert
+from scaleobs.render.changes import changed, check_names, target
 from scaleobs.render.durations import TimeScale
 from scaleobs.render.names import service_and_job
 from scaleobs.render.records import Rule, Scope
@@ -40,6 +41,8 @@ def rules(
     time_scale: float = 1,
     *,
     window_days: int = 30,
+    changes: Sequence[str] = (),
+    disabled: Sequence[str] = (),
 ) -> list[Group]:
     """
     Return the recording rules and alerts of one service, or of every instrumented service.
@@ -51,9 +54,12 @@ def rules(
         objectives: what good means for the service, at most one of each kind, and one of latency for each route.
         time_scale: a number that every duration is divided by, for a fire drill.
         window_days: what the objectives' budgets are for, 28 or 30 days.
+        changes: what alerts should do otherwise, e.g. `HighErrorRate.for=10m` or `HighCPUUsage.severity=warning`.
+        disabled: the names of alerts that should not be there. What they read is recorded all the same.
 
     Raises:
-        ValueError: a name can't be a job's, an objective can't be watched, or a number is out of range.
+        ValueError: a name can't be a job's or isn't an alert's, an objective can't be watched, or a value is out of
+            range.
     """
     service, job = service_and_job(service, job)
     if window_days not in burnrate.WINDOWS_DAYS:
@@ -105,16 +111,23 @@ def rules(
         groups[name] += burnrate.records(one, scope, scale)
         groups[name] += burnrate.alerts(one, scope, scale, lines, window_days)
         about[name] = about[name].removesuffix(_BUDGETS) + _BUDGETS
+    known = [rule.name for members in groups.values() for rule in members if isinstance(rule, Alert)]
+    check_names([*map(target, changes), *disabled], known)
     prefix = f"scaleobs.{service}" if service else "scaleobs"
-    return [
+    rendered = (
         Group(
             f"{prefix}.{name}",
             about[name],
             str(interval),
-            [rule.rule(service) if isinstance(rule, Alert) else rule for rule in members],
+            [
+                changed(rule, changes, scale).rule(service) if isinstance(rule, Alert) else rule
+                for rule in members
+                if not isinstance(rule, Alert) or rule.name not in disabled
+            ],
         )
         for name, members in groups.items()
-    ]
+    )
+    return [group for group in rendered if group.rules]
 
 
 _BUDGETS = """
