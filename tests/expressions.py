@@ -50,7 +50,7 @@ def strangers(expression: str, recorded: frozenset[str] = frozenset()) -> list[s
     found, known = [], set(TARGET_LABELS)
     for name, labels in selectors(expression):
         if name in recorded:
-            allowed = {"job"}
+            allowed = {"job", "route"} if name.startswith("job_route:") else {"job"}
         elif name in FAMILY_OF:
             allowed = {*FAMILY_OF[name].labels, *TARGET_LABELS}
             allowed |= {"le"} if name.endswith("_bucket") else set()

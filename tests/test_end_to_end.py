@@ -78,7 +78,7 @@ def stack(tmp_path, tool):
             wait_until(lambda job=job: is_scraped(prometheus, job), seconds=30, what=f"{job} is scraped")
             scaleobs("rules", "--service", job, "--time-scale", str(TIME_SCALE), "--out", tmp_path / f"{job}-rules.yml")
         prometheus.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: len(groups(prometheus)) == 8, seconds=30, what="the rules are loaded")
+        wait_until(lambda: len(groups(prometheus)) == 12, seconds=30, what="the rules are loaded")
         yield Stack(services, prometheus, heard, tmp_path)
 
 

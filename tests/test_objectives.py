@@ -15,6 +15,7 @@ from scaleobs.objectives import parse
         ("availability=50", Availability(50)),
         ("latency=99:0.5", Latency(99, under=0.5)),
         ("latency=99.5:1e-3", Latency(99.5, under=0.001)),
+        ("latency=95:0.25:/o/{id:int}", Latency(95, under=0.25, route="/o/{id:int}")),
     ],
 )
 def test_text_is_read(text, objective):
@@ -60,6 +61,9 @@ def test_what_is_no_number_is_refused(make, value):
         ("latency=99:soon", "has something that is not a number"),
         ("latency=:", "has something that is not a number"),
         ("availability=100", "give a percentage above 0 and below 100"),
+        ("latency=99:1:", "route='' is not a route: give its template"),
+        ("latency=99:1:/{{x}}", "is not a route: give its template"),
+        ("latency=99:1:/a\nb", "is not a route: give its template"),
         ("latency=99:0", "give seconds above 0"),
     ],
 )

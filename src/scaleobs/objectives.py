@@ -35,6 +35,7 @@ class Latency:
     Args:
         percent: the share that has to be fast, in percent, above 0 and below 100.
         under: the time in seconds, above 0.
+        route: the template of the one route that it is for; None for all requests of the service.
 
     Raises:
         ValueError: a value is outside its range.
@@ -42,11 +43,19 @@ class Latency:
 
     percent: float
     under: float
+    route: str | None = None
 
     def __post_init__(self) -> None:
         _check_percent("Latency", self.percent)
         if not _is_number(self.under) or not 0 < self.under < float("inf"):
             msg = f"Latency under={self.under!r} is not a time: give seconds above 0, e.g. Latency(99, under=0.5)."
+            raise ValueError(msg)
+        # Two braces begin a template of Prometheus, and no route's parameter.
+        if self.route is not None and (not self.route or not self.route.isprintable() or "{{" in self.route):
+            msg = (
+                f"Latency route={self.route!r} is not a route: give its template as http_requests_total shows it, "
+                f"e.g. Latency(99, under=0.5, route='/items/{{item_id}}')."
+            )
             raise ValueError(msg)
 
 
@@ -55,19 +64,21 @@ Objective = Availability | Latency
 
 def parse(text: str) -> Objective:
     """
-    Return the objective that a command line names, as in `availability=99.9` or `latency=99:0.5`.
+    Return the objective that a command line names, as in `availability=99.9` or `latency=99:0.5` or
+    `latency=99:0.5:/items/{item_id}`.
 
     Raises:
         ValueError: the text names no known objective, or its numbers are out of range.
     """
     known = "availability=99.9 or latency=99:0.5"
     kind, equals, value = text.partition("=")
-    percent, colon, under = value.partition(":")
+    percent, colon, rest = value.partition(":")
+    under, is_routed, route = rest.partition(":")
     try:
         if kind == "availability" and equals and not colon:
             return Availability(float(percent))
         if kind == "latency" and colon:
-            return Latency(float(percent), under=float(under))
+            return Latency(float(percent), under=float(under), route=route if is_routed else None)
     except ValueError as error:
         if "could not convert" not in str(error):
             raise

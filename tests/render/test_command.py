@@ -39,6 +39,16 @@ def test_rules_go_to_standard_output():
     assert rules_text("orders", objectives=[Availability(99.9), Latency(99, under=0.25)]) == result.stdout
 
 
+def test_alerts_are_changed_and_left_out():
+    """
+    What the options say is what the function is given.
+    """
+    result = call("rules", "--set", "ServiceDown.for=10m", "--disable", "HighCPUUsage", "--window", "28")
+
+    assert 0 == result.exit_code
+    assert rules_text(changes=["ServiceDown.for=10m"], disabled=["HighCPUUsage"], window_days=28) == result.stdout
+
+
 def test_rules_go_to_a_file(tmp_path):
     """
     With a file, nothing is printed, and nothing else is left beside it.
@@ -132,6 +142,9 @@ def test_version_is_the_distribution_s():
         (["--time-scale", "nan"], "The time scale nan can't divide a duration"),
         (["--time-scale", "1e6"], "The time scale 1000000.0 makes 30s shorter than 1ms"),
         (["--time-scale", "fast"], "'fast' is not a valid float"),
+        (["--set", "HighErrorRate.for=soon"], "asks for no wait: give one of a minute or more, e.g. 10m"),
+        (["--disable", "HighErrorrate"], "is not among these rules: give one of CheckFailing, Conn"),
+        (["--window", "7"], "'7' is not one of '28', '30'"),
         (["--service", ""], "The service name '' can't be used: give 1 to 200 letters"),
         (["--service", 'a"b'], "The service name 'a\"b' can't be used"),
         (["--job", "a\\b"], "The job name 'a\\\\b' can't be used"),

@@ -13,7 +13,12 @@ from scaleobs.objectives import Availability, Latency
 from scaleobs.render.outputs import rules_text
 from scaleobs.render.rules import rules
 
-OBJECTIVES = [Availability(99.95), Latency(99, under=1)]
+OBJECTIVES = [
+    Availability(99.95),
+    Latency(99, under=1),
+    Latency(95, under=0.25, route="/o/{id:int}"),
+    Latency(95, under=2.5, route=r'^a"b\d+$'),
+]
 VARIANTS = [
     {"service": service, "objectives": objectives, "time_scale": scale}
     for service in (None, "orders")
@@ -58,6 +63,45 @@ def test_rules_name_nothing_that_is_not_catalogued(arguments):
     recorded = frozenset(rule["record"] for rule in members(**arguments) if "record" in rule)
 
     assert [] == [stranger for rule in members(**arguments) for stranger in strangers(rule["expr"], recorded)]
+
+
+@pytest.mark.parametrize(
+    ("days", "lines"),
+    [(30, ["0.0144", "0.006", "0.003", "0.001"]), (28, ["0.01344", "0.0056", "0.0028", "0.00093333"])],
+)
+def test_budget_may_be_for_four_weeks(days, lines):
+    """
+    2, 5, 10 and 10 % of the budget within an hour, six, a day and three are another pace where the budget is for less.
+    """
+    found = [
+        rule for group in rules("orders", objectives=[Availability(99.9)], window_days=days) for rule in group.rules
+    ]
+    burning = [rule["expr"].splitlines()[0].split(" > ")[1] for rule in found if rule.get("alert") == "ErrorBudgetBurn"]
+
+    assert lines == burning
+
+
+def test_budget_for_another_time_is_refused():
+    """
+    The message says what there is.
+    """
+    with pytest.raises(ValueError, match="A budget for 7 days is not known: give 28 or 30"):
+        rules(window_days=7)
+
+
+@pytest.mark.parametrize("service", [None, "orders"])
+def test_long_windows_read_recorded_series(service):
+    """
+    Nothing beyond a quarter of an hour reads what instances expose.
+    """
+    long = {"30m", "1h", "2h", "6h", "1d", "3d"}
+    raw = [
+        rule["expr"]
+        for rule in members(service=service, objectives=OBJECTIVES)
+        if re.search(r"http_requests_total|duration_seconds", rule["expr"])
+    ]
+
+    assert [] == [expr for expr in raw for range_ in re.findall(r"(?<!count)\[(\w+)\]", expr) if range_ in long]
 
 
 @pytest.mark.parametrize("service", [None, "orders"])
@@ -109,6 +153,19 @@ def test_severity_follows_what_users_feel():
         "HighRequestLatency": "warning",
         "HighCPUUsage": "info",
         "HighMemoryUsage": "warning",
+        "InstanceDown": "warning",
+        "MetricsMissing": "warning",
+        "CrashLoop": "warning",
+        "ServiceNotReady": "critical",
+        "InstanceNotReady": "warning",
+        "CheckFailing": "warning",
+        "TrafficGone": "warning",
+        "EventLoopLag": "warning",
+        "ThreadPoolSaturated": "warning",
+        "HighFileDescriptorUsage": "warning",
+        "ConnectionsStuck": "info",
+        "LabelSetsDropped": "warning",
+        "InternalFaults": "info",
     } == {name: rule["labels"]["severity"] for name, rule in alerts().items()}
 
 
@@ -144,7 +201,7 @@ def test_every_duration_is_scaled():
     text = "\n".join(rules_text(service, time_scale=300) for service in (None, "orders"))
     rendered = re.findall(r"\b\d+(?:d|h|m|s|ms)(?:\d+m?s)?\b", re.sub(r"^\s*#.*", "", text, flags=re.MULTILINE))
 
-    assert {"100ms", "400ms", "1s", "2s", "4m48s"} == set(rendered)
+    assert {"100ms", "200ms", "400ms", "1s", "2s", "3s", "12s", "1m12s", "4m48s"} == set(rendered)
     assert "300" not in re.sub(r"^#.*", "", text, flags=re.MULTILINE)
 
 

@@ -79,8 +79,24 @@ def scaleobs() -> None:
     type=_ObjectiveType(),
     multiple=True,
     metavar="OBJECTIVE",
-    help="What good means: availability=99.9, latency=99:0.5 (percent:seconds). One of each at most.",
+    help="What good means: availability=99.9, latency=99:0.5[:ROUTE] (seconds, route). One of each, or of each route.",
 )
+@click.option(
+    "--window",
+    "window_days",
+    type=click.Choice(["28", "30"]),
+    default="30",
+    show_default=True,
+    help="The days that the error budgets of objectives are for.",
+)
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="NAME.KEY=VALUE",
+    help="Change an alert: HighErrorRate.for=10m, HighCPUUsage.severity=warning. May be repeated.",
+)
+@click.option("--disable", "disabled", multiple=True, metavar="NAME", help="Leave an alert out. May be repeated.")
 @click.option(
     "--time-scale",
     type=float,
@@ -94,12 +110,24 @@ def rules(  # noqa: PLR0917
     job: str | None,
     format_: str,
     objectives: tuple[Objective, ...],
+    window_days: str,
+    changes: tuple[str, ...],
+    disabled: tuple[str, ...],
     time_scale: float,
     out: Path | None,
 ) -> None:
     """Write recording rules and alerts for Prometheus."""
     with _said_plainly():
-        text = outputs.rules_text(service, job, objectives, time_scale, format_=format_)
+        text = outputs.rules_text(
+            service,
+            job,
+            objectives,
+            time_scale,
+            format_=format_,
+            window_days=int(window_days),
+            changes=changes,
+            disabled=disabled,
+        )
     if out is None:
         click.echo(text, nl=False)
     else:

@@ -26,6 +26,9 @@ def rules_text(
     time_scale: float = 1,
     *,
     format_: str = "prometheus",
+    window_days: int = 30,
+    changes: Sequence[str] = (),
+    disabled: Sequence[str] = (),
 ) -> str:
     """
     Return the rules of one service, or of every instrumented service, as a file's text.
@@ -36,6 +39,9 @@ def rules_text(
         objectives: see there.
         time_scale: see there.
         format_: `prometheus`, a rule file; or `prometheusrule`, the Prometheus Operator's resource.
+        window_days: as for `rules.rules`, like the next two.
+        changes: see there.
+        disabled: see there.
 
     Raises:
         ValueError: an argument is out of range, or the format isn't known.
@@ -43,12 +49,17 @@ def rules_text(
     if format_ not in FORMATS:
         msg = f"The format {format_!r} is not known: give one of {', '.join(FORMATS)}."
         raise ValueError(msg)
-    groups = rules(service, job, objectives, time_scale)
+    groups = rules(service, job, objectives, time_scale, window_days=window_days, changes=changes, disabled=disabled)
     command = ["scaleobs", "rules"]
     command += ["--service", service] if service else []
     command += ["--job", job] if job else []
     for objective in objectives:
         command += ["--slo", spelled(objective)]
+    command += ["--window", str(window_days)] if window_days != 30 else []  # noqa: PLR2004 - The default.
+    for change in changes:
+        command += ["--set", change]
+    for name in disabled:
+        command += ["--disable", name]
     command += ["--time-scale", number(time_scale)] if time_scale != 1 else []
     if format_ == "prometheus":
         return text.prometheus_rules(groups, _header(command))

@@ -7,6 +7,7 @@ a `Duration` in a rule, `$__rate_interval` in a panel.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from textwrap import indent
 from typing import TYPE_CHECKING
@@ -87,6 +88,11 @@ def grouped(expression: str) -> str:
 def summed(expression: str, *by: str, how: str = "sum") -> str:
     """Return an aggregation of an expression by labels, or over everything where there are none."""
     return f"{how} by ({', '.join(by)}) {grouped(expression)}" if by else f"{how}{grouped(expression)}"
+
+
+def equal(label: str, value: str) -> str:
+    """Return the matcher of one value, whatever characters it has."""
+    return f"{label}={json.dumps(value, ensure_ascii=False)}"
 
 
 def bucket(seconds: float) -> str:

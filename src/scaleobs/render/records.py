@@ -59,6 +59,10 @@ class Scope:
             return expression
         return joined(expression, "and on (job)", self.remembered())
 
+    def exposing(self, expression: str) -> str:
+        """Return the expression, without instances that scaleobs doesn't instrument where no job is named."""
+        return expression if self.job else joined(expression, "and on (job, instance)", INFO.name)
+
     def remembered(self) -> str:
         """Return the number of instances that each job was last seen with."""
         return f"last_over_time({SEEN}[{self.memory}])"
@@ -66,7 +70,7 @@ class Scope:
 
 def seen(scope: Scope) -> list[Rule]:
     """Return the rule that notes which jobs there are, which only rules for every job need."""
-    return [] if scope.job else [_record(SEEN, summed(INFO.name, "job", how="count"))]
+    return [] if scope.job else [record(SEEN, summed(INFO.name, "job", how="count"))]
 
 
 def errors(scope: Scope) -> list[Rule]:
@@ -76,9 +80,9 @@ def errors(scope: Scope) -> list[Rule]:
     if not scope.job:
         failed = joined(grouped(failed), "and on (job)", total)
     return [
-        _record(TOTAL, scope.instrumented(promql.counted_rate(scope.targets, scope.window))),
-        _record(BAD, failed),
-        _record(BAD_RATIO, joined(scope.recorded(BAD), "/", f"({total} > 0)")),
+        record(TOTAL, scope.instrumented(promql.counted_rate(scope.targets, scope.window))),
+        record(BAD, failed),
+        record(BAD_RATIO, joined(scope.recorded(BAD), "/", f"({total} > 0)")),
     ]
 
 
@@ -87,12 +91,13 @@ def latency(scope: Scope, seconds: float) -> list[Rule]:
     window, by = str(scope.window), ("job",)
     timed, fast = scope.recorded(TIMED), scope.recorded(FAST)
     return [
-        _record(TIMED, scope.instrumented(promql.timed_rate(scope.targets, window, by=by))),
-        _record(FAST, scope.instrumented(promql.fast_rate(scope.targets, window, seconds, by=by))),
-        _record(SLOW_RATIO, promql.slow_share(fast, timed)),
-        _record(MEAN, scope.instrumented(promql.mean_latency(scope.targets, window, by=by))),
+        record(TIMED, scope.instrumented(promql.timed_rate(scope.targets, window, by=by))),
+        record(FAST, scope.instrumented(promql.fast_rate(scope.targets, window, seconds, by=by))),
+        record(SLOW_RATIO, promql.slow_share(fast, timed)),
+        record(MEAN, scope.instrumented(promql.mean_latency(scope.targets, window, by=by))),
     ]
 
 
-def _record(name: str, expression: str) -> Rule:
-    return {"record": name, "expr": expression}
+def record(name: str, expression: str, **labels: str) -> Rule:
+    """Return the rule that records an expression, with labels that tell rules of one name apart."""
+    return {"record": name, "expr": expression, **({"labels": labels} if labels else {})}

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scaleobs.render import alerts, records
+from scaleobs.objectives import Availability
+from scaleobs.render import alerts, burnrate, presence, records, strain
+from scaleobs.render.alerts import Alert
+from scaleobs.render.changes import changed, check_names, target
 from scaleobs.render.durations import TimeScale
 from scaleobs.render.names import service_and_job
 from scaleobs.render.records import Rule, Scope
@@ -36,6 +39,10 @@ def rules(
     job: str | None = None,
     objectives: Sequence[Objective] = (),
     time_scale: float = 1,
+    *,
+    window_days: int = 30,
+    changes: Sequence[str] = (),
+    disabled: Sequence[str] = (),
 ) -> list[Group]:
     """
     Return the recording rules and alerts of one service, or of every instrumented service.
@@ -44,23 +51,42 @@ def rules(
         service: the service, which goes into the `service` label of its alerts. None and no job: every
             service whose targets expose `service_info`.
         job: the job that Prometheus scrapes the service under, where that isn't the service's own name.
-        objectives: what good means for the service, at most one of each kind.
+        objectives: what good means for the service, at most one of each kind, and one of latency for each route.
         time_scale: a number that every duration is divided by, for a fire drill.
+        window_days: what the objectives' budgets are for, 28 or 30 days.
+        changes: what alerts should do otherwise, e.g. `HighErrorRate.for=10m` or `HighCPUUsage.severity=warning`.
+        disabled: the names of alerts that should not be there. What they read is recorded all the same.
 
     Raises:
-        ValueError: a name can't be a job's, an objective can't be watched, or the time scale is out of range.
+        ValueError: a name can't be a job's or isn't an alert's, an objective can't be watched, or a value is out of
+            range.
     """
     service, job = service_and_job(service, job)
+    if window_days not in burnrate.WINDOWS_DAYS:
+        msg = f"A budget for {window_days!r} days is not known: give 28 or 30."
+        raise ValueError(msg)
     lines, scale = thresholds(objectives), TimeScale(time_scale)
     interval = scale.seconds(30)
     scope = Scope(job, window=scale.minutes(5), memory=scale.days(1))
-    groups = {
+    groups: dict[str, list[Rule | Alert]] = {
         "targets": [
             *records.seen(scope),
             alerts.service_down(scope, scale),
             alerts.service_absent(scope, scale),
+            presence.instance_down(scope, scale),
+            presence.metrics_missing(scope, scale),
+            presence.crash_loop(scope, scale, lines),
         ],
-        "errors": [*records.errors(scope), alerts.high_error_rate(scope, scale, lines)],
+        "readiness": [
+            presence.service_not_ready(scope, scale),
+            presence.instance_not_ready(scope, scale),
+            presence.check_failing(scope, scale),
+        ],
+        "errors": [
+            *records.errors(scope),
+            alerts.high_error_rate(scope, scale, lines),
+            presence.traffic_gone(scope, scale, lines),
+        ],
         "latency": [
             *records.latency(scope, lines.slow_seconds),
             alerts.high_request_latency(scope, scale, lines),
@@ -68,27 +94,48 @@ def rules(
         "saturation": [
             alerts.high_cpu_usage(scope, scale, lines),
             alerts.high_memory_usage(scope, scale, lines),
+            strain.event_loop_late(scope, scale, lines),
+            strain.thread_pool_saturated(scope, scale),
+            strain.file_descriptors(scope, scale, lines),
+            strain.connections_stuck(scope, scale),
+        ],
+        "library": [
+            strain.label_sets_dropped(scope, scale),
+            strain.internal_faults(scope, scale),
         ],
     }
     about = _about(scope, number(lines.slow_seconds))
+    for one in objectives:
+        # In the group of what they read, so that all of it is of one moment.
+        name = "errors" if isinstance(one, Availability) else "latency"
+        groups[name] += burnrate.records(one, scope, scale)
+        groups[name] += burnrate.alerts(one, scope, scale, lines, window_days)
+        about[name] = about[name].removesuffix(_BUDGETS) + _BUDGETS
+    known = [rule.name for members in groups.values() for rule in members if isinstance(rule, Alert)]
+    check_names([*map(target, changes), *disabled], known)
     prefix = f"scaleobs.{service}" if service else "scaleobs"
-    return [
+    rendered = (
         Group(
             f"{prefix}.{name}",
             about[name],
             str(interval),
-            [_of_service(rule, service) for rule in members],
+            [
+                changed(rule, changes, scale).rule(service) if isinstance(rule, Alert) else rule
+                for rule in members
+                if not isinstance(rule, Alert) or rule.name not in disabled
+            ],
         )
         for name, members in groups.items()
-    ]
+    )
+    return [group for group in rendered if group.rules]
 
 
-def _of_service(rule: Rule, service: str | None) -> Rule:
-    labels = rule.get("labels")
-    if not isinstance(labels, dict):
-        return rule
-    # Alertmanager groups and inhibits by `service`, so every alert has it, whoever wrote the rules.
-    return {**rule, "labels": {**labels, "service": service or "{{ $labels.job }}"}}
+_BUDGETS = """
+Is the error budget spent too fast? The share of bad requests is compared with what the objective allows, over a
+long window, so that it matters, and a short one, so that it still goes on. Windows beyond 5m read recorded rates,
+and divide their means: a mean of ratios would let a quiet night outweigh a busy day.
+sum_over_time(...) counts bad requests: a few are no reason to wake anybody. QuietService* are for services that
+never have more: most of the requests of six hours went wrong, and two of them did."""
 
 
 def _about(scope: Scope, slow_seconds: str) -> dict[str, str]:
@@ -101,12 +148,18 @@ def _about(scope: Scope, slow_seconds: str) -> dict[str, str]:
         "targets": f"""\
 Is the service there at all? These watch {watched}.
 ServiceDown: targets are known and none answers.
-ServiceAbsent: no target is known, which up == 0 can't see.""",
+ServiceAbsent: no target is known, which up == 0 can't see.
+InstanceDown: one of several doesn't answer. MetricsMissing: targets answer and say nothing of scaleobs, so
+that all other alerts are blind. CrashLoop: an instance starts again and again.""",
+        "readiness": """\
+Would it take requests? /ready decides whether a load balancer sends any, so an instance that is not ready
+fails none: these are the only ones to tell. CheckFailing speaks where readiness doesn't show the fault.""",
         "errors": """\
 Do requests fail? Both sides of the ratio are summed: 5xx series divided one by one are always 1.
 min_over_time ... unless ... offset adds what a series brought with it when it was born, which rate() can't
 see: the first burst of errors on a route counts. A series that is new only because Prometheus was away
-doesn't. No requests: no ratio and no alert. No errors: a ratio of 0.""",
+doesn't. No requests: no ratio and no alert. No errors: a ratio of 0.
+TrafficGone: no request where there were some today, and no pause at this time yesterday.""",
         "latency": f"""\
 Are requests slow? The share slower than {slow_seconds} s, exact because it is counted at a bucket's boundary.
 Failures (5xx) and clients that went away (499) are left out: a fast failure is not good latency.
@@ -115,5 +168,8 @@ taking 10 s, a mean of 0.25 s still looks well.""",
         "saturation": """\
 What may be the cause? Users may feel nothing yet: CPU is information, memory a warning, since the kernel
 kills a container at its limit. Containers (cAdvisor, kube-state-metrics) are found by the pod of the
-service's targets. Elsewhere a process is measured against one core: Python's interpreter lock allows no more.""",
+service's targets. Elsewhere a process is measured against one core: Python's interpreter lock allows no more.
+Event loops and worker threads are an ASGI application's.""",
+        "library": """\
+Does scaleobs itself work? Per instance: a sum over a fleet hides the one whose routes are no templates.""",
     }

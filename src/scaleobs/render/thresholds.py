@@ -31,6 +31,13 @@ class Thresholds:
     """So many requests have to be affected within the window before an alert speaks."""
     cpu_share: Decimal = Decimal("0.8")
     memory_share: Decimal = Decimal("0.9")
+    files_share: Decimal = Decimal("0.8")
+    late_share: Decimal = Decimal("0.1")
+    late_seconds: float = 0.25
+    """An event loop that is so late, half of what makes a request slow, is blocked."""
+    restarts: int = 2
+    requests_per_second: Decimal = Decimal("0.1")
+    """A service with less traffic has quiet minutes of its own."""
 
 
 def thresholds(objectives: Sequence[Objective]) -> Thresholds:
@@ -38,7 +45,7 @@ def thresholds(objectives: Sequence[Objective]) -> Thresholds:
     Return the lines that these objectives draw: where their error budget burns 14.4 times too fast.
 
     Args:
-        objectives: at most one of each kind.
+        objectives: at most one of each kind, and one of latency for each route; those have lines of their own.
 
     Raises:
         ValueError: two objectives are of one kind, an objective is so loose that its alert could never fire,
@@ -52,7 +59,8 @@ def thresholds(objectives: Sequence[Objective]) -> Thresholds:
             lines = replace(lines, failed_share=share)
         else:
             _check_boundary(objective)
-            lines = replace(lines, slow_share=share, slow_seconds=float(objective.under))
+            if objective.route is None:
+                lines = replace(lines, slow_share=share, slow_seconds=float(objective.under))
     return lines
 
 
@@ -60,7 +68,8 @@ def spelled(objective: Objective) -> str:
     """Return the objective as the command line writes it, e.g. `latency=99:0.5`."""
     if isinstance(objective, Availability):
         return f"availability={number(objective.percent)}"
-    return f"latency={number(objective.percent)}:{number(objective.under)}"
+    route = "" if objective.route is None else f":{objective.route}"
+    return f"latency={number(objective.percent)}:{number(objective.under)}{route}"
 
 
 def number(value: float | Decimal) -> str:
@@ -83,9 +92,10 @@ def _burning(objective: Objective) -> Decimal:
 
 
 def _check_one_of_each(objectives: Sequence[Objective]) -> None:
-    seen: dict[type[Objective], Objective] = {}
+    seen: dict[tuple[type[Objective], str | None], Objective] = {}
     for objective in objectives:
-        first = seen.setdefault(type(objective), objective)
+        route = objective.route if isinstance(objective, Latency) else None
+        first = seen.setdefault((type(objective), route), objective)
         if first is not objective:
             msg = f"Two objectives of one kind, {spelled(first)!r} and {spelled(objective)!r}: give only one of them."
             raise ValueError(msg)

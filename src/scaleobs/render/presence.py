@@ -1,0 +1,121 @@
+"""Alerts about who is there: instances that don't answer, aren't ready, start again and again, or aren't asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scaleobs.catalog import HEALTH_UP, INFO, READY
+from scaleobs.render.alerts import INSTANCE, JOB, Alert
+from scaleobs.render.promql import STARTED, UP, joined, summed
+from scaleobs.render.records import TOTAL, Scope
+from scaleobs.render.thresholds import Thresholds, number
+
+if TYPE_CHECKING:
+    from scaleobs.render.durations import TimeScale
+
+
+def instance_down(scope: Scope, scale: TimeScale) -> Alert:
+    """Return the alert for a target that can't be scraped."""
+    return Alert(
+        "InstanceDown",
+        scope.instrumented(f"{scope.targets.of(UP)} == 0"),
+        scale.minutes(5),
+        severity="warning",
+        summary=f"An instance of {JOB} doesn't answer",
+        description=f"Prometheus knows {INSTANCE} of {JOB} and has not reached it for {{wait}}.",
+    )
+
+
+def metrics_missing(scope: Scope, scale: TimeScale) -> Alert:
+    """Return the alert for a service that is up and shows nothing of scaleobs: all other alerts are blind."""
+    up = summed(f"{scope.targets.of(UP)} == 1", "job", how="count")
+    return Alert(
+        "MetricsMissing",
+        scope.instrumented(joined(up, "unless on (job)", scope.targets.of(INFO))),
+        scale.minutes(10),
+        severity="warning",
+        summary=f"{JOB} is up and shows no metrics of scaleobs",
+        description=(
+            f"For {{wait}} none of the {{{{ $value }}}} instances of {JOB} that answer scrapes has shown service_info: "
+            "no other alert can see anything."
+        ),
+    )
+
+
+def crash_loop(scope: Scope, scale: TimeScale, lines: Thresholds) -> Alert:
+    """Return the alert for an instance that starts again and again."""
+    window = scale.minutes(15)
+    return Alert(
+        "CrashLoop",
+        scope.instrumented(f"changes({scope.targets.of(STARTED)}[{window}]) > {lines.restarts}"),
+        scale.minutes(1),
+        severity="warning",
+        summary=f"An instance of {JOB} starts again and again",
+        description=f"{INSTANCE} of {JOB} has started {{{{ $value }}}} times within {window}.",
+    )
+
+
+def service_not_ready(scope: Scope, scale: TimeScale) -> Alert:
+    """Return the alert for a service of which no instance would take requests."""
+    ready = scope.targets.of(READY)
+    waiting = summed(f"{ready} == 0", "job", how="count")
+    return Alert(
+        "ServiceNotReady",
+        joined(waiting, "unless on (job)", f"{ready} == 1"),
+        scale.minutes(5),
+        severity="critical",
+        summary=f"No instance of {JOB} is ready",
+        description=f"/ready has been 503 for {{wait}} on all {{{{ $value }}}} instances of {JOB} that can be scraped.",
+    )
+
+
+def instance_not_ready(scope: Scope, scale: TimeScale) -> Alert:
+    """Return the alert for an instance that isn't ready while others are."""
+    ready = scope.targets.of(READY)
+    return Alert(
+        "InstanceNotReady",
+        joined(f"{ready} == 0", "and on (job)", f"{ready} == 1"),
+        # A slow start is none of its business.
+        scale.minutes(15),
+        severity="warning",
+        summary=f"An instance of {JOB} is not ready",
+        description=f"/ready of {INSTANCE} of {JOB} has been 503 for {{wait}}, while other instances are ready.",
+    )
+
+
+def check_failing(scope: Scope, scale: TimeScale) -> Alert:
+    """Return the alert for a check that fails on an instance that is ready all the same."""
+    failing = f"{scope.targets.of(HEALTH_UP)} == 0"
+    return Alert(
+        "CheckFailing",
+        joined(failing, "and on (job, instance)", f"{scope.targets.of(READY)} == 1"),
+        scale.minutes(15),
+        severity="warning",
+        summary=f"A check of {JOB} fails",
+        description=(
+            f"The check {{{{ $labels.check }}}} ({{{{ $labels.probe }}}}) of {INSTANCE} of {JOB} has failed for "
+            "{wait}. /ready is 200 all the same."
+        ),
+    )
+
+
+def traffic_gone(scope: Scope, scale: TimeScale, lines: Thresholds) -> Alert:
+    """
+    Return the alert for a service that no request reaches any more.
+
+    A pause at this time yesterday makes it quiet: nights, and work that comes once an hour.
+    """
+    total, before = scope.recorded(TOTAL), scale.minutes(360)
+    recently = f"avg_over_time({total}[{before}]) > {number(lines.requests_per_second)}"
+    yesterday = f"min_over_time({total}[{scale.minutes(60)}] offset {scale.days(1)}) > 0"
+    return Alert(
+        "TrafficGone",
+        joined(joined(recently, "and", f"{total} == 0"), "and", yesterday),
+        scale.minutes(10),
+        severity="warning",
+        summary=f"No request reaches {JOB} any more",
+        description=(
+            f"{JOB} has finished no request for {{wait}}, after {{{{ $value | humanize }}}} per second on average over "
+            f"the last {before}. At this time yesterday they came without a pause."
+        ),
+    )
