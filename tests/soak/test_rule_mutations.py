@@ -144,7 +144,7 @@ MISTAKES = {
 }
 RENDERED = {name: rules_text(**arguments) for name, arguments in RULES.items()}
 # What takes least time first: most mistakes are found there.
-TOLD = sorted(STORIES, key=lambda path: ("budgets" in path.name, "long" in path.name))
+TOLD = sorted(STORIES, key=lambda path: ("long" in path.name, "budgets" in path.name, "traffic" in path.name))
 
 
 @pytest.mark.skipif("SOAK_SECONDS" not in os.environ, reason="It takes minutes: `make soak` runs it.")
@@ -167,7 +167,6 @@ def test_planted_mistake_is_noticed(mistake, tmp_path, tool):
         said = result.stdout + result.stderr
         assert "parse error" not in said, said
         if result.returncode:
-            assert "got:" in said, said
             return
 
     assert changed, "The mistake fits nowhere: it has to be planted anew."
