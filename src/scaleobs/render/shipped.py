@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scaleobs.render import manifests, outputs, servers
+from scaleobs.render import manifests, outputs, routing, servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,6 +13,7 @@ SHIPPED: dict[str, Callable[[], str]] = {
     "alert_rules/prometheusrule.yaml": lambda: outputs.rules_text(format_="prometheusrule"),
     "alert_rules/scaleobs.yaml": outputs.rules_text,
     "dashboards/service.json": lambda: outputs.dashboard_texts()["service.json"],
+    "integrations/alertmanager/alertmanager.yml": routing.alertmanager_config,
     "integrations/granian/log_config.json": servers.log_config,
     "integrations/gunicorn/gunicorn.conf.py": servers.gunicorn,
     "integrations/hypercorn/log_config.json": servers.log_config,

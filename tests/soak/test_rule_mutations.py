@@ -1,0 +1,173 @@
+"""
+Mistakes planted in the rendered rules, each of which some story has to notice: for `make soak`.
+
+Without SOAK_SECONDS in the environment there is nothing to do here. A mistake that survives is a test that fails.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+
+import pytest
+import yaml
+
+from rules.test_promtool import RULES, STORIES
+from scaleobs.render.outputs import rules_text
+
+AND_SEEN = r"\n *and on \(job\)\n *last_over_time\S*"
+MISTAKES = {
+    # Requests that fail.
+    "no first burst": (r"\+\n( *)\((?:.|\n)*?\) / 300", "+ 0"),
+    "every new series is a first burst": (r"and on \(job, instance\)\n( *)\(\n.*\n.*\n.*\n *\)", ""),
+    "no first burst of a new process": (r"\n *or\n *process_start_time_seconds\S* > time\(\) - 300", ""),
+    "first burst of new processes only": (r"up\S* offset 5m == 1\n *or\n *(process_start)", r"\1"),
+    "first burst of a target that was down": (r"offset 5m == 1", "offset 5m"),
+    "no ratio without errors": (r"\n *or\n *0 \* job:http_requests:rate5m\S*", ""),
+    "a ratio without requests": (r"\((job:http_requests:rate5m\S*) > 0\)", r"\1"),
+    "clients' mistakes are failures": (r'status_code=~"5\.\."', 'status_code=~"[45].."'),
+    "one failure is enough": (r"(rate5m\S*) \* 300 >= 5", r"\1 * 300 >= 0"),
+    "fifty failures are needed": (r"(rate5m\S*) \* 300 >= 5", r"\1 * 300 >= 50"),
+    "a line of 20 %": (r"(_bad:ratio_rate5m\S*) > 0\.05", r"\1 > 0.2"),
+    "a line of 0.05 %": (r"(_bad:ratio_rate5m\S*) > 0\.05", r"\1 > 0.0005"),
+    "better than the line": (r"(_bad:ratio_rate5m\S*) > 0\.05", r"\1 < 0.05"),
+    "series divided one by one": (
+        r"job:http_requests_bad:rate5m\S*\n *\/\n *\(job:http_requests:rate5m\S* > 0\)",
+        'max by (job) (rate(http_requests_total{status_code=~"5.."}[5m]) / rate(http_requests_total[5m]))',
+    ),
+    "sums before rates": (r"rate\((http_requests_total\S*)\[5m\]\)", r"rate((sum by (job) (\1))[5m:30s])"),
+    "failures without a wait": (r"(alert: HighErrorRate\n(?:.*\n)*? *for: )5m", r"\g<1>1m"),
+    "strangers' requests": (rf"(\n *\)){AND_SEEN}(?=\n *- record: job:http_requests_bad)", r"\1"),
+    # Requests that are slow.
+    "failures are answers": (r'status_code!~"499\|5\.\."', 'status_code!~"499"'),
+    "clients that left are answers": (r'status_code!~"499\|5\.\."', 'status_code!~"5.."'),
+    "one spelling of a boundary": (r'le=~"1\|1\\\\\.0"', 'le="1"'),
+    "slow by the mean": (
+        r"_slow:ratio_rate5m(\S*) > 0.05",
+        r"_slow:ratio_rate5m\1 > -1 and job:request_latency_seconds:mean5m\1 > 0.5",
+    ),
+    "a line of 1 % for slow answers": (r"_slow:ratio_rate5m(\S*) > 0.05", r"_slow:ratio_rate5m\1 > 0.01"),
+    "slow for half as long": (r"(alert: HighRequestLatency\n(?:.*\n)*? *for: )10m", r"\g<1>5m"),
+    "strangers' slow answers": (rf"(_count\S*\[5m\]\)\)){AND_SEEN}", r"\1"),
+    # Who is there.
+    "down when one instance is": (r"sum by \(job\) \((up\S*)\) == 0", r"min by (job) (\1) == 0"),
+    "down at once": (r"(alert: ServiceDown\n(?:.*\n)*? *for: )2m", r"\g<1>0m"),
+    "strangers that are down": (rf"(\(up\) == 0){AND_SEEN}", r"\1"),
+    "absent at once": (r"(absent\(\S*\)\n *)for: 5m", r"\1for: 0m"),
+    "absent is down": (r"absent\((up\S*)\)", r"\1 == 0"),
+    "absent is forgotten at once": (
+        r"last_over_time\(job:service_info:count\[1d\]\)(?=\n *unless)",
+        "job:service_info:count",
+    ),
+    "absent is remembered for two days": (r"\[1d\](?=\)\n *unless)", "[2d]"),
+    "an instance is down when it is up": (r"(alert: InstanceDown\n *expr: (?:\|-\n *)?up\S*) == 0", r"\1 == 1"),
+    "an instance is down at once": (r"(alert: InstanceDown\n(?:.*\n)*? *for: )5m", r"\g<1>1m"),
+    "no metrics is no reason": (r"\n *unless on \(job\)\n *service_info.*", ""),
+    "instances that are down show no metrics": (r"count by \(job\) \((up\S*) == 1\)", r"count by (job) (\1)"),
+    "two starts are a crash loop": (r"(changes\(.*\)) > 2", r"\1 > 1"),
+    "four starts are a crash loop": (r"(changes\(.*\)) > 2", r"\1 > 3"),
+    "starts of an hour": (r"(changes\(.*)\[15m\]", r"\1[1h]"),
+    "one instance that isn't ready is the service": (r"\n *unless on \(job\)\n *service_ready.*", ""),
+    "no instance is ready, and that is a warning": (
+        r"(alert: ServiceNotReady\n(?:.*\n)*? *severity: )critical",
+        r"\1warning",
+    ),
+    "an instance of none isn't ready": (r"(alert: InstanceNotReady\n(?:.*\n)*?.*== 0)\n *and.*\n.*", r"\1"),
+    "not ready at once": (r"(alert: InstanceNotReady\n(?:.*\n)*? *for: )15m", r"\g<1>1m"),
+    "checks tell what readiness told": (r"(health_check_up\S* == 0)\n *and.*\n.*", r"\1"),
+    "traffic of nights": (r"\n *and\n *min_over_time\(job:http_requests:rate5m.*", ""),
+    "traffic of an hour ago": (r" offset 1d\) > 0", ") > 0"),
+    "traffic of weeks": (r"avg_over_time\((\S*)\[6h\]\) > 0\.1", r"avg_over_time(\1[2d]) > 0.1"),
+    "hardly any traffic": (r"(avg_over_time\(\S*\[6h\]\)) > 0\.1", r"\1 > 0.001"),
+    # What runs short.
+    "CPU time is no rate": (r"rate\((container_cpu\S*)\[5m\]\)", r"\1"),
+    "pods of the same name elsewhere": (
+        r"\* on \(namespace, pod\) group_left\n *max by \(namespace, pod\)",
+        "* on (pod) group_left max by (pod)",
+    ),
+    "a CPU limit of 0": (r'(resource="cpu"\}\)) > 0', r"\1"),
+    "a memory limit of 0": (r'(resource="memory"\}\)) > 0', r"\1"),
+    "limits of two exporters": (
+        r"max by \(namespace, pod, container\) \(kube",
+        "sum by (namespace, pod, container) (kube",
+    ),
+    "a limit of anything": (r'\{resource="memory"\}', ""),
+    "a process tells what its container told": (r"or on \(job, namespace, pod\)", "or"),
+    "half of a core": (r"(\[5m\]\)\)\n *\)?|\[5m\]\)\)\)) > 0\.8", r"\1 > 0.5"),
+    "nearly all of the memory": (r"> 0\.9\n", "> 0.96\n"),
+    "a loop that is a little late": (r'(event_loop_lag_seconds_bucket\{.*?)le="0\.25"', r'\1le="0.1"'),
+    "a loop that is late half of the time": (r"(\n *\)) > 0\.1\b(?!\d)", r"\1 > 0.5"),
+    "loops of all instances": (
+        r"sum by \(job, instance\) \(rate\((event_loop\S*)\[5m\]\)\)",
+        r"sum by (job) (rate(\1[5m]))",
+    ),
+    "calls that waited once": (r"min_over_time\(thread_pool", "max_over_time(thread_pool"),
+    "nearly all file descriptors": (r"(process_max_fds\S*\)) > 0\.8", r"\1 > 0.95"),
+    "file descriptors of all instances": (r"sum by \(job, instance\) \((process_\w+_fds)", r"sum by (job) (\1"),
+    "WebSockets are stuck": (r'(active_connections)\{(job="orders",)?protocol="http"\}', r"\1"),
+    "working instances are stuck": (r"\n *unless on \(job, instance\)\n.*rate\(http_requests_total.*", ""),
+    "strangers' file descriptors": (r"(process_max_fds\) > 0\.8)\n.*and on.*\n.*service_info", r"\1"),
+    # scaleobs itself.
+    "label sets of long ago": (r"increase\((scaleobs_label_sets\S*)\[15m\]\)", r"\1"),
+    "label sets of the fleet": (r"increase\((scaleobs_label_sets\S*)\[15m\]\)", r"sum by (job) (increase(\1[15m]))"),
+    "faults of long ago": (r"increase\((scaleobs_internal\S*)\[15m\]\)", r"\1"),
+    # Error budgets.
+    "ten times the line": (r"(ratio_rate\w+\S*) > 0\.0144", r"\1 > 0.144"),
+    "a tenth of the line": (r"(ratio_rate\w+\S*) > 0\.0144", r"\1 > 0.00144"),
+    "the line of six hours": (r"(ratio_rate\w+\S*) > 0\.006", r"\1 > 0.06"),
+    "the line of three days": (r"(ratio_rate\w+\S*) > 0\.001\b", r"\1 > 0.01"),
+    "no short window": (r"(ratio_rate1h\S* > \S+)\n *and\n *\S*ratio_rate5m.*", r"\1"),
+    "no long window": (r"job:\w+:ratio_rate1h\S* > \S+\n *and\n( *\S*ratio_rate5m)", r"\1"),
+    "either window": (r"(ratio_rate1h\S* > \S+\n *)and", r"\1or"),
+    "a few failures wake somebody": (r"(\[1h\]\) \* 30) >= 5", r"\1 >= 0"),
+    "many failures wake nobody": (r"(\[1h\]\) \* 30) >= 5", r"\1 >= 50000"),
+    "half an hour is an hour": (r"(avg_over_time\(job:http_requests_bad:rate5m\S*)\[30m\]", r"\1[1h]"),
+    "an hour is two": (r"(avg_over_time\(job:http_requests_bad:rate5m\S*)\[1h\]", r"\1[2h]"),
+    "two hours are one": (r"(avg_over_time\(job:http_requests_bad:rate5m\S*)\[2h\]", r"\1[1h]"),
+    "six hours are a day": (r"(avg_over_time\(job:http_requests_bad:rate5m\S*)\[6h\]", r"\1[1d]"),
+    "a day is three": (r"(avg_over_time\(job:http_requests_bad:rate5m\S*)\[1d\]", r"\1[3d]"),
+    "three days are one": (r"(avg_over_time\(job:http_requests_bad:rate5m\S*)\[3d\]", r"\1[1d]"),
+    "a mean of ratios": (
+        r"job:http_requests_bad:rate1d(\S*)\n *\/\n.*",
+        r"avg_over_time(job:http_requests_bad:ratio_rate5m\1[1d])",
+    ),
+    "a ratio of an hour without requests": (r"\((job:http_requests:rate1h\S*) > 0\)", r"\1"),
+    "a ticket at once": (r"(ratio_rate3d(?:.*\n)*? *for: )3h", r"\g<1>15m"),
+    "six hours are a ticket": (r"(ratio_rate6h\S* > 0.006(?:.*\n)*? *severity: )critical", r"\1warning"),
+    "windows with the wrong names": ("long_window: 6h", "long_window: 1d"),
+    "half of few requests": (r"(ratio_rate6h\S*) > 0\.5", r"\1 >= 0.5"),
+    "one of few requests": (r"(\[6h\]\) \* 30) >= 1\.5", r"\1 >= 0.5"),
+    "five of few requests": (r"(\[6h\]\) \* 30) >= 1\.5", r"\1 >= 5"),
+    "the budget of another route": (r',?route="/o/\{id:int\}"(?=,status)', ""),
+    "another boundary of a route": (r'(route="/o/[^\n]*)le="0\.25"', r'\1le="0.5"'),
+}
+RENDERED = {name: rules_text(**arguments) for name, arguments in RULES.items()}
+# What takes least time first: most mistakes are found there.
+TOLD = sorted(STORIES, key=lambda path: ("long" in path.name, "budgets" in path.name, "traffic" in path.name))
+
+
+@pytest.mark.skipif("SOAK_SECONDS" not in os.environ, reason="It takes minutes: `make soak` runs it.")
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_planted_mistake_is_noticed(mistake, tmp_path, tool):
+    """
+    Some story doesn't come true any more, and not because the rules can't be read.
+    """
+    planted = {name: re.sub(*MISTAKES[mistake], text) for name, text in RENDERED.items()}
+    for name, text in planted.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    changed = {name for name, text in planted.items() if text != RENDERED[name]}
+    for story in TOLD:
+        text = story.read_text(encoding="utf-8")
+        if not changed & set(yaml.safe_load(text)["rule_files"]):
+            continue
+        (tmp_path / story.name).write_text(text, encoding="utf-8")
+        command = [tool("promtool"), "test", "rules", tmp_path / story.name]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        said = result.stdout + result.stderr
+        assert "parse error" not in said, said
+        if result.returncode:
+            return
+
+    assert changed, "The mistake fits nowhere: it has to be planted anew."
+    pytest.fail(f"No story noticed: {mistake}")
