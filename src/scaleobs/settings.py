@@ -7,7 +7,6 @@ that users already set, then the default.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, fields
@@ -198,6 +197,8 @@ def _refuse_shared_paths(settings: Settings) -> None:
 
 
 def _unknown(name: str, known: list[str]) -> str:
+    import difflib
+
     close = difflib.get_close_matches(name, known, n=1)
     meant = f" Did you mean {close[0]!r}?" if close else ""
     return f"{name!r} is not a setting of scaleobs.{meant} Known are {', '.join(known)}."

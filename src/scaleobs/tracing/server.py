@@ -109,15 +109,13 @@ class Spans:
 
     Args:
         app: the application; where it makes server spans itself, or something around it does, there are none of ours.
-        version: of scaleobs, as spans name it.
 
     Attributes:
         are_inside: whether the application makes its own, so that ids are known only while it runs.
     """
 
-    def __init__(self, app: Any, version: str) -> None:
+    def __init__(self, app: Any) -> None:
         self._app = app
-        self._version = version
         self._provider: Any = None
         self._tracer: Any = None
         self.are_inside = False
@@ -132,11 +130,13 @@ class Spans:
         """
         if not is_configured():
             return None
+        from importlib.metadata import version
+
         from opentelemetry import context, propagate, trace
 
         if self._tracer is None or trace.get_tracer_provider() is not self._provider:
             self._provider = trace.get_tracer_provider()
-            self._tracer = self._provider.get_tracer("scaleobs", self._version, schema_url=_SCHEMA)
+            self._tracer = self._provider.get_tracer("scaleobs", version("scaleobs"), schema_url=_SCHEMA)
             self.are_inside = _makes_spans(self._app)
         around = trace.get_current_span()
         if _is_of_this_request(around, trace):
