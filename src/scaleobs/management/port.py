@@ -124,6 +124,9 @@ class Port:
                 sleep(_EVERY)
         if waiting is not None:
             waiting.close()
+        elif self._descriptor is not None:  # It was closed just as it became the turn of this process.
+            os.close(self._descriptor)
+            self._turn.end()
 
     def _serve(self, waiting: socket.socket, handler: Callable[..., object]) -> None:
         """Answer one connection on a thread of its own, if one comes."""

@@ -129,12 +129,12 @@ class Management:
         if self._number is None or self._is_open:
             return
         with _opening:
-            there = _ports.get(self._number)
-            if there is None:
-                there = Services(self._number)
+            there = _ports.get(self._number) or Services(self._number)
+            # First, as whoever asks as soon as the port is open has to find it.
+            there.add(self._service)
+            if self._number not in _ports:
                 there.port.open()
                 _ports[self._number] = there
-            there.add(self._service)
             self._is_open = True
 
     def close(self) -> None:
