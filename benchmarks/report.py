@@ -18,6 +18,7 @@ _PEERS = (
         "structlog",
         "orjson",
         "python-json-logger",
+        "asgi-correlation-id",
     ),
     *("starlette", "fastapi", "flask", "django", "uvicorn"),
 )

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.subjects import PATH, ROUTE, UNMATCHED, Subject, cached, floor, ours
+from benchmarks.subjects import PATH, ROUTE, UNMATCHED, Subject, cached, floor, ours, traces
 
 # No accept-encoding: /metrics is read with these, too.
 _HEADERS = [
@@ -105,6 +105,38 @@ def _opentelemetry(app: Any, _route: str) -> Subject:
     return Subject(OpenTelemetryMiddleware(app, meter_provider=provider), lambda: counted_by_opentelemetry(reader))
 
 
+def _opentelemetry_traces(app: Any, _route: str) -> Subject:
+    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+    from opentelemetry.metrics import NoOpMeterProvider
+
+    provider, counted = traces.provider()
+    around = OpenTelemetryMiddleware(app, tracer_provider=provider, meter_provider=NoOpMeterProvider())
+    return Subject(around, lambda: counted("SERVER"))
+
+
+def _ours_with_traces(app: Any, _route: str) -> Subject:
+    counted = traces.set_provider()
+    return Subject(ours.instrumented(app, ours.EVERYTHING), lambda: counted("SERVER"))
+
+
+def _correlation_id(app: Any, _route: str) -> Subject:
+    from asgi_correlation_id import CorrelationIdMiddleware, correlation_id
+
+    async def asked(scope: Any, receive: Any, send: Any) -> None:
+        if correlation_id.get() is None:
+            msg = "asgi-correlation-id has bound no id: this subject can't be measured."
+            raise RuntimeError(msg)
+        await app(scope, receive, send)
+
+    get(CorrelationIdMiddleware(asked), PATH)
+    return Subject(CorrelationIdMiddleware(app))
+
+
+def _by_hand(app: Any, _route: str) -> Subject:
+    metrics = cached.Metrics()
+    return Subject(cached.telling(app, metrics), metrics.counted)
+
+
 def counted_by_opentelemetry(reader: Any) -> float:
     """Return how many requests are in the histogram of their durations."""
     found = reader.get_metrics_data()
@@ -127,6 +159,10 @@ _AROUND_ANY: dict[str, Callable[[Any, str], Subject]] = {
     "scaleobs, everything": _ours(ours.EVERYTHING),
     "prometheus_client, cached": _cached,
     "opentelemetry, metrics": _opentelemetry,
+    "scaleobs, everything with traces": _ours_with_traces,
+    "opentelemetry, traces": _opentelemetry_traces,
+    "asgi-correlation-id": _correlation_id,
+    "cached, asgi-correlation-id, structlog": _by_hand,
 }
 _AROUND_STARLETTE: dict[str, Callable[[Any, str], Subject]] = {
     **_AROUND_ANY,

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.subjects import PATH, UNMATCHED, Subject, cached, floor, ours
+from benchmarks.subjects import PATH, UNMATCHED, Subject, cached, floor, ours, traces
 from benchmarks.subjects.asgi import counted_by_opentelemetry
 
 _ENVIRON = {
@@ -128,6 +128,21 @@ def _opentelemetry(framework: str) -> Subject:
     return Subject(app, lambda: counted_by_opentelemetry(reader))
 
 
+def _opentelemetry_traces(framework: str) -> Subject:
+    from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
+    from opentelemetry.metrics import NoOpMeterProvider
+
+    provider, counted = traces.provider()
+    app = FRAMEWORKS[framework]()
+    around = OpenTelemetryMiddleware(app, tracer_provider=provider, meter_provider=NoOpMeterProvider())
+    return Subject(around, lambda: counted("SERVER"))
+
+
+def _ours_with_traces(framework: str) -> Subject:
+    counted = traces.set_provider()
+    return Subject(ours.instrumented(FRAMEWORKS[framework](), ours.EVERYTHING), lambda: counted("SERVER"))
+
+
 _AROUND_ANY: dict[str, Callable[[str], Subject]] = {
     "bare": lambda framework: Subject(FRAMEWORKS[framework]()),
     "bare again": lambda framework: Subject(FRAMEWORKS[framework]()),
@@ -135,6 +150,8 @@ _AROUND_ANY: dict[str, Callable[[str], Subject]] = {
     "scaleobs, metrics alone": _ours(ours.METRICS_ALONE),
     "scaleobs, everything": _ours(ours.EVERYTHING),
     "opentelemetry, metrics": _opentelemetry,
+    "scaleobs, everything with traces": _ours_with_traces,
+    "opentelemetry, traces": _opentelemetry_traces,
 }
 SUBJECTS = {
     "null": {**_AROUND_ANY, "prometheus_client, cached": _cached},
