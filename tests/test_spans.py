@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 
 import pytest
@@ -10,7 +11,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
 import scaleobs
-from callers import asgi, finished, log_lines, wsgi
+from callers import asgi, finished, log_lines, serve_asgi, wsgi
 from traced import OPENMETRICS, PARENT, TRACE, TRACEPARENT, asgi_app, ids, route, wsgi_app
 
 
@@ -200,3 +201,47 @@ def test_requests_that_were_plain_are_traced_once_there_is_a_provider(registry, 
         asgi(app, path=path)
 
     assert ["/x"] == [span.attributes["url.path"] for span in exported()]
+
+
+SOCKET = {"type": "websocket", "scheme": "ws", "path": "/items/7", "headers": [], "query_string": b""}
+
+
+@pytest.mark.parametrize(
+    ("ends", "told", "status"),
+    [
+        ("closes", {"http.response.status_code": 101}, StatusCode.UNSET),
+        ("refuses", {"http.response.status_code": 403}, StatusCode.UNSET),
+        ("raises", {"http.response.status_code": 101, "error.type": "ValueError"}, StatusCode.ERROR),
+        ("raises at once", {"http.response.status_code": 500, "error.type": "ValueError"}, StatusCode.ERROR),
+    ],
+)
+def test_span_of_a_websocket(ends, told, status, exported, registry, capsys):
+    """It has one from the handshake until the application leaves, and its lines have the span's ids."""
+    inside = []
+
+    async def app(scope, receive, send):
+        inside.append(trace.get_current_span())
+        await receive()
+        if ends == "raises at once":
+            raise ValueError("no such room")
+        if ends != "refuses":
+            await send({"type": "websocket.accept"})
+        if ends == "raises":
+            raise ValueError("no such room")
+        await send({"type": "websocket.close"})
+
+    app = scaleobs.instrument(app, registry=registry, route=route)
+    exported()
+    scope = {**SOCKET, "headers": [(TRACEPARENT[0].encode(), TRACEPARENT[1].encode())]}
+    asyncio.run(serve_asgi(app, scope, [{"type": "websocket.connect"}]))
+    [span] = exported()
+
+    assert ("GET /items/{id}", SpanKind.SERVER, status) == (span.name, span.kind, span.status.status_code)
+    assert TRACE == ids(span)[0]
+    assert PARENT == f"{span.parent.span_id:016x}"
+    assert span.context == inside[0].get_span_context()
+    assert told == {key: span.attributes[key] for key in told}
+    assert ("error.type" in told) == ("error.type" in span.attributes)
+    lines = log_lines(capsys)
+    assert (ends in ("closes", "raises")) == bool(lines)
+    assert all(ids(span) == (line["trace_id"], line["span_id"]) for line in lines)

@@ -69,9 +69,14 @@ class AccessLog:
         self.logger.error("background.failed", **fields, exc_info=error)
         logs.mark_logged(error)
 
-    def websocket_closed(self, **fields: Any) -> None:
-        """Write the one line of a WebSocket."""
-        if self.writes_lines:
+    def websocket_closed(self, fields: dict[str, Any], error: BaseException | None = None) -> None:
+        """Write the one line of a WebSocket, with what the application raised while it was open."""
+        if not self.writes_lines:
+            return
+        if isinstance(error, Exception):
+            self.logger.error("websocket.closed", **fields, exc_info=error)
+            logs.mark_logged(error)
+        else:
             self.logger.info("websocket.closed", **fields)
 
     def _by_logger(self, level: str, fields: dict[str, Any]) -> None:

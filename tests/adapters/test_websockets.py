@@ -84,3 +84,50 @@ def test_rejected_websocket_was_never_open(registry, capsys):
 
     assert 0 == active(registry, "websocket")
     assert [] == log_lines(capsys)
+
+
+def test_websocket_is_accepted_with_its_id(registry, capsys):
+    """The client is told the id that the line has: its own, or a new one; an application's own header is kept."""
+
+    async def app(scope, receive, send):
+        await receive()
+        own = [(b"X-Request-Id", b"mine")] if scope["path"] == "/own" else []
+        await send({**ACCEPT, "headers": own} if own else ACCEPT)
+        await send({"type": "websocket.close"})
+
+    app = scaleobs.instrument(app, registry=registry)
+    asked = [dict(SCOPE), {**SCOPE, "headers": [(b"x-request-id", b"abc-7")]}, {**SCOPE, "path": "/own"}]
+    told = [dict(asyncio.run(serve_asgi(app, scope, [CONNECT])).messages[0]["headers"]) for scope in asked]
+    lines = log_lines(capsys)
+
+    assert [lines[0]["request_id"].encode(), b"abc-7"] == [one[b"x-request-id"] for one in told[:2]]
+    assert {b"X-Request-Id": b"mine"} == told[2]
+    assert "abc-7" == lines[1]["request_id"]
+
+
+def test_headers_of_an_accept_that_nobody_can_read_are_the_servers_to_refuse(registry):
+    """What the application sends is handed on as it is."""
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({**ACCEPT, "headers": None})
+
+    seen = serve(scaleobs.instrument(app, registry=registry))
+
+    assert seen.error is None
+    assert {**ACCEPT, "headers": None} == seen.messages[0]
+
+
+def test_line_of_a_websocket_has_what_the_application_raised(registry, capsys):
+    """It is an error then, with the exception."""
+
+    async def app(scope, receive, send):
+        await receive()
+        await send(ACCEPT)
+        raise ValueError("no such room")
+
+    serve(scaleobs.instrument(app, registry=registry))
+    [line] = log_lines(capsys)
+
+    assert ("websocket.closed", "error") == (line["event"], line["level"])
+    assert "ValueError: no such room" in line["exception"]

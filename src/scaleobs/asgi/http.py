@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any
 
-from scaleobs.asgi.protocol import Message, Receive, Send, body_length, header_of
+from scaleobs.asgi.protocol import Message, Receive, Send, body_length, header_of, with_id
 from scaleobs.exchange import COMPLETING, ENDED, OPEN, SERVER_ERROR, WATCHED, Exchange
 from scaleobs.told import ToldExchange
 
 _LONGEST_CHAIN = 100
-_LENGTH_OF_NAME = len(b"x-request-id")
 
 
 class Watched(Exchange):
@@ -102,7 +100,7 @@ class Told(ToldExchange, Watched):
             if is_start:
                 self.status = message["status"]
                 if self.context is not None:
-                    message = _with_id(message, self.context)
+                    message = with_id(message, self.context)
         except Exception:  # What is wrong with it is for the server to say.
             is_start = False
         return self.server_send(message) if is_start else Watched.send(self, message)
@@ -141,20 +139,6 @@ class Measured(Told):
     def sizes(self) -> tuple[int, int]:
         """Return the bytes of both bodies: of the request's what the application has read, whatever was declared."""
         return self.received, self.sent
-
-
-def _with_id(message: Message, context: dict[str, Any]) -> Message:
-    """Return the start of an answer with `X-Request-ID`, unless the application has given one."""
-    headers = message.get("headers", ())
-    if not isinstance(headers, list | tuple):  # It may be one that can be read once.
-        message = {**message, "headers": (headers := list(headers))}
-    try:
-        for name, _ in headers:
-            if len(name) == _LENGTH_OF_NAME and name.lower() == b"x-request-id":
-                return message
-    except Exception:  # What is wrong with them is for the server to say.
-        return message
-    return {**message, "headers": [*headers, (b"x-request-id", context["request_id"].encode())]}
 
 
 def _comes_from(error: BaseException | None, send: Send) -> bool:

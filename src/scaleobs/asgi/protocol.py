@@ -14,6 +14,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+_LENGTH_OF_NAME = len(b"x-request-id")
+
 
 def header_of(scope: Scope, wanted: bytes) -> str:
     """Return a header, several of one name joined, and nothing where there is none."""
@@ -37,6 +39,20 @@ def ids_of(scope: Scope) -> tuple[str, str]:
     return header_of(scope, b"x-request-id"), header_of(scope, b"traceparent")
 
 
+def with_id(message: Message, context: dict[str, Any]) -> Message:
+    """Return the start of an answer, or what accepts a WebSocket, with `X-Request-ID`, unless it has one already."""
+    headers = message.get("headers", ())
+    try:
+        if not isinstance(headers, list | tuple):  # It may be one that can be read once.
+            message = {**message, "headers": (headers := list(headers))}
+        for name, _ in headers:
+            if len(name) == _LENGTH_OF_NAME and name.lower() == b"x-request-id":
+                return message
+    except Exception:  # What is wrong with them is for the server to say.
+        return message
+    return {**message, "headers": [*headers, (b"x-request-id", context["request_id"].encode())]}
+
+
 def client_of(scope: Scope) -> str:
     """Return the address of the client, as far as the server knows."""
     try:
@@ -48,7 +64,7 @@ def client_of(scope: Scope) -> str:
 def attributes_of(scope: Scope, header: Callable[[str], str]) -> dict[str, str | int]:
     """Return what a span says of a request that comes in."""
     return request_attributes(
-        str(scope.get("method", "")),
+        str(scope.get("method", "GET")),  # A WebSocket has none, and begins with a GET.
         scheme=str(scope.get("scheme", "http")),
         path=scope["path"],
         client=client_of(scope),

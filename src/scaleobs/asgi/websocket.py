@@ -1,57 +1,77 @@
-"""One WebSocket, from accept to any kind of close."""
+"""One WebSocket, from its handshake to any kind of close."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from scaleobs import logs
-from scaleobs.asgi.protocol import Application, Message, Receive, Scope, Send, client_of
+from scaleobs import catalog, logs
+from scaleobs.asgi.protocol import Application, Message, Receive, Scope, Send, client_of, with_id
 from scaleobs.metrics.shard import WEBSOCKET
 from scaleobs.recorder import Recorder
+from scaleobs.tracing import RequestSpan
 
 _NO_CODE = 1005
 _CUT = 1006
 
+_SWITCHED, _REFUSED, _FAILED = 101, 403, 500
+"""What a handshake is answered with (ASGI, WebSocket): accepted, closed instead, and the application raised."""
+
 
 class WebSocket:
     """
-    One WebSocket, counted while it is open.
+    One WebSocket: counted while it is open, one line when it closes, one span until the application has left.
 
     Args:
         recorder: what hears of it.
-        context: what identifies it in every log line.
+        context: what identifies it in every log line, or `None` where requests have none.
+        span: its server span, or `None` where nobody traces.
         scope: as the server called, like the next two.
         receive: the server's.
         send: the server's.
     """
 
     def __init__(
-        self, recorder: Recorder, context: dict[str, str], scope: Scope, *, receive: Receive, send: Send
+        self,
+        recorder: Recorder,
+        context: dict[str, Any] | None,
+        span: RequestSpan | None,
+        *,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
         self._recorder = recorder
         self._context = context
+        self._span = span
         self._scope = scope
+        self._path = scope["path"]
         self._server_receive = receive
         self._server_send = send
-        self._is_open = False
+        self._is_accepted = self._is_open = False
 
     async def serve(self, app: Application) -> None:
         """Have the application serve it."""
-        end: Callable[[int], None] = self._close
-        token = logs.request_context.set(self._context)
+        token = None if self._context is None else logs.request_context.set(self._context)
+        entered = None if self._span is None else self._span.enter()
         try:
             await app(self._scope, self._receive, self._send)
-        except GeneratorExit:  # It is being collected, perhaps in a finalizer.
-            end = self._abandon
+        except GeneratorExit:  # It is being collected, perhaps in a finalizer, which may run in the middle of anything.
+            entered = None
+            self._recorder.storage.abandoned.append(self)
             raise
+        except BaseException as error:
+            self._left(_CUT, error)
+            raise
+        else:
+            self._left(_CUT)
         finally:
-            end(_CUT)
-            logs.forget_request(token)
+            RequestSpan.leave(entered)
+            if token is not None:
+                logs.forget_request(token)
 
     def collected(self) -> None:
-        """Note that the application was collected before it closed."""
-        self._close(_NO_CODE)
+        """Note that the application was collected before it closed; the next scrape says so."""
+        self._left(_NO_CODE)
 
     async def _receive(self) -> Message:
         message = await self._server_receive()
@@ -60,25 +80,40 @@ class WebSocket:
         return message
 
     async def _send(self, message: Message) -> None:
+        kind = message["type"]
+        is_first = kind == "websocket.accept" and not self._is_accepted
+        if is_first and self._context is not None:
+            message = with_id(message, self._context)
         await self._server_send(message)
-        if message["type"] == "websocket.accept" and not self._is_open:
-            self._is_open = True
+        if is_first:
+            self._is_accepted = self._is_open = True
             self._recorder.here.shard.open[WEBSOCKET] += 1
-        elif message["type"] == "websocket.close":
+        elif kind == "websocket.close":
             self._close(message.get("code", 1000))
 
-    def _close(self, code: Any) -> None:
+    def _left(self, code: int, error: BaseException | None = None) -> None:
+        """Note that the application has left, with what it raised."""
+        self._close(code, error)
+        span, self._span = self._span, None
+        if span is None:
+            return
+        try:
+            status = _FAILED if error is not None else _SWITCHED if self._is_accepted else _REFUSED
+            route, _ = self._recorder.routes.template(self._scope)
+            sent = _SWITCHED if self._is_accepted else status
+            span.ended("GET", None if route == catalog.UNMATCHED_ROUTE else route, status, sent)
+            span.left(error)
+        except Exception as fault:
+            self._recorder.fault(fault)
+
+    def _close(self, code: Any, error: BaseException | None = None) -> None:
         if not self._is_open:
             return
         self._is_open = False
         self._recorder.here.shard.open[WEBSOCKET] -= 1
         try:
             route, _ = self._recorder.routes.template(self._scope)
-            fields = {"route": route, "path": self._scope["path"], "code": code, "client": client_of(self._scope)}
-            self._recorder.log.websocket_closed(**fields, **self._context)
-        except Exception as error:
-            self._recorder.fault(error)
-
-    def _abandon(self, _: int) -> None:
-        # A finalizer may run in the middle of anything, so it only leaves word; the next scrape calls `collected`.
-        self._recorder.storage.abandoned.append(self)
+            fields = {"route": route, "path": self._path, "code": code, "client": client_of(self._scope)}
+            self._recorder.log.websocket_closed({**(self._context or {}), **fields}, error)
+        except Exception as fault:
+            self._recorder.fault(fault)

@@ -13,7 +13,7 @@ from scaleobs.tracing.w3c import SAMPLED, Span, parse_traceparent, parse_tracest
 
 _SCHEMA = "https://opentelemetry.io/schemas/1.26.0"
 _SERVER_ERROR = 500
-_PORTS = {"http": 80, "https": 443}
+_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 Attributes = dict[str, str | int]
 Header = Callable[[str], str]
@@ -178,7 +178,7 @@ def request_attributes(method: str, *, scheme: str, path: str, client: str, vers
 
     Args:
         method: as the client sent it.
-        scheme: `http` or `https`.
+        scheme: `http` or `https`; `ws` or `wss` of a WebSocket.
         path: without the query.
         client: its address, empty where that isn't known.
         version: of HTTP, such as `1.1`.
