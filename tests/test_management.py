@@ -367,3 +367,14 @@ def test_one_stuck_worker_of_two(shop):
 
     assert {200} == set(answers)
     assert len(answers) > 20
+
+
+@pytest.mark.parametrize("name", ["gunicorn gevent", "gunicorn gevent preload", "gunicorn gthread"])
+def test_client_that_takes_its_time_is_answered(name, shop):
+    """A request that comes a while after its connection finds a thread that waits for it, which no greenlet could."""
+    server = shop(name)
+    until(server.owner)
+    with socket.create_connection(("127.0.0.1", server.managed), timeout=servers.LIMIT) as client:
+        time.sleep(0.2)  # The server has accepted and reads.
+        client.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+        assert b" 200 " in client.makefile("rb").readline()

@@ -131,13 +131,15 @@ class Port:
     def _serve(self, waiting: socket.socket, handler: Callable[..., object]) -> None:
         """Answer one connection on a thread of its own, if one comes."""
         try:
-            connection, address = waiting.accept()
+            # `accept` would make a socket of what stands in its module now, which may be gevent's.
+            descriptor, address = waiting._accept()  # type: ignore[attr-defined]  # noqa: SLF001
         except TimeoutError:
             return
         except OSError:
             if self._is_wanted:  # No descriptor is left, for one.
                 raise
             return
+        connection = type(waiting)(fileno=descriptor)
         self._serving.add(connection)
         try:
             start_thread(lambda: self._handle(connection, address, handler))
