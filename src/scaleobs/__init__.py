@@ -61,7 +61,15 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    # Modules are made to stay: to look for garbage while they are made takes a tenth of what loading them does.
+    gc = importlib.import_module("gc")
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    finally:
+        if was_enabled:
+            gc.enable()
     globals()[name] = value
     return value
 

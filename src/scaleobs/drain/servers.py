@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from multiprocessing import process
 from typing import Any
 
 from scaleobs import group
@@ -29,6 +28,12 @@ def shorter_limit(seconds: float) -> dict[str, Any] | None:
         return None
     fix = f"Set {name} above drain_seconds plus what the slowest request takes, or lower drain_seconds."
     return {"server": server, name: limit, "fix": fix}
+
+
+def spawned_with(name: str) -> Any:
+    """Return what a server handed to this process under a name when it started it by multiprocessing, or `None`."""
+    process = sys.modules.get("multiprocessing.process")
+    return None if process is None else getattr(process.current_process(), "_kwargs", {}).get(name)
 
 
 def threads() -> int:
@@ -65,7 +70,7 @@ def _of_granian() -> float:
 
 def is_reloading() -> bool:
     """Return whether the server ends its worker whenever the code changes, for someone who waits for the new one."""
-    config: Any = getattr(process.current_process(), "_kwargs", {}).get("config")
+    config = spawned_with("config")
     root = group.root()
     if root is not None and root.server == "granian":
         return "--reload" in sys.argv

@@ -14,11 +14,11 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable
-from multiprocessing import process
 from types import FrameType
 from typing import Any
 
 from scaleobs import group
+from scaleobs.drain import servers
 
 _ELSEWHERE = signal.SIGURG
 """What brings a thread's wish to the main thread: ignored where nobody handles it, and Go uses it so, too."""
@@ -124,7 +124,7 @@ class Gate:
         root = group.root()
         if root is None or root.server != "hypercorn":
             return
-        event: Any = getattr(process.current_process(), "_kwargs", {}).get("shutdown_event")
+        event: Any = servers.spawned_with("shutdown_event")
         if event is not None and not isinstance(event.is_set, _Event):
             event.is_set = _Event(event.is_set, self._holds_event)
 

@@ -9,32 +9,31 @@ imported here before the application has imported it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from scaleobs.routes import unwrapping
-from scaleobs.routes.bottle import BottleRoutes
 from scaleobs.routes.contract import Request, Routes
-from scaleobs.routes.django import DjangoRoutes
-from scaleobs.routes.falcon import FalconRoutes
-from scaleobs.routes.litestar import LitestarRoutes
 from scaleobs.routes.plain import NoRoutes, PlainRoutes
-from scaleobs.routes.pyramid import PyramidRoutes
-from scaleobs.routes.rules import FlaskRoutes, QuartRoutes
 from scaleobs.routes.starlette import HiddenStarlette, StarletteRoutes
 from scaleobs.routes.table import has_routes
 
 __all__ = ["Request", "Routes", "routes_of"]
 
-_KINDS: dict[tuple[str, str], Callable[[Any], Routes]] = {
-    ("bottle", "Bottle"): BottleRoutes,
-    ("django", "BaseHandler"): DjangoRoutes,
-    ("falcon", "App"): FalconRoutes,
-    ("flask", "Flask"): FlaskRoutes,
-    ("litestar", "Litestar"): LitestarRoutes,
-    ("pyramid", "Router"): PyramidRoutes,
-    ("quart", "Quart"): QuartRoutes,
+_KINDS = {
+    ("bottle", "Bottle"): "bottle.BottleRoutes",
+    ("django", "BaseHandler"): "django.DjangoRoutes",
+    ("falcon", "App"): "falcon.FalconRoutes",
+    ("flask", "Flask"): "rules.FlaskRoutes",
+    ("litestar", "Litestar"): "litestar.LitestarRoutes",
+    ("pyramid", "Router"): "pyramid.PyramidRoutes",
+    ("quart", "Quart"): "rules.QuartRoutes",
 }
-"""By the package and the name of the application's class, or of one that it inherits."""
+"""
+By the package and the name of the application's class, or of one that it inherits: what knows its routes.
+
+That is loaded for the frameworks that are there; all of them would take a tenth of what loading scaleobs does.
+"""
 
 
 def routes_of(app: Any, route: Callable[[Request], str | None] | None = None) -> Routes:
@@ -64,8 +63,10 @@ def _kind(app: Any) -> Callable[[Any], Routes] | None:
     if isinstance(app, type):
         return None
     for base in type(app).__mro__:
-        kind = _KINDS.get((base.__module__.partition(".")[0], base.__name__))
+        known = _KINDS.get((base.__module__.partition(".")[0], base.__name__))
         # Django's handler of static files, as of `runserver`, goes before the site's own.
-        if kind is not None and not (kind is DjangoRoutes and hasattr(app, "application")):
+        if known is not None and not (base.__name__ == "BaseHandler" and hasattr(app, "application")):
+            module, _, name = known.partition(".")
+            kind: Callable[[Any], Routes] = getattr(import_module(f"{__name__}.{module}"), name)
             return kind
     return StarletteRoutes if has_routes(app) else None
