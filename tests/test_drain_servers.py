@@ -72,6 +72,8 @@ def test_interrupt_has_no_delay(name, tmp_path):
     """SIGINT, sent to all processes as a terminal does at Ctrl-C, stops the server at once."""
     command, workers, _ = SERVERS[name]
     with stopping.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="20") as server:
+        if command[0] == "gunicorn":
+            server.settle()
         server.told = time.monotonic()
         if "wsgi_app:app" in command and command[0] == "gunicorn":
             # Its main process sends each worker SIGQUIT, at which gthread hangs now and then after SIGINT.

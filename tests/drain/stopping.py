@@ -57,6 +57,23 @@ class Server:
         except (OSError, http.client.HTTPException):
             return 0
 
+    def settle(self):
+        """
+        Wait until no process of the server uses the processor.
+
+        gunicorn's gthread hangs at SIGQUIT, which SIGINT becomes, in the middle of handing a connection to its pool:
+        its handler waits for the lock that the main thread holds.
+        """
+        used = None
+
+        def is_still():
+            nonlocal used
+            before, used = used, _used_by(self.process.pid)
+            time.sleep(0.25)
+            return used == before
+
+        servers.until(is_still)
+
     def gone_after(self):
         """Wait for the end, and return how many seconds after the signal it was."""
         self.process.wait(servers.LIMIT)
@@ -65,6 +82,17 @@ class Server:
     def said(self):
         """Return what it wrote."""
         return (self.folder / "output").read_text()
+
+
+def _used_by(group):
+    """Return the processor time, in ticks, of each process of a group."""
+    used = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group:
+                used[stat.parent.name] = int(fields[11]) + int(fields[12])
+    return used
 
 
 @contextlib.contextmanager
