@@ -97,3 +97,35 @@ def test_file_that_is_gone_harms_nobody(tmp_path, capsys):
     scaleobs.get_logger().info("one")
 
     assert "one" in [line["event"] for line in log_lines(capsys)]
+
+
+FULL = """
+import resource, sys
+import scaleobs
+file = None if sys.argv[1] == "-" else sys.argv[1]
+scaleobs.configure_logging(log_format="json", log_file=file)
+log = scaleobs.get_logger()
+log.info("one")
+resource.setrlimit(resource.RLIMIT_FSIZE, (300, resource.RLIM_INFINITY))
+log.info("two", text="x" * 400)
+log.info("three")
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+log.info("four")
+log.info("five")
+"""
+
+
+@pytest.mark.parametrize("way", ["stdout", "log_file"])
+def test_disk_that_is_nearly_full_spoils_one_line_alone(way, tmp_path):
+    """The kernel takes the beginning of a line and then no more: the next line that fits begins on one of its own."""
+    path = tmp_path / "lines"
+    with path.open("wb") if way == "stdout" else open(os.devnull, "wb") as out:
+        command = [sys.executable, "-c", FULL, "-" if way == "stdout" else str(path)]
+        subprocess.run(command, stdout=out, timeout=60, check=True)
+    one, torn, *others = path.read_text().splitlines()
+
+    assert "one" == json.loads(one)["event"]
+    assert '"two"' in torn
+    assert not torn.endswith("}")
+    written = [json.loads(line)["event"] for line in others]
+    assert ["four", "log.lines_lost", "five"] == written

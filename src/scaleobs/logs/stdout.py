@@ -8,6 +8,7 @@ import re
 import stat
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from scaleobs.logs import counts
@@ -33,6 +34,24 @@ class _Stream:
         return True
 
 
+class _Tail:
+    """The end of a file. After a line that the disk had no room for as a whole, the next begins on one of its own."""
+
+    def __init__(self) -> None:
+        self._is_torn = False
+
+    def write(self, descriptor: int, line: bytes) -> bool:
+        rest = whole = b"\n" + line if self._is_torn else line
+        try:
+            while rest := rest[_write(descriptor, rest) :]:
+                pass
+        except OSError:
+            self._is_torn = self._is_torn or len(rest) < len(whole)
+            raise
+        self._is_torn = False
+        return True
+
+
 class LogFile:
     """
     A file that several processes append to, and that logrotate may move away or empty at any time.
@@ -46,6 +65,7 @@ class LogFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self._tail = _Tail()
         self._open()
 
     def _open(self) -> None:
@@ -67,7 +87,8 @@ class LogFile:
             os.dup2(self._descriptor, before, inheritable=False)
             os.close(self._descriptor)
             self._descriptor = before
-        os.write(self._descriptor, line)
+            self._tail = _Tail()
+        self._tail.write(self._descriptor, line)
 
     def close(self) -> None:
         """Close it."""
@@ -108,7 +129,6 @@ class Stdout:
                 is_written = self._put(data)
             else:
                 rest = data
-                # A file takes a line whole, unless the disk is nearly full.
                 while rest := rest[_write(descriptor, rest) :]:
                     pass
                 is_written = True
@@ -146,7 +166,7 @@ class Stdout:
 
 
 def _ways_to(stream: Any) -> tuple[int | None, Any]:
-    """Return the descriptor of what takes a line whole, or what else writes one."""
+    """Return the descriptor of what takes any line, or what else writes one."""
     try:
         descriptor = stream.fileno()
         mode = os.fstat(descriptor).st_mode
@@ -154,7 +174,9 @@ def _ways_to(stream: Any) -> tuple[int | None, Any]:
         return None, _Stream(stream).write
     if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
         return None, Pipe(descriptor).write
-    return descriptor, None
+    if stat.S_ISREG(mode):
+        return None, partial(_Tail().write, descriptor)
+    return descriptor, None  # A terminal, or /dev/null.
 
 
 _write = os.write
