@@ -119,9 +119,9 @@ log.info("five")
 def test_disk_that_is_nearly_full_spoils_one_line_alone(way, tmp_path):
     """The kernel takes the beginning of a line and then no more: the next line that fits begins on one of its own."""
     path = tmp_path / "lines"
-    with path.open("wb") if way == "stdout" else open(os.devnull, "wb") as out:
-        command = [sys.executable, "-c", FULL, "-" if way == "stdout" else str(path)]
-        subprocess.run(command, stdout=out, timeout=60, check=True)
+    command = [sys.executable, "-c", FULL, "-" if way == "stdout" else str(path)]
+    with path.open("wb") as out:
+        subprocess.run(command, stdout=out if way == "stdout" else subprocess.DEVNULL, timeout=60, check=True)
     one, torn, *others = path.read_text().splitlines()
 
     assert "one" == json.loads(one)["event"]
