@@ -33,6 +33,7 @@ _DEEPEST = 8
 _PAIR = 2
 _MOST_MEMBERS = LONGEST // 2  # More don't fit into a line, whatever they are.
 _MOST_NAMES, _LONGEST_NAME = 4096, 100
+_REPEATED = ("event", "client")
 
 _HARMLESS, _SECRET, _NOT_LOOKED_AT = range(3)
 _OURS = dict.fromkeys(("_record", "request_id", "trace_id", "span_id"), _NOT_LOOKED_AT)
@@ -83,7 +84,7 @@ class Redact:
 
     def __call__(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
         """Replace what is secret in an event."""
-        names = self._names
+        names, harmless, reads_all = self._names, self._harmless, self._reads_all
         for key, value in event.items():
             try:
                 verdict = names[key]
@@ -96,7 +97,7 @@ class Redact:
             kind = type(value)
             if kind is str:
                 # Most texts are a word, or what was said many times before.
-                if value not in self._harmless and (self._reads_all or not value.isalnum()):
+                if value not in harmless and (reads_all or not value.isalnum()):
                     event[key] = self._looked_through(key, value)
             elif kind not in _PLAIN:
                 event[key] = self._within(value, _DEEPEST)
@@ -105,7 +106,7 @@ class Redact:
     def _looked_through(self, key: str, text: str) -> str:
         if self._reads_all or "=" in text or ":" in text or "'" in text or '"' in text or "earer" in text:
             return self.text(text)
-        if key == "event" and len(self._harmless) < _MOST_NAMES and len(text) < _LONGEST_NAME:
+        if key in _REPEATED and len(self._harmless) < _MOST_NAMES and len(text) < _LONGEST_NAME:
             self._harmless.add(text)
         return text
 
