@@ -7,6 +7,8 @@ import re
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
+from scaleobs.render.resources import check_size
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -18,14 +20,35 @@ def prometheus_rules(groups: Sequence[Group], header: str) -> str:
     return f"{comment(header)}groups:\n{_groups(groups)}"
 
 
-def prometheus_rule_resource(groups: Sequence[Group], header: str, name: str) -> str:
-    """Return the groups as a PrometheusRule, which the Prometheus Operator loads."""
-    resource = {
-        "apiVersion": "monitoring.coreos.com/v1",
-        "kind": "PrometheusRule",
-        "metadata": {"name": name},
-    }
+def prometheus_rule_resource(groups: Sequence[Group], header: str, metadata: Mapping[str, object]) -> str:
+    """
+    Return the groups as a PrometheusRule, which the Prometheus Operator loads.
+
+    Raises:
+        ValueError: it would be larger than `kubectl apply` takes.
+    """
+    resource = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule", "metadata": metadata}
+    check_size({**resource, "spec": {"groups": [group.data() for group in groups]}}, "The PrometheusRule")
     return f"{comment(header)}{yaml_text(resource)}spec:\n  groups:\n{indent(_groups(groups), '  ')}"
+
+
+def config_map(groups: Sequence[Group], header: str, metadata: Mapping[str, object]) -> str:
+    """
+    Return the groups as a ConfigMap with one rule file of Prometheus, which has the ConfigMap's name and `.yaml`.
+
+    Raises:
+        ValueError: it would be larger than `kubectl apply` takes.
+    """
+    resource = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+    name, file = f"{metadata['name']}.yaml", prometheus_rules(groups, header)
+    check_size({**resource, "data": {name: file}}, "The ConfigMap")
+    return f"{comment(header)}{yaml_text(resource)}data:\n  {name}: |\n{indent(file, '    ')}"
+
+
+def for_helm(text: str) -> str:
+    """Return what Helm makes that text of: what looks like a template of its own becomes a string in one."""
+    # A raw string ends at the next backquote, so none may be inside; the two braces alone are enough then.
+    return re.sub(r"\{\{(?:[^`{}]*\}\})?", r"{{`\g<0>`}}", text)
 
 
 def json_text(data: Mapping[str, object]) -> str:
