@@ -7,17 +7,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from scaleobs.cli.commands import scaleobs
+from commands import call
 from scaleobs.objectives import Availability, Latency
 from scaleobs.render.outputs import dashboard_texts, rules_text
 from scaleobs.render.shipped import SHIPPED
-
-
-def call(*arguments):
-    """Run the command inside this process."""
-    return CliRunner().invoke(scaleobs, [str(argument) for argument in arguments], prog_name="scaleobs")
 
 
 def files_below(directory):
@@ -136,7 +130,7 @@ def test_version_is_the_distribution_s():
         (["--slo", "availability=90"], "The objective 'availability=90' is too loose for an alert"),
         (["--slo", "latency=99:0.3"], "give 0.25 or 0.5."),
         (["--slo", "availability=99", "--slo", "availability=98"], "Two objectives of one kind"),
-        (["--format", "xml"], "'xml' is not one of 'prometheus', 'prometheusrule'"),
+        (["--format", "xml"], "'xml' is not one of 'prometheus', 'prometheusrule', 'configmap'"),
         (["--time-scale", "0"], "The time scale 0.0 can't divide a duration: give a number above 0"),
         (["--time-scale", "-3"], "The time scale -3.0 can't divide a duration"),
         (["--time-scale", "nan"], "The time scale nan can't divide a duration"),
@@ -145,6 +139,14 @@ def test_version_is_the_distribution_s():
         (["--set", "HighErrorRate.for=soon"], "asks for no wait: give one of a minute or more, e.g. 10m"),
         (["--disable", "HighErrorrate"], "is not among these rules: give one of CheckFailing, Conn"),
         (["--window", "7"], "'7' is not one of '28', '30'"),
+        (["--scrape-interval", "15"], "'15' is no duration: write it like 15s, 1m or 1m30s."),
+        (["--scrape-interval", "1.5m"], "'1.5m' is no duration"),
+        (["--scrape-interval", "-15s"], "'-15s' is no duration"),
+        (["--namespace", "monitoring"], "The namespace 'monitoring' is for a resource of Kubernetes"),
+        (["--label", "a=b"], "The label 'a=b' is for a resource of Kubernetes, and a rule file of Prometheus is none"),
+        (["--format", "configmap", "--namespace", "Ops"], "The namespace 'Ops' can't be one: give 1 to 63 lower-case"),
+        (["--format", "configmap", "--namespace", ""], "The namespace '' can't be one"),
+        (["--format", "prometheusrule", "--label", "release"], "The label 'release' can't be one: write it like"),
         (["--service", ""], "The service name '' can't be used: give 1 to 200 letters"),
         (["--service", 'a"b'], "The service name 'a\"b' can't be used"),
         (["--job", "a\\b"], "The job name 'a\\\\b' can't be used"),

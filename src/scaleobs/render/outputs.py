@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("prometheus", "prometheusrule", "configmap")
 
-FLAGS = {
+_FLAGS = {
     "app": "--app",
     "config": "--config",
     "service": "--service",
@@ -37,8 +37,6 @@ FLAGS = {
     "labels": "--label",
     "is_helm": "--helm",
 }
-"""What a command line calls the arguments of the functions here, in the order that it shows them."""
-
 _DEFAULTS = {"window_days": 30, "scrape_interval": 30, "time_scale": 1, "format_": "prometheus"}
 
 
@@ -126,8 +124,7 @@ def rules_text(
     """
     form = Form(format_=format_, namespace=namespace, labels=labels, is_helm=is_helm)
     watched: Watched = {"service": service, "job": job, "objectives": objectives, "time_scale": time_scale, **details}
-    asked = {**watched, **asdict(form)}
-    return rules_of([watched], form, command({key: asked[key] for key in asked if asked[key] != _DEFAULTS.get(key)}))
+    return rules_of([watched], form, command({**watched, **asdict(form)}))
 
 
 def rules_of(services: Sequence[Watched], form: Form, made_by: str) -> str:
@@ -148,7 +145,9 @@ def rules_of(services: Sequence[Watched], form: Form, made_by: str) -> str:
         called = one.get("service") or one.get("job") or ""
         groups, name = rules(**one), resource_name(f"scaleobs-{called}")
         if name in named:
-            msg = f"The rules of {called!r} would be called {name!r} like those before: give each service once."
+            msg = (
+                f"The rules of {called!r} would be called {name!r}, as those of another service are: write them apart."
+            )
             raise ValueError(msg)
         named[name] = groups
     if form.format_ == "prometheus":
@@ -162,10 +161,14 @@ def rules_of(services: Sequence[Watched], form: Form, made_by: str) -> str:
 
 
 def command(asked: Mapping[str, object]) -> str:
-    """Return the command line that asks for these arguments of the functions here; what is empty isn't asked for."""
+    """Return the command line that asks for these arguments of the functions here, and for no default, nor nothing."""
     words = ["scaleobs", "rules"]
-    for key, flag in FLAGS.items():
-        value = asked.get(key)
+    # A file may ask for something else than the default, which then has to be asked for again.
+    defaults = {} if asked.get("config") else _DEFAULTS
+    for key, flag in _FLAGS.items():
+        value = asked.get(key, defaults.get(key))
+        if value == defaults.get(key):
+            continue
         if value is True:
             words.append(flag)
         elif isinstance(value, list | tuple):
