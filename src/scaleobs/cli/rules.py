@@ -191,7 +191,7 @@ def _over(upper: dict[str, Any], lower: dict[str, Any]) -> dict[str, Any]:
 
 
 def _aim(objective: Objective) -> tuple[type[Objective], str | None]:
-    return type(objective), objective.route if isinstance(objective, Latency) else None
+    return type(objective), getattr(objective, "route", None)
 
 
 def _watched(asked: dict[str, Any]) -> outputs.Watched:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 MOST_BYTES = 262_144
-"""What all annotations of a resource may have together; `kubectl apply` keeps the whole resource in one of them."""
+"""What all annotations of a resource may have; `kubectl apply` keeps it in one, unless it is `--server-side`."""
 
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 _WORD = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", re.ASCII)
@@ -42,24 +42,12 @@ def metadata(name: str, namespace: str | None = None, labels: Sequence[str] = ()
     return data
 
 
-def check_size(resource: Mapping[str, object], name: str) -> None:
-    """
-    Check that `kubectl apply` can keep a resource in an annotation of it.
-
-    Raises:
-        ValueError: it can't.
-    """
-    # As kubectl writes it: JSON on one line, with an empty `annotations`, `<` as `\u003c`, and the namespace that it is
-    # applied to, of which there may be 63 letters.
+def applied_bytes(resource: Mapping[str, object]) -> int:
+    """Return how many bytes of annotations a resource has once `kubectl apply` has put it into whatever namespace."""
+    # JSON on one line, with an empty `annotations`, `<` as `\u003c`, and a namespace of 63 letters at most.
     kept = json.dumps(resource, ensure_ascii=False, separators=(",", ":"))
-    size = len(kept.encode()) + 5 * sum(map(kept.count, "<>&")) + 3 * sum(map(kept.count, "\u2028\u2029"))
-    size += len(f'"annotations":{{}},"namespace":"{"":63}",\n{_ANNOTATION}')
-    if size > MOST_BYTES:
-        msg = (
-            f"{name} would take {size:,} bytes, and kubectl apply can keep {MOST_BYTES:,}: give fewer objectives of "
-            f"routes, or write --format prometheus and mount the file in another way."
-        )
-        raise ValueError(msg)
+    size = len(kept.encode()) + 5 * sum(map(kept.count, "<>&"))
+    return size + len(f'"annotations":{{}},"namespace":"{"":63}",\n{_ANNOTATION}')
 
 
 def _label(text: str) -> tuple[str, str]:
