@@ -1,5 +1,7 @@
 """A file says what the command is asked for, and flags count more."""
 
+import subprocess
+
 import pytest
 import yaml
 
@@ -77,7 +79,7 @@ def test_keys_are_flags(file):
     assert result.stdout == by_flags.stdout.replace(f"rules {' '.join(flags)}\n", "rules --config scaleobs.toml\n")
 
 
-def test_each_service_is_a_table(file):
+def test_each_service_is_a_table(file, tmp_path, tool):
     """
     What stands above is for each, and each has a resource of its own; a rule file has the groups of all.
     """
@@ -94,6 +96,10 @@ def test_each_service_is_a_table(file):
         *yaml.safe_load(rules_text(**ORDERS))["groups"],
         *yaml.safe_load(rules_text(**BILLING))["groups"],
     ] == yaml.safe_load(plain.stdout)["groups"]
+    (tmp_path / "rules.yaml").write_text(plain.stdout, encoding="utf-8")
+    # Its lint doesn't see that records of one name are of two jobs, and would have each file hold one service.
+    command = [tool("promtool"), "check", "rules", "--lint=none", tmp_path / "rules.yaml"]
+    assert 0 == subprocess.run(command, capture_output=True, check=False).returncode
 
 
 def test_flags_count_more_than_the_file(file):

@@ -55,7 +55,7 @@ class _SecondsType(click.ParamType[int]):
     "--config",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="A TOML file whose keys are these flags: service, slo, set... A table [[services]] for each of several.",
+    help="A TOML file whose keys are the names of these flags, with a table [[services]] for each of several services.",
 )
 @service
 @job
@@ -71,6 +71,7 @@ class _SecondsType(click.ParamType[int]):
     "--window",
     "window_days",
     type=click.Choice(["28", "30"]),
+    callback=lambda _, __, value: value and int(value),
     help="The days that the error budgets of objectives are for.  [default: 30]",
 )
 @click.option(
@@ -121,7 +122,17 @@ def rules(out: Path | None, **flags: Any) -> None:
     scaleobs rules --config scaleobs.toml --out rules.yaml
 
     Flags count more than the file, and the file more than the application. What may be repeated adds up, and of two
-    objectives for the same, or two changes of the same, the one that counts more is taken.
+    objectives for the same, or two changes of the same, the one that counts more is taken. In the file:
+
+    \b
+    scrape-interval = "15s"
+    [[services]]
+    service = "orders"
+    slo = ["availability=99.9", "latency=99:0.5"]
+    [[services]]
+    app = "shop:app"
+
+    Values above the tables are for all of them; --service then picks one.
     """  # noqa: D301 - Click leaves the paragraph after a backspace as it is.
     with said_plainly():
         text = _text(configuration.given(flags))
@@ -196,6 +207,4 @@ def _aim(objective: Objective) -> tuple[type[Objective], str | None]:
 
 def _watched(asked: dict[str, Any]) -> outputs.Watched:
     found = {key: value for key, value in asked.items() if key in outputs.Watched.__annotations__}
-    if "window_days" in found:
-        found["window_days"] = int(found["window_days"])
     return cast("outputs.Watched", found)
