@@ -58,6 +58,10 @@ def test_alerts_are_changed_and_left_out():
             " --window 28 --format configmap --namespace ops --label a= --label b/c=d --helm",
         ),
         (["--time-scale=60.0", "--scrape-interval", "0m20s"], " --scrape-interval 20s --time-scale 60"),
+        (
+            ["--dashboard-url=https://grafana.example.com", "--runbook-url=https://wiki.example.com/a"],
+            " --runbook-url https://wiki.example.com/a --dashboard-url https://grafana.example.com",
+        ),
     ],
 )
 def test_header_has_the_command_that_makes_the_same_bytes(flags, shown):
@@ -170,9 +174,11 @@ def test_version_is_the_distribution_s():
         (["--set", "HighErrorRate.for=soon"], "asks for no wait: give one of a minute or more, e.g. 10m"),
         (["--disable", "HighErrorrate"], "is not among these rules: give one of CheckFailing, Conn"),
         (["--window", "7"], "'7' is not one of '28', '30'"),
-        (["--scrape-interval", "15"], "'15' is no duration: write it like 15s, 1m or 1m30s."),
-        (["--scrape-interval", "1.5m"], "'1.5m' is no duration"),
-        (["--scrape-interval", "-15s"], "'-15s' is no duration"),
+        (["--scrape-interval", "15"], "'15' is no scrape interval: write it like 15s, 1m or 1m30s."),
+        (["--scrape-interval", "1.5m"], "'1.5m' is no scrape interval"),
+        (["--scrape-interval", "10m"], "crape interval"),
+        (["--scrape-interval", "0s"], "crape interval"),
+        (["--scrape-interval", "-15s"], "'-15s' is no scrape interval"),
         (["--namespace", "monitoring"], "The namespace 'monitoring' is for a resource of Kubernetes"),
         (["--label", "a=b"], "The label 'a=b' is for a resource of Kubernetes, and a rule file of Prometheus is none"),
         (["--format", "configmap", "--namespace", "Ops"], "The namespace 'Ops' can't be one: give 1 to 63 lower-case"),

@@ -145,11 +145,11 @@ def test_each_service_may_have_an_application_of_its_own(file):
     [
         (
             'scrape_interval = "15s"',
-            "c.toml: the key 'scrape_interval' is not known: give one of [[services]], app, dis",
+            "c.toml: the key 'scrape_interval' is not known: give one of [[services]], app",
         ),
         ('out = "x"', "the key 'out' is not known"),
         ('config = "x"', "the key 'config' is not known"),
-        ("scrape-interval = 15", "c.toml: Invalid value for '--scrape-interval': '15' is no duration"),
+        ("scrape-interval = 15", "c.toml: Invalid value for '--scrape-interval': '15' is no scrape interval"),
         ("service = true", "c.toml: service is True: give a text or a number."),
         ('service = ["a"]', "c.toml: service is ['a']: give a text or a number."),
         ("slo = [[]]", "c.toml: slo is []: give a list of texts."),

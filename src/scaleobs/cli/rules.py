@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,8 +14,8 @@ from scaleobs.cli.files import write
 from scaleobs.cli.options import job, said_plainly, service
 from scaleobs.objectives import Latency, Objective, parse
 from scaleobs.render import outputs
-from scaleobs.render.durations import seconds_in
 
+_INTERVAL = re.compile(r"(?=.)(?:(\d{1,4})m)?(?:(\d{1,4})s)?", re.ASCII)
 _REPEATED = ("changes", "disabled", "labels")
 
 
@@ -31,17 +32,17 @@ class _ObjectiveType(click.ParamType[Objective]):
             self.fail(str(error), param, ctx)
 
 
-class _SecondsType(click.ParamType[int]):
-    """A duration such as `15s` or `1m`."""
+class _IntervalType(click.ParamType[int]):
+    """A short duration such as `15s` or `1m`."""
 
-    name = "duration"
+    name = "interval"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return its seconds."""
-        seconds = seconds_in(str(value))
-        if seconds is None:
-            self.fail(f"{value!r} is no duration: write it like 15s, 1m or 1m30s.", param, ctx)
-        return seconds
+        found = _INTERVAL.fullmatch(str(value))
+        if found is None:
+            self.fail(f"{value!r} is no scrape interval: write it like 15s, 1m or 1m30s.", param, ctx)
+        return 60 * int(found[1] or 0) + int(found[2] or 0)
 
 
 # None has a default of its own, so that what was given can be told from what a file or an application says.
@@ -76,7 +77,7 @@ class _SecondsType(click.ParamType[int]):
 )
 @click.option(
     "--scrape-interval",
-    type=_SecondsType(),
+    type=_IntervalType(),
     metavar="DURATION",
     help="How often Prometheus scrapes the service: 15s, 1m.  [default: 30s]",
 )
@@ -88,6 +89,8 @@ class _SecondsType(click.ParamType[int]):
     help="Change an alert: HighErrorRate.for=10m, HighCPUUsage.severity=warning. May be repeated.",
 )
 @click.option("--disable", "disabled", multiple=True, metavar="NAME", help="Leave an alert out. May be repeated.")
+@click.option("--runbook-url", metavar="URL", help="Where RUNBOOK.md is, or a page with its headings, for alerts.")
+@click.option("--dashboard-url", metavar="URL", help="Where the Grafana is that has the dashboard, for alerts.")
 @click.option(
     "--time-scale",
     type=float,

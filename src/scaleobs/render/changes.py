@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
-
-from scaleobs.render.durations import seconds_in
 
 if TYPE_CHECKING:
     from scaleobs.render.alerts import Alert
     from scaleobs.render.durations import TimeScale
 
 SEVERITIES = ("critical", "warning", "info")
+_SECONDS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 # Two looks are the least: one alone may be that of a Prometheus that just started.
 _SHORTEST_SECONDS = 60
+_WAIT = re.compile(r"(?=.)(?:(\d{1,4})d)?(?:(\d{1,4})h)?(?:(\d{1,4})m)?(?:(\d{1,4})s)?")
 
 
 def check_names(names: Iterable[str], known: Iterable[str]) -> None:
@@ -75,8 +76,10 @@ def changed(alert: Alert, changes: Sequence[str], scale: TimeScale) -> Alert:
 
 
 def _wait_seconds(change: str, value: str) -> int:
-    seconds = seconds_in(value)
-    if seconds is None or seconds < _SHORTEST_SECONDS:
+    found = _WAIT.fullmatch(value)
+    counts = found.groups() if found else ()
+    seconds = sum(int(count or 0) * size for count, size in zip(counts, _SECONDS.values(), strict=False))
+    if seconds < _SHORTEST_SECONDS:
         msg = f"The change {change!r} asks for no wait: give one of a minute or more, e.g. 10m or 1h30m."
         raise ValueError(msg)
     return seconds

@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1))
 
-_WRITTEN = re.compile(r"(?=.)(?:(\d{1,4})d)?(?:(\d{1,4})h)?(?:(\d{1,4})m)?(?:(\d{1,4})s)?", re.ASCII)
-
 # Prometheus keeps durations as 64-bit nanoseconds, which end at 292 years.
 _LONGEST_MILLISECONDS = 100 * 365 * 86_400_000
-
-
-def seconds_in(text: str) -> int | None:
-    """Return how many seconds a duration such as `15s` or `1h30m` has, or None where the text is none."""
-    found = _WRITTEN.fullmatch(text)
-    if found is None:
-        return None
-    return sum(int(count or 0) * size // 1000 for count, (_, size) in zip(found.groups(), _UNITS, strict=False))
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,8 @@ _FLAGS = {
     "scrape_interval": "--scrape-interval",
     "changes": "--set",
     "disabled": "--disable",
+    "runbook_url": "--runbook-url",
+    "dashboard_url": "--dashboard-url",
     "time_scale": "--time-scale",
     "format_": "--format",
     "namespace": "--namespace",
@@ -47,6 +49,8 @@ class Details(TypedDict, total=False):
     scrape_interval: int
     changes: Sequence[str]
     disabled: Sequence[str]
+    runbook_url: str | None
+    dashboard_url: str | None
     boundaries: Sequence[float]
 
 

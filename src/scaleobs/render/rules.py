@@ -45,6 +45,8 @@ def rules(
     changes: Sequence[str] = (),
     disabled: Sequence[str] = (),
     scrape_interval: int = 30,
+    runbook_url: str | None = None,  # noqa: ARG001 - Another branch has what is done with these two.
+    dashboard_url: str | None = None,  # noqa: ARG001
     boundaries: Sequence[float] = DEFAULT_BUCKETS,
 ) -> list[Group]:
     """
@@ -60,6 +62,8 @@ def rules(
         changes: what alerts should do otherwise, e.g. `HighErrorRate.for=10m` or `HighCPUUsage.severity=warning`.
         disabled: the names of alerts that should not be there. What they read is recorded all the same.
         scrape_interval: how many seconds are between two scrapes of an instance.
+        runbook_url: the address of the runbook that alerts lead to.
+        dashboard_url: the address of the Grafana that has the dashboard.
         boundaries: those of the service's buckets in seconds, at which the times of latency objectives have to be.
 
     Raises:
