@@ -110,7 +110,7 @@ def test_size_is_counted_as_kubectl_counts_it(cluster):
     """
     kubectl, kept = cluster
     text = ""
-    for count in range(20, 100):
+    for count in range(5, 100):
         try:
             text = rules_text("orders", objectives=of_routes(count), format_="configmap")
         except ValueError as error:
