@@ -1,5 +1,5 @@
 #!/bin/sh
-# bring.sh: puts the real prometheus, promtool, alertmanager, amtool, haproxy, postgres and redis-server into
+# bring.sh: puts the real prometheus, promtool, alertmanager, amtool, kubectl, haproxy, postgres and redis-server into
 # .tools/bin.
 #
 # They come from the distribution's packages, downloaded and unpacked below .tools: nothing is installed or started on the
@@ -11,7 +11,9 @@ cd "$(dirname "$0")/.."
 tools=$PWD/.tools
 incoming=$tools/incoming # Everything is made in here and moved at the end, so that an interruption leaves nothing half-made.
 log=$tools/log
+PATH=$(printf %s "$PATH" | tr : '\n' | grep -Fvx "$tools/bin" | paste -s -d : -) # `make test` puts it in front.
 names='prometheus promtool alertmanager amtool haproxy postgres initdb redis-server'
+and_where_it_can_be_had=kubectl # Not every distribution has a package of it; its tests are skipped then.
 . tools/databases.sh
 
 main() {
@@ -44,7 +46,7 @@ is_there() {
 # Each step says `|| return 1`, because `set -e` is off in a function whose result is asked for.
 from_packages() {
     command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 1
-    echo "tools: downloading prometheus, alertmanager, haproxy, postgresql and redis from this distribution's packages (once, about 90 MB)"
+    echo "tools: downloading prometheus, alertmanager, kubectl, haproxy, postgresql and redis from this distribution's packages (once, about 100 MB)"
     mkdir -p "$incoming/apt/lists/partial" "$incoming/apt/cache/archives/partial" "$incoming/root" || return 1
     # "#clear" keeps hooks of the system (they clean its caches, or talk to its desktop) out of an update that isn't the system's.
     cat >"$incoming/apt/conf" <<CONF || return 1
@@ -67,6 +69,7 @@ CONF
     done
     bring_haproxy || return 1
     bring_databases || return 1
+    if unpack kubernetes-client; then ln -s ../root/usr/bin/kubectl "$incoming/bin/kubectl" || return 1; else link_kubectl; fi
     # The others are linked with libc and nothing else, so no library packages are brought.
     for name in prometheus promtool amtool; do ln -s "../root/usr/bin/$name" "$incoming/bin/$name" || return 1; done
     install -m 755 tools/alertmanager.sh "$incoming/bin/alertmanager" || return 1
@@ -103,9 +106,9 @@ WRAPPER
     chmod +x "$incoming/bin/haproxy"
 }
 
+link_kubectl() { ! found=$(command -v kubectl) || ln -sf "$found" "$incoming/bin/kubectl"; }
+
 from_path() {
-    # Without .tools/bin itself, which `make test` puts in front.
-    PATH=$(printf %s "$PATH" | tr : '\n' | grep -Fvx "$tools/bin" | paste -s -d : -)
     rm -rf "$incoming"
     mkdir -p "$incoming/bin"
     missing=
@@ -113,16 +116,19 @@ from_path() {
         if found=$(command -v "$name"); then ln -sf "$found" "$incoming/bin/$name"; else missing="$missing $name"; fi
     done
     [ -z "$missing" ] || { echo "not found:$missing" >>"$log"; return 1; }
+    link_kubectl
 }
 
 # Asking each for its version also proves that it runs on this machine.
 versions_in() {
     separator=
-    for name in $names; do
-        flag=--version
-        [ "$name" = haproxy ] && flag=-v
-        answer=$("$1/$name" "$flag" 2>&1) || { echo "$name does not run here: $(echo "$answer" | tail -n 1)"; return 1; }
-        printf '%s%s %s' "$separator" "$name" "$(echo "$answer" | sed -n '1s/^[^0-9]*\([0-9][0-9.]*\).*/\1/p')"
+    for name in $names $and_where_it_can_be_had; do
+        [ "$name" != kubectl ] || [ -x "$1/kubectl" ] || continue
+        case $name in haproxy) flags=-v ;; kubectl) flags='version --client' ;; *) flags=--version ;; esac
+        # shellcheck disable=SC2086 # Two words are two arguments.
+        answer=$("$1/$name" $flags 2>&1) || { echo "$name does not run here: $(echo "$answer" | tail -n 1)"; return 1; }
+        # The older of kubectl say more before it: version.Info{Major:"1", Minor:"20", GitVersion:"v1.20.2", ...
+        printf '%s%s %s' "$separator" "$name" "$(echo "$answer" | sed -n '1s/^.*GitVersion://; 1s/^[^0-9]*\([0-9][0-9.]*\).*/\1/p')"
         separator=', '
     done
 }

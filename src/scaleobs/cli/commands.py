@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from scaleobs import probe as container_probe
-from scaleobs.cli.files import write, write_all
-from scaleobs.objectives import Objective, parse
+from scaleobs.cli.files import write_all
+from scaleobs.cli.options import job, said_plainly, service
 from scaleobs.render import outputs
 from scaleobs.render.shipped import SHIPPED
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-_ELSEWHERE: dict[str, str] = {"demo": "scaleobs.cli.demo:demo", "run": "scaleobs.cli.run:run"}
+_ELSEWHERE: dict[str, str] = {
+    "demo": "scaleobs.cli.demo:demo",
+    "rules": "scaleobs.cli.rules:rules",
+    "run": "scaleobs.cli.run:run",
+}
 """Commands that are imported only when they are called, as module:name."""
 
 
@@ -39,23 +38,6 @@ class _Commands(click.Group):
         return command
 
 
-class _ObjectiveType(click.ParamType[Objective]):
-    """An objective as `availability=99.9` or `latency=99:0.5`."""
-
-    name = "objective"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Objective:
-        """Return the objective that the text names."""
-        try:
-            return parse(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-_service = click.option("--service", metavar="NAME", help="The service. Without it: every instrumented service.")
-_job = click.option("--job", metavar="NAME", help="The job it is scraped under, if that isn't the service's name.")
-
-
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(version("scaleobs"), message="%(prog)s %(version)s")
 def scaleobs() -> None:
@@ -63,86 +45,14 @@ def scaleobs() -> None:
 
 
 @scaleobs.command()
-@_service
-@_job
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["prometheus", "prometheusrule"]),
-    default="prometheus",
-    show_default=True,
-    help="A rule file, or the resource that the Prometheus Operator loads.",
-)
-@click.option(
-    "--slo",
-    "objectives",
-    type=_ObjectiveType(),
-    multiple=True,
-    metavar="OBJECTIVE",
-    help="What good means: availability=99.9, latency=99:0.5[:ROUTE] (seconds, route). One of each, or of each route.",
-)
-@click.option(
-    "--window",
-    "window_days",
-    type=click.Choice(["28", "30"]),
-    default="30",
-    show_default=True,
-    help="The days that the error budgets of objectives are for.",
-)
-@click.option(
-    "--set",
-    "changes",
-    multiple=True,
-    metavar="NAME.KEY=VALUE",
-    help="Change an alert: HighErrorRate.for=10m, HighCPUUsage.severity=warning. May be repeated.",
-)
-@click.option("--disable", "disabled", multiple=True, metavar="NAME", help="Leave an alert out. May be repeated.")
-@click.option(
-    "--time-scale",
-    type=float,
-    default=1,
-    metavar="N",
-    help="Divide every duration by N, for a fire drill: with 300, 5m become 1s.",
-)
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write here, not to standard output.")
-def rules(  # noqa: PLR0917
-    service: str | None,
-    job: str | None,
-    format_: str,
-    objectives: tuple[Objective, ...],
-    window_days: str,
-    changes: tuple[str, ...],
-    disabled: tuple[str, ...],
-    time_scale: float,
-    out: Path | None,
-) -> None:
-    """Write recording rules and alerts for Prometheus."""
-    with _said_plainly():
-        text = outputs.rules_text(
-            service,
-            job,
-            objectives,
-            time_scale,
-            format_=format_,
-            window_days=int(window_days),
-            changes=changes,
-            disabled=disabled,
-        )
-    if out is None:
-        click.echo(text, nl=False)
-    else:
-        write(out, text)
-
-
-@scaleobs.command()
-@_service
-@_job
+@service
+@job
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Write below this directory."
 )
 def dashboards(service: str | None, job: str | None, out: Path) -> None:
     """Write Grafana dashboards."""
-    with _said_plainly():
+    with said_plainly():
         files = outputs.dashboard_texts(service, job)
     write_all(out, files)
 
@@ -186,11 +96,3 @@ def probe(ctx: click.Context, arguments: tuple[str, ...]) -> None:
     `python -m scaleobs.probe` does the same without the [cli] extra, and starts in a fraction of the time.
     """  # noqa: D301 - Click leaves the paragraph after a backspace as it is.
     ctx.exit(container_probe.main(list(arguments)))
-
-
-@contextmanager
-def _said_plainly() -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None

@@ -3,20 +3,98 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
+from scaleobs.objectives import Availability, Latency
 from scaleobs.render import text
 from scaleobs.render.dashboards import dashboard, file_name
+from scaleobs.render.durations import Duration
 from scaleobs.render.names import resource_name
-from scaleobs.render.rules import rules
+from scaleobs.render.resources import metadata
+from scaleobs.render.rules import Group, rules
 from scaleobs.render.thresholds import number, spelled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from scaleobs.objectives import Objective
 
-FORMATS = ("prometheus", "prometheusrule")
+FORMATS = ("prometheus", "prometheusrule", "configmap")
+
+_FLAGS = {
+    "app": "--app",
+    "config": "--config",
+    "service": "--service",
+    "job": "--job",
+    "objectives": "--slo",
+    "window_days": "--window",
+    "scrape_interval": "--scrape-interval",
+    "changes": "--set",
+    "disabled": "--disable",
+    "runbook_url": "--runbook-url",
+    "dashboard_url": "--dashboard-url",
+    "time_scale": "--time-scale",
+    "format_": "--format",
+    "namespace": "--namespace",
+    "labels": "--label",
+    "is_helm": "--helm",
+}
+_DEFAULTS = {"window_days": 30, "scrape_interval": 30, "time_scale": 1, "format_": "prometheus"}
+
+
+class Details(TypedDict, total=False):
+    """Arguments of `rules.rules`."""
+
+    window_days: int
+    scrape_interval: int
+    changes: Sequence[str]
+    disabled: Sequence[str]
+    runbook_url: str | None
+    dashboard_url: str | None
+    boundaries: Sequence[float]
+
+
+class Watched(Details, total=False):
+    """All arguments of `rules.rules`: one service, or every one, and what is watched there."""
+
+    service: str | None
+    job: str | None
+    objectives: Sequence[Objective]
+    time_scale: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """
+    How rules are written.
+
+    Attributes:
+        format_: `prometheus`, a rule file; `prometheusrule`, the Prometheus Operator's resource; or `configmap`, a
+            ConfigMap with a rule file in it.
+        namespace: where a resource lives; None leaves that to whoever applies it.
+        labels: those of a resource, each as `release=prometheus`.
+        is_helm: the text is for the templates of a Helm chart.
+
+    Raises:
+        ValueError: the format isn't known, or a rule file would have a namespace or labels.
+    """
+
+    format_: str = "prometheus"
+    namespace: str | None = None
+    labels: Sequence[str] = ()
+    is_helm: bool = False
+
+    def __post_init__(self) -> None:
+        if self.format_ not in FORMATS:
+            msg = f"The format {self.format_!r} is not known: give one of {', '.join(FORMATS)}."
+            raise ValueError(msg)
+        if self.format_ == "prometheus" and (self.namespace is not None or self.labels):
+            what = f"namespace {self.namespace!r}" if self.namespace is not None else f"label {self.labels[0]!r}"
+            msg = (
+                f"The {what} is for a resource of Kubernetes, and a rule file of Prometheus is none: "
+                f"give --format prometheusrule or configmap."
+            )
+            raise ValueError(msg)
 
 
 def rules_text(
@@ -26,9 +104,10 @@ def rules_text(
     time_scale: float = 1,
     *,
     format_: str = "prometheus",
-    window_days: int = 30,
-    changes: Sequence[str] = (),
-    disabled: Sequence[str] = (),
+    namespace: str | None = None,
+    labels: Sequence[str] = (),
+    is_helm: bool = False,
+    **details: Unpack[Details],
 ) -> str:
     """
     Return the rules of one service, or of every instrumented service, as a file's text.
@@ -38,33 +117,69 @@ def rules_text(
         job: see there.
         objectives: see there.
         time_scale: see there.
-        format_: `prometheus`, a rule file; or `prometheusrule`, the Prometheus Operator's resource.
-        window_days: as for `rules.rules`, like the next two.
-        changes: see there.
-        disabled: see there.
+        format_: as for `Form`, like the next three.
+        namespace: see there.
+        labels: see there.
+        is_helm: see there.
+        details: the other arguments of `rules.rules`.
 
     Raises:
-        ValueError: an argument is out of range, or the format isn't known.
+        ValueError: an argument is out of range or isn't known.
     """
-    if format_ not in FORMATS:
-        msg = f"The format {format_!r} is not known: give one of {', '.join(FORMATS)}."
-        raise ValueError(msg)
-    groups = rules(service, job, objectives, time_scale, window_days=window_days, changes=changes, disabled=disabled)
-    command = ["scaleobs", "rules"]
-    command += ["--service", service] if service else []
-    command += ["--job", job] if job else []
-    for objective in objectives:
-        command += ["--slo", spelled(objective)]
-    command += ["--window", str(window_days)] if window_days != 30 else []  # noqa: PLR2004 - The default.
-    for change in changes:
-        command += ["--set", change]
-    for name in disabled:
-        command += ["--disable", name]
-    command += ["--time-scale", number(time_scale)] if time_scale != 1 else []
-    if format_ == "prometheus":
-        return text.prometheus_rules(groups, _header(command))
-    name = resource_name(f"scaleobs-{service or job or ''}")
-    return text.prometheus_rule_resource(groups, _header([*command, "--format", format_]), name)
+    form = Form(format_=format_, namespace=namespace, labels=labels, is_helm=is_helm)
+    watched: Watched = {"service": service, "job": job, "objectives": objectives, "time_scale": time_scale, **details}
+    return rules_of([watched], form, command({**watched, **asdict(form)}))
+
+
+def rules_of(services: Sequence[Watched], form: Form, made_by: str) -> str:
+    """
+    Return the rules of several services as one file's text; a resource for each where they are resources.
+
+    Args:
+        services: whom to watch, and for what.
+        form: how the rules are written.
+        made_by: the command that makes the same text again.
+
+    Raises:
+        ValueError: an argument is out of range, or two services would have rules of one name.
+    """
+    header = f"Generated by: {made_by}\nChange that command rather than this file."
+    named: dict[str, list[Group]] = {}
+    for one in services:
+        called = one.get("service") or one.get("job") or ""
+        groups, name = rules(**one), resource_name(f"scaleobs-{called}")
+        if name in named:
+            msg = (
+                f"The rules of {called!r} would be called {name!r}, as those of another service are: write them apart."
+            )
+            raise ValueError(msg)
+        named[name] = groups
+    if form.format_ == "prometheus":
+        written = text.prometheus_rules([group for groups in named.values() for group in groups], header)
+    else:
+        write = text.config_map if form.format_ == "configmap" else text.prometheus_rule_resource
+        written = "---\n".join(
+            write(groups, header, metadata(name, form.namespace, form.labels)) for name, groups in named.items()
+        )
+    return text.for_helm(written) if form.is_helm else written
+
+
+def command(asked: Mapping[str, object]) -> str:
+    """Return the command line that asks for these arguments of the functions here, and for no default, nor nothing."""
+    words = ["scaleobs", "rules"]
+    # A file may ask for something else than the default, which then has to be asked for again.
+    defaults = {} if asked.get("config") else _DEFAULTS
+    for key, flag in _FLAGS.items():
+        value = asked.get(key, defaults.get(key))
+        if value == defaults.get(key):
+            continue
+        if value is True:
+            words.append(flag)
+        elif isinstance(value, list | tuple):
+            words += [word for one in value for word in (flag, _spelled(key, one))]
+        elif value is not None and value is not False:
+            words += [flag, _spelled(key, value)]
+    return shlex.join(words)
 
 
 def dashboard_texts(service: str | None = None, job: str | None = None) -> dict[str, str]:
@@ -77,5 +192,9 @@ def dashboard_texts(service: str | None = None, job: str | None = None) -> dict[
     return {file_name(service, job): text.json_text(dashboard(service, job))}
 
 
-def _header(command: Sequence[str]) -> str:
-    return f"Generated by: {shlex.join(command)}\nChange that command rather than this file."
+def _spelled(key: str, value: object) -> str:
+    if isinstance(value, Availability | Latency):
+        return spelled(value)
+    if key == "scrape_interval" and isinstance(value, int):
+        return str(Duration(value * 1000))
+    return number(value) if isinstance(value, int | float) else str(value)

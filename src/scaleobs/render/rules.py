@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from scaleobs.catalog import DEFAULT_BUCKETS
 from scaleobs.objectives import Availability
 from scaleobs.render import alerts, burnrate, presence, records, strain
 from scaleobs.render.alerts import Alert
@@ -43,6 +44,10 @@ def rules(
     window_days: int = 30,
     changes: Sequence[str] = (),
     disabled: Sequence[str] = (),
+    scrape_interval: int = 30,
+    runbook_url: str | None = None,  # noqa: ARG001 - Another branch has what is done with these two.
+    dashboard_url: str | None = None,  # noqa: ARG001
+    boundaries: Sequence[float] = DEFAULT_BUCKETS,
 ) -> list[Group]:
     """
     Return the recording rules and alerts of one service, or of every instrumented service.
@@ -56,6 +61,10 @@ def rules(
         window_days: what the objectives' budgets are for, 28 or 30 days.
         changes: what alerts should do otherwise, e.g. `HighErrorRate.for=10m` or `HighCPUUsage.severity=warning`.
         disabled: the names of alerts that should not be there. What they read is recorded all the same.
+        scrape_interval: how many seconds are between two scrapes of an instance.
+        runbook_url: the address of the runbook that alerts lead to.
+        dashboard_url: the address of the Grafana that has the dashboard.
+        boundaries: those of the service's buckets in seconds, at which the times of latency objectives have to be.
 
     Raises:
         ValueError: a name can't be a job's or isn't an alert's, an objective can't be watched, or a value is out of
@@ -65,7 +74,10 @@ def rules(
     if window_days not in burnrate.WINDOWS_DAYS:
         msg = f"A budget for {window_days!r} days is not known: give 28 or 30."
         raise ValueError(msg)
-    lines, scale = thresholds(objectives), TimeScale(time_scale)
+    if not 1 <= scrape_interval <= 75:  # noqa: PLR2004 - A rate over 5m wants four scrapes.
+        msg = f"The scrape interval {scrape_interval}s is too long or too short for these rules: give 1s to 75s."
+        raise ValueError(msg)
+    lines, scale = thresholds(objectives, boundaries), TimeScale(time_scale)
     interval = scale.seconds(30)
     scope = Scope(job, window=scale.minutes(5), memory=scale.days(1))
     groups: dict[str, list[Rule | Alert]] = {

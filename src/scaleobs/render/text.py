@@ -7,6 +7,8 @@ import re
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
+from scaleobs.render.resources import MOST_BYTES, applied_bytes
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -18,14 +20,38 @@ def prometheus_rules(groups: Sequence[Group], header: str) -> str:
     return f"{comment(header)}groups:\n{_groups(groups)}"
 
 
-def prometheus_rule_resource(groups: Sequence[Group], header: str, name: str) -> str:
+def prometheus_rule_resource(groups: Sequence[Group], header: str, metadata: Mapping[str, object]) -> str:
     """Return the groups as a PrometheusRule, which the Prometheus Operator loads."""
-    resource = {
-        "apiVersion": "monitoring.coreos.com/v1",
-        "kind": "PrometheusRule",
-        "metadata": {"name": name},
-    }
+    resource = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule", "metadata": metadata}
+    size = applied_bytes({**resource, "spec": {"groups": [group.data() for group in groups]}})
+    if size > MOST_BYTES:
+        header += f"\nIt has more than the {MOST_BYTES:,} bytes that kubectl apply can keep: give it --server-side."
     return f"{comment(header)}{yaml_text(resource)}spec:\n  groups:\n{indent(_groups(groups), '  ')}"
+
+
+def config_map(groups: Sequence[Group], header: str, metadata: Mapping[str, object]) -> str:
+    """
+    Return the groups as a ConfigMap with one rule file of Prometheus, which has the ConfigMap's name and `.yaml`.
+
+    Raises:
+        ValueError: it would be larger than `kubectl apply` can keep.
+    """
+    resource = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+    name, file = f"{metadata['name']}.yaml", prometheus_rules(groups, header)
+    size = applied_bytes({**resource, "data": {name: file}})
+    if size > MOST_BYTES:
+        msg = (
+            f"The ConfigMap would take {size:,} bytes, and kubectl apply can keep {MOST_BYTES:,}: give fewer "
+            f"objectives of routes, or write --format prometheus for kubectl create configmap --from-file."
+        )
+        raise ValueError(msg)
+    return f"{comment(header)}{yaml_text(resource)}data:\n  {name}: |\n{indent(file, '    ')}"
+
+
+def for_helm(text: str) -> str:
+    """Return what Helm makes that text of: what looks like a template of its own becomes a string in one."""
+    # A raw string ends at the next backquote, so none may be inside; the two braces alone are enough then.
+    return re.sub(r"\{\{(?:[^`{}]*\}\})?", r"{{`\g<0>`}}", text)
 
 
 def json_text(data: Mapping[str, object]) -> str:

@@ -40,12 +40,13 @@ class Thresholds:
     """A service with less traffic has quiet minutes of its own."""
 
 
-def thresholds(objectives: Sequence[Objective]) -> Thresholds:
+def thresholds(objectives: Sequence[Objective], boundaries: Sequence[float] = DEFAULT_BUCKETS) -> Thresholds:
     """
     Return the lines that these objectives draw: where their error budget burns 14.4 times too fast.
 
     Args:
         objectives: at most one of each kind, and one of latency for each route; those have lines of their own.
+        boundaries: those of the service's buckets, in seconds.
 
     Raises:
         ValueError: two objectives are of one kind, an objective is so loose that its alert could never fire,
@@ -58,7 +59,7 @@ def thresholds(objectives: Sequence[Objective]) -> Thresholds:
         if isinstance(objective, Availability):
             lines = replace(lines, failed_share=share)
         else:
-            _check_boundary(objective)
+            _check_boundary(objective, boundaries)
             if objective.route is None:
                 lines = replace(lines, slow_share=share, slow_seconds=float(objective.under))
     return lines
@@ -101,16 +102,15 @@ def _check_one_of_each(objectives: Sequence[Objective]) -> None:
             raise ValueError(msg)
 
 
-def _check_boundary(objective: Latency) -> None:
-    if objective.under in DEFAULT_BUCKETS:
+def _check_boundary(objective: Latency, boundaries: Sequence[float]) -> None:
+    if objective.under in boundaries:
         return
-    below = [bound for bound in DEFAULT_BUCKETS if bound < objective.under][-1:]
-    above = [bound for bound in DEFAULT_BUCKETS if bound > objective.under][:1]
+    below = sorted(bound for bound in boundaries if bound < objective.under)[-1:]
+    above = sorted(bound for bound in boundaries if bound > objective.under)[:1]
     nearest = " or ".join(number(bound) for bound in (*below, *above))
     msg = (
         f"The objective {spelled(objective)!r} asks for {number(objective.under)} s, which is not among the "
-        f"default bucket boundaries of a service, so that no rule could count exactly: give {nearest}. "
-        f"instrument(objectives=[...]) makes a service count at another boundary, but rules made without the "
-        f"app can't know it."
+        f"bucket boundaries of the service, so that no rule could count exactly: give {nearest}. "
+        f"instrument(objectives=[...]) makes a service count at another boundary, and --app reads it from there."
     )
     raise ValueError(msg)

@@ -1,0 +1,213 @@
+"""`scaleobs rules`: recording rules and alerts for Prometheus."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, cast
+
+import click
+
+from scaleobs.catalog import DEFAULT_BUCKETS
+from scaleobs.cli import application, configuration
+from scaleobs.cli.files import write
+from scaleobs.cli.options import job, said_plainly, service
+from scaleobs.objectives import Latency, Objective, parse
+from scaleobs.render import outputs
+
+_INTERVAL = re.compile(r"(?=.)(?:(\d{1,4})m)?(?:(\d{1,4})s)?", re.ASCII)
+_REPEATED = ("changes", "disabled", "labels")
+
+
+class _ObjectiveType(click.ParamType[Objective]):
+    """An objective as `availability=99.9` or `latency=99:0.5`."""
+
+    name = "objective"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Objective:
+        """Return the objective that the text names."""
+        try:
+            return parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _IntervalType(click.ParamType[int]):
+    """A short duration such as `15s` or `1m`."""
+
+    name = "interval"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return its seconds."""
+        found = _INTERVAL.fullmatch(str(value))
+        if found is None:
+            self.fail(f"{value!r} is no scrape interval: write it like 15s, 1m or 1m30s.", param, ctx)
+        return 60 * int(found[1] or 0) + int(found[2] or 0)
+
+
+# None has a default of its own, so that what was given can be told from what a file or an application says.
+@click.command()
+@click.option(
+    "--app",
+    metavar="MODULE:NAME",
+    help="Import an instrumented application, or what makes it, and take its name and objectives: shop:app.",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A TOML file whose keys are the names of these flags, with a table [[services]] for each of several services.",
+)
+@service
+@job
+@click.option(
+    "--slo",
+    "objectives",
+    type=_ObjectiveType(),
+    multiple=True,
+    metavar="OBJECTIVE",
+    help="What good means: availability=99.9, latency=99:0.5[:ROUTE] (seconds, route). One of each, or of each route.",
+)
+@click.option(
+    "--window",
+    "window_days",
+    type=click.Choice(["28", "30"]),
+    callback=lambda _, __, value: value and int(value),
+    help="The days that the error budgets of objectives are for.  [default: 30]",
+)
+@click.option(
+    "--scrape-interval",
+    type=_IntervalType(),
+    metavar="DURATION",
+    help="How often Prometheus scrapes the service: 15s, 1m.  [default: 30s]",
+)
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="NAME.KEY=VALUE",
+    help="Change an alert: HighErrorRate.for=10m, HighCPUUsage.severity=warning. May be repeated.",
+)
+@click.option("--disable", "disabled", multiple=True, metavar="NAME", help="Leave an alert out. May be repeated.")
+@click.option("--runbook-url", metavar="URL", help="Where RUNBOOK.md is, or a page with its headings, for alerts.")
+@click.option("--dashboard-url", metavar="URL", help="Where the Grafana is that has the dashboard, for alerts.")
+@click.option(
+    "--time-scale",
+    type=float,
+    metavar="N",
+    help="Divide every duration by N, for a fire drill: with 300, 5m become 1s.",
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(outputs.FORMATS),
+    help="A rule file, the resource that the Prometheus Operator loads, or a ConfigMap with a rule file in it."
+    "  [default: prometheus]",
+)
+@click.option("--namespace", metavar="NAME", help="The namespace of that resource or ConfigMap.")
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A label of it, which an operator may select it by: release=prometheus. May be repeated.",
+)
+@click.option("--helm", "is_helm", is_flag=True, help="Escape what Helm would take for a template of its own.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write here, not to standard output.")
+def rules(out: Path | None, **flags: Any) -> None:
+    """
+    Write recording rules and alerts for Prometheus.
+
+    \b
+    scaleobs rules
+    scaleobs rules --service orders --slo availability=99.9 --slo latency=99:0.5
+    scaleobs rules --app shop:app --format prometheusrule --label release=prometheus | kubectl apply -f -
+    scaleobs rules --config scaleobs.toml --out rules.yaml
+
+    Flags count more than the file, and the file more than the application. What may be repeated adds up, and of two
+    objectives for the same, or two changes of the same, the one that counts more is taken. In the file:
+
+    \b
+    scrape-interval = "15s"
+    [[services]]
+    service = "orders"
+    slo = ["availability=99.9", "latency=99:0.5"]
+    [[services]]
+    app = "shop:app"
+
+    Values above the tables are for all of them; --service then picks one.
+    """  # noqa: D301 - Click leaves the paragraph after a backspace as it is.
+    with said_plainly():
+        text = _text(configuration.given(flags))
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        write(out, text)
+
+
+def _text(flags: dict[str, Any]) -> str:
+    top, services = configuration.read(flags["config"], rules) if "config" in flags else ({}, [])
+    if flags.get("format_") == "prometheus":
+        # What the file wants for a resource doesn't matter then.
+        top = {key: value for key, value in top.items() if key not in ("namespace", "labels")}
+    form = {key: value for key, value in _over(flags, top).items() if key in outputs.Form.__annotations__}
+    asked = _of_services(flags, top, services) if services else [_with_application(_over(flags, top))]
+    return outputs.rules_of([_watched(one) for one in asked], outputs.Form(**form), outputs.command(flags))
+
+
+def _of_services(flags: dict[str, Any], top: dict[str, Any], services: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what is asked for each service of a file, or for the one of them that a flag names."""
+    for key in ("app", "job"):
+        if key in flags:
+            msg = f"--{key} is for one service, and {flags['config']} has [[services]]: say it there."
+            raise ValueError(msg)
+    asked: dict[str, dict[str, Any]] = {}
+    for number, one in enumerate(services, start=1):
+        of_one = _with_application(_over(one, top))
+        name = of_one.get("service", of_one.get("job"))
+        if name is None or name in asked:
+            what = "has no service, job or app" if name is None else f"is {name!r} once more"
+            msg = f"{flags['config']}, [[services]] {number} {what}: each has to be another service."
+            raise ValueError(msg)
+        asked[name] = of_one
+    if "service" not in flags:
+        return [_over(flags, one) for one in asked.values()]
+    if flags["service"] not in asked:
+        msg = f"{flags['config']} has no service {flags['service']!r}: give one of {', '.join(asked)}."
+        raise ValueError(msg)
+    return [_over(flags, asked[flags["service"]])]
+
+
+def _with_application(asked: dict[str, Any]) -> dict[str, Any]:
+    if "app" not in asked:
+        return asked
+    said = application.said_by(asked["app"])
+    if said.service is None and not asked.keys() & {"service", "job"}:
+        msg = (
+            f"The application {asked['app']!r} has no name: write instrument(app, service='orders') there, set "
+            f"SCALEOBS_SERVICE, or give --service orders."
+        )
+        raise ValueError(msg)
+    boundaries = {*DEFAULT_BUCKETS, *(one.under for one in said.objectives if isinstance(one, Latency))}
+    service = {} if said.service is None else {"service": said.service}
+    return _over(asked, {**service, "objectives": tuple(said.objectives), "boundaries": sorted(boundaries)})
+
+
+def _over(upper: dict[str, Any], lower: dict[str, Any]) -> dict[str, Any]:
+    """Return what is asked for by either; where both say something, the upper one counts."""
+    both = {**lower, **upper}
+    for key in _REPEATED:
+        both[key] = (*lower.get(key, ()), *upper.get(key, ()))
+    mine = upper.get("objectives", ())
+    replaced = set(map(_aim, mine))
+    both["objectives"] = (*(one for one in lower.get("objectives", ()) if _aim(one) not in replaced), *mine)
+    return both
+
+
+def _aim(objective: Objective) -> tuple[type[Objective], str | None]:
+    return type(objective), getattr(objective, "route", None)
+
+
+def _watched(asked: dict[str, Any]) -> outputs.Watched:
+    found = {key: value for key, value in asked.items() if key in outputs.Watched.__annotations__}
+    return cast("outputs.Watched", found)
