@@ -75,11 +75,11 @@ def test_header_has_the_changes():
     [
         (
             {"disabled": ["HighErrorrate"]},
-            "'HighErrorrate' is not among .*: give one of CheckFailing, Conn",
+            "'HighErrorrate' is not among .*: give one of CPUThrottled, Check",
         ),
         # Without an objective there is no budget.
         ({"disabled": ["ErrorBudgetBurn"]}, "'ErrorBudgetBurn' is not among these rules"),
-        ({"changes": ["Nothing.for=10m"]}, "'Nothing' is not among these rules: give one of CheckFailing"),
+        ({"changes": ["Nothing.for=10m"]}, "'Nothing' is not among these rules: give one of CPUThrottled"),
         ({"changes": ["HighErrorRate"]}, "'HighErrorRate' is not known: write it like HighErrorRate.for=10m"),
         ({"changes": ["HighErrorRate.above=3"]}, "is not known: write it like"),
         ({"changes": [".for=10m"]}, "is not known: write it like"),

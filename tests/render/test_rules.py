@@ -15,6 +15,7 @@ from scaleobs.render.rules import rules
 
 OBJECTIVES = [
     Availability(99.95),
+    Availability(99, route="/o/{id:int}"),
     Latency(99, under=1),
     Latency(95, under=0.25, route="/o/{id:int}"),
     Latency(95, under=2.5, route=r'^a"b\d+$'),
@@ -126,7 +127,13 @@ def test_rules_of_one_service_select_its_job_everywhere():
     assert {
         "container_cpu_usage_seconds_total",
         "container_memory_working_set_bytes",
+        "container_cpu_cfs_periods_total",
+        "container_cpu_cfs_throttled_periods_total",
         "kube_pod_container_resource_limits",
+        "kube_pod_owner",
+        "kube_replicaset_owner",
+        "kube_deployment_spec_replicas",
+        "kube_deployment_status_replicas_available",
     } == loose
 
 
@@ -150,12 +157,17 @@ def test_severity_follows_what_users_feel():
         "ServiceDown": "critical",
         "ServiceAbsent": "critical",
         "HighErrorRate": "critical",
+        "HighRouteErrorRate": "warning",
+        "ErrorLogBurst": "warning",
         "HighRequestLatency": "warning",
         "HighCPUUsage": "info",
         "HighMemoryUsage": "warning",
         "InstanceDown": "warning",
         "MetricsMissing": "warning",
         "CrashLoop": "warning",
+        "ReplicasMissing": "warning",
+        "StartupStuck": "warning",
+        "CPUThrottled": "info",
         "ServiceNotReady": "critical",
         "InstanceNotReady": "warning",
         "CheckFailing": "warning",
@@ -201,7 +213,7 @@ def test_every_duration_is_scaled():
     text = "\n".join(rules_text(service, time_scale=300) for service in (None, "orders"))
     rendered = re.findall(r"\b\d+(?:d|h|m|s|ms)(?:\d+m?s)?\b", re.sub(r"^\s*#.*", "", text, flags=re.MULTILINE))
 
-    assert {"100ms", "200ms", "400ms", "1s", "2s", "3s", "12s", "1m12s", "4m48s"} == set(rendered)
+    assert {"100ms", "200ms", "400ms", "1s", "2s", "3s", "6s", "12s", "1m12s", "4m48s"} == set(rendered)
     assert "300" not in re.sub(r"^#.*", "", text, flags=re.MULTILINE)
 
 

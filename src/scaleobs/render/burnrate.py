@@ -65,7 +65,7 @@ class _Spent:
 
     @property
     def route(self) -> str | None:
-        return self.objective.route if isinstance(self.objective, Latency) else None
+        return self.objective.route
 
     @property
     def slo(self) -> str:
@@ -107,6 +107,8 @@ def records(objective: Objective, scope: Scope, scale: TimeScale) -> list[Rule]:
     rules = []
     if isinstance(objective, Latency):
         rules += _slow(objective, spent)
+    if objective.route:
+        rules.append(spent.record("bad:ratio_rate5m", _ratio(spent, "5m")))
     for name in _MINUTES:
         over = f"[{spent.window(name)}]"
         rules += [
@@ -134,8 +136,6 @@ def _slow(objective: Latency, spent: _Spent) -> list[Rule]:
         rules.append(spent.record("all:rate5m", spent.scope.instrumented(promql.timed_rate(targets, window, by=by))))
     # Two rates over one window may differ by a rounding error: never less than nothing.
     rules.append(spent.record("bad:rate5m", f"clamp_min(\n  {spent.series('all:rate5m')} - {fast},\n  0\n)"))
-    if objective.route:
-        rules.append(spent.record("bad:ratio_rate5m", _ratio(spent, "5m")))
     return rules
 
 
@@ -170,8 +170,7 @@ def _quiet(spent: _Spent) -> Alert:
     half = f"{spent.series(f'bad:ratio_rate{_QUIET}')} > 0.5"
     return Alert(
         "QuietServiceFailing" if spent.slo == "availability" else "QuietServiceSlow",
-        # Two of them, in spite of what rate() guesses at the edges of its window.
-        joined(half, "and", f"{_count(spent, _QUIET)} >= 1.5"),
+        joined(half, "and", f"{_count(spent, _QUIET)} >= 2"),
         spent.scale.minutes(15),
         severity="warning",
         summary=f"Most of the few requests to {spent.whose} go wrong",
@@ -184,8 +183,7 @@ def _quiet(spent: _Spent) -> Alert:
 
 
 def _count(spent: _Spent, window: str) -> str:
-    # What there is of a window, each sample for as long as it stood: a short history counts for no more than it saw.
-    return f"sum_over_time({spent.series('bad:rate5m')}[{spent.window(window)}]) * {spent.scale.seconds(30).seconds}"
+    return spent.scope.events(spent.series("bad:rate5m"), spent.window(window))
 
 
 def _labels(spent: _Spent) -> dict[str, str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scaleobs.catalog import HEALTH_UP, INFO, READY
+from scaleobs.render import kubernetes
 from scaleobs.render.alerts import INSTANCE, JOB, Alert
-from scaleobs.render.promql import STARTED, UP, joined, summed
+from scaleobs.render.promql import STARTED, UP, grouped, joined, summed
 from scaleobs.render.records import TOTAL, Scope
 from scaleobs.render.thresholds import Thresholds, number
 
@@ -80,6 +81,47 @@ def instance_not_ready(scope: Scope, scale: TimeScale) -> Alert:
         severity="warning",
         summary=f"An instance of {JOB} is not ready",
         description=f"/ready of {INSTANCE} of {JOB} has been 503 for {{wait}}, while other instances are ready.",
+    )
+
+
+def startup_stuck(scope: Scope, scale: TimeScale) -> Alert:
+    """
+    Return the alert for an instance that answers scrapes and doesn't come to the end of its start-up.
+
+    Readiness can't tell: it is lost later, too. A container that is killed for it and starts again has gaps between
+    its tries, which the range covers. A check that fails once the instance has been at work is CheckFailing's.
+    """
+    window, hour = scale.minutes(10), scale.minutes(60)
+    passing = scope.targets.of(HEALTH_UP, 'probe="startup"')
+    never = joined(f"max_over_time({passing}[{window}]) == 0", "and on (job, instance)", scope.targets.of(UP))
+    is_old = f"{scope.targets.of(STARTED)} < time() - {hour.seconds}"
+    at_work = joined(f"{scope.targets.of(READY)} == 1", "and on (job, instance)", is_old)
+    return Alert(
+        "StartupStuck",
+        joined(never, "unless on (job, instance)", grouped(at_work)),
+        scale.minutes(10),
+        severity="warning",
+        summary=f"An instance of {JOB} doesn't come to the end of its start-up",
+        description=(
+            f"{INSTANCE} of {JOB} answers scrapes, and {{{{ $labels.check }}}}, which /startup waits for, "
+            "has not passed for {wait}."
+        ),
+    )
+
+
+def replicas_missing(scope: Scope, scale: TimeScale) -> Alert:
+    """Return the alert for a Deployment with fewer pods than it should have: those that never ran are no targets."""
+    return Alert(
+        "ReplicasMissing",
+        kubernetes.replicas_missing(scope.targets),
+        # A rolling deploy and an autoscaler are given their time.
+        scale.minutes(15),
+        severity="warning",
+        summary=f"Replicas of {JOB} are missing",
+        description=(
+            "The Deployment {{ $labels.namespace }}/{{ $labels.deployment }} "
+            f"of {JOB} has had fewer available replicas than it should have for {{wait}}, now {{{{ $value }}}} fewer."
+        ),
     )
 
 

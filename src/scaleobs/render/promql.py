@@ -46,7 +46,13 @@ OPEN_FILES = _FAMILIES["process_open_fds"]
 MAX_FILES = _FAMILIES["process_max_fds"]
 CONTAINER_CPU = _FAMILIES["container_cpu_usage_seconds_total"]
 CONTAINER_MEMORY = _FAMILIES["container_memory_working_set_bytes"]
+CONTAINER_PERIODS = _FAMILIES["container_cpu_cfs_periods_total"]
+CONTAINER_THROTTLED = _FAMILIES["container_cpu_cfs_throttled_periods_total"]
 CONTAINER_LIMITS = _FAMILIES["kube_pod_container_resource_limits"]
+POD_OWNER = _FAMILIES["kube_pod_owner"]
+REPLICASET_OWNER = _FAMILIES["kube_replicaset_owner"]
+REPLICAS_WANTED = _FAMILIES["kube_deployment_spec_replicas"]
+REPLICAS_AVAILABLE = _FAMILIES["kube_deployment_status_replicas_available"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,23 +139,22 @@ def error_ratio(targets: Targets, range_: str, *, by: tuple[str, ...]) -> str:
     return joined(grouped(failed_rate(targets, range_, by=by)), "/", f"({total} > 0)")
 
 
-def counted_rate(targets: Targets, window: Duration, *more: str) -> str:
+def counted_rate(series: str, targets: Targets, window: Duration, *, by: tuple[str, ...]) -> str:
     """
-    Ask how many requests finish per second, with those that came with a new series.
+    Ask how fast these targets' counters rise per second, with what they brought when they were born.
 
     `rate()` sees only what a series gains after its first sample: 50 failures that are first scraped as 50
     are no increase (prometheus#1673). They are added while the series is younger than the window. A series
     that is new only because Prometheus was away is left alone: its target was not up a window ago, nor did
     its process just start.
     """
-    series = targets.of(REQUESTS, *more)
     started = joined(
         f"{targets.of(UP)} offset {window} == 1", "or", f"{targets.of(STARTED)} > time() - {window.seconds}"
     )
     born = joined(f"min_over_time({series}[{window}])", "unless", f"{series} offset {window}")
     new = joined(grouped(born), "and on (job, instance)", grouped(started))
     rate = f"rate({series}[{window}])"
-    return summed(joined(joined(rate, "+", f"{grouped(new)} / {window.seconds}"), "or", rate), "job")
+    return summed(joined(joined(rate, "+", f"{grouped(new)} / {window.seconds}"), "or", rate), *by)
 
 
 def timed_rate(targets: Targets, range_: str, *, by: tuple[str, ...]) -> str:

@@ -51,7 +51,7 @@ def rules(
         service: the service, which goes into the `service` label of its alerts. None and no job: every
             service whose targets expose `service_info`.
         job: the job that Prometheus scrapes the service under, where that isn't the service's own name.
-        objectives: what good means for the service, at most one of each kind, and one of latency for each route.
+        objectives: what good means, at most one of each kind for the service, and for each route.
         time_scale: a number that every duration is divided by, for a fire drill.
         window_days: what the objectives' budgets are for, 28 or 30 days.
         changes: what alerts should do otherwise, e.g. `HighErrorRate.for=10m` or `HighCPUUsage.severity=warning`.
@@ -67,7 +67,7 @@ def rules(
         raise ValueError(msg)
     lines, scale = thresholds(objectives), TimeScale(time_scale)
     interval = scale.seconds(30)
-    scope = Scope(job, window=scale.minutes(5), memory=scale.days(1))
+    scope = Scope(job, window=scale.minutes(5), memory=scale.days(1), interval=interval)
     groups: dict[str, list[Rule | Alert]] = {
         "targets": [
             *records.seen(scope),
@@ -76,16 +76,21 @@ def rules(
             presence.instance_down(scope, scale),
             presence.metrics_missing(scope, scale),
             presence.crash_loop(scope, scale, lines),
+            presence.replicas_missing(scope, scale),
         ],
         "readiness": [
             presence.service_not_ready(scope, scale),
             presence.instance_not_ready(scope, scale),
+            presence.startup_stuck(scope, scale),
             presence.check_failing(scope, scale),
         ],
         "errors": [
             *records.errors(scope),
             alerts.high_error_rate(scope, scale, lines),
+            alerts.high_route_error_rate(scope, scale, lines),
             presence.traffic_gone(scope, scale, lines),
+            *records.log_errors(scope),
+            alerts.error_log_burst(scope, scale, lines),
         ],
         "latency": [
             *records.latency(scope, lines.slow_seconds),
@@ -93,6 +98,7 @@ def rules(
         ],
         "saturation": [
             alerts.high_cpu_usage(scope, scale, lines),
+            strain.cpu_throttled(scope, scale, lines),
             alerts.high_memory_usage(scope, scale, lines),
             strain.event_loop_late(scope, scale, lines),
             strain.thread_pool_saturated(scope, scale),
@@ -150,16 +156,20 @@ Is the service there at all? These watch {watched}.
 ServiceDown: targets are known and none answers.
 ServiceAbsent: no target is known, which up == 0 can't see.
 InstanceDown: one of several doesn't answer. MetricsMissing: targets answer and say nothing of scaleobs, so
-that all other alerts are blind. CrashLoop: an instance starts again and again.""",
+that all other alerts are blind. CrashLoop: an instance starts again and again. ReplicasMissing: its Deployment
+has fewer than it should; the pods of its targets lead to the ReplicaSet that made them, and that to the Deployment.""",
         "readiness": """\
 Would it take requests? /ready decides whether a load balancer sends any, so an instance that is not ready
-fails none: these are the only ones to tell. CheckFailing speaks where readiness doesn't show the fault.""",
+fails none: these are the only ones to tell. CheckFailing speaks where readiness doesn't show the fault,
+StartupStuck where an instance was never ready.""",
         "errors": """\
 Do requests fail? Both sides of the ratio are summed: 5xx series divided one by one are always 1.
 min_over_time ... unless ... offset adds what a series brought with it when it was born, which rate() can't
 see: the first burst of errors on a route counts. A series that is new only because Prometheus was away
 doesn't. No requests: no ratio and no alert. No errors: a ratio of 0.
-TrafficGone: no request where there were some today, and no pause at this time yesterday.""",
+HighRouteErrorRate: one route of many fails, which the ratio of the service hides.
+TrafficGone: no request where there were some today, and no pause at this time yesterday.
+ErrorLogBurst: far more log lines of errors than the mean of a day, which leaves out the last hour.""",
         "latency": f"""\
 Are requests slow? The share slower than {slow_seconds} s, exact because it is counted at a bucket's boundary.
 Failures (5xx) and clients that went away (499) are left out: a fast failure is not good latency.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scaleobs.catalog import ACTIVE, DROPPED, EVENT_LOOP_LAG, FAULTS, POOL_WAITING
-from scaleobs.render import promql
-from scaleobs.render.alerts import INSTANCE, JOB, SHARE, Alert, percent
-from scaleobs.render.promql import bucket, joined, slow_share, summed
+from scaleobs.render import kubernetes, promql
+from scaleobs.render.alerts import INSTANCE, JOB, POD, SHARE, Alert, percent
+from scaleobs.render.promql import bucket, grouped, joined, slow_share, summed
 from scaleobs.render.thresholds import Thresholds, number
 
 if TYPE_CHECKING:
@@ -48,6 +48,22 @@ def thread_pool_saturated(scope: Scope, scale: TimeScale) -> Alert:
         description=(
             f"{INSTANCE} of {JOB}: at least {{{{ $value }}}} calls waited for a thread of the pool "
             f"{{{{ $labels.pool }}}} at each scrape of the last {scope.window}, and so for {{wait}}."
+        ),
+    )
+
+
+def cpu_throttled(scope: Scope, scale: TimeScale, lines: Thresholds) -> Alert:
+    """Return the alert for a container that its CPU limit holds back, which an average of its use doesn't show."""
+    share = kubernetes.throttled_share(scope.targets, scope.window)
+    return Alert(
+        "CPUThrottled",
+        f"{grouped(share)} > {number(lines.throttled_share)}",
+        scale.minutes(15),
+        severity="info",
+        summary=f"{JOB} is held back by its CPU limit",
+        description=(
+            f"A container in pod {POD} of {JOB} had used up its CPU limit in {SHARE} of the scheduler's periods over "
+            f"the last {scope.window}, and waited for the next; the line is {percent(lines.throttled_share)}."
         ),
     )
 
