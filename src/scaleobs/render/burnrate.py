@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from textwrap import indent
 from typing import TYPE_CHECKING
 
 from scaleobs.objectives import Availability, Latency, Objective
@@ -135,7 +136,8 @@ def _slow(objective: Latency, spent: _Spent) -> list[Rule]:
         fast = promql.fast_rate(targets, window, objective.under, by=by)
         rules.append(spent.record("all:rate5m", spent.scope.instrumented(promql.timed_rate(targets, window, by=by))))
     # Two rates over one window may differ by a rounding error: never less than nothing.
-    rules.append(spent.record("bad:rate5m", f"clamp_min(\n  {spent.series('all:rate5m')} - {fast},\n  0\n)"))
+    slow = indent(f"{spent.series('all:rate5m')} - {fast}", "  ")
+    rules.append(spent.record("bad:rate5m", f"clamp_min(\n{slow},\n  0\n)"))
     return rules
 
 

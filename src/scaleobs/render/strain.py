@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from scaleobs.catalog import ACTIVE, DROPPED, EVENT_LOOP_LAG, FAULTS, POOL_WAITING
 from scaleobs.render import kubernetes, promql
 from scaleobs.render.alerts import INSTANCE, JOB, POD, SHARE, Alert, percent
-from scaleobs.render.promql import bucket, grouped, joined, slow_share, summed
+from scaleobs.render.promql import grouped, joined, slow_share
 from scaleobs.render.thresholds import Thresholds, number
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ _INSTANCE = ("job", "instance")
 
 def event_loop_late(scope: Scope, scale: TimeScale, lines: Thresholds) -> Alert:
     """Return the alert for an event loop that something blocks."""
-    late = bucket(lines.late_seconds)
-    in_time = summed(f"rate({scope.targets.of(EVENT_LOOP_LAG, late, part='_bucket')}[{scope.window}])", *_INSTANCE)
-    looks = summed(f"rate({scope.targets.of(EVENT_LOOP_LAG, part='_count')}[{scope.window}])", *_INSTANCE)
+    window = str(scope.window)
+    in_time = promql.within_rate(scope.targets, EVENT_LOOP_LAG, window, lines.late_seconds, by=_INSTANCE)
+    looks = promql.observed_rate(scope.targets, EVENT_LOOP_LAG, window, by=_INSTANCE)
     return Alert(
         "EventLoopLag",
         scope.exposing(f"{slow_share(in_time, looks)} > {number(lines.late_share)}"),
