@@ -217,6 +217,46 @@ def test_every_duration_is_scaled():
     assert "300" not in re.sub(r"^#.*", "", text, flags=re.MULTILINE)
 
 
+@pytest.mark.parametrize(("seconds", "window", "least"), [(1, 300, 60), (15, 300, 60), (60, 300, 120), (120, 480, 240)])
+def test_windows_and_waits_fit_the_scrape_interval(seconds, window, least):
+    """
+    Rates see four scrapes and alerts wait for two, evaluated no more often than there is something new.
+    """
+    found = rules("orders", objectives=OBJECTIVES, scrape_interval=seconds)
+    text = "\n".join(rule["expr"] for group in found for rule in group.rules)
+    ranges = [rate for rate in re.findall(r"rate\(\w+\{[^}]*\}\[(\w+)\]", text) if not rate.startswith("15m")]
+    waits = {rule["for"] for group in found for rule in group.rules if "for" in rule}
+    spelled = {60: "1m", 120: "2m", 240: "4m", 300: "5m", 480: "8m"}
+
+    assert {spelled[window]} == set(ranges)
+    assert {spelled.get(max(30, seconds), "30s")} == {group.interval for group in found}
+    assert spelled[least] in waits
+    assert not {"1m", "2m", "4m"}.intersection(waits) - {spelled[one] for one in spelled if one >= least}
+    assert f"* {window} >= 5" in text
+    assert {str(max(30, seconds))} == set(re.findall(r"\]\) \* (\d+)\) >=", text))
+
+
+def test_scrape_interval_shapes_durations_before_they_are_scaled():
+    """
+    At a time scale of 60, eight minutes are eight seconds.
+    """
+    found = rules("orders", time_scale=60, scrape_interval=120)
+
+    assert {"2s"} == {group.interval for group in found}
+    assert "[8s]" in found[2].rules[0]["expr"]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 121, 3600, float("nan"), 0.5])
+def test_impossible_scrape_interval_is_refused(seconds):
+    """
+    The message has the value, the range and the reason.
+    """
+    with pytest.raises(
+        ValueError, match=rf"of {seconds} seconds can't be used: give 1 to 120\. Prometheus takes .* gone"
+    ):
+        rules(scrape_interval=seconds)
+
+
 def test_mean_is_never_alerted_on():
     """
     The origin's name is recorded, for comparison only.

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from scaleobs.render.durations import Duration, TimeScale
+    from scaleobs.render.links import Links
 
 SHARE = "{{ $value | humanizePercentage }}"
 JOB = "{{ $labels.job }}"
@@ -64,8 +65,8 @@ class Alert:
     description: str
     labels: Mapping[str, str] = field(default_factory=dict)
 
-    def rule(self, service: str | None) -> Rule:
-        """Return the rule, for one service or for every one."""
+    def rule(self, service: str | None, links: Links) -> Rule:
+        """Return the rule, for one service or for every one, with links to where to read on."""
         return {
             "alert": self.name,
             "expr": self.expression,
@@ -75,6 +76,7 @@ class Alert:
             "annotations": {
                 "summary": self.summary,
                 "description": self.description.replace("{wait}", str(self.wait)),
+                **links.of(self.name, self.summary + self.description),
             },
         }
 

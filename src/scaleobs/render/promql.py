@@ -241,9 +241,7 @@ def _native(targets: Targets, metric: Metric, range_: str, *more: str) -> str:
     return f"rate({targets.of(metric, *more)}[{range_}])"
 
 
-def _quantile(
-    targets: Targets, metric: Metric, range_: str, q: str, by: tuple[str, ...], *more: str
-) -> str:
+def _quantile(targets: Targets, metric: Metric, range_: str, q: str, by: tuple[str, ...], *more: str) -> str:
     classic = summed(f"rate({targets.of(metric, *more, part='_bucket')}[{range_}])", *by, "le")
     native = summed(_native(targets, metric, range_, *more), *by)
     asked = (f"histogram_quantile(\n  {q},\n{indent(buckets, '  ')}\n)" for buckets in (classic, native))

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from scaleobs.objectives import Availability
 from scaleobs.render import alerts, burnrate, presence, records, strain
 from scaleobs.render.alerts import Alert
-from scaleobs.render.changes import changed, check_names, target
-from scaleobs.render.durations import TimeScale
+from scaleobs.render.changes import changed, check_names, redrawn, target
+from scaleobs.render.durations import TimeScale, check_interval
+from scaleobs.render.links import Links
 from scaleobs.render.names import service_and_job
 from scaleobs.render.records import Rule, Scope
 from scaleobs.render.thresholds import number, thresholds
@@ -43,6 +44,9 @@ def rules(
     window_days: int = 30,
     changes: Sequence[str] = (),
     disabled: Sequence[str] = (),
+    scrape_interval: int = 30,
+    runbook_url: str | None = None,
+    dashboard_url: str | None = None,
 ) -> list[Group]:
     """
     Return the recording rules and alerts of one service, or of every instrumented service.
@@ -54,8 +58,13 @@ def rules(
         objectives: what good means, at most one of each kind for the service, and for each route.
         time_scale: a number that every duration is divided by, for a fire drill.
         window_days: what the objectives' budgets are for, 28 or 30 days.
-        changes: what alerts should do otherwise, e.g. `HighErrorRate.for=10m` or `HighCPUUsage.severity=warning`.
+        changes: what alerts should do otherwise, e.g. `HighErrorRate.for=10m`, `HighCPUUsage.severity=warning` or
+            `HighMemoryUsage.above=95%`.
         disabled: the names of alerts that should not be there. What they read is recorded all the same.
+        scrape_interval: how many seconds lie between two scrapes of a target. Rates are taken over four of them at
+            least, alerts wait for two, and the rules are evaluated no more often; 30 or less changes nothing.
+        runbook_url: the address of the runbook that alerts lead to, by its headings; see `Links`.
+        dashboard_url: the address of the Grafana that has the dashboard.
 
     Raises:
         ValueError: a name can't be a job's or isn't an alert's, an objective can't be watched, or a value is out of
@@ -65,9 +74,10 @@ def rules(
     if window_days not in burnrate.WINDOWS_DAYS:
         msg = f"A budget for {window_days!r} days is not known: give 28 or 30."
         raise ValueError(msg)
-    lines, scale = thresholds(objectives), TimeScale(time_scale)
-    interval = scale.seconds(30)
-    scope = Scope(job, window=scale.minutes(5), memory=scale.days(1), interval=interval)
+    check_interval(scrape_interval)
+    lines, scale = redrawn(thresholds(objectives), changes), TimeScale(time_scale)
+    interval, window = max(30, scrape_interval), max(300, 4 * scrape_interval)
+    scope = Scope(job, window=scale.seconds(window), memory=scale.days(1), interval=scale.seconds(interval))
     groups: dict[str, list[Rule | Alert]] = {
         "targets": [
             *records.seen(scope),
@@ -119,14 +129,15 @@ def rules(
         about[name] = about[name].removesuffix(_BUDGETS) + _BUDGETS
     known = [rule.name for members in groups.values() for rule in members if isinstance(rule, Alert)]
     check_names([*map(target, changes), *disabled], known)
+    links = Links(service, runbook_url, dashboard_url)
     prefix = f"scaleobs.{service}" if service else "scaleobs"
     rendered = (
         Group(
             f"{prefix}.{name}",
             about[name],
-            str(interval),
+            str(scope.interval),
             [
-                changed(rule, changes, scale).rule(service) if isinstance(rule, Alert) else rule
+                changed(rule, changes, scale, 2 * interval).rule(service, links) if isinstance(rule, Alert) else rule
                 for rule in members
                 if not isinstance(rule, Alert) or rule.name not in disabled
             ],
