@@ -86,7 +86,7 @@ DROPPED = Metric(
     "scaleobs_label_sets_dropped_total",
     "counter",
     (),
-    "Label sets past the limit, whose requests are counted in the overflow series instead.",
+    "Requests whose label set is past the limit, counted in the overflow series instead.",
 )
 FAULTS = Metric(
     "scaleobs_internal_faults_total",

@@ -146,7 +146,7 @@ def test_alert_says_what_is_wrong(service):
         assert {"severity", "service"} == set(rule["labels"]), name
         assert rule["labels"]["severity"] in {"critical", "warning", "info"}, name
         assert "$value" not in str(rule["labels"]), name
-        assert {"summary", "description"} == set(rule["annotations"]), name
+        assert {"summary", "description", "runbook_url", "dashboard_url"} == set(rule["annotations"]), name
 
 
 def test_severity_follows_what_users_feel():

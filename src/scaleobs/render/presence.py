@@ -149,7 +149,9 @@ def traffic_gone(scope: Scope, scale: TimeScale, lines: Thresholds) -> Alert:
     """
     total, before = scope.recorded(TOTAL), scale.minutes(360)
     recently = f"avg_over_time({total}[{before}]) > {number(lines.requests_per_second)}"
-    yesterday = f"min_over_time({total}[{scale.minutes(60)}] offset {scale.days(1)}) > 0"
+    # The hour before has to be known, too: of the first hour of a new service there may be five minutes.
+    steady = f"min_over_time({total}[{scale.minutes(60)}] offset {scale.days(1)}) > 0"
+    yesterday = joined(steady, "and", f"{total} offset {scale.minutes(25 * 60)}")
     return Alert(
         "TrafficGone",
         joined(joined(recently, "and", f"{total} == 0"), "and", yesterday),
