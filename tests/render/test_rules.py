@@ -208,12 +208,12 @@ def test_objectives_draw_the_lines():
 
 def test_every_duration_is_scaled():
     """
-    At a scale of 300 no minute is left but the day's 4m48s, in ranges, offsets, waits, intervals and numbers.
+    At a scale of 300 no minute is left but a day's 4m48s and 25 hours' 5m, in ranges, offsets, waits, intervals and numbers.
     """
     text = "\n".join(rules_text(service, time_scale=300) for service in (None, "orders"))
     rendered = re.findall(r"\b\d+(?:d|h|m|s|ms)(?:\d+m?s)?\b", re.sub(r"^\s*#.*", "", text, flags=re.MULTILINE))
 
-    assert {"100ms", "200ms", "400ms", "1s", "2s", "3s", "6s", "12s", "1m12s", "4m48s"} == set(rendered)
+    assert {"100ms", "200ms", "400ms", "1s", "2s", "3s", "6s", "12s", "1m12s", "4m48s", "5m"} == set(rendered)
     assert "300" not in re.sub(r"^#.*", "", text, flags=re.MULTILINE)
 
 

@@ -112,8 +112,8 @@ def label_sets_dropped(scope: Scope, scale: TimeScale) -> Alert:
         severity="warning",
         summary=f"{JOB} has more routes than scaleobs keeps apart",
         description=(
-            f"{INSTANCE} of {JOB} has counted about {{{{ $value | humanize }}}} requests under the route _overflow within "
-            f"{window}, since their label sets are past its limit: some route is not a template."
+            f"{INSTANCE} of {JOB} has counted about {{{{ $value | humanize }}}} requests under the route _overflow "
+            f"within {window}, since their label sets are past its limit: some route is not a template."
         ),
     )
 
