@@ -208,7 +208,7 @@ def test_objectives_draw_the_lines():
 
 def test_every_duration_is_scaled():
     """
-    At a scale of 300 no minute is left but a day's 4m48s and 25 hours' 5m, in ranges, offsets, waits, intervals and numbers.
+    At a scale of 300 no minute is left but a day's 4m48s and 25 hours' 5m: in ranges, offsets, waits and numbers.
     """
     text = "\n".join(rules_text(service, time_scale=300) for service in (None, "orders"))
     rendered = re.findall(r"\b\d+(?:d|h|m|s|ms)(?:\d+m?s)?\b", re.sub(r"^\s*#.*", "", text, flags=re.MULTILINE))

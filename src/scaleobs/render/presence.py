@@ -98,7 +98,7 @@ def startup_stuck(scope: Scope, scale: TimeScale) -> Alert:
     at_work = joined(f"{scope.targets.of(READY)} == 1", "and on (job, instance)", is_old)
     return Alert(
         "StartupStuck",
-        joined(never, "unless on (job, instance)", grouped(at_work)),
+        scope.instrumented(joined(never, "unless on (job, instance)", grouped(at_work))),
         scale.minutes(10),
         severity="warning",
         summary=f"An instance of {JOB} doesn't come to the end of its start-up",
