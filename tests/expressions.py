@@ -9,7 +9,9 @@ import promql_parser
 
 from scaleobs.catalog import EXPOSED, OUTSIDE, PROCESS, RUNTIME, TARGET_LABELS
 
-FAMILY_OF = {series: metric for metric in (*EXPOSED, *RUNTIME, *PROCESS, *OUTSIDE) for series in metric.series}
+FAMILIES = (*EXPOSED, *RUNTIME, *PROCESS, *OUTSIDE)
+# A native histogram is one series, under the name of its family.
+FAMILY_OF = {series: metric for metric in FAMILIES for series in (*metric.series, metric.name)}
 
 _CHILDREN = ("lhs", "rhs", "expr", "param", "args", "vector_selector")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from scaleobs.catalog import RUNTIME
+from scaleobs.catalog import EXPOSED, RUNTIME
 from scaleobs.cli.stack import (
     LOOPBACK,
     Program,
@@ -195,6 +195,8 @@ def test_every_rule_and_panel_finds_its_series(stack):
             for name in re.findall(r"\b(?:http_|active_|service_|scaleobs_|process_|event_|thread_)\w+(?=\{)", text)
         }
         asked |= {name for text in texts for name in re.findall(r"\bjob(?:_route)?:\w+:\w+(?=\{)", text)}
+        # This Prometheus keeps classic histograms; test_native_rules.py has the others.
+        asked -= {metric.name for metric in (*EXPOSED, *RUNTIME) if metric.kind == "histogram"}
         of_loops = {name for metric in RUNTIME for name in metric.series}
         services_with = {name: ["orders"] if name in of_loops else stack.services for name in asked | recorded}
         wanted = {f'{name}{{job="{job}"}}' for name, jobs in services_with.items() for job in jobs}

@@ -147,7 +147,7 @@ def test_a_run_that_hangs_counts_once_per_period():
 
 @both
 def test_the_metrics_show_the_last_run(protocol, registry):
-    """Also one that is damped or not critical; nothing of a check that has not run."""
+    """Also one that is damped or not critical, and start-up itself; nothing of a check that has not run."""
 
     async def by_asgi(scope, receive, send):
         """Never come here."""
@@ -171,8 +171,8 @@ def test_the_metrics_show_the_last_run(protocol, registry):
         wsgi(app, path="/ready")
     seconds = shown("health_check_duration_seconds")
 
-    assert {("ready", "db"): 1, ("ready", "search"): 0} == shown("health_check_up")
-    assert {("ready", "db"), ("ready", "search")} == set(seconds)
+    assert {("startup", "lifecycle"): 1, ("ready", "db"): 1, ("ready", "search"): 0} == shown("health_check_up")
+    assert {("startup", "lifecycle"), ("ready", "db"), ("ready", "search")} == set(seconds)
     assert 0.02 <= seconds["ready", "db"] < 20
 
 

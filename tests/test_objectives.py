@@ -13,6 +13,7 @@ from scaleobs.objectives import parse
     [
         ("availability=99.9", Availability(99.9)),
         ("availability=50", Availability(50)),
+        ("availability=99.9:/o/{id:int}", Availability(99.9, route="/o/{id:int}")),
         ("latency=99:0.5", Latency(99, under=0.5)),
         ("latency=99.5:1e-3", Latency(99.5, under=0.001)),
         ("latency=95:0.25:/o/{id:int}", Latency(95, under=0.25, route="/o/{id:int}")),
@@ -56,6 +57,8 @@ def test_what_is_no_number_is_refused(make, value):
         ("speed=3", "'speed=3' is not known"),
         ("availability", "'availability' is not known"),
         ("availability=99:1", "is not known"),
+        ("availability=99:0.5", "is not known"),
+        ("availability=99:", "Availability route='' is not a route: give its template"),
         ("latency=99", "is not known"),
         ("availability=ninety", "'availability=ninety' has something that is not a number"),
         ("latency=99:soon", "has something that is not a number"),

@@ -22,7 +22,7 @@ def states(answer):
 
 
 def test_wsgi_service_starts_once_its_tasks_are_done(registry):
-    """The first probe begins the tasks; `/startup` and `/ready` are 503 with the progress until the last is done."""
+    """The first probe begins the tasks; until all are done `/startup` and `/ready` are 503, with the progress."""
     app = scaleobs.instrument(Flask("shop"), registry=registry, log_format="off", drain_seconds=0)
     goes_on, runs = threading.Event(), []
 
@@ -35,12 +35,17 @@ def test_wsgi_service_starts_once_its_tasks_are_done(registry):
     async def warm_up():
         runs.append("warm_up")
 
+    def shown():
+        return registry.get_sample_value("health_check_up", {"probe": "startup", "check": "lifecycle"})
+
     first = wsgi(app, path="/startup")
     servers.until(lambda: states(wsgi(app, path="/ready")) == (503, {"load": "running", "warm_up": "done"}))
     alive, served = wsgi(app, path="/health").status, wsgi(app, path="/").status
+    before = shown()
     goes_on.set()
     servers.until(lambda: states(wsgi(app, path="/startup")) == (200, None))
 
+    assert (0, 1) == (before, shown())
     assert 503 == first.status
     assert (200, 404) == (alive, served)
     assert 200 == wsgi(app, path="/ready").status

@@ -86,7 +86,7 @@ DROPPED = Metric(
     "scaleobs_label_sets_dropped_total",
     "counter",
     (),
-    "Label sets past the limit, whose requests are counted in the overflow series instead.",
+    "Requests whose label set is past the limit, counted in the overflow series instead.",
 )
 FAULTS = Metric(
     "scaleobs_internal_faults_total",
@@ -182,17 +182,52 @@ PROCESS: tuple[Metric, ...] = (
 """What rules and panels use of prometheus_client's process collector, which every `/metrics` carries."""
 
 _POD = ("namespace", "pod", "container")
+_OWNER = ("owner_kind", "owner_name")
+_DEPLOYMENT = ("namespace", "deployment")
 
 OUTSIDE: tuple[Metric, ...] = (
     Metric("up", "gauge", (), "1 where Prometheus could scrape the target."),
     Metric("ALERTS", "gauge", ("alertname", "alertstate", "severity"), "Alerts pending and firing."),
     Metric("container_cpu_usage_seconds_total", "counter", _POD, "CPU time of a container (cAdvisor)."),
+    Metric(
+        "container_cpu_cfs_periods_total", "counter", _POD, "Scheduler periods in which a container ran (cAdvisor)."
+    ),
+    Metric(
+        "container_cpu_cfs_throttled_periods_total",
+        "counter",
+        _POD,
+        "Those in which its CPU limit held it back (cAdvisor).",
+    ),
     Metric("container_memory_working_set_bytes", "gauge", _POD, "Memory of a container (cAdvisor)."),
     Metric(
         "kube_pod_container_resource_limits",
         "gauge",
         (*_POD, "resource"),
         "Limits of a container (kube-state-metrics).",
+    ),
+    Metric(
+        "kube_pod_owner",
+        "gauge",
+        ("namespace", "pod", *_OWNER),
+        "Always 1; the labels say what made a pod (kube-state-metrics).",
+    ),
+    Metric(
+        "kube_replicaset_owner",
+        "gauge",
+        ("namespace", "replicaset", *_OWNER),
+        "Always 1; the labels say what made a ReplicaSet (kube-state-metrics).",
+    ),
+    Metric(
+        "kube_deployment_spec_replicas",
+        "gauge",
+        _DEPLOYMENT,
+        "Replicas that a Deployment should have (kube-state-metrics).",
+    ),
+    Metric(
+        "kube_deployment_status_replicas_available",
+        "gauge",
+        _DEPLOYMENT,
+        "Replicas of it that are ready to take requests (kube-state-metrics).",
     ),
 )
 """The one list of series that rules and panels use and that Prometheus or Kubernetes makes."""

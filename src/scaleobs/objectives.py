@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+# No route, but a time that an availability hasn't got.
+_NUMBER = re.compile(r"[0-9.]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,15 +16,18 @@ class Availability:
 
     Args:
         percent: the share that has to succeed, in percent, above 0 and below 100.
+        route: the template of the one route that it is for; None for all requests of the service.
 
     Raises:
-        ValueError: `percent` is outside that range.
+        ValueError: a value is outside its range.
     """
 
     percent: float
+    route: str | None = None
 
     def __post_init__(self) -> None:
         _check_percent("Availability", self.percent)
+        _check_route("Availability(99.9, ", self.route)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +57,7 @@ class Latency:
         if not _is_number(self.under) or not 0 < self.under < float("inf"):
             msg = f"Latency under={self.under!r} is not a time: give seconds above 0, e.g. Latency(99, under=0.5)."
             raise ValueError(msg)
-        # Two braces begin a template of Prometheus, and no route's parameter.
-        if self.route is not None and (not self.route or not self.route.isprintable() or "{{" in self.route):
-            msg = (
-                f"Latency route={self.route!r} is not a route: give its template as http_requests_total shows it, "
-                f"e.g. Latency(99, under=0.5, route='/items/{{item_id}}')."
-            )
-            raise ValueError(msg)
+        _check_route("Latency(99, under=0.5, ", self.route)
 
 
 Objective = Availability | Latency
@@ -64,8 +65,8 @@ Objective = Availability | Latency
 
 def parse(text: str) -> Objective:
     """
-    Return the objective that a command line names, as in `availability=99.9` or `latency=99:0.5` or
-    `latency=99:0.5:/items/{item_id}`.
+    Return the objective that a command line names: `availability=99.9` or `latency=99:0.5`, each with `:` and a route
+    where it is for that one only, as in `latency=99:0.5:/items/{item_id}`.
 
     Raises:
         ValueError: the text names no known objective, or its numbers are out of range.
@@ -75,8 +76,8 @@ def parse(text: str) -> Objective:
     percent, colon, rest = value.partition(":")
     under, is_routed, route = rest.partition(":")
     try:
-        if kind == "availability" and equals and not colon:
-            return Availability(float(percent))
+        if kind == "availability" and equals and not _NUMBER.fullmatch(rest):
+            return Availability(float(percent), route=rest if colon else None)
         if kind == "latency" and colon:
             return Latency(float(percent), under=float(under), route=route if is_routed else None)
     except ValueError as error:
@@ -91,6 +92,16 @@ def parse(text: str) -> Objective:
 def _check_percent(kind: str, percent: float) -> None:
     if not _is_number(percent) or not 0 < percent < 100:  # noqa: PLR2004
         msg = f"{kind}({percent!r}) is not an objective: give a percentage above 0 and below 100, e.g. {kind}(99.9)."
+        raise ValueError(msg)
+
+
+def _check_route(objective: str, route: str | None) -> None:
+    # Two braces begin a template of Prometheus, and no route's parameter.
+    if route is not None and (not route or not route.isprintable() or "{{" in route):
+        msg = (
+            f"{objective.partition('(')[0]} route={route!r} is not a route: give its template as http_requests_total "
+            f"shows it, e.g. {objective}route='/items/{{item_id}}')."
+        )
         raise ValueError(msg)
 
 

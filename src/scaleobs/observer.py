@@ -99,8 +99,11 @@ class Observer(Life):
         return self.lifecycle.is_ready and self.checks.all_up("ready")
 
     def last_runs(self) -> Iterator[LastRun]:
-        """Yield how the last run of each check went; runs none."""
-        return self.checks.last_runs()
+        """Yield how the last run of each check went, and whether start-up is over, as /startup shows it; runs none."""
+        # Before `started()` has been called, where that is awaited, only the checks know that requests come.
+        if self.is_served() or self.checks.is_serving:
+            yield LastRun("startup", "lifecycle", is_up=self.lifecycle.is_started, seconds=0.0)
+        yield from self.checks.last_runs()
 
     def requests(self) -> tuple[float, float]:
         """Return how many requests this process has begun, and ended."""

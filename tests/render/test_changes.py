@@ -24,6 +24,29 @@ def test_wait_is_changed_in_words_too():
     assert {"ServiceDown"} == {name for name in before if before[name] != after[name]}
 
 
+@pytest.mark.parametrize("value", ["0.015", "1.5%"])
+@pytest.mark.parametrize(
+    ("name", "before"),
+    [
+        ("CPUThrottled", "0.25"),
+        ("EventLoopLag", "0.1"),
+        ("HighCPUUsage", "0.8"),
+        ("HighFileDescriptorUsage", "0.8"),
+        ("HighMemoryUsage", "0.9"),
+        ("HighRouteErrorRate", "0.2"),
+    ],
+)
+def test_line_is_changed_in_the_expression_and_in_words(name, before, value):
+    """
+    A share, or the same in percent; other alerts are as they were.
+    """
+    first, then = dict(alerts()), dict(alerts(changes=[f"{name}.above={value}"]))
+
+    assert first[name]["expr"].replace(f"> {before}", "> 0.015") == then[name]["expr"] != first[name]["expr"]
+    assert ("the line is 1.5%" in str(then[name])) == ("the line is" in str(first[name]))
+    assert {name} == {name for name in first if first[name] != then[name]}
+
+
 def test_waits_are_scaled_like_every_duration():
     """
     A fire drill shortens what was changed as well.
@@ -75,15 +98,28 @@ def test_header_has_the_changes():
     [
         (
             {"disabled": ["HighErrorrate"]},
-            "'HighErrorrate' is not among .*: give one of CheckFailing, Conn",
+            "'HighErrorrate' is not among .*: give one of CPUThrottled, Check",
         ),
         # Without an objective there is no budget.
         ({"disabled": ["ErrorBudgetBurn"]}, "'ErrorBudgetBurn' is not among these rules"),
-        ({"changes": ["Nothing.for=10m"]}, "'Nothing' is not among these rules: give one of CheckFailing"),
+        ({"changes": ["Nothing.for=10m"]}, "'Nothing' is not among these rules: give one of CPUThrottled"),
         ({"changes": ["HighErrorRate"]}, "'HighErrorRate' is not known: write it like HighErrorRate.for=10m"),
-        ({"changes": ["HighErrorRate.above=3"]}, "is not known: write it like"),
+        ({"changes": ["HighErrorRate.below=3"]}, "is not known: write it like"),
+        (
+            {"changes": ["HighErrorRate.above=3%"]},
+            "without a line to change: give one of CPUThrottled, EventLoopLag, .* An objective .--slo. draws those of",
+        ),
+        (
+            {"changes": ["HighMemoryUsage.above=95"]},
+            "asks for no share: give one above 0 and below 1, e.g. 0.95 or 95%",
+        ),
+        ({"changes": ["HighMemoryUsage.above=0"]}, "asks for no share"),
+        ({"changes": ["HighMemoryUsage.above=100%"]}, "asks for no share"),
+        ({"changes": ["HighMemoryUsage.above=much"]}, "asks for no share"),
+        ({"changes": ["HighMemoryUsage.above="]}, "asks for no share"),
+        ({"changes": ["ServiceDown.for=2m"], "scrape_interval": 90}, "asks for no wait: give one of 3m or more"),
         ({"changes": [".for=10m"]}, "is not known: write it like"),
-        ({"changes": ["HighErrorRate.for="]}, "asks for no wait: give one of a minute or more"),
+        ({"changes": ["HighErrorRate.for="]}, "asks for no wait: give one of 1m or more"),
         ({"changes": ["HighErrorRate.for=soon"]}, "asks for no wait"),
         ({"changes": ["HighErrorRate.for=10"]}, "asks for no wait"),
         ({"changes": ["HighErrorRate.for=0s"]}, "asks for no wait"),

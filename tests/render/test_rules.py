@@ -15,6 +15,7 @@ from scaleobs.render.rules import rules
 
 OBJECTIVES = [
     Availability(99.95),
+    Availability(99, route="/o/{id:int}"),
     Latency(99, under=1),
     Latency(95, under=0.25, route="/o/{id:int}"),
     Latency(95, under=2.5, route=r'^a"b\d+$'),
@@ -126,7 +127,13 @@ def test_rules_of_one_service_select_its_job_everywhere():
     assert {
         "container_cpu_usage_seconds_total",
         "container_memory_working_set_bytes",
+        "container_cpu_cfs_periods_total",
+        "container_cpu_cfs_throttled_periods_total",
         "kube_pod_container_resource_limits",
+        "kube_pod_owner",
+        "kube_replicaset_owner",
+        "kube_deployment_spec_replicas",
+        "kube_deployment_status_replicas_available",
     } == loose
 
 
@@ -139,7 +146,7 @@ def test_alert_says_what_is_wrong(service):
         assert {"severity", "service"} == set(rule["labels"]), name
         assert rule["labels"]["severity"] in {"critical", "warning", "info"}, name
         assert "$value" not in str(rule["labels"]), name
-        assert {"summary", "description"} == set(rule["annotations"]), name
+        assert {"summary", "description", "runbook_url", "dashboard_url"} == set(rule["annotations"]), name
 
 
 def test_severity_follows_what_users_feel():
@@ -150,12 +157,17 @@ def test_severity_follows_what_users_feel():
         "ServiceDown": "critical",
         "ServiceAbsent": "critical",
         "HighErrorRate": "critical",
+        "HighRouteErrorRate": "warning",
+        "ErrorLogBurst": "warning",
         "HighRequestLatency": "warning",
         "HighCPUUsage": "info",
         "HighMemoryUsage": "warning",
         "InstanceDown": "warning",
         "MetricsMissing": "warning",
         "CrashLoop": "warning",
+        "ReplicasMissing": "warning",
+        "StartupStuck": "warning",
+        "CPUThrottled": "info",
         "ServiceNotReady": "critical",
         "InstanceNotReady": "warning",
         "CheckFailing": "warning",
@@ -196,13 +208,53 @@ def test_objectives_draw_the_lines():
 
 def test_every_duration_is_scaled():
     """
-    At a scale of 300 no minute is left but the day's 4m48s, in ranges, offsets, waits, intervals and numbers.
+    At a scale of 300 no minute is left but a day's 4m48s and 25 hours' 5m: in ranges, offsets, waits and numbers.
     """
     text = "\n".join(rules_text(service, time_scale=300) for service in (None, "orders"))
     rendered = re.findall(r"\b\d+(?:d|h|m|s|ms)(?:\d+m?s)?\b", re.sub(r"^\s*#.*", "", text, flags=re.MULTILINE))
 
-    assert {"100ms", "200ms", "400ms", "1s", "2s", "3s", "12s", "1m12s", "4m48s"} == set(rendered)
+    assert {"100ms", "200ms", "400ms", "1s", "2s", "3s", "6s", "12s", "1m12s", "4m48s", "5m"} == set(rendered)
     assert "300" not in re.sub(r"^#.*", "", text, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(("seconds", "window", "least"), [(1, 300, 60), (15, 300, 60), (60, 300, 120), (120, 480, 240)])
+def test_windows_and_waits_fit_the_scrape_interval(seconds, window, least):
+    """
+    Rates see four scrapes and alerts wait for two, evaluated no more often than there is something new.
+    """
+    found = rules("orders", objectives=OBJECTIVES, scrape_interval=seconds)
+    text = "\n".join(rule["expr"] for group in found for rule in group.rules)
+    ranges = [rate for rate in re.findall(r"rate\(\w+\{[^}]*\}\[(\w+)\]", text) if not rate.startswith("15m")]
+    waits = {rule["for"] for group in found for rule in group.rules if "for" in rule}
+    spelled = {60: "1m", 120: "2m", 240: "4m", 300: "5m", 480: "8m"}
+
+    assert {spelled[window]} == set(ranges)
+    assert {spelled.get(max(30, seconds), "30s")} == {group.interval for group in found}
+    assert spelled[least] in waits
+    assert not {"1m", "2m", "4m"}.intersection(waits) - {spelled[one] for one in spelled if one >= least}
+    assert f"* {window} >= 5" in text
+    assert {str(max(30, seconds))} == set(re.findall(r"\]\) \* (\d+)\) >=", text))
+
+
+def test_scrape_interval_shapes_durations_before_they_are_scaled():
+    """
+    At a time scale of 60, eight minutes are eight seconds.
+    """
+    found = rules("orders", time_scale=60, scrape_interval=120)
+
+    assert {"2s"} == {group.interval for group in found}
+    assert "[8s]" in found[2].rules[0]["expr"]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 121, 3600, float("nan"), 0.5])
+def test_impossible_scrape_interval_is_refused(seconds):
+    """
+    The message has the value, the range and the reason.
+    """
+    with pytest.raises(
+        ValueError, match=rf"of {seconds} seconds can't be used: give 1 to 120\. Prometheus takes .* gone"
+    ):
+        rules(scrape_interval=seconds)
 
 
 def test_mean_is_never_alerted_on():

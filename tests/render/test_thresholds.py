@@ -56,7 +56,11 @@ def test_time_between_boundaries_is_refused(under, nearest):
 
 @pytest.mark.parametrize(
     "pair",
-    [(Availability(99), Availability(99.9)), (Latency(99, under=0.5), Latency(95, under=0.1))],
+    [
+        (Availability(99), Availability(99.9)),
+        (Availability(99, route="/pay"), Availability(99.9, route="/pay")),
+        (Latency(99, under=0.5), Latency(95, under=0.1)),
+    ],
 )
 def test_second_objective_of_a_kind_is_refused(pair):
     """
@@ -66,11 +70,21 @@ def test_second_objective_of_a_kind_is_refused(pair):
         thresholds(pair)
 
 
+def test_objective_of_a_route_draws_no_line_of_the_service():
+    """
+    Each route may have one of each kind beside the service's own.
+    """
+    routes = [Availability(95, route="/a"), Availability(95, route="/b"), Latency(95, under=0.1, route="/a")]
+
+    assert thresholds([Availability(99.9)]) == thresholds([Availability(99.9), *routes])
+
+
 def test_objective_is_spelled_as_it_was_given():
     """
     Whole numbers have no point, and small ones no exponent.
     """
     assert "availability=99.9" == spelled(Availability(99.9))
+    assert "availability=99.9:/o/{id:int}" == spelled(Availability(99.9, route="/o/{id:int}"))
     assert "latency=99:0.5" == spelled(Latency(99.0, under=0.5))
     assert "0.00001" == number(1e-05)
     assert "100" == number(100.0)

@@ -17,12 +17,13 @@ RULES = {
     "every.yaml": {},
     "objectives.yaml": {"service": "orders", "objectives": [Availability(99.9), Latency(99, under=1)]},
     "budgets.yaml": {"service": "orders", "objectives": [Availability(99.9)]},
+    "route_budgets.yaml": {"service": "orders", "objectives": [Availability(99.9, route="/o/{id:int}")]},
     "slow_budgets.yaml": {
         "service": "orders",
         "objectives": [Latency(99, under=0.5), Latency(95, under=0.25, route="/o/{id:int}")],
     },
 }
-OF_ORDERS = ("orders.yaml", "budgets.yaml", "slow_budgets.yaml")
+OF_ORDERS = ("orders.yaml", "budgets.yaml", "route_budgets.yaml", "slow_budgets.yaml")
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda path: path.name)

@@ -14,18 +14,31 @@ from typing import TYPE_CHECKING
 
 from scaleobs.render import kubernetes, promql
 from scaleobs.render.promql import UP, grouped, joined, summed
-from scaleobs.render.records import BAD, BAD_RATIO, FAST, SLOW_RATIO, TIMED, Rule, Scope
+from scaleobs.render.records import (
+    BAD,
+    BAD_RATIO,
+    FAST,
+    LOG_ERRORS,
+    ROUTE_BAD,
+    ROUTE_TOTAL,
+    SLOW_RATIO,
+    TIMED,
+    Rule,
+    Scope,
+)
 from scaleobs.render.thresholds import Thresholds, number
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
     from scaleobs.render.durations import Duration, TimeScale
+    from scaleobs.render.links import Links
 
 SHARE = "{{ $value | humanizePercentage }}"
 JOB = "{{ $labels.job }}"
 INSTANCE = "{{ $labels.instance }}"
-_POD = "{{ $labels.namespace }}/{{ $labels.pod }}"
+ROUTE = f"{{{{ $labels.{promql.ROUTE} }}}}"
+POD = "{{ $labels.namespace }}/{{ $labels.pod }}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +65,8 @@ class Alert:
     description: str
     labels: Mapping[str, str] = field(default_factory=dict)
 
-    def rule(self, service: str | None) -> Rule:
-        """Return the rule, for one service or for every one."""
+    def rule(self, service: str | None, links: Links) -> Rule:
+        """Return the rule, for one service or for every one, with links to where to read on."""
         return {
             "alert": self.name,
             "expr": self.expression,
@@ -63,6 +76,7 @@ class Alert:
             "annotations": {
                 "summary": self.summary,
                 "description": self.description.replace("{wait}", str(self.wait)),
+                **links.of(self.name, self.summary + self.description),
             },
         }
 
@@ -117,6 +131,47 @@ def high_error_rate(scope: Scope, scale: TimeScale, lines: Thresholds) -> Alert:
     )
 
 
+def high_route_error_rate(scope: Scope, scale: TimeScale, lines: Thresholds) -> Alert:
+    """Return the alert for a route that fails while the service as a whole looks well."""
+    window = scale.minutes(30)
+    failed, every = (f"sum_over_time({scope.recorded(name)}[{window}])" for name in (ROUTE_BAD, ROUTE_TOTAL))
+    enough = f"{scope.events(scope.recorded(ROUTE_BAD), window)} >= {lines.events}"
+    return Alert(
+        "HighRouteErrorRate",
+        joined(f"{failed} / ({every} > 0) > {number(lines.route_failed_share)}", "and", enough),
+        scale.minutes(5),
+        severity="warning",
+        summary=f"A route of {JOB} fails too many requests",
+        description=(
+            f"{SHARE} of the requests to {ROUTE} of {JOB} failed with a 5xx status over the last {window}; "
+            f"the line is {percent(lines.route_failed_share)}."
+        ),
+    )
+
+
+def error_log_burst(scope: Scope, scale: TimeScale, lines: Thresholds) -> Alert:
+    """Return the alert for far more log lines of errors than the service usually writes."""
+    written, day = scope.recorded(LOG_ERRORS), scale.days(1)
+    hour = scale.minutes(60)
+    # The last hour is left out, so that a burst isn't measured against itself. Where no more is known, its least is.
+    usual = joined(f"avg_over_time({written}[{day}] offset {hour})", "or", f"min_over_time({written}[{hour}])")
+    return Alert(
+        "ErrorLogBurst",
+        joined(
+            f"{written} * {scope.window.seconds} >= {lines.error_lines}",
+            "and",
+            f"{written} > {lines.error_lines_times} * {grouped(usual)}",
+        ),
+        scale.minutes(2),
+        severity="warning",
+        summary=f"{JOB} logs many errors",
+        description=(
+            f"{JOB} has written about {{{{ $value | humanize }}}} log lines of level error or critical within "
+            f"{scope.window}, more than {lines.error_lines_times} times its mean of the last {day}."
+        ),
+    )
+
+
 def high_request_latency(scope: Scope, scale: TimeScale, lines: Thresholds) -> Alert:
     """Return the alert for too many slow requests."""
     slow = grouped(f"{scope.recorded(TIMED)} - {scope.recorded(FAST)}")
@@ -158,7 +213,7 @@ def high_cpu_usage(scope: Scope, scale: TimeScale, lines: Thresholds) -> Alert:
             f"A process of {JOB} ({INSTANCE}) keeps {SHARE} of one core busy, "
             "and Python's interpreter lock lets it use no more than one."
             "{{ else }}"
-            f"A container in pod {_POD} of {JOB} uses {SHARE} of its CPU limit."
+            f"A container in pod {POD} of {JOB} uses {SHARE} of its CPU limit."
             "{{ end }}"
         ),
     )
@@ -174,7 +229,7 @@ def high_memory_usage(scope: Scope, scale: TimeScale, lines: Thresholds) -> Aler
         severity="warning",
         summary=f"{JOB} is about to run out of memory",
         description=(
-            f"A container in pod {_POD} of {JOB} holds {SHARE} of its memory limit; at the limit the kernel kills it."
+            f"A container in pod {POD} of {JOB} holds {SHARE} of its memory limit; at the limit the kernel kills it."
         ),
     )
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from scaleobs.catalog import ACTIVE, DROPPED, FAULTS, HEALTH_DURATION, INFO, READY, WORKERS
 from scaleobs.render import promql
 from scaleobs.render.controls import SHOWN, marks, variables
-from scaleobs.render.names import resource_name, service_and_job
+from scaleobs.render.names import dashboard_uid, resource_name, service_and_job
 from scaleobs.render.panels import Panel, heatmap, placed, table, timeseries
 from scaleobs.render.promql import MEMORY, ROUTE, STATUS, UP, summed
 from scaleobs.render.thresholds import Thresholds, number
 
 _RATE = "$__rate_interval"
 _RANGE = "$__range"
-_LONGEST_UID = 40
 
 
 def dashboard(service: str | None = None, job: str | None = None) -> dict[str, Any]:
@@ -27,7 +25,7 @@ def dashboard(service: str | None = None, job: str | None = None) -> dict[str, A
     """
     service, job = service_and_job(service, job)
     return {
-        "uid": _uid(f"scaleobs-{resource_name(service)}" if service else "scaleobs-service"),
+        "uid": dashboard_uid(service),
         "title": f"Service {service}" if service else "Service",
         "description": "Rate, errors, duration and saturation of a web service that scaleobs makes observable.",
         "tags": ["scaleobs"],
@@ -238,9 +236,3 @@ def _saturation() -> list[list[Panel]]:
             ),
         ],
     ]
-
-
-def _uid(name: str) -> str:
-    if len(name) <= _LONGEST_UID:
-        return name
-    return f"{name[: _LONGEST_UID - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

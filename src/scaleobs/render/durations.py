@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1))
 
+_LONGEST_INTERVAL_SECONDS = 120
+
 # Prometheus keeps durations as 64-bit nanoseconds, which end at 292 years.
 _LONGEST_MILLISECONDS = 100 * 365 * 86_400_000
 
@@ -30,6 +32,22 @@ class Duration:
     def seconds(self) -> str:
         """The same time as a number of seconds, for arithmetic inside an expression."""
         return f"{self.milliseconds / 1000:.3f}".rstrip("0").rstrip(".")
+
+
+def check_interval(scrape_interval: int) -> None:
+    """
+    Check that rules can stand on targets that are scraped once in so many seconds.
+
+    Raises:
+        ValueError: they can't.
+    """
+    if scrape_interval not in range(1, _LONGEST_INTERVAL_SECONDS + 1):
+        msg = (
+            f"A scrape interval of {scrape_interval!r} seconds can't be used: give 1 to {_LONGEST_INTERVAL_SECONDS}. "
+            f"Prometheus takes a series for gone 5 minutes after its last sample: beyond two minutes, a failed scrape "
+            f"or two look like an outage."
+        )
+        raise ValueError(msg)
 
 
 @dataclass(frozen=True, slots=True)

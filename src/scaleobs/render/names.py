@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
+_LONGEST_UID = 40
 _SENSIBLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,199}", re.ASCII)
 
 
@@ -30,3 +32,11 @@ def service_and_job(service: str | None, job: str | None) -> tuple[str | None, s
 def resource_name(name: str) -> str:
     """Return a name that Kubernetes accepts for a resource (DNS-1123), near to the given one."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def dashboard_uid(service: str | None) -> str:
+    """Return what Grafana knows the dashboard of a service by, or the one that any service can be chosen on."""
+    name = f"scaleobs-{resource_name(service)}" if service else "scaleobs-service"
+    if len(name) <= _LONGEST_UID:
+        return name
+    return f"{name[: _LONGEST_UID - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scaleobs.catalog import HEALTH_UP, INFO, READY
+from scaleobs.render import kubernetes
 from scaleobs.render.alerts import INSTANCE, JOB, Alert
-from scaleobs.render.promql import STARTED, UP, joined, summed
+from scaleobs.render.promql import STARTED, UP, grouped, joined, summed
 from scaleobs.render.records import TOTAL, Scope
 from scaleobs.render.thresholds import Thresholds, number
 
@@ -83,6 +84,47 @@ def instance_not_ready(scope: Scope, scale: TimeScale) -> Alert:
     )
 
 
+def startup_stuck(scope: Scope, scale: TimeScale) -> Alert:
+    """
+    Return the alert for an instance that answers scrapes and doesn't come to the end of its start-up.
+
+    Readiness can't tell: it is lost later, too. A container that is killed for it and starts again has gaps between
+    its tries, which the range covers. A check that fails once the instance has been at work is CheckFailing's.
+    """
+    window, hour = scale.minutes(10), scale.minutes(60)
+    passing = scope.targets.of(HEALTH_UP, 'probe="startup"')
+    never = joined(f"max_over_time({passing}[{window}]) == 0", "and on (job, instance)", scope.targets.of(UP))
+    is_old = f"{scope.targets.of(STARTED)} < time() - {hour.seconds}"
+    at_work = joined(f"{scope.targets.of(READY)} == 1", "and on (job, instance)", is_old)
+    return Alert(
+        "StartupStuck",
+        scope.instrumented(joined(never, "unless on (job, instance)", grouped(at_work))),
+        scale.minutes(10),
+        severity="warning",
+        summary=f"An instance of {JOB} doesn't come to the end of its start-up",
+        description=(
+            f"{INSTANCE} of {JOB} answers scrapes, and {{{{ $labels.check }}}}, which /startup waits for, "
+            "has not passed for {wait}."
+        ),
+    )
+
+
+def replicas_missing(scope: Scope, scale: TimeScale) -> Alert:
+    """Return the alert for a Deployment with fewer pods than it should have: those that never ran are no targets."""
+    return Alert(
+        "ReplicasMissing",
+        kubernetes.replicas_missing(scope.targets),
+        # A rolling deploy and an autoscaler are given their time.
+        scale.minutes(15),
+        severity="warning",
+        summary=f"Replicas of {JOB} are missing",
+        description=(
+            "The Deployment {{ $labels.namespace }}/{{ $labels.deployment }} "
+            f"of {JOB} has had fewer available replicas than it should have for {{wait}}, now {{{{ $value }}}} fewer."
+        ),
+    )
+
+
 def check_failing(scope: Scope, scale: TimeScale) -> Alert:
     """Return the alert for a check that fails on an instance that is ready all the same."""
     failing = f"{scope.targets.of(HEALTH_UP)} == 0"
@@ -107,7 +149,9 @@ def traffic_gone(scope: Scope, scale: TimeScale, lines: Thresholds) -> Alert:
     """
     total, before = scope.recorded(TOTAL), scale.minutes(360)
     recently = f"avg_over_time({total}[{before}]) > {number(lines.requests_per_second)}"
-    yesterday = f"min_over_time({total}[{scale.minutes(60)}] offset {scale.days(1)}) > 0"
+    # The hour before has to be known, too: of the first hour of a new service there may be five minutes.
+    steady = f"min_over_time({total}[{scale.minutes(60)}] offset {scale.days(1)}) > 0"
+    yesterday = joined(steady, "and", f"{total} offset {scale.minutes(25 * 60)}")
     return Alert(
         "TrafficGone",
         joined(joined(recently, "and", f"{total} == 0"), "and", yesterday),

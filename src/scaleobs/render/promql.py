@@ -46,7 +46,13 @@ OPEN_FILES = _FAMILIES["process_open_fds"]
 MAX_FILES = _FAMILIES["process_max_fds"]
 CONTAINER_CPU = _FAMILIES["container_cpu_usage_seconds_total"]
 CONTAINER_MEMORY = _FAMILIES["container_memory_working_set_bytes"]
+CONTAINER_PERIODS = _FAMILIES["container_cpu_cfs_periods_total"]
+CONTAINER_THROTTLED = _FAMILIES["container_cpu_cfs_throttled_periods_total"]
 CONTAINER_LIMITS = _FAMILIES["kube_pod_container_resource_limits"]
+POD_OWNER = _FAMILIES["kube_pod_owner"]
+REPLICASET_OWNER = _FAMILIES["kube_replicaset_owner"]
+REPLICAS_WANTED = _FAMILIES["kube_deployment_spec_replicas"]
+REPLICAS_AVAILABLE = _FAMILIES["kube_deployment_status_replicas_available"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,61 +139,86 @@ def error_ratio(targets: Targets, range_: str, *, by: tuple[str, ...]) -> str:
     return joined(grouped(failed_rate(targets, range_, by=by)), "/", f"({total} > 0)")
 
 
-def counted_rate(targets: Targets, window: Duration, *more: str) -> str:
+def counted_rate(series: str, targets: Targets, window: Duration, *, by: tuple[str, ...]) -> str:
     """
-    Ask how many requests finish per second, with those that came with a new series.
+    Ask how fast these targets' counters rise per second, with what they brought when they were born.
 
     `rate()` sees only what a series gains after its first sample: 50 failures that are first scraped as 50
     are no increase (prometheus#1673). They are added while the series is younger than the window. A series
     that is new only because Prometheus was away is left alone: its target was not up a window ago, nor did
     its process just start.
     """
-    series = targets.of(REQUESTS, *more)
     started = joined(
         f"{targets.of(UP)} offset {window} == 1", "or", f"{targets.of(STARTED)} > time() - {window.seconds}"
     )
     born = joined(f"min_over_time({series}[{window}])", "unless", f"{series} offset {window}")
     new = joined(grouped(born), "and on (job, instance)", grouped(started))
     rate = f"rate({series}[{window}])"
-    return summed(joined(joined(rate, "+", f"{grouped(new)} / {window.seconds}"), "or", rate), "job")
+    return summed(joined(joined(rate, "+", f"{grouped(new)} / {window.seconds}"), "or", rate), *by)
 
 
 def timed_rate(targets: Targets, range_: str, *, by: tuple[str, ...]) -> str:
     """Ask how many requests per second count for latency."""
-    return summed(f"rate({targets.of(DURATION, TIMED, part='_count')}[{range_}])", *by)
+    return observed_rate(targets, DURATION, range_, TIMED, by=by)
 
 
 def fast_rate(targets: Targets, range_: str, seconds: float, *, by: tuple[str, ...]) -> str:
     """Ask how many of them take no longer than a bucket's boundary."""
-    return summed(f"rate({targets.of(DURATION, TIMED, bucket(seconds), part='_bucket')}[{range_}])", *by)
+    return within_rate(targets, DURATION, range_, seconds, TIMED, by=by)
 
 
 def slow_share(fast: str, timed: str) -> str:
     """Ask which share is slow, given the rates of the fast and of all: nothing without requests."""
+    share = f"1 - {fast} / ({timed} > 0)"
+    if "\n" in share:
+        share = joined(f"1 - {fast}", "/", f"({timed} > 0)")
     # Two rates over one window may differ by a rounding error: never less than nothing.
-    return f"clamp_min(\n  1 - {fast} / ({timed} > 0),\n  0\n)"
+    return f"clamp_min(\n{indent(share, '  ')},\n  0\n)"
 
 
 def mean_latency(targets: Targets, range_: str, *, by: tuple[str, ...]) -> str:
     """Ask for the mean latency, which hides what the slowest requests suffer: good for comparison only."""
-    spent = summed(f"rate({targets.of(DURATION, part='_sum')}[{range_}])", *by)
-    count = summed(f"rate({targets.of(DURATION, part='_count')}[{range_}])", *by)
+    spent = observed_rate(targets, DURATION, range_, by=by, of="sum")
+    count = observed_rate(targets, DURATION, range_, by=by)
     return joined(spent, "/", f"({count} > 0)")
 
 
 def quantile(targets: Targets, range_: str, q: str, *, by: tuple[str, ...] = ()) -> str:
     """Ask which latency a share `q` of the requests stays below, as closely as the buckets can tell."""
-    return _quantile(f"rate({targets.of(DURATION, TIMED, part='_bucket')}[{range_}])", q, by)
+    return _quantile(targets, DURATION, range_, q, by, TIMED)
 
 
 def latency_buckets(targets: Targets, range_: str) -> str:
     """Ask how many requests fell into each bucket."""
-    return summed(f"increase({targets.of(DURATION, part='_bucket')}[{range_}])", "le")
+    classic = summed(f"increase({targets.of(DURATION, part='_bucket')}[{range_}])", "le")
+    return joined(classic, "or on ()", summed(f"increase({targets.of(DURATION)}[{range_}])"))
+
+
+# A histogram is either classic, some series for each label set, or native, a single one without `le`: Prometheus drops
+# the classic series where it stores the native one. Each question holds for both, and for a fleet that has both.
+
+
+def observed_rate(
+    targets: Targets, metric: Metric, range_: str, *more: str, by: tuple[str, ...], of: str = "count"
+) -> str:
+    """Ask how many observations a histogram gets per second, or with `of="sum"` how much they are together."""
+    classic = f"rate({targets.of(metric, *more, part=f'_{of}')}[{range_}])"
+    return summed(joined(classic, "or", f"histogram_{of}({_native(targets, metric, range_, *more)})"), *by)
+
+
+def within_rate(targets: Targets, metric: Metric, range_: str, seconds: float, *more: str, by: tuple[str, ...]) -> str:
+    """Ask how many observations per second are no larger than a bucket's boundary."""
+    native = _native(targets, metric, range_, *more)
+    counted = f"histogram_count({native})"
+    # The fraction of nothing is no number, which would make the whole sum none.
+    within = joined(f"histogram_fraction(0, {seconds!r}, {native})", "*", f"({counted} > 0)")
+    classic = f"rate({targets.of(metric, *more, bucket(seconds), part='_bucket')}[{range_}])"
+    return summed(joined(joined(classic, "or ignoring (le)", within), "or ignoring (le)", counted), *by)
 
 
 def event_loop_lag(targets: Targets, range_: str, q: str, *, by: tuple[str, ...] = ()) -> str:
     """Ask which lateness of the event loop a share `q` of the looks at it stays below."""
-    return _quantile(f"rate({targets.of(EVENT_LOOP_LAG, part='_bucket')}[{range_}])", q, by)
+    return _quantile(targets, EVENT_LOOP_LAG, range_, q, by)
 
 
 def worker_threads(targets: Targets) -> dict[str, str]:
@@ -206,5 +237,12 @@ def open_files_share(targets: Targets, *, by: tuple[str, ...]) -> str:
     return f"{summed(targets.of(OPEN_FILES), *by)} / {summed(targets.of(MAX_FILES), *by)}"
 
 
-def _quantile(rate: str, q: str, by: tuple[str, ...]) -> str:
-    return f"histogram_quantile(\n  {q},\n{indent(summed(rate, *by, 'le'), '  ')}\n)"
+def _native(targets: Targets, metric: Metric, range_: str, *more: str) -> str:
+    return f"rate({targets.of(metric, *more)}[{range_}])"
+
+
+def _quantile(targets: Targets, metric: Metric, range_: str, q: str, by: tuple[str, ...], *more: str) -> str:
+    classic = summed(f"rate({targets.of(metric, *more, part='_bucket')}[{range_}])", *by, "le")
+    native = summed(_native(targets, metric, range_, *more), *by)
+    asked = (f"histogram_quantile(\n  {q},\n{indent(buckets, '  ')}\n)" for buckets in (classic, native))
+    return "\nor\n".join(asked)

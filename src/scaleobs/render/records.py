@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scaleobs.catalog import INFO
+from scaleobs.catalog import INFO, LOG_MESSAGES, REQUESTS
 from scaleobs.render import promql
-from scaleobs.render.promql import FAILED, Targets, grouped, joined, summed
+from scaleobs.render.promql import FAILED, ROUTE, Targets, grouped, joined, summed
 
 if TYPE_CHECKING:
     from scaleobs.render.durations import Duration
@@ -22,10 +22,13 @@ Rule = dict[str, object]
 SEEN = "job:service_info:count"
 TOTAL = "job:http_requests:rate5m"
 BAD = "job:http_requests_bad:rate5m"
+ROUTE_TOTAL = "job_route:http_requests:rate5m"
+ROUTE_BAD = "job_route:http_requests_bad:rate5m"
 BAD_RATIO = "job:http_requests_bad:ratio_rate5m"
 TIMED = "job:http_requests_timed:rate5m"
 FAST = "job:http_requests_fast:rate5m"
 SLOW_RATIO = "job:http_requests_slow:ratio_rate5m"
+LOG_ERRORS = "job:log_messages_error:rate5m"
 MEAN = "job:request_latency_seconds:mean5m"
 
 
@@ -38,11 +41,13 @@ class Scope:
         job: one job, or None for every job that exposes `service_info`.
         window: the range that rates are taken over.
         memory: how long a job is remembered that no longer shows itself.
+        interval: how long it is from one evaluation of the rules to the next.
     """
 
     job: str | None
     window: Duration
     memory: Duration
+    interval: Duration
 
     @property
     def targets(self) -> Targets:
@@ -63,6 +68,12 @@ class Scope:
         """Return the expression, without instances that scaleobs doesn't instrument where no job is named."""
         return expression if self.job else joined(expression, "and on (job, instance)", INFO.name)
 
+    def events(self, rate: str, window: Duration) -> str:
+        """Return how many events a recorded rate of them per second saw within a window, each of which is one."""
+        # What there is of the window, each sample for as long as it stood: a short history counts for no more than
+        # it saw.
+        return f"round(sum_over_time({rate}[{window}]) * {self.interval.seconds})"
+
     def remembered(self) -> str:
         """Return the number of instances that each job was last seen with."""
         return f"last_over_time({SEEN}[{self.memory}])"
@@ -75,15 +86,29 @@ def seen(scope: Scope) -> list[Rule]:
 
 def errors(scope: Scope) -> list[Rule]:
     """Return the rules that count requests and failures."""
-    total = scope.recorded(TOTAL)
-    failed = joined(promql.counted_rate(scope.targets, scope.window, FAILED), "or", f"0 * {total}")
+    by_route, total = scope.recorded(ROUTE_TOTAL), scope.recorded(TOTAL)
+    everything, failures = (
+        promql.counted_rate(scope.targets.of(REQUESTS, *which), scope.targets, scope.window, by=("job", ROUTE))
+        for which in ((), (FAILED,))
+    )
+    failed = joined(failures, "or", f"0 * {by_route}")
     if not scope.job:
-        failed = joined(grouped(failed), "and on (job)", total)
+        failed = joined(grouped(failed), "and on (job)", by_route)
     return [
-        record(TOTAL, scope.instrumented(promql.counted_rate(scope.targets, scope.window))),
-        record(BAD, failed),
+        # What a fleet exposes is read once, for each route; the service is the sum of its routes.
+        record(ROUTE_TOTAL, scope.instrumented(everything)),
+        record(ROUTE_BAD, failed),
+        record(TOTAL, summed(by_route, "job")),
+        record(BAD, summed(scope.recorded(ROUTE_BAD), "job")),
         record(BAD_RATIO, joined(scope.recorded(BAD), "/", f"({total} > 0)")),
     ]
+
+
+def log_errors(scope: Scope) -> list[Rule]:
+    """Return the rule that counts the log lines that tell of errors."""
+    lines = scope.targets.of(LOG_MESSAGES, 'level=~"error|critical"')
+    counted = promql.counted_rate(lines, scope.targets, scope.window, by=("job",))
+    return [record(LOG_ERRORS, scope.instrumented(counted))]
 
 
 def latency(scope: Scope, seconds: float) -> list[Rule]:

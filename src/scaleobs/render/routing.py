@@ -22,7 +22,17 @@ def alertmanager_config() -> str:
             _inhibited([f'alertname=~"{_GONE}"'], [f'alertname!~"{_GONE}"']),
             _inhibited(['alertname="ServiceNotReady"'], ['alertname=~"InstanceNotReady|TrafficGone"']),
             _inhibited(['severity="critical"', 'slo!=""'], ['severity!="critical"', 'slo!=""'], "slo", "route"),
-            _inhibited(['alertname="ErrorBudgetBurn"', 'severity="critical"'], ['alertname="HighErrorRate"']),
+            _inhibited(['alertname="StartupStuck"'], ['alertname="InstanceNotReady"'], "instance"),
+            _inhibited(
+                ['alertname="ErrorBudgetBurn"', 'severity="critical"', 'route=""'],
+                ['alertname=~"HighErrorRate|HighRouteErrorRate|ErrorLogBurst"'],
+            ),
+            _inhibited(['alertname="HighErrorRate"'], ['alertname=~"HighRouteErrorRate|ErrorLogBurst"']),
+            _inhibited(
+                ['alertname="ErrorBudgetBurn"', 'severity="critical"', 'route!=""'],
+                ['alertname="HighRouteErrorRate"'],
+                "route",
+            ),
             _inhibited(
                 ['alertname="LatencyBudgetBurn"', 'severity="critical"', 'route=""'],
                 ['alertname="HighRequestLatency"'],
@@ -44,7 +54,9 @@ def alertmanager_config() -> str:
             "routes": "critical: users suffer now. warning: they do or soon will. info: it may explain something.",
             "inhibit_rules": (
                 "Each for the same service only: a service that is gone has no other trouble; one that isn't ready\n"
-                "gets no traffic; a budget that pages needs no ticket, nor the alert on the last minutes of the same."
+                "gets no traffic; an instance that hasn't started isn't ready; a budget that pages needs no ticket,\n"
+                "nor the alert on the last minutes of the same; a service that fails needs none for each of its\n"
+                "routes, nor for what it logs."
             ),
         },
     )

@@ -9,8 +9,9 @@ from scaleobs.catalog import DEFAULT_BUCKETS
 from scaleobs.objectives import Availability
 from scaleobs.render import alerts, burnrate, presence, records, strain
 from scaleobs.render.alerts import Alert
-from scaleobs.render.changes import changed, check_names, target
-from scaleobs.render.durations import TimeScale
+from scaleobs.render.changes import changed, check_names, redrawn, target
+from scaleobs.render.durations import TimeScale, check_interval
+from scaleobs.render.links import Links
 from scaleobs.render.names import service_and_job
 from scaleobs.render.records import Rule, Scope
 from scaleobs.render.thresholds import number, thresholds
@@ -45,8 +46,8 @@ def rules(
     changes: Sequence[str] = (),
     disabled: Sequence[str] = (),
     scrape_interval: int = 30,
-    runbook_url: str | None = None,  # noqa: ARG001 - Another branch has what is done with these two.
-    dashboard_url: str | None = None,  # noqa: ARG001
+    runbook_url: str | None = None,
+    dashboard_url: str | None = None,
     boundaries: Sequence[float] = DEFAULT_BUCKETS,
 ) -> list[Group]:
     """
@@ -56,13 +57,15 @@ def rules(
         service: the service, which goes into the `service` label of its alerts. None and no job: every
             service whose targets expose `service_info`.
         job: the job that Prometheus scrapes the service under, where that isn't the service's own name.
-        objectives: what good means for the service, at most one of each kind, and one of latency for each route.
+        objectives: what good means, at most one of each kind for the service, and for each route.
         time_scale: a number that every duration is divided by, for a fire drill.
         window_days: what the objectives' budgets are for, 28 or 30 days.
-        changes: what alerts should do otherwise, e.g. `HighErrorRate.for=10m` or `HighCPUUsage.severity=warning`.
+        changes: what alerts should do otherwise, e.g. `HighErrorRate.for=10m`, `HighCPUUsage.severity=warning` or
+            `HighMemoryUsage.above=95%`.
         disabled: the names of alerts that should not be there. What they read is recorded all the same.
-        scrape_interval: how many seconds are between two scrapes of an instance.
-        runbook_url: the address of the runbook that alerts lead to.
+        scrape_interval: how many seconds lie between two scrapes of a target. Rates are taken over four of them at
+            least, alerts wait for two, and the rules are evaluated no more often; 30 or less changes nothing.
+        runbook_url: the address of the runbook that alerts lead to, by its headings; see `Links`.
         dashboard_url: the address of the Grafana that has the dashboard.
         boundaries: those of the service's buckets in seconds, at which the times of latency objectives have to be.
 
@@ -74,12 +77,10 @@ def rules(
     if window_days not in burnrate.WINDOWS_DAYS:
         msg = f"A budget for {window_days!r} days is not known: give 28 or 30."
         raise ValueError(msg)
-    if not 1 <= scrape_interval <= 75:  # noqa: PLR2004 - A rate over 5m wants four scrapes.
-        msg = f"The scrape interval {scrape_interval}s is too long or too short for these rules: give 1s to 75s."
-        raise ValueError(msg)
-    lines, scale = thresholds(objectives, boundaries), TimeScale(time_scale)
-    interval = scale.seconds(30)
-    scope = Scope(job, window=scale.minutes(5), memory=scale.days(1))
+    check_interval(scrape_interval)
+    lines, scale = redrawn(thresholds(objectives, boundaries), changes), TimeScale(time_scale)
+    interval, window = max(30, scrape_interval), max(300, 4 * scrape_interval)
+    scope = Scope(job, window=scale.seconds(window), memory=scale.days(1), interval=scale.seconds(interval))
     groups: dict[str, list[Rule | Alert]] = {
         "targets": [
             *records.seen(scope),
@@ -88,16 +89,21 @@ def rules(
             presence.instance_down(scope, scale),
             presence.metrics_missing(scope, scale),
             presence.crash_loop(scope, scale, lines),
+            presence.replicas_missing(scope, scale),
         ],
         "readiness": [
             presence.service_not_ready(scope, scale),
             presence.instance_not_ready(scope, scale),
+            presence.startup_stuck(scope, scale),
             presence.check_failing(scope, scale),
         ],
         "errors": [
             *records.errors(scope),
             alerts.high_error_rate(scope, scale, lines),
+            alerts.high_route_error_rate(scope, scale, lines),
             presence.traffic_gone(scope, scale, lines),
+            *records.log_errors(scope),
+            alerts.error_log_burst(scope, scale, lines),
         ],
         "latency": [
             *records.latency(scope, lines.slow_seconds),
@@ -105,6 +111,7 @@ def rules(
         ],
         "saturation": [
             alerts.high_cpu_usage(scope, scale, lines),
+            strain.cpu_throttled(scope, scale, lines),
             alerts.high_memory_usage(scope, scale, lines),
             strain.event_loop_late(scope, scale, lines),
             strain.thread_pool_saturated(scope, scale),
@@ -125,14 +132,15 @@ def rules(
         about[name] = about[name].removesuffix(_BUDGETS) + _BUDGETS
     known = [rule.name for members in groups.values() for rule in members if isinstance(rule, Alert)]
     check_names([*map(target, changes), *disabled], known)
+    links = Links(service, runbook_url, dashboard_url)
     prefix = f"scaleobs.{service}" if service else "scaleobs"
     rendered = (
         Group(
             f"{prefix}.{name}",
             about[name],
-            str(interval),
+            str(scope.interval),
             [
-                changed(rule, changes, scale).rule(service) if isinstance(rule, Alert) else rule
+                changed(rule, changes, scale, 2 * interval).rule(service, links) if isinstance(rule, Alert) else rule
                 for rule in members
                 if not isinstance(rule, Alert) or rule.name not in disabled
             ],
@@ -162,16 +170,20 @@ Is the service there at all? These watch {watched}.
 ServiceDown: targets are known and none answers.
 ServiceAbsent: no target is known, which up == 0 can't see.
 InstanceDown: one of several doesn't answer. MetricsMissing: targets answer and say nothing of scaleobs, so
-that all other alerts are blind. CrashLoop: an instance starts again and again.""",
+that all other alerts are blind. CrashLoop: an instance starts again and again. ReplicasMissing: its Deployment
+has fewer than it should; the pods of its targets lead to the ReplicaSet that made them, and that to the Deployment.""",
         "readiness": """\
 Would it take requests? /ready decides whether a load balancer sends any, so an instance that is not ready
-fails none: these are the only ones to tell. CheckFailing speaks where readiness doesn't show the fault.""",
+fails none: these are the only ones to tell. CheckFailing speaks where readiness doesn't show the fault,
+StartupStuck where an instance was never ready.""",
         "errors": """\
 Do requests fail? Both sides of the ratio are summed: 5xx series divided one by one are always 1.
 min_over_time ... unless ... offset adds what a series brought with it when it was born, which rate() can't
 see: the first burst of errors on a route counts. A series that is new only because Prometheus was away
 doesn't. No requests: no ratio and no alert. No errors: a ratio of 0.
-TrafficGone: no request where there were some today, and no pause at this time yesterday.""",
+HighRouteErrorRate: one route of many fails, which the ratio of the service hides.
+TrafficGone: no request where there were some today, and no pause at this time yesterday.
+ErrorLogBurst: far more log lines of errors than the mean of a day, which leaves out the last hour.""",
         "latency": f"""\
 Are requests slow? The share slower than {slow_seconds} s, exact because it is counted at a bucket's boundary.
 Failures (5xx) and clients that went away (499) are left out: a fast failure is not good latency.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scaleobs.catalog import ACTIVE, DROPPED, EVENT_LOOP_LAG, FAULTS, POOL_WAITING
-from scaleobs.render import promql
-from scaleobs.render.alerts import INSTANCE, JOB, SHARE, Alert, percent
-from scaleobs.render.promql import bucket, joined, slow_share, summed
+from scaleobs.render import kubernetes, promql
+from scaleobs.render.alerts import INSTANCE, JOB, POD, SHARE, Alert, percent
+from scaleobs.render.promql import grouped, joined, slow_share
 from scaleobs.render.thresholds import Thresholds, number
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ _INSTANCE = ("job", "instance")
 
 def event_loop_late(scope: Scope, scale: TimeScale, lines: Thresholds) -> Alert:
     """Return the alert for an event loop that something blocks."""
-    late = bucket(lines.late_seconds)
-    in_time = summed(f"rate({scope.targets.of(EVENT_LOOP_LAG, late, part='_bucket')}[{scope.window}])", *_INSTANCE)
-    looks = summed(f"rate({scope.targets.of(EVENT_LOOP_LAG, part='_count')}[{scope.window}])", *_INSTANCE)
+    window = str(scope.window)
+    in_time = promql.within_rate(scope.targets, EVENT_LOOP_LAG, window, lines.late_seconds, by=_INSTANCE)
+    looks = promql.observed_rate(scope.targets, EVENT_LOOP_LAG, window, by=_INSTANCE)
     return Alert(
         "EventLoopLag",
         scope.exposing(f"{slow_share(in_time, looks)} > {number(lines.late_share)}"),
@@ -48,6 +48,22 @@ def thread_pool_saturated(scope: Scope, scale: TimeScale) -> Alert:
         description=(
             f"{INSTANCE} of {JOB}: at least {{{{ $value }}}} calls waited for a thread of the pool "
             f"{{{{ $labels.pool }}}} at each scrape of the last {scope.window}, and so for {{wait}}."
+        ),
+    )
+
+
+def cpu_throttled(scope: Scope, scale: TimeScale, lines: Thresholds) -> Alert:
+    """Return the alert for a container that its CPU limit holds back, which an average of its use doesn't show."""
+    share = kubernetes.throttled_share(scope.targets, scope.window)
+    return Alert(
+        "CPUThrottled",
+        f"{grouped(share)} > {number(lines.throttled_share)}",
+        scale.minutes(15),
+        severity="info",
+        summary=f"{JOB} is held back by its CPU limit",
+        description=(
+            f"A container in pod {POD} of {JOB} had used up its CPU limit in {SHARE} of the scheduler's periods over "
+            f"the last {scope.window}, and waited for the next; the line is {percent(lines.throttled_share)}."
         ),
     )
 
@@ -96,8 +112,8 @@ def label_sets_dropped(scope: Scope, scale: TimeScale) -> Alert:
         severity="warning",
         summary=f"{JOB} has more routes than scaleobs keeps apart",
         description=(
-            f"{INSTANCE} of {JOB} met about {{{{ $value | humanize }}}} label sets past its limit within {window}: "
-            "requests are counted under the route _overflow, and some route is not a template."
+            f"{INSTANCE} of {JOB} has counted about {{{{ $value | humanize }}}} requests under the route _overflow "
+            f"within {window}, since their label sets are past its limit: some route is not a template."
         ),
     )
 

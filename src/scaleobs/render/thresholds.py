@@ -29,13 +29,19 @@ class Thresholds:
     slow_seconds: float = 0.5
     events: int = 5
     """So many requests have to be affected within the window before an alert speaks."""
+    route_failed_share: Decimal = Decimal("0.2")
+    """A route fails beside others that work: its share of the service's requests may be small."""
     cpu_share: Decimal = Decimal("0.8")
+    throttled_share: Decimal = Decimal("0.25")
     memory_share: Decimal = Decimal("0.9")
     files_share: Decimal = Decimal("0.8")
     late_share: Decimal = Decimal("0.1")
     late_seconds: float = 0.25
     """An event loop that is so late, half of what makes a request slow, is blocked."""
     restarts: int = 2
+    error_lines: int = 50
+    error_lines_times: int = 10
+    """So many lines, and so many times what is usual, are a burst."""
     requests_per_second: Decimal = Decimal("0.1")
     """A service with less traffic has quiet minutes of its own."""
 
@@ -45,7 +51,7 @@ def thresholds(objectives: Sequence[Objective], boundaries: Sequence[float] = DE
     Return the lines that these objectives draw: where their error budget burns 14.4 times too fast.
 
     Args:
-        objectives: at most one of each kind, and one of latency for each route; those have lines of their own.
+        objectives: at most one of each kind, for the service and for each route; those have lines of their own.
         boundaries: those of the service's buckets, in seconds.
 
     Raises:
@@ -56,20 +62,22 @@ def thresholds(objectives: Sequence[Objective], boundaries: Sequence[float] = DE
     lines = Thresholds()
     for objective in objectives:
         share = _burning(objective)
+        if isinstance(objective, Latency):
+            _check_boundary(objective, boundaries)
+        if objective.route is not None:
+            continue
         if isinstance(objective, Availability):
             lines = replace(lines, failed_share=share)
         else:
-            _check_boundary(objective, boundaries)
-            if objective.route is None:
-                lines = replace(lines, slow_share=share, slow_seconds=float(objective.under))
+            lines = replace(lines, slow_share=share, slow_seconds=float(objective.under))
     return lines
 
 
 def spelled(objective: Objective) -> str:
     """Return the objective as the command line writes it, e.g. `latency=99:0.5`."""
-    if isinstance(objective, Availability):
-        return f"availability={number(objective.percent)}"
     route = "" if objective.route is None else f":{objective.route}"
+    if isinstance(objective, Availability):
+        return f"availability={number(objective.percent)}{route}"
     return f"latency={number(objective.percent)}:{number(objective.under)}{route}"
 
 
@@ -95,8 +103,7 @@ def _burning(objective: Objective) -> Decimal:
 def _check_one_of_each(objectives: Sequence[Objective]) -> None:
     seen: dict[tuple[type[Objective], str | None], Objective] = {}
     for objective in objectives:
-        route = objective.route if isinstance(objective, Latency) else None
-        first = seen.setdefault((type(objective), route), objective)
+        first = seen.setdefault((type(objective), objective.route), objective)
         if first is not objective:
             msg = f"Two objectives of one kind, {spelled(first)!r} and {spelled(objective)!r}: give only one of them."
             raise ValueError(msg)
