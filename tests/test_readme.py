@@ -71,15 +71,18 @@ def test_python_runs_and_answers_as_shown(monkeypatch):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command_works(command, tmp_path):
     """
-    Each scaleobs command of the README ends well and writes something.
+    Each scaleobs command of the README ends well and writes something, beside its application and its file.
     """
+    (tmp_path / "shop.py").write_text(blocks("python")[0])
+    (tmp_path / "scaleobs.toml").write_text(blocks("toml")[0])
+    before = set(tmp_path.rglob("*.*"))
     program, *arguments = shlex.split(command)
     done = subprocess.run(
         [Path(sys.executable).with_name(program), *arguments], cwd=tmp_path, capture_output=True, check=False
     )
 
     assert 0 == done.returncode, done.stderr
-    assert done.stdout or list(tmp_path.rglob("*.*"))
+    assert done.stdout or set(tmp_path.rglob("*.*")) - before
 
 
 def test_log_line_has_the_keys_of_a_real_one():

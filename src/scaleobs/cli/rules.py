@@ -66,7 +66,7 @@ class _IntervalType(click.ParamType[int]):
     type=_ObjectiveType(),
     multiple=True,
     metavar="OBJECTIVE",
-    help="What good means: availability=99.9, latency=99:0.5[:ROUTE] (seconds, route). One of each, or of each route.",
+    help="What good means: availability=99.9, latency=99:0.5 (seconds), with :ROUTE of one route. May be repeated.",
 )
 @click.option(
     "--window",
@@ -86,7 +86,7 @@ class _IntervalType(click.ParamType[int]):
     "changes",
     multiple=True,
     metavar="NAME.KEY=VALUE",
-    help="Change an alert: HighErrorRate.for=10m, HighCPUUsage.severity=warning. May be repeated.",
+    help="Change an alert: HighErrorRate.for=10m, .severity=warning, HighMemoryUsage.above=95%. May be repeated.",
 )
 @click.option("--disable", "disabled", multiple=True, metavar="NAME", help="Leave an alert out. May be repeated.")
 @click.option("--runbook-url", metavar="URL", help="Where RUNBOOK.md is, or a page with its headings, for alerts.")
