@@ -142,7 +142,7 @@ def test_version_is_the_distribution_s():
         (["--time-scale", "nan"], "The time scale nan can't divide a duration"),
         (["--time-scale", "1e6"], "The time scale 1000000.0 makes 30s shorter than 1ms"),
         (["--time-scale", "fast"], "'fast' is not a valid float"),
-        (["--set", "HighErrorRate.for=soon"], "asks for no wait: give one of a minute or more, e.g. 10m"),
+        (["--set", "HighErrorRate.for=soon"], "asks for no wait: give one of 1m or more, e.g. 10m"),
         (["--disable", "HighErrorrate"], "is not among these rules: give one of CPUThrottled, Check"),
         (["--window", "7"], "'7' is not one of '28', '30'"),
         (["--service", ""], "The service name '' can't be used: give 1 to 200 letters"),
