@@ -163,7 +163,10 @@ def test_failing_requests_are_told_and_so_is_the_repair(stack):
                 what=f"HighErrorRate resolves for {name}",
             )
 
-    assert {"HighErrorRate"} == {alert["labels"]["alertname"] for alert in stack.heard.alerts}
+    told = {alert["labels"]["alertname"] for alert in stack.heard.alerts}
+
+    # The latter two say no more than the first; this Alertmanager has no inhibitions to keep them back.
+    assert {"HighErrorRate"} <= told <= {"HighErrorRate", "HighRouteErrorRate", "ErrorLogBurst"}
 
 
 def test_a_service_that_ended_is_told(stack):

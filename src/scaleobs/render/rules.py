@@ -80,7 +80,7 @@ def rules(
     check_interval(scrape_interval)
     lines, scale = redrawn(thresholds(objectives, boundaries), changes), TimeScale(time_scale)
     interval, window = max(30, scrape_interval), max(300, 4 * scrape_interval)
-    scope = Scope(job, window=scale.seconds(window), memory=scale.days(1), interval=scale.seconds(interval))
+    scope = Scope(job, interval=scale.seconds(interval), window=scale.seconds(window), memory=scale.days(1))
     groups: dict[str, list[Rule | Alert]] = {
         "targets": [
             *records.seen(scope),
