@@ -19,7 +19,11 @@ from scaleobs.render.shipped import SHIPPED
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_ELSEWHERE: dict[str, str] = {"demo": "scaleobs.cli.demo:demo", "run": "scaleobs.cli.run:run"}
+_ELSEWHERE: dict[str, str] = {
+    "check": "scaleobs.cli.check.command:check",
+    "demo": "scaleobs.cli.demo:demo",
+    "run": "scaleobs.cli.run:run",
+}
 """Commands that are imported only when they are called, as module:name."""
 
 
