@@ -23,6 +23,7 @@ _ELSEWHERE: dict[str, str] = {
     "check": "scaleobs.cli.check.command:check",
     "demo": "scaleobs.cli.demo:demo",
     "run": "scaleobs.cli.run:run",
+    "stories": "scaleobs.cli.stories:stories",
 }
 """Commands that are imported only when they are called, as module:name."""
 
