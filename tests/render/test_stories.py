@@ -140,7 +140,7 @@ def test_mistake_in_somebody_s_file_is_noticed(mistake, written, tmp_path, tool)
 
 def test_alert_without_a_story_is_named(tmp_path, tool):
     """
-    In a PrometheusRule like the command's, an alert that somebody added can't be told of, and the exit code says so.
+    In a PrometheusRule like the command's, an alert that somebody added can't be told of, which is said.
     """
     text = rules_text("orders", disabled=OTHERS, format_="prometheusrule")
     path = tmp_path / "mine.yaml"
@@ -151,7 +151,7 @@ def test_alert_without_a_story_is_named(tmp_path, tool):
     added, table = call(*arguments, "--json"), call(*arguments)
     content = json.loads(added.stdout)
 
-    assert (0, 1, 1) == (well.exit_code, added.exit_code, table.exit_code)
+    assert (0, 0, 0) == (well.exit_code, added.exit_code, table.exit_code)
     assert "4 stories, of which 0 didn't come true." in well.stdout
     assert all(one["is_true"] for one in content["stories"])
     assert ["MyOwn"] == content["without_a_story"]

@@ -89,7 +89,8 @@ def stories(  # noqa: PLR0917
     What they don't: texts, and that the windows of budgets beyond 5m have their length.
 
     \b
-    The exit code is 0 where all come true, 1 where one doesn't or an alert has none, 2 where they can't be told.
+    Alerts that no story is told about are named. The exit code is 0 where all come true, 1 where one doesn't, 2 where they
+    can't be told.
     """  # noqa: D301 - Click leaves the paragraph after a backspace as it is.
     asked = Asked()
     try:
@@ -112,7 +113,7 @@ def stories(  # noqa: PLR0917
         folder = out or Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="scaleobs-stories-")))
         outcomes = _tell(told, rules, folder, tool)
     _show_json(outcomes, untold) if as_json else _show(outcomes, untold)
-    ctx.exit(0 if all(one.is_true for one in outcomes) and not untold else 1)
+    ctx.exit(0 if all(one.is_true for one in outcomes) else 1)
 
 
 def _tell(told: Told, rules: _Rules, folder: Path, tool: str) -> list[_Outcome]:
