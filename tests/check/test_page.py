@@ -139,6 +139,7 @@ def test_what_never_matches_is_found(expression, subject, sentence, orders, tmp_
         ('kube_deployment_status_replicas{deployment="orders"}', "made by Prometheus or Kubernetes"),
         ("team:budget:ratio", "recorded by other rules"),
         ('{__name__=~"http_.*"}', "not looked at"),
+        ("histogram_count(rate(http_request_duration_seconds[5m]))", "Prometheus keeps no native histogram"),
         ('http_requests_total{job="orders",pod=~"orders-.*"}', None),
         ('http_requests_total{route=~"/orders/.*"}', None),
         ('sum by (job, route, le) (http_request_duration_seconds_bucket{le=~"1|1\\\\.0"})', None),

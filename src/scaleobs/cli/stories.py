@@ -89,8 +89,8 @@ def stories(  # noqa: PLR0917
     What they don't: texts, and that the windows of budgets beyond 5m have their length.
 
     \b
-    Alerts that no story is told about are named. The exit code is 0 where all come true, 1 where one doesn't, 2 where they
-    can't be told.
+    Alerts that no story is told about are named. The exit code is 0 where all come true, 1 where one doesn't, 2 where
+    they can't be told.
     """  # noqa: D301 - Click leaves the paragraph after a backspace as it is.
     asked = Asked()
     try:
@@ -133,9 +133,7 @@ def _tell(told: Told, rules: _Rules, folder: Path, tool: str) -> list[_Outcome]:
         write(folder / name, text)
     tests = sorted(name for name in files if name.endswith(".test.yaml"))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(
-            pool.map(lambda pair: _outcome(pair[0], pair[1], folder, tool), zip(told.stories, tests, strict=True))
-        )
+        return list(pool.map(lambda story, test: _outcome(story, test, folder, tool), told.stories, tests))
 
 
 def _needed(alert: str, rules: _Rules) -> _Rules:

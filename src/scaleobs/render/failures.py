@@ -81,7 +81,7 @@ def _high_request_latency(world: World, _: Labels) -> list[Fault]:
 
 def _traffic_gone(world: World, _: Labels) -> list[Fault]:
     day, window = world.in_steps(24 * 60), world.in_steps(5)
-    end = day + world.in_steps(30)
+    end = day + world.in_steps(90)
     last = 3000 * (end - 1)
     stops = f"0+3000x{end - 1} {last}x{world.steps}"
     night = f"0+3000x{world.in_steps(10)} {3000 * world.in_steps(10)}x{world.in_steps(110)} "
@@ -125,10 +125,9 @@ def _burn(days: int) -> Telling:
 
 
 def _most_go_wrong(world: World, labels: Labels) -> list[Fault]:
-    below, above = around(Decimal("0.5"))
     return [
-        Fault("More than half of the requests go wrong.", _spending(world, labels, above)),
-        quiet("Less than half of them do.", _spending(world, labels, below)),
+        Fault("Two of three requests go wrong.", _spending(world, labels, Decimal("0.66"))),
+        quiet("One of three does.", _spending(world, labels, Decimal("0.33"))),
     ]
 
 

@@ -14,6 +14,8 @@ from scaleobs.cli.check.sources import Question
 
 _OURS = (*catalog.EXPOSED, *catalog.RUNTIME, *catalog.ON_REQUEST, *catalog.PROCESS)
 FAMILIES = {series: metric for metric in (*_OURS, *catalog.OUTSIDE) for series in metric.series}
+_NATIVE = {metric.name: metric for metric in _OURS if metric.kind == "histogram"}
+FAMILIES |= _NATIVE
 _OUTSIDE_PREFIXES = ("container_", "kube_", "kubelet_", "machine_", "node_", "scrape_", "prometheus_")
 _OUTSIDE = frozenset({"ALERTS_FOR_STATE", *(metric.name for metric in catalog.OUTSIDE)})
 
@@ -74,9 +76,10 @@ def judge(questions: list[Question], recorded: frozenset[str], series: Series, r
         for selector in expression.selectors:
             asked_by.setdefault(selector, []).append(question.who)
         _judge_labels(question, expression, recorded, series, remarks)
+    natives = {selector.name for selector in asked_by} & {*_NATIVE}
     for selector, who in asked_by.items():
         try:
-            level, what = _verdict(selector, recorded, series)
+            level, what = _verdict(selector, recorded, natives, series)
         except RefusedError as error:
             level, what = FINDING, f"Prometheus refuses to look for {selector}: {error}"
         if what:
@@ -85,7 +88,7 @@ def judge(questions: list[Question], recorded: frozenset[str], series: Series, r
     return len(asked_by)
 
 
-def _verdict(selector: Selector, recorded: frozenset[str], series: Series) -> tuple[str, str]:
+def _verdict(selector: Selector, recorded: frozenset[str], natives: set[str], series: Series) -> tuple[str, str]:
     name = selector.name
     if not name or "$" in name:
         return NOTE, "not looked at: only names that stand in the expression are"
@@ -95,7 +98,7 @@ def _verdict(selector: Selector, recorded: frozenset[str], series: Series) -> tu
     others = [one for one in selector.matchers if one.label not in {*catalog.TARGET_LABELS, *series.added}]
     rows = series.rows(Selector(name, target), [one.label for one in selector.matchers])
     if not rows:
-        return _absent(name, target, others, series)
+        return _kept_native(name, target, natives, series) or _absent(name, target, others, series)
     for one in others:
         if not any(row.get(one.label) for row in rows) and one.label not in (labels := series.label_names(name)):
             return FINDING, f"has no label {one.label!r}; it has {listed(labels, 8)}"
@@ -115,12 +118,24 @@ def _unseen(name: str, recorded: frozenset[str], series: Series) -> str:
     return "recorded by other rules, which can't be seen here" if ":" in name else ""
 
 
+def _kept_native(name: str, target: tuple[Matcher, ...], natives: set[str], series: Series) -> tuple[str, str] | None:
+    """Return what to say of a classic histogram where there is a native one instead: whoever asks for both is well."""
+    family = FAMILIES.get(name)
+    if name in _NATIVE or family is None or family.name not in _NATIVE:
+        return None
+    if not series.rows(Selector(family.name, target), ["job"]):
+        return None
+    if family.name in natives:
+        return NOTE, "not there: Prometheus keeps it as a native histogram alone, which is asked for as well"
+    return FINDING, "not there: Prometheus keeps it as a native histogram alone (always_scrape_classic_histograms)"
+
+
 def _absent(name: str, target: tuple[Matcher, ...], others: list[Matcher], series: Series) -> tuple[str, str]:
     """Return what to say where there is no series of that name, or none of these targets."""
     family = FAMILIES.get(name)
     of = f" with {', '.join(map(str, target))}" if target else ""
-    if name != (native := name.removesuffix("_bucket")) and family and series.rows(Selector(native, target), ["job"]):
-        return FINDING, "not there: Prometheus keeps it as a native histogram alone (always_scrape_classic_histograms)"
+    if name in _NATIVE:
+        return NOTE, "not there: Prometheus keeps no native histogram, or no request has finished"
     if family in _FINE_WITHOUT and _shows_itself(target, series):
         for one in others:
             if one.label == "route" and series.rows(Selector(catalog.REQUESTS.name, target), ["route"]):

@@ -144,11 +144,10 @@ class Prometheus:
 
     def _look_at_label_sets(self, job: str | None, most: int, remarks: Remarks) -> None:
         of = (Matcher("job", "=", job),) if job else ()
-        count = Selector(f"{catalog.DURATION.name}_count", of)
-        full = f"topk(10, count by (job, instance) ({count})) >= {most * NEAR:g}"
+        full = f"topk(10, count by (job, instance) ({_histograms(of)})) >= {most * NEAR:g}"
         for labels, value in self.query(full):
             of_one = tuple(Matcher(name, "=", labels.get(name, "")) for name in ("job", "instance"))
-            routes = self.query(f"topk(3, count by (route) ({Selector(count.name, of_one)}))")
+            routes = self.query(f"topk(3, count by (route) ({_histograms(of_one)}))")
             what = near(int(value), most, [row.get("route", "") for row, _ in routes])
             remarks.add(FINDING, f"{labels.get('job')} {labels.get('instance')}", what)
         for labels, value in self.query(f"topk(10, {Selector(catalog.DROPPED.name, of)} > 0)"):
@@ -192,3 +191,8 @@ def _look_at_health(name: str, loaded: list[dict[str, Any]], remarks: Remarks) -
 
 def _service(group: str) -> str | None:
     return group.removeprefix("scaleobs.").rpartition(".")[0] or None
+
+
+def _histograms(of: tuple[Matcher, ...]) -> str:
+    """Return one series for each label set of a service, whichever kind of histogram Prometheus keeps."""
+    return f"{Selector(f'{catalog.DURATION.name}_count', of)} or {Selector(catalog.DURATION.name, of)}"
