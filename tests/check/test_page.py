@@ -194,7 +194,7 @@ def test_changed_files_of_every_kind_are_read(orders, tmp_path):
 
     told = check(orders, *files, "--dashboard", tmp_path / "map.yaml")
 
-    assert "record job:http_requests_bad:rate5m" in told.used_by("has no label 'status'")
+    assert "record job:http_requests_fast:rate5m" in told.used_by("has no label 'status'")
     assert ["panel Open connections"] == told.used_by("Did you mean active_connections")
     assert ["panel Log lines"] == told.used_by("Did you mean log_messages_total")
     assert {"http_requests_total", "connections_active", "log_lines_total"} <= set(told.findings())
