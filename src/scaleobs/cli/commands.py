@@ -15,9 +15,11 @@ from scaleobs.render import outputs
 from scaleobs.render.shipped import SHIPPED
 
 _ELSEWHERE: dict[str, str] = {
+    "check": "scaleobs.cli.check.command:check",
     "demo": "scaleobs.cli.demo:demo",
     "rules": "scaleobs.cli.rules:rules",
     "run": "scaleobs.cli.run:run",
+    "stories": "scaleobs.cli.stories:stories",
 }
 """Commands that are imported only when they are called, as module:name."""
 

@@ -1,0 +1,1 @@
+"""`scaleobs check`: hold rules and dashboards against a live service or a Prometheus."""

@@ -1,0 +1,219 @@
+"""`scaleobs stories`: tell promtool what happens to a service, and see whether each alert fires and is silent."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from scaleobs.cli.check import promql
+from scaleobs.cli.check.sources import Asked, read_file, read_text
+from scaleobs.cli.files import write
+from scaleobs.cli.stack import find
+from scaleobs.objectives import parse
+from scaleobs.render import outputs
+from scaleobs.render.stories import EVERY_ALERT, Story, Told
+from scaleobs.render.stories import stories as told_of
+from scaleobs.render.text import yaml_text
+
+_LONGEST_SECONDS = 300
+_WIDE = 140
+_Rules = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What became of a story, and what promtool said where it didn't come true."""
+
+    story: Story
+    file: str
+    is_true: bool
+    said: str
+
+
+@click.command()
+@click.option("--service", metavar="NAME", help="The service. Without it: the rules for every instrumented service.")
+@click.option("--job", metavar="NAME", help="The job it is scraped under, if that isn't the service's name.")
+@click.option("--slo", "objectives", multiple=True, metavar="OBJECTIVE", help="As for `scaleobs rules`.")
+@click.option("--window", "window_days", type=click.Choice(["28", "30"]), default="30", help="As for `scaleobs rules`.")
+@click.option("--set", "changes", multiple=True, metavar="NAME.KEY=VALUE", help="As for `scaleobs rules`.")
+@click.option("--disable", "disabled", multiple=True, metavar="NAME", help="As for `scaleobs rules`.")
+@click.option("--time-scale", type=float, default=1, metavar="N", help="As for `scaleobs rules`.")
+@click.option(
+    "--rules",
+    "rule_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Tell them to these rules, which somebody may have changed, instead of those that `scaleobs rules` writes.",
+)
+@click.option("--promtool", type=click.Path(), metavar="FILE", help="Prometheus's promtool.  [default: that on PATH]")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Keep the rules and the stories here.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def stories(  # noqa: PLR0917
+    ctx: click.Context,
+    service: str | None,
+    job: str | None,
+    objectives: tuple[str, ...],
+    window_days: str,
+    changes: tuple[str, ...],
+    disabled: tuple[str, ...],
+    time_scale: float,
+    rule_file: Path | None,
+    promtool: str | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """
+    Tell rules what happens to a service, and see that each alert fires and is silent when it should.
+
+    Each story is a test of promtool that is made from the options: a share of failed requests a tenth above the line
+    that your objective draws, and one a tenth below; an instance that is down for as long as the alert waits, and for
+    less. Give the same options as to `scaleobs rules`.
+
+    \b
+    What they prove: each alert's line, wait, severity and service, and that it is silent while all is well.
+    What they don't: texts, and that the windows of budgets beyond 5m have their length.
+
+    \b
+    Alerts that no story is told about are named. The exit code is 0 where all come true, 1 where one doesn't, 2 where
+    they can't be told.
+    """  # noqa: D301 - Click leaves the paragraph after a backspace as it is.
+    asked = Asked()
+    try:
+        watched = (service, job, [parse(one) for one in objectives], time_scale)
+        told = told_of(*watched, window_days=int(window_days), changes=changes, disabled=disabled)
+        if rule_file:
+            read_file(rule_file, asked)
+        else:
+            details = {"window_days": int(window_days), "changes": changes, "disabled": disabled}
+            read_text(outputs.rules_text(*watched, **details), asked, "rules")  # type: ignore[arg-type]
+        rules = [rule for group in asked.groups.values() for rule in group]
+        untold = sorted({*told.untold, *_alerts(rules)} - {story.alert for story in told.stories})
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    tool = promtool or find("promtool")
+    if tool is None:
+        click.echo("Error: No promtool on PATH: it comes with Prometheus (Debian: apt install prometheus).", err=True)
+        ctx.exit(2)
+    with ExitStack() as opened:
+        folder = out or Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="scaleobs-stories-")))
+        outcomes = _tell(told, rules, folder, tool)
+    _show_json(outcomes, untold) if as_json else _show(outcomes, untold)
+    ctx.exit(0 if all(one.is_true for one in outcomes) else 1)
+
+
+def _tell(told: Told, rules: _Rules, folder: Path, tool: str) -> list[_Outcome]:
+    """Write every story and what it needs, and return what became of each."""
+    files = {}
+    for number, story in enumerate(told.stories):
+        name = f"rules-{story.alert.replace(' ', '-')}.yaml"
+        if name not in files:
+            files[name] = yaml_text({"groups": [{"name": "told", "rules": _needed(story.alert, rules)}]})
+        files[f"{number:03}-{story.alert.replace(' ', '-')}.test.yaml"] = story.text(name, told.step)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"Can't make the directory {str(folder)!r}: {error.strerror}."
+        raise click.ClickException(msg) from None
+    for name, text in files.items():
+        write(folder / name, text)
+    tests = sorted(name for name in files if name.endswith(".test.yaml"))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda story, test: _outcome(story, test, folder, tool), told.stories, tests))
+
+
+def _needed(alert: str, rules: _Rules) -> _Rules:
+    """Return the rules of an alert and those that record what they read, in their order: others take time alone."""
+    if alert == EVERY_ALERT:
+        return rules
+    wanted, names = {alert}, set[str]()
+    while wanted != names:
+        names = set(wanted)
+        for rule in rules:
+            if _name(rule) in names:
+                wanted |= {selector.name for selector in _selected(str(rule["expr"]))}
+    return [rule for rule in rules if _name(rule) in names]
+
+
+def _name(rule: dict[str, Any]) -> str:
+    return str(rule.get("alert") or rule.get("record"))
+
+
+def _selected(expression: str) -> Iterable[promql.Selector]:
+    try:
+        return promql.read(expression).selectors
+    except ValueError:  # promtool says it better.
+        return ()
+
+
+def _alerts(rules: _Rules) -> set[str]:
+    return {rule["alert"] for rule in rules if "alert" in rule}
+
+
+def _outcome(story: Story, file: str, folder: Path, tool: str) -> _Outcome:
+    command = [tool, "test", "rules", str(folder / file)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_LONGEST_SECONDS)  # noqa: S603
+    except OSError as error:
+        msg = f"Can't run {tool!r}: {error.strerror}. Give promtool with --promtool."
+        raise click.ClickException(msg) from None
+    except subprocess.TimeoutExpired:
+        return _Outcome(story, file, is_true=False, said=f"promtool took longer than {_LONGEST_SECONDS} s.")
+    said = re.sub(r"\n{2,}", "\n", done.stdout + done.stderr).strip()
+    return _Outcome(story, file, done.returncode == 0, "" if done.returncode == 0 else said)
+
+
+def _show_json(outcomes: list[_Outcome], untold: list[str]) -> None:
+    content = [
+        {
+            "alert": one.story.alert,
+            "which": one.story.which,
+            "story": one.story.name,
+            "fires": one.story.fires,
+            "is_true": one.is_true,
+            "said": one.said,
+        }
+        for one in outcomes
+    ]
+    click.echo(json.dumps({"stories": content, "without_a_story": untold}, indent=2, ensure_ascii=False))
+
+
+def _show(outcomes: list[_Outcome], untold: list[str]) -> None:
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = _WIDE
+    table = Table()
+    for column in ("Alert", "What happens", "It has to", "Came true"):
+        table.add_column(column, overflow="fold")
+    for one in outcomes:
+        came_true = Text("yes", "green") if one.is_true else Text("NO", "bold red")
+        table.add_row(
+            Text(_named(one.story)), Text(one.story.name), "fire" if one.story.fires else "be silent", came_true
+        )
+    console.print(table)
+    for one in outcomes:
+        if not one.is_true:
+            console.print(f"\n{_named(one.story)}: {one.story.name}", style="bold")
+            console.print(one.said, soft_wrap=True)
+    if untold:
+        console.print(f"\nNo story is told about {', '.join(untold)}: nothing here says whether they work.")
+    failed = sum(not one.is_true for one in outcomes)
+    console.print(f"\n{len(outcomes)} stories, of which {failed} didn't come true.")
+
+
+def _named(story: Story) -> str:
+    return f"{story.alert} {story.which}".strip()

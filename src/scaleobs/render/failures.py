@@ -1,0 +1,144 @@
+"""Requests that fail, are slow or don't come: what each alert on them, and on error budgets, has to see."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from scaleobs import catalog
+from scaleobs.objectives import Availability, Latency, Objective
+from scaleobs.render.faults import ONSET, Fault, Telling, around, quiet
+from scaleobs.render.healthy import A_STEP, Labels, World
+from scaleobs.render.promql import ROUTE, STARTED, UP
+
+_BUDGET_SHARES = {"1h": Decimal("0.02"), "6h": Decimal("0.05"), "1d": Decimal("0.1"), "3d": Decimal("0.1")}
+"""Which share of its budget an objective may spend within a window (SRE workbook, chapter 5)."""
+
+_AWAY = 20
+_LOOK_BACK = 300_000
+"""Milliseconds: Prometheus takes a sample for the present one for so long, on any time scale."""
+
+_HOURS = {"1h": 1, "6h": 6, "1d": 24, "3d": 72}
+
+
+def _both(world: World, failed: Decimal, each: Decimal = A_STEP) -> dict[str, str]:
+    return world.requests("a", failed, each=each) | world.requests("b", failed, each=each)
+
+
+def _born(world: World) -> dict[str, str]:
+    """Return failures that `rate()` can't see: each is the first sample of its series, and there are many of them."""
+    found = _both(world, Decimal(0), each=Decimal(30))
+    for number, at in enumerate(range(ONSET, world.steps, world.in_steps(2.5))):
+        series = world.series(catalog.REQUESTS, method="GET", route=f"/{number}", status_code="502")
+        found[series] = f"_x{at} 100000x{world.steps}"
+    return found
+
+
+def _away(world: World, up: str) -> dict[str, str]:
+    """Return a while without a sample of the service, after which counters stand where they stood, or higher."""
+    away = world.in_steps(_AWAY)
+    found: dict[str, str] = {}
+    for one in "ab":
+        counters = list(world.requests(one))
+        good, failed = ([name for name in counters if f'code="{code}"' in name] for code in ("200", "500"))
+        found |= dict.fromkeys(good, f"0+30x{ONSET - 1} stale _x{away - 1} 9000+30x{world.steps}")
+        found |= dict.fromkeys(failed, f"5000x{ONSET - 1} stale _x{away - 1} 5000x{world.steps}")
+        gap = f"{up}x{away}"
+        found[world.series(UP, one)] = f"1x{ONSET - 1} {gap} 1x{world.steps}"
+        found[world.series(STARTED, one)] = f"-86400x{ONSET - 1} _x{away} -86400x{world.steps}"
+    return found
+
+
+def _high_error_rate(world: World, _: Labels) -> list[Fault]:
+    below, above = around(world.lines.failed_share)
+    outage = []
+    if world.scale.minutes(_AWAY).milliseconds > _LOOK_BACK:
+        what = "Prometheus was away, and finds failures of long ago."
+        outage = [quiet(what, _away(world, "_"), is_never_true=True)]
+    few = Decimal(world.lines.events - 2) / 2 / world.in_steps(5)
+    return [
+        Fault("A tenth more requests fail than the line allows.", _both(world, above)),
+        quiet("A tenth less fail than the line allows.", _both(world, below)),
+        quiet("All fail, and they are too few to wake somebody.", _both(world, Decimal(1), each=few)),
+        quiet("All are mistakes of clients.", world.requests("a", status="404") | world.requests("b", status="404")),
+        quiet("There are no requests.", _both(world, Decimal(0), each=Decimal(0))),
+        Fault("Failures come with new series.", _born(world), earliest=ONSET, latest=ONSET + 1),
+        quiet("Instances were down, and come with failures of long ago.", _away(world, "0"), is_never_true=True),
+        *outage,
+    ]
+
+
+def _slow(world: World, share: Decimal, route: str | None = None) -> dict[str, str]:
+    return world.answers("a", share, route) | world.answers("b", share, route)
+
+
+def _high_request_latency(world: World, _: Labels) -> list[Fault]:
+    below, above = around(world.lines.slow_share)
+    return [
+        Fault("A tenth more requests are slow than the line allows.", _slow(world, above)),
+        quiet("A tenth less are.", _slow(world, below)),
+    ]
+
+
+def _traffic_gone(world: World, _: Labels) -> list[Fault]:
+    day, window = world.in_steps(24 * 60), world.in_steps(5)
+    end = day + world.in_steps(90)
+    last = 3000 * (end - 1)
+    stops = f"0+3000x{end - 1} {last}x{world.steps}"
+    night = f"0+3000x{world.in_steps(10)} {3000 * world.in_steps(10)}x{world.in_steps(110)} "
+    night += f"{3000 * world.in_steps(10)}+3000x{end - world.in_steps(120)} {last}x{world.steps}"
+    found = []
+    for name, samples, fires in (
+        ("Requests stop, and at this time yesterday they came.", stops, True),
+        ("Requests stop, and at this time yesterday there were none.", night, False),
+    ):
+        series = {key: samples for key in world.requests("a") if 'code="200"' in key}
+        series |= world.without(catalog.REQUESTS, instances="b")
+        silent = end + window
+        found.append(Fault(name, series, fires, silent - 2, silent + 1, steps=end + world.in_steps(60)))
+    return found
+
+
+def _objective(world: World, labels: Labels) -> Objective:
+    kind = Availability if labels["slo"] == "availability" else Latency
+    return next(
+        one for one in world.objectives if isinstance(one, kind) and getattr(one, "route", None) == labels.get(ROUTE)
+    )
+
+
+def _spending(world: World, labels: Labels, share: Decimal) -> dict[str, str]:
+    if labels["slo"] == "availability":
+        return _both(world, share)
+    return _slow(world, share, labels.get(ROUTE))
+
+
+def _burn(days: int) -> Telling:
+    def faults(world: World, labels: Labels) -> list[Fault]:
+        long = labels["long_window"]
+        allowed = (100 - Decimal(str(_objective(world, labels).percent))) / 100
+        below, above = around(_BUDGET_SHARES[long] * days * 24 / _HOURS[long] * allowed)
+        return [
+            Fault("The budget goes a tenth faster than the line allows.", _spending(world, labels, above)),
+            quiet("It goes a tenth slower.", _spending(world, labels, below)),
+        ]
+
+    return faults
+
+
+def _most_go_wrong(world: World, labels: Labels) -> list[Fault]:
+    return [
+        Fault("Two of three requests go wrong.", _spending(world, labels, Decimal("0.66"))),
+        quiet("One of three does.", _spending(world, labels, Decimal("0.33"))),
+    ]
+
+
+def failures(window_days: int) -> dict[str, Telling]:
+    """Return what happens to each alert on requests, where budgets are for so many days."""
+    return {
+        "HighErrorRate": _high_error_rate,
+        "TrafficGone": _traffic_gone,
+        "HighRequestLatency": _high_request_latency,
+        "ErrorBudgetBurn": _burn(window_days),
+        "LatencyBudgetBurn": _burn(window_days),
+        "QuietServiceFailing": _most_go_wrong,
+        "QuietServiceSlow": _most_go_wrong,
+    }

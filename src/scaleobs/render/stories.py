@@ -1,0 +1,161 @@
+"""
+Stories for promtool: what happens to a service, and when each alert has to be silent and to fire.
+
+They are derived from the parameters that the rules were made with, not from the rules: a rule that was changed by hand
+is held to what the command promises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from scaleobs.objectives import Objective
+from scaleobs.render import text
+from scaleobs.render.absences import ABSENCES
+from scaleobs.render.durations import Duration, TimeScale
+from scaleobs.render.failures import failures
+from scaleobs.render.faults import Fault
+from scaleobs.render.healthy import Labels, World, milliseconds
+from scaleobs.render.names import service_and_job
+from scaleobs.render.promql import ROUTE, equal
+from scaleobs.render.rules import rules
+from scaleobs.render.shortages import SHORTAGES
+from scaleobs.render.thresholds import thresholds
+
+EVERY_ALERT = "every alert"
+_LONG_ENOUGH = 30
+"""So many minutes are longer than any window that alerts look at, but those of budgets, and of a day."""
+
+_FIRING = "firing"
+_TOLD_APART = ("slo", "route", "long_window")
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """
+    One story.
+
+    Attributes:
+        alert: which alert it is about.
+        which: which of those of that name, as its labels say.
+        name: what happens.
+        fires: whether the alert has to fire.
+        test: the same as a test of promtool.
+    """
+
+    alert: str
+    which: str
+    name: str
+    fires: bool
+    test: dict[str, Any]
+
+    def text(self, rule_file: str, step: str) -> str:
+        """Return a file for promtool."""
+        return text.yaml_text({"rule_files": [rule_file], "evaluation_interval": step, "tests": [self.test]})
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """All stories about a set of rules, the step of their samples, and the alerts that have none."""
+
+    stories: list[Story]
+    step: str
+    untold: list[str]
+
+
+def stories(
+    service: str | None = None,
+    job: str | None = None,
+    objectives: Sequence[Objective] = (),
+    time_scale: float = 1,
+    *,
+    window_days: int = 30,
+    changes: Sequence[str] = (),
+    disabled: Sequence[str] = (),
+) -> Told:
+    """
+    Return the stories about the rules that these arguments make; see `rules.rules` for each.
+
+    Raises:
+        ValueError: as for `rules.rules`.
+    """
+    groups = rules(service, job, objectives, time_scale, window_days=window_days, changes=changes, disabled=disabled)
+    service, job = service_and_job(service, job)
+    alerts: list[dict[str, Any]] = [rule for group in groups for rule in group.rules if "alert" in rule]
+    step = milliseconds(groups[0].interval)
+    world = World(job or "orders", step, 0, TimeScale(time_scale), thresholds(objectives), objectives)
+    world = replace(world, steps=world.in_steps(_LONG_ENOUGH))
+    found, untold = [_all_is_well(world)], []
+    known = {**ABSENCES, **failures(window_days), **SHORTAGES}
+    for rule in alerts:
+        if rule["alert"] not in known:
+            untold.append(rule["alert"])
+            continue
+        labels = {name: rule["labels"][name] for name in _TOLD_APART if name in rule["labels"]}
+        expected = {"severity": rule["labels"]["severity"], "service": service or world.job}
+        wait = -(-milliseconds(rule["for"]) // step)
+        here = replace(world, steps=world.steps + wait)
+        found += [
+            _story(rule["alert"], labels, expected, fault, wait, here) for fault in known[rule["alert"]](here, labels)
+        ]
+    return Told(found, str(Duration(step)), untold)
+
+
+def _all_is_well(world: World) -> Story:
+    test = _test("All is well.", world, {}, [_never("", {}, world, world.steps)])
+    return Story(EVERY_ALERT, "", "All is well.", fires=False, test=test)
+
+
+def _story(  # noqa: PLR0917
+    alert: str, labels: Labels, expected: Labels, fault: Fault, wait: int, world: World
+) -> Story:
+    which = " ".join(labels.values())
+    if not fault.fires:
+        # The first samples of a series may look like anything for a moment, which alerts wait for.
+        state = "" if fault.is_never_true else _FIRING
+        asserted = [_never(alert, labels, world, fault.steps or world.steps, state)]
+    else:
+        # Two steps to either side: when the first of two samples is seen is Prometheus's own business.
+        before, after = fault.earliest + wait - 2, fault.latest + wait + 2
+        asserted = [_never(alert, labels, world, before)] if before > 0 else []
+        asserted.append(_now(alert, labels, expected, world, after))
+    whole = replace(world, steps=fault.steps or world.steps)
+    return Story(alert, which, fault.name, fault.fires, _test(f"{alert}: {fault.name}", whole, fault.series, asserted))
+
+
+def _test(name: str, world: World, changed: Labels, asserted: list[dict[str, Any]]) -> dict[str, Any]:
+    series = {**world.healthy(), **changed}
+    return {
+        "name": name,
+        "interval": str(Duration(world.step)),
+        "input_series": [{"series": key, "values": samples} for key, samples in series.items() if samples],
+        "promql_expr_test": asserted,
+    }
+
+
+def _selector(alert: str, labels: Labels, world: World, state: str) -> str:
+    named = {"alertname": alert} if alert else {}
+    states = {"alertstate": state} if state else {}
+    chosen = {**named, **states, "job": world.job, **labels}
+    if "slo" in labels:  # The objective of a route is another one.
+        chosen.setdefault(ROUTE, "")
+    return f"ALERTS{{{','.join(equal(name, value) for name, value in chosen.items())}}}"
+
+
+def _never(alert: str, labels: Labels, world: World, step: int, state: str = _FIRING) -> dict[str, Any]:
+    """Return that up to a step the alert isn't in that state, or in none at all: then its condition is never true."""
+    until = Duration(step * world.step)
+    expression = f"count by (alertname) (count_over_time({_selector(alert, labels, world, state)}[{until}]))"
+    return {"expr": expression, "eval_time": str(until), "exp_samples": []}
+
+
+def _now(alert: str, labels: Labels, expected: Labels, world: World, step: int) -> dict[str, Any]:
+    by = ", ".join(expected)
+    shown = ",".join(equal(name, value) for name, value in expected.items())
+    return {
+        "expr": f"count by ({by}) ({_selector(alert, labels, world, _FIRING)})",
+        "eval_time": str(Duration(step * world.step)),
+        "exp_samples": [{"labels": f"{{{shown}}}", "value": 1}],
+    }

@@ -1,0 +1,201 @@
+"""Whoever can't be asked is told of in one sentence, with what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import ssl
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from checked import call, check
+
+METRICS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@contextlib.contextmanager
+def serving(status=200, content_type=METRICS, body=b"", *, wait=0.0, drip=0, certificate=None, heard=None, **headers):
+    """Answer every GET alike, and yield the address."""
+    is_over = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            if heard is not None:
+                heard.append((self.path, dict(self.headers)))
+            is_over.wait(wait)
+            self.send_response(status)
+            for name, value in {"Content-Type": content_type, **headers}.items():
+                if value is not None:
+                    self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+            with contextlib.suppress(OSError):
+                for _ in range(drip):
+                    self.wfile.write(b"#\n")
+                    is_over.wait(0.1)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield f"http{'s' if certificate else ''}://127.0.0.1:{server.server_address[1]}/metrics"
+        finally:
+            is_over.set()
+            server.shutdown()
+            thread.join()
+
+
+def refused(url, *arguments):
+    """Return the one sentence on standard error."""
+    result = call(url, *arguments)
+
+    assert 2 == result.exit_code
+    assert "" == result.stdout
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: ")
+    return line
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        ({"status": 404}, "answered 404: nothing is there."),
+        ({"status": 401}, "answered 401: give the token that it wants with --token."),
+        ({"status": 403}, "answered 403: give the token"),
+        ({"status": 503}, "answered 503."),
+        ({"status": 302, "Location": "https://login.example/"}, "leads to https://login.example/: give that address"),
+        ({"content_type": "text/html", "body": b"<html>"}, "answered with text/html, which is not what Prometheus"),
+        ({"content_type": "application/json", "body": b"{}"}, "answered with application/json"),
+        ({"content_type": None, "body": b"up 1\n"}, "answered with no content type"),
+        ({"body": b"hello, world\n"}, "answered with metrics that can't be read"),
+        ({"body": b'a{b="c} 1\n'}, "answered with metrics that can't be read"),
+        ({"body": b"\xff 1\n"}, "answered with metrics that can't be read"),
+        ({"wait": 5.0}, "did not answer within 0.3 s: give more with --timeout."),
+        ({"drip": 50}, "did not answer within 0.3 s"),
+    ],
+)
+def test_answer_that_is_no_page_of_metrics_is_one_sentence(answer, sentence):
+    """
+    Statuses, redirects, other pages, pages that break off in the middle, and servers that take their time.
+    """
+    with serving(**answer) as url:
+        assert sentence in refused(url, "--timeout", "0.3")
+
+
+def test_json_says_what_went_wrong_too():
+    """
+    The same sentence stands in the JSON.
+    """
+    with serving(404) as url:
+        result = call(url, "--json")
+
+    assert 2 == result.exit_code
+    assert {"url": url, "error": f"{url} answered 404: nothing is there."} == json.loads(result.stdout)
+
+
+def test_nobody_is_there():
+    """
+    A port where nobody listens, and a host that isn't there.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+        assert "can't be reached: Connection refused." in refused(f"http://127.0.0.1:{port}/metrics")
+    assert "there is no host 'nowhere.invalid'" in refused("http://nowhere.invalid/metrics")
+
+
+@pytest.mark.parametrize("url", ["localhost:8000/metrics", "ftp://a/b", "http://", "http://a:x/", "http://a b/", ""])
+def test_what_is_no_address_is_refused(url):
+    """
+    A scheme, a host and a port that is a number.
+    """
+    assert f"{url!r} is no address: give one such as http://localhost:8000/metrics" in refused(url)
+
+
+def test_tls_that_fails_is_said(tmp_path, tool):
+    """
+    A certificate that nobody signed, plain HTTP where TLS was asked for, and TLS where plain HTTP was.
+    """
+    certificate = tmp_path / "both.pem"
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    command = [tool("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    subprocess.run([*command, "-keyout", key, "-out", cert], check=True, capture_output=True)
+    certificate.write_text(key.read_text() + cert.read_text())
+    with serving(certificate=certificate) as url:
+        assert "has a certificate that can't be trusted" in refused(url)
+        assert "set SSL_CERT_FILE to the certificate of its authority" in refused(url)
+        assert "without an answer in HTTP: if it speaks TLS, give https://." in refused(url.replace("https", "http"))
+    with serving() as url:
+        assert "can't be asked over TLS" in refused(url.replace("http", "https"))
+
+
+def test_token_is_sent_and_goes_nowhere_else(tmp_path):
+    """
+    It comes from the command line or a file, and a redirect is not followed with it.
+    """
+    (tmp_path / "token").write_text("s3cret\n")
+    elsewhere, here = [], []
+    with serving(heard=elsewhere) as other, serving(302, heard=here, Location=other) as url:
+        refused(url, "--token", "s3cret")
+        refused(url, "--token", f"@{tmp_path / 'token'}")
+
+    assert ["Bearer s3cret"] * 2 == [headers["Authorization"] for _, headers in here]
+    assert [] == elsewhere
+    result = call(url, "--token", "@/nowhere")
+    assert 2 == result.exit_code
+    assert "Can't read the token's file '/nowhere'" in result.stderr
+
+
+def test_user_in_the_address_is_sent_and_not_shown():
+    """
+    As basic authentication, which many a proxy before a Prometheus wants.
+    """
+    heard = []
+    with serving(404, heard=heard) as url:
+        said = refused(url.replace("http://", "http://me:s3cret@"))
+
+    assert "Basic bWU6czNjcmV0" == heard[0][1]["Authorization"]
+    assert "s3cret" not in said
+
+
+def test_openmetrics_is_read_too():
+    """
+    A service may speak nothing else.
+    """
+    with serving(
+        content_type="application/openmetrics-text; version=1.0.0", body=b"# TYPE a counter\na_total 1\n# EOF\n"
+    ) as url:
+        assert "not there, and each service that scaleobs observes shows it" in check(url).findings()["service_ready"]
+
+
+def test_service_is_asked_once():
+    """
+    What a check asks a service for is what it has, so that it doesn't count among its requests.
+    """
+    heard = []
+    with serving(body=b"up 1\n", heard=heard) as url:
+        check(url)
+
+    assert ["/metrics"] == [path for path, _ in heard]
+
+
+def test_whatever_else_is_there_is_neither():
+    """
+    An address without a path is tried as a Prometheus, and both answers are told.
+    """
+    with serving(404) as url:
+        said = refused(url.removesuffix("/metrics"))
+
+    assert "is neither a page of metrics (answered 404: nothing is there) nor a Prometheus (answered 404" in said

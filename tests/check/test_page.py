@@ -1,0 +1,304 @@
+"""Rules and dashboards are held against the page of a real service."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import servers
+from checked import call, check
+from scaleobs.render.outputs import dashboard_texts, rules_text
+
+SERVICES = {
+    "orders": ("uvicorn", "orders:app", "--workers", "1"),
+    "orders, two workers": ("uvicorn", "orders:app", "--workers", "2"),
+    "billing": ("gunicorn", "billing:app", "--workers", "1"),
+    "billing, two workers": ("gunicorn", "billing:app", "--workers", "2"),
+    "many": ("uvicorn", "many:app", "--workers", "1"),
+}
+PATHS = {"orders": "/orders/1", "billing": "/bills/1"}
+
+
+@contextlib.contextmanager
+def service(name, folder, **environ):
+    """Run a service, and yield its port and the address of its metrics."""
+    server, application, *more = SERVICES[name]
+    port = servers.free_port()
+    where = ["--bind", f"127.0.0.1:{port}"] if server == "gunicorn" else ["--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", server, application, *more, *where]
+    places = str(Path(__file__).parents[1] / "services")
+    with servers.running(command, port, folder, PYTHONPATH=f"{places}:{':'.join(sys.path)}", **environ):
+        yield port, f"http://127.0.0.1:{port}/metrics"
+
+
+@pytest.fixture(scope="module")
+def orders(tmp_path_factory):
+    """Run a FastAPI service that has answered a request."""
+    with service("orders", tmp_path_factory.mktemp("orders")) as (port, url):
+        servers.get(port, PATHS["orders"])
+        # Pools of threads are looked at four times a second.
+        servers.until(lambda: b"thread_pool_busy" in servers.get(port, "/metrics")[1])
+        yield url
+
+
+def rule_file(folder, *rules):
+    """Write a file of rules."""
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "mine", "rules": list(rules)}]}))
+    return path
+
+
+def alert(expression):
+    return {"alert": "Mine", "expr": expression}
+
+
+@pytest.mark.parametrize("name", [name for name in SERVICES if name != "many"])
+@pytest.mark.parametrize("has_traffic", [False, True], ids=["fresh", "asked"])
+def test_a_service_shows_what_the_rules_ask_for(name, has_traffic, tmp_path):
+    """
+    No finding for ASGI and WSGI, one worker or two, before and after the first request.
+    """
+    kind = name.partition(",")[0]
+    with service(name, tmp_path) as (port, url):
+        if has_traffic:
+            servers.get(port, PATHS[kind])
+        told = check(url, "--service", kind, "--slo", "availability=99.9", "--slo", "latency=99:0.5")
+
+    assert (0, {}) == (told.code, told.findings())
+    assert "metrics" == told.content["kind"]
+    assert min(told.content["checked"].values()) > 20
+    assert "made by Prometheus or Kubernetes" in told.notes()["up"]
+    assert "recorded by these rules" in told.notes()["job:http_requests:rate5m"]
+    assert ("event_loop_lag_seconds_count" in told.notes()) is (kind == "billing")
+    assert ("http_request_duration_seconds_bucket" in told.notes()) is not has_traffic
+
+
+@pytest.mark.parametrize(
+    ("expression", "subject", "sentence"),
+    [
+        ('rate(http_requests_total{status=~"5.."}[5m])', "http_requests_total", "has no label 'status'; it has method"),
+        ('rate(http_requests_total{status!~"5.."}[5m])', "http_requests_total", "has no label 'status'"),
+        ("http_request_total", "http_request_total", "no such series. Did you mean http_requests_total?"),
+        (
+            'http_requests_total{status_code="5xx"}',
+            "http_requests_total",
+            'never matches status_code="5xx": it is three',
+        ),
+        (
+            'http_requests_total{method="get"}',
+            "http_requests_total",
+            'never matches method="get": it is one of CONNECT',
+        ),
+        ('log_messages_total{level="ERROR"}', "log_messages_total", 'never matches level="ERROR": it is one of debug'),
+        (
+            'http_request_duration_seconds_bucket{le="0.3"}',
+            "http_request_duration_seconds_bucket",
+            'never matches le="0.3": the buckets end at 0.005, 0.01',
+        ),
+        (
+            'http_request_duration_seconds_bucket{le="1"}',
+            "http_request_duration_seconds_bucket",
+            'never matches le="1"',
+        ),
+        ('http_requests_total{route="/order/{id}"}', "http_requests_total", "Did you mean /orders/{order_id}?"),
+        ('service_info{service_name="order"}', "service_info", "there are orders. Did you mean orders?"),
+        (
+            "sum by (code) (http_requests_total)",
+            "alert Mine",
+            "groups or matches by 'code', which none of its series has",
+        ),
+        ('http_requests_total{cluster="eu"}', "http_requests_total", "has no label 'cluster'"),
+        ("sum(http_requests_total", "alert Mine", "is no PromQL: its parentheses don't match"),
+    ],
+)
+def test_what_never_matches_is_found(expression, subject, sentence, orders, tmp_path):
+    """
+    Names and labels that are wrong, values that can't be, a group that is empty: each is told with what there is.
+    """
+    told = check(orders, "--rules", rule_file(tmp_path, alert(expression)))
+
+    assert 1 == told.code
+    assert [subject] == list(told.findings())
+    assert sentence in told.findings()[subject]
+    assert ["alert Mine"] == told.used_by(sentence)
+
+
+@pytest.mark.parametrize(
+    ("expression", "note"),
+    [
+        ('http_requests_total{status_code="418"}', "none so far"),
+        ('http_requests_total{method="DELETE"}', "none so far"),
+        ('http_requests_total{route="unmatched"}', "none so far"),
+        ('http_requests_total{method="POST",route="/orders/{order_id}"}', "none so far with all of"),
+        ('thread_pool_busy{pool="asyncio"}', "none so far"),
+        ('kube_deployment_status_replicas{deployment="orders"}', "made by Prometheus or Kubernetes"),
+        ("team:budget:ratio", "recorded by other rules"),
+        ('{__name__=~"http_.*"}', "not looked at"),
+        ("histogram_count(rate(http_request_duration_seconds[5m]))", "Prometheus keeps no native histogram"),
+        ('http_requests_total{job="orders",pod=~"orders-.*"}', None),
+        ('http_requests_total{route=~"/orders/.*"}', None),
+        ('sum by (job, route, le) (http_request_duration_seconds_bucket{le=~"1|1\\\\.0"})', None),
+        ('sum by (short) (label_replace(http_requests_total, "short", "$1", "route", "/(.*)"))', None),
+    ],
+)
+def test_what_may_come_is_no_finding(expression, note, orders, tmp_path):
+    """
+    What hasn't happened so far and what others make is told as a note, and what is there not at all.
+    """
+    told = check(orders, "--rules", rule_file(tmp_path, alert(expression)))
+
+    assert (0, {}) == (told.code, told.findings())
+    said = " ".join(told.notes().values())
+    assert note in said if note else said == ""
+
+
+def test_labels_that_scrapes_add_are_taken_as_given(orders, tmp_path):
+    """
+    Who labels targets by cluster says so.
+    """
+    rules = rule_file(tmp_path, alert('sum by (cluster) (http_requests_total{cluster="eu"})'))
+
+    assert 1 == check(orders, "--rules", rules).code
+    assert 0 == check(orders, "--rules", rules, "--target-label", "cluster").code
+
+
+def test_route_of_an_objective_has_to_be_there(tmp_path):
+    """
+    Also before the first request, when there is no histogram: routes are there from the start.
+    """
+    with service("billing", tmp_path) as (_, url):
+        wrong = check(url, "--service", "billing", "--slo", "latency=99:0.5:/bills/{bill_id}")
+        right = check(url, "--service", "billing", "--slo", "latency=99:0.5:/bills/<int:bill_id>")
+
+    assert (1, 0) == (wrong.code, right.code)
+    assert {"http_request_duration_seconds_count", "http_request_duration_seconds_bucket"} == set(wrong.findings())
+    assert "Did you mean /bills/<int:bill_id>?" in wrong.findings()["http_request_duration_seconds_count"]
+
+
+def test_changed_files_of_every_kind_are_read(orders, tmp_path):
+    """
+    A PrometheusRule, a dashboard as the API exports it, and a ConfigMap with one; what is wrong names who asks.
+    """
+    (tmp_path / "rule.yaml").write_text(rules_text("orders", format_="prometheusrule").replace("status_code", "status"))
+    (page,) = (json.loads(text) for text in dashboard_texts("orders").values())
+    exported = json.dumps({"dashboard": page, "meta": {}}).replace("active_connections", "connections_active")
+    (tmp_path / "exported.json").write_text(exported)
+    config_map = {"kind": "ConfigMap", "data": {"page.json": json.dumps(page).replace("log_messages", "log_lines")}}
+    (tmp_path / "map.yaml").write_text(yaml.safe_dump(config_map))
+    files = ["--rules", tmp_path / "rule.yaml", "--dashboard", tmp_path / "exported.json"]
+
+    told = check(orders, *files, "--dashboard", tmp_path / "map.yaml")
+
+    assert "record job:http_requests_fast:rate5m" in told.used_by("has no label 'status'")
+    assert ["panel Open connections"] == told.used_by("Did you mean active_connections")
+    assert ["panel Log lines"] == told.used_by("Did you mean log_messages_total")
+    assert {"http_requests_total", "connections_active", "log_lines_total"} <= set(told.findings())
+
+
+def test_dashboard_s_variables_and_folded_rows_are_looked_at(orders, tmp_path):
+    """
+    Panels within a folded row, a variable's label, another data source that is not ours to judge.
+    """
+    inner = [
+        {"title": "Inner", "targets": [{"expr": 'rate(http_reqs_total{job="$job"}[$__rate_interval])'}]},
+        {"title": "Logs", "datasource": {"type": "loki"}, "targets": [{"expr": '{app="orders"} |= "error"'}]},
+    ]
+    variable = {
+        "name": "path",
+        "type": "query",
+        "query": {"query": 'label_values(http_requests_total{job="$job"}, path)'},
+    }
+    page = {"panels": [{"type": "row", "panels": inner}], "templating": {"list": [variable]}}
+    (tmp_path / "page.json").write_text(json.dumps(page))
+
+    told = check(orders, "--dashboard", tmp_path / "page.json")
+
+    assert {"http_reqs_total", "variable path"} == set(told.findings())
+    assert ["panel Inner"] == told.used_by("no such series")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("a: [", "can't be read"),
+        ("{", "can't be read"),
+        ("hello", "has neither groups of rules nor panels"),
+        ("", "has neither groups of rules nor panels"),
+        ("groups: [{name: a, rules: [{alert: b}]}]", "is no file of rules or dashboard"),
+        ("groups: 7", "is no file of rules or dashboard"),
+    ],
+)
+def test_file_that_can_t_be_read_is_one_sentence(text, sentence, tmp_path):
+    """
+    It is named before anybody is asked.
+    """
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    result = call("http://nowhere.invalid/metrics", "--rules", path)
+
+    assert 2 == result.exit_code
+    assert sentence in result.stderr
+    assert str(path) in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "Can't read '/nowhere'" in call("http://nowhere.invalid/metrics", "--rules", "/nowhere").stderr
+
+
+def test_page_of_somebody_else_is_told(tmp_path):
+    """
+    The rules are for another service, or the page has nothing of ours.
+    """
+    with service("billing", tmp_path) as (_, url):
+        told = check(url, "--service", "orders")
+
+    assert "the page is that of billing; the rules are for orders" == told.notes()["service_info"]
+
+
+def test_cap_on_label_sets_is_told_before_and_after(tmp_path):
+    """
+    At four fifths of the cap, with examples of routes, and once label sets were dropped.
+    """
+    with service("many", tmp_path) as (port, url):
+        for number in range(7):
+            servers.get(port, f"/u/{number}")
+        before = check(url, "--service", "many", "--max-label-sets", 10)
+        servers.get(port, "/u/7")
+        near = check(url, "--service", "many", "--max-label-sets", 10)
+        for number in range(20):
+            servers.get(port, f"/v/{number}")
+        over = check(url, "--service", "many", "--max-label-sets", 10)
+
+    assert (0, 1, 1) == (before.code, near.code, over.code)
+    assert (
+        "has 8 label sets of at most 10 (max_label_sets); among its routes are /u/"
+        in near.findings()["http_requests_total"]
+    )
+    assert "were dropped past the limit" in over.findings()["scaleobs_label_sets_dropped_total"]
+
+
+def test_table_tells_what_json_tells(orders, tmp_path):
+    """
+    Who reads the table finds the series, the sentence and the rule, with brackets as they are.
+    """
+    rules = rule_file(tmp_path, alert('http_requests_total{status_code=~"[a-z]x"}'))
+    result = call(orders, "--rules", rules)
+
+    assert 1 == result.exit_code
+    assert 'never matches status_code=~"[a-z]x"' in result.stdout
+    assert "alert Mine" in result.stdout
+    assert "Findings: 1. Notes: 0." in result.stdout
+
+
+def test_token_opens_the_metrics(tmp_path):
+    """
+    A service with a token is checked by who has it.
+    """
+    with service("orders", tmp_path, SCALEOBS_METRICS_TOKEN="s3cret") as (_, url):
+        without, with_it = call(url), call(url, "--token", "s3cret")
+
+    assert (2, 0) == (without.exit_code, with_it.exit_code)
+    assert "answered 401: give the token that it wants with --token." in without.stderr

@@ -1,0 +1,226 @@
+"""Stories are made from the parameters of rules, and notice rules that don't keep what these promise."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from scaleobs.cli.commands import scaleobs
+from scaleobs.objectives import Availability, Latency
+from scaleobs.render.healthy import milliseconds
+from scaleobs.render.outputs import rules_text
+from scaleobs.render.rules import rules
+from scaleobs.render.stories import stories
+
+OBJECTIVES = ["--slo", "availability=99.9", "--slo", "latency=95:1:/o/{id:int}"]
+OF_ORDERS = [Availability(99.9), Latency(99, under=0.5)]
+
+# Alerts whose stories take least time, and options that leave no other ones.
+ALERTS = {rule["alert"] for group in rules("orders") for rule in group.rules if "alert" in rule}
+OTHERS = sorted(ALERTS - {"ServiceNotReady", "InstanceDown"})
+FEW = ["--service", "orders", *(word for name in OTHERS for word in ("--disable", name))]
+
+
+def call(*arguments):
+    """Run the command inside this process."""
+    return CliRunner().invoke(scaleobs, ["stories", *map(str, arguments)], prog_name="scaleobs")
+
+
+def untrue(tool, *arguments):
+    """Return the stories that didn't come true, by alert, and the exit code."""
+    result = call("--json", "--promtool", tool("promtool"), *arguments)
+    content = json.loads(result.stdout)
+    assert len(content["stories"]) > 10
+    return {one["alert"] for one in content["stories"] if not one["is_true"]}, result.exit_code, content
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--set", "ServiceDown.severity=info", "--set", "InstanceDown.for=90s", "--disable", "CheckFailing"],
+        ["--service", "orders", "--job", "shop/orders", *OBJECTIVES, "--window", "28"],
+        ["--job", "orders", "--time-scale", "300", "--set", "HighErrorRate.for=1h", "--disable", "TrafficGone"],
+    ],
+    ids=["every service, changed", "objectives", "fire drill"],
+)
+def test_stories_come_true_of_what_the_command_writes(arguments, tool):
+    """
+    Whatever the options, each alert fires and is silent as they say.
+    """
+    assert (set(), 0) == untrue(tool, *arguments)[:2]
+
+
+def test_every_alert_has_a_story_of_each_kind():
+    """
+    One in which it fires and one in which it is silent, of each pair of windows and each route too.
+    """
+    told = stories("orders", objectives=[*OF_ORDERS, Latency(95, under=1, route="/o")])
+    kinds: dict[tuple[str, str], set[bool]] = {}
+    for story in told.stories[1:]:
+        kinds.setdefault((story.alert, story.which), set()).add(story.fires)
+    names = {
+        rule["alert"] for group in rules("orders", objectives=OF_ORDERS) for rule in group.rules if "alert" in rule
+    }
+
+    assert names - {name for name, _ in kinds} == set(told.untold)
+    # What no other instance could be mistaken for is silent when all is well.
+    assert {("InstanceDown", "")} == {which for which, found in kinds.items() if found != {True, False}}
+
+
+# What somebody may do to a file of rules by hand: a pattern, what stands there instead, and which alert tells of it.
+MISTAKES = {
+    "another line": (r"(bad:ratio_rate5m\S*) > 0\.0144", r"\1 > 0.05", "HighErrorRate"),
+    "a line that is too low": (r"(bad:ratio_rate5m\S*) > 0\.0144", r"\1 > 0.001", "HighErrorRate"),
+    "the wrong way round": (r"(bad:ratio_rate5m\S*) > 0\.0144", r"\1 < 0.0144", "HighErrorRate"),
+    "a shorter wait": (r"(alert: HighErrorRate\n(?:.*\n)*? *for: )5m", r"\g<1>1m", "HighErrorRate"),
+    "a longer wait": (r"(alert: HighErrorRate\n(?:.*\n)*? *for: )5m", r"\g<1>15m", "HighErrorRate"),
+    "another severity": (r"(alert: ServiceDown\n(?:.*\n)*? *severity: )critical", r"\1info", "ServiceDown"),
+    "another service": (r"(alert: ServiceDown\n(?:.*\n)*? *service: )orders", r"\1shop", "ServiceDown"),
+    "a renamed label": (r"status_code=~", "status=~", "HighErrorRate"),
+    "a renamed series": ("http_requests_total", "http_requests", "HighErrorRate"),
+    "another job": ('job="orders"', 'job="order"', "ServiceDown"),
+    "no minimum of failures": (r"\n *and\n *job:http_requests_bad:rate5m\S* \* 300 >= 5", "", "HighErrorRate"),
+    "mistakes of clients": (r'=~"5\.\."', '=~"[45].."', "HighErrorRate"),
+    "one of two is down": (r"sum by \(job\) \((up\S*)\) == 0", r"min by (job) (\1) == 0", "ServiceDown"),
+    "absent is down": (r"absent\((up\S*)\)", r"\1 == 0", "ServiceAbsent"),
+    "another bucket": ('le="0.5"', 'le="0.25"', "HighRequestLatency"),
+    "a ratio without a sum": (
+        r"(- record: job:http_requests_bad:ratio_rate5m\n *expr: )\|-\n.*\n.*\n.*",
+        r"\1rate(http_requests_total{status_code=~'5..'}[5m]) / rate(http_requests_total[5m])",
+        "HighErrorRate",
+    ),
+    "a record that is missing": (
+        r" *- record: job:http_requests_fast:rate5m\n(?:.*\n)*?(?= *- )",
+        "",
+        "HighRequestLatency",
+    ),
+    "a lost alert": ("alert: ConnectionsStuck", "alert: StuckConnections", "ConnectionsStuck"),
+    "a slower budget": (r"(ratio_rate3d\S*) > 0\.001\b", r"\1 > 0.002", "ErrorBudgetBurn"),
+    "no first burst": (r"\+\n( *)\((?:.|\n)*?\) / 300", "+ 0", "HighErrorRate"),
+    "every new series is a first burst": (
+        r"and on \(job, instance\)\n( *)\(\n.*\n.*\n.*\n *\)(?= / 300)?",
+        "",
+        "HighErrorRate",
+    ),
+    "first burst of a target that was down": ("offset 5m == 1", "offset 5m", "HighErrorRate"),
+    "nights count as traffic": (r"\n *and\n *min_over_time\(job:http_requests:rate5m.*", "", "TrafficGone"),
+}
+
+
+@pytest.fixture(scope="module")
+def written():
+    return rules_text("orders", objectives=OF_ORDERS)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistake_in_somebody_s_file_is_noticed(mistake, written, tmp_path, tool):
+    """
+    The alert's own stories don't come true.
+    """
+    pattern, instead, alert = MISTAKES[mistake]
+    wrong = re.sub(pattern, instead, written)
+    assert wrong != written
+    (tmp_path / "mine.yaml").write_text(wrong)
+    # The other alerts' stories take their time, and would say nothing of this one.
+    budgets = {"ErrorBudgetBurn", "LatencyBudgetBurn", "QuietServiceFailing", "QuietServiceSlow"}
+    disabled = [word for name in sorted((ALERTS | budgets) - {alert}) for word in ("--disable", name)]
+    arguments = ["--service", "orders", "--slo", "availability=99.9", "--slo", "latency=99:0.5", *disabled]
+
+    result = call("--json", "--promtool", tool("promtool"), *arguments, "--rules", tmp_path / "mine.yaml")
+
+    assert alert in {one["alert"] for one in json.loads(result.stdout)["stories"] if not one["is_true"]}
+    assert 1 == result.exit_code
+
+
+def test_alert_without_a_story_is_named(tmp_path, tool):
+    """
+    In a PrometheusRule like the command's, an alert that somebody added can't be told of, which is said.
+    """
+    text = rules_text("orders", disabled=OTHERS, format_="prometheusrule")
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    arguments = [*FEW, "--promtool", tool("promtool"), "--rules", path]
+    well = call(*arguments)
+    path.write_text(text + "    - name: mine\n      rules: [{alert: MyOwn, expr: up == 2}]\n")
+    added, table = call(*arguments, "--json"), call(*arguments)
+    content = json.loads(added.stdout)
+
+    assert (0, 0, 0) == (well.exit_code, added.exit_code, table.exit_code)
+    assert "4 stories, of which 0 didn't come true." in well.stdout
+    assert all(one["is_true"] for one in content["stories"])
+    assert ["MyOwn"] == content["without_a_story"]
+    assert "No story is told about MyOwn: nothing here says whether they work." in table.stdout
+
+
+def test_files_are_kept_and_can_be_told_by_hand(tmp_path, tool):
+    """
+    With a directory, each story is a test that promtool runs there, with the rules beside it.
+    """
+    result = call(*FEW, "--promtool", tool("promtool"), "--out", tmp_path / "a" / "b")
+    test = min((tmp_path / "a" / "b").glob("*-ServiceNotReady.test.yaml"))
+    done = subprocess.run([tool("promtool"), "test", "rules", test], capture_output=True, text=True, check=False)
+
+    assert (0, 0) == (result.exit_code, done.returncode)
+    content = yaml.safe_load(test.read_text())
+    assert "ServiceNotReady: No instance is ready." == content["tests"][0]["name"]
+    assert ["rules-ServiceNotReady.yaml"] == content["rule_files"]
+
+
+def test_failure_is_told_in_promtool_s_words(written, tmp_path, tool):
+    """
+    The table says which story, and below it stands what was expected and what came.
+    """
+    (tmp_path / "mine.yaml").write_text(written.replace("for: 5m", "for: 20m"))
+    result = call(*FEW, "--promtool", tool("promtool"), "--rules", tmp_path / "mine.yaml")
+
+    assert 1 == result.exit_code
+    assert "\nServiceNotReady: No instance is ready.\n" in result.stdout
+    assert re.search(r"exp:.*severity=\"critical\"", result.stdout)
+    assert "got: nil" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["--promtool", "/nowhere/promtool"], 1, "Can't run '/nowhere/promtool'"),
+        (["--slo", "availability=100"], 2, "give a percentage above 0 and below 100"),
+        (["--disable", "Nothing"], 2, "The alert 'Nothing' is not among these rules"),
+        (["--rules", "/nowhere"], 2, "Can't read '/nowhere'"),
+        (["--out", "/proc/nowhere", "--promtool", sys.executable], 1, "Can't make the directory '/proc/nowhere'"),
+    ],
+)
+def test_what_can_t_be_done_is_one_sentence(arguments, code, sentence):
+    """
+    Nothing is shown, and no traceback.
+    """
+    result = call(*arguments)
+
+    assert code == result.exit_code
+    assert sentence in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_promtool_that_is_missing_is_said():
+    """
+    With where it comes from.
+    """
+    program = Path(sys.executable).with_name("scaleobs")
+    done = subprocess.run(
+        [program, "stories"], env={**os.environ, "PATH": "/nowhere"}, capture_output=True, text=True, check=False
+    )
+
+    assert 2 == done.returncode
+    assert "No promtool on PATH: it comes with Prometheus" in done.stderr
+
+
+def test_durations_are_read_as_prometheus_writes_them():
+    """
+    Units add up, and a thousandth of a second is one too.
+    """
+    assert [90_000, 100, 86_400_000 + 3_600_000 + 1] == [milliseconds(one) for one in ("1m30s", "100ms", "1d1h1ms")]
