@@ -1,9 +1,9 @@
 """
 Three days of health, in fifteen minutes, and not one alert; for `make soak`.
 
-Every duration of the rules is divided by 300: three days, the longest window, are 864 seconds, and five minutes are one,
-five scrapes long, which is as short as rates can be trusted. Without SOAK_SECONDS in the environment there is nothing to
-do here.
+Every duration of the rules is divided by 300: three days, the longest window, are 864 seconds, and five minutes are
+one, five scrapes long, which is as short as rates can be trusted. Without SOAK_SECONDS in the environment there is
+nothing to do here.
 """
 
 from __future__ import annotations
