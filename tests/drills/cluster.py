@@ -171,7 +171,8 @@ def cluster() -> Iterator[Cluster]:
             self.send_header("Content-Type", "text/plain; version=0.0.4")
             self.send_header("Content-Length", str(len(page)))
             self.end_headers()
-            self.wfile.write(page)
+            with contextlib.suppress(ConnectionError):  # Who scrapes may have given up.
+                self.wfile.write(page)
 
         def log_message(self, *_: object) -> None:
             pass
