@@ -8,6 +8,7 @@ import signal
 import urllib.parse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ from scaleobs.cli.stack import (
     Webhook,
     alertmanager_command,
     find,
-    get_json,
+    get,
     running,
     wait_until,
     webhook,
 )
+
+_SLOWEST_SECONDS = 120
+"""A Prometheus that has a thousand pods to look after takes its time."""
 
 
 @dataclass(slots=True)
@@ -56,14 +60,15 @@ class Stage:
 
     def groups(self) -> list[dict[str, Any]]:
         """Return the groups of rules that are loaded."""
-        return get_json(f"{self.prometheus.url}/api/v1/rules")["data"]["groups"]
+        _, answer = get(f"{self.prometheus.url}/api/v1/rules", timeout=_SLOWEST_SECONDS)
+        return json.loads(answer)["data"]["groups"]
 
     def query(self, expression: str, *, at: float | None = None) -> list[dict[str, Any]]:
         """Return what an expression is now, or was at a time."""
         asked = urllib.parse.urlencode({"query": expression} | ({} if at is None else {"time": at}))
-        answer = get_json(f"{self.prometheus.url}/api/v1/query?{asked}")
-        assert answer is not None, f"Prometheus refuses {expression}"
-        return answer["data"]["result"]
+        status, answer = get(f"{self.prometheus.url}/api/v1/query?{asked}", timeout=_SLOWEST_SECONDS)
+        assert status == HTTPStatus.OK, f"Prometheus refuses {expression}: {answer.decode()}"
+        return json.loads(answer)["data"]["result"]
 
     def wait_for(self, expression: str, *, seconds: float = 30) -> list[dict[str, Any]]:
         """Wait until an expression has a value, and return it."""

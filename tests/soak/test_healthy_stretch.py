@@ -51,7 +51,7 @@ def test_nothing_fires_as_long_as_all_is_well(tmp_path, tool):
 
             assert [] == stage.heard.alerts
             assert traffic.sent > 10 * STRETCH_SECONDS
-            assert float(seen[0]["value"][1]) > 0.8 * EVALUATIONS
+            assert float(seen[0]["value"][1]) > 0.5 * EVALUATIONS
             assert stage.query("job:http_requests:rate3d > 0")
             assert {"ok"} == {rule["health"] for group in stage.groups() for rule in group["rules"]}
         scene.quieten()

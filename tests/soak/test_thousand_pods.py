@@ -76,7 +76,7 @@ def stage(fleet, tmp_path, tool):
         (tmp_path / "targets.json").write_text(json.dumps(targets), encoding="utf-8")
         stage.load("every", rules_text(objectives=OBJECTIVES))
         wait_until(
-            lambda: stage.query(f'sum(up{{job=~"service-.*"}}) == {PODS}'), seconds=120, what="All pods are scraped"
+            lambda: stage.query(f'sum(up{{job=~"service-.*"}}) == {PODS}'), seconds=300, what="All pods are scraped"
         )
         time.sleep(HISTORY_SECONDS)
         yield stage
