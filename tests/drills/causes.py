@@ -301,8 +301,10 @@ def hanging(scene: Scene) -> None:
 
 
 def complaining(scene: Scene) -> None:
-    """Errors are logged that no answer shows."""
-    scene.ask(f"{scene.serve().program.url}/complain", clients=4, pause=0.02)
+    """After a quiet time, errors are logged that no answer shows."""
+    instance = scene.serve()
+    scene.stage.wait_for(f'rate(log_messages_total{{job="{scene.job}",level="error"}}[3s]) == 0')
+    scene.ask(f"{instance.program.url}/complain", clients=4)
 
 
 # Does scaleobs itself work?

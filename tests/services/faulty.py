@@ -60,8 +60,9 @@ async def hang() -> None:
 
 @app.get("/complain")
 async def complain() -> None:
-    """Write an error that no answer shows."""
-    log.error("stock.lost")
+    """Write errors that no answer shows, one for each of ten things that are lost."""
+    for number in range(10):
+        log.error("stock.lost", number=number)
 
 
 @app.post("/fault/{name}")
