@@ -25,7 +25,8 @@ test: venv tools
 	@$(WITH_TOOLS) $(VENV)/bin/pytest -n auto $(ARGS)
 
 soak: venv tools
-	@$(WITH_TOOLS) SOAK_SECONDS=$(or $(SECONDS),600) $(VENV)/bin/pytest -s tests/soak $(ARGS)
+	@tools/later.sh
+	@$(WITH_TOOLS) SOAK_SECONDS=$(or $(SECONDS),600) $(VENV)/bin/pytest -s tests/soak tests/rules $(ARGS)
 
 check: venv
 	$(VENV)/bin/ruff check

@@ -1,0 +1,46 @@
+"""
+Which fault makes which alert fire: one row for each, and every alert that there is has one.
+
+A new alert needs a row here, and `test_every_alert_has_a_drill` says so. A fault that isn't in `causes.py` yet becomes
+a function there.
+"""
+
+from __future__ import annotations
+
+from drills import causes
+from drills.causes import Cause
+from scaleobs.objectives import Availability, Latency, Objective
+
+OBJECTIVES: tuple[Objective, ...] = (
+    Availability(99.9),
+    Latency(99, under=0.5),
+    Latency(95, under=0.25, route="/work"),
+)
+
+DRILLS: dict[str, tuple[Cause, ...]] = {
+    "ServiceDown": (causes.stopped,),
+    "ServiceAbsent": (causes.deleted,),
+    "InstanceDown": (causes.killed,),
+    "MetricsMissing": (causes.uninstrumented,),
+    "CrashLoop": (causes.crashing,),
+    "ServiceNotReady": (causes.database_gone,),
+    "InstanceNotReady": (causes.database_gone_for_one,),
+    "CheckFailing": (causes.search_gone,),
+    "HighErrorRate": (causes.failing,),
+    "HighRequestLatency": (causes.slow,),
+    "ErrorBudgetBurn": (causes.failing,),
+    "LatencyBudgetBurn": (causes.slow,),
+    "QuietServiceFailing": (causes.few_fail,),
+    "QuietServiceSlow": (causes.few_are_slow,),
+    "HighCPUUsage": (causes.busy, causes.busy_container),
+    "HighMemoryUsage": (causes.full_container,),
+    "EventLoopLag": (causes.blocked,),
+    "ThreadPoolSaturated": (causes.too_few_threads,),
+    "HighFileDescriptorUsage": (causes.many_files,),
+    "ConnectionsStuck": (causes.hanging,),
+    "LabelSetsDropped": (causes.many_routes,),
+    "InternalFaults": (causes.collector_broken,),
+}
+
+AFTER_A_DAY = {"TrafficGone"}
+"""These need to have seen a day: `soak/test_healthy_stretch.py` has them fire at its end."""

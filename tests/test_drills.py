@@ -1,0 +1,19 @@
+"""The table of drills has a row for every alert that there is; `make soak` does what it says."""
+
+from __future__ import annotations
+
+from drills.table import AFTER_A_DAY, DRILLS, OBJECTIVES
+from scaleobs.render.rules import rules
+
+
+def test_every_alert_has_a_drill():
+    """An alert that was never seen to fire, or a drill for none, is a row that is missing or too many."""
+    rendered = {
+        rule["alert"]
+        for service in (None, "orders")
+        for group in rules(service, objectives=OBJECTIVES)
+        for rule in group.rules
+        if "alert" in rule
+    }
+
+    assert rendered == {*DRILLS, *AFTER_A_DAY}
