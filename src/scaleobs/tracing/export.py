@@ -8,6 +8,7 @@ come along. Without an endpoint nothing of this is loaded.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib
 import os
 import threading
@@ -28,6 +29,7 @@ _LIMIT_SECONDS = 2.0
 _setting_up = threading.Lock()
 _looked_in = 0
 _processor: Any = None
+_last: _Last | None = None
 
 
 class Export:
@@ -96,7 +98,7 @@ def _load() -> None:
 
 
 def _set_provider(resource: Mapping[str, str]) -> None:
-    global _processor  # noqa: PLW0603
+    global _processor, _last  # noqa: PLW0603
     _load()
     from opentelemetry import trace
     from opentelemetry.sdk.resources import Resource
@@ -110,7 +112,8 @@ def _set_provider(resource: Mapping[str, str]) -> None:
     trace.set_tracer_provider(provider)
     if trace.get_tracer_provider() is provider:
         _processor = processor
-        atexit.register(_within_limit, processor.shutdown)
+        _last = _Last(processor.shutdown)
+        atexit.register(_at_exit)
     else:  # The application has set one meanwhile.
         _within_limit(processor.shutdown)
 
@@ -120,8 +123,32 @@ def _exporter() -> str:
     return _EXPORTERS.get(protocol.strip(), _BY_HTTP)
 
 
+class _Last:
+    """A thread that waits for the end of the process, at which Python 3.12 begins no new one (cpython#104690)."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function = function
+        self._is_wanted, self._is_done = threading.Event(), threading.Event()
+        threading.Thread(target=self._wait, name="scaleobs-traces", daemon=True).start()
+
+    def _wait(self) -> None:
+        self._is_wanted.wait()
+        self.function()
+        self._is_done.set()
+
+    def run(self) -> None:
+        """Have the thread do what it is for, and wait for that, if it takes no more than two seconds."""
+        self._is_wanted.set()
+        self._is_done.wait(_LIMIT_SECONDS)
+
+
+def _at_exit() -> None:
+    if _last is not None:
+        _last.run()
+
+
 def _within_limit(function: Callable[[], Any]) -> None:
-    thread = threading.Thread(target=function, name="scaleobs-traces", daemon=True)
+    thread = threading.Thread(target=function, name="scaleobs-flush", daemon=True)
     try:
         thread.start()
     except RuntimeError:  # No more threads: a span or two aren't worth a process that doesn't end.
@@ -130,9 +157,13 @@ def _within_limit(function: Callable[[], Any]) -> None:
 
 
 def _forked() -> None:
-    global _setting_up  # noqa: PLW0603
+    global _setting_up, _last  # noqa: PLW0603
     # Another thread of the parent may have held it.
     _setting_up = threading.Lock()
+    if _last is not None:
+        last, _last = _last.function, None
+        with contextlib.suppress(RuntimeError):  # No more threads.
+            _last = _Last(last)
 
 
 os.register_at_fork(after_in_child=_forked)
