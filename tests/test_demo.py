@@ -100,6 +100,8 @@ def test_stopped_early_it_leaves_no_process(number, code):
         out, err = process.communicate(timeout=20)
     finally:
         process.kill()
+        with process:  # Also where it has not ended.
+            pass
 
     assert code == process.returncode
     assert "" == err
