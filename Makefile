@@ -10,7 +10,8 @@ WITH_TOOLS = exec env "PATH=$(CURDIR)/.tools/bin:$(PATH)"
 help:
 	@echo 'make demo     see it all work on this machine: a service, Prometheus, Alertmanager'
 	@echo 'make test     run the tests                  ARGS="-k health" chooses some'
-	@echo 'make soak     kill workers under load for 10 minutes, plant mistakes in rules   SECONDS=90 takes less'
+	@echo 'make soak     kill workers under load for 10 minutes   SECONDS=90 takes less'
+	@echo '              and make every alert fire, plant mistakes in rules, watch a thousand pods: an hour and more'
 	@echo 'make check    lint, formatting, types'
 	@echo 'make render   refresh the rendered files: alert_rules, dashboards, integrations'
 	@echo 'make bench    measure beside the peers, 6 minutes      ARGS="--quick requests" takes 20 seconds'
