@@ -56,6 +56,23 @@ def test_stories_come_true_of_what_the_command_writes(arguments, tool):
     assert (set(), 0) == untrue(tool, *arguments)[:2]
 
 
+def test_line_that_was_changed_is_the_stories_too(tmp_path, tool):
+    """
+    They come true of rules with that line, and not of rules without it.
+    """
+    others = sorted(ALERTS - {"HighMemoryUsage"})
+    arguments = ["--service", "orders", "--set", "HighMemoryUsage.above=95%"]
+    arguments += [word for name in others for word in ("--disable", name)]
+    (tmp_path / "mine.yaml").write_text(rules_text("orders"))
+    result = call("--json", "--promtool", tool("promtool"), *arguments)
+    without = call("--json", "--promtool", tool("promtool"), *arguments, "--rules", tmp_path / "mine.yaml")
+
+    assert 0 == result.exit_code
+    assert [("HighMemoryUsage", "It holds a little less than that.")] == [
+        (one["alert"], one["story"]) for one in json.loads(without.stdout)["stories"] if not one["is_true"]
+    ]
+
+
 def test_every_alert_has_a_story_of_each_kind():
     """
     One in which it fires and one in which it is silent, of each pair of windows and each route too.

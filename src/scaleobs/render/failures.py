@@ -56,8 +56,8 @@ def _high_error_rate(world: World, _: Labels) -> list[Fault]:
         outage = [quiet(what, _away(world, "_"), is_never_true=True)]
     few = Decimal(world.lines.events - 2) / 2 / world.in_steps(5)
     return [
-        Fault("A tenth more requests fail than the line allows.", _both(world, above)),
-        quiet("A tenth less fail than the line allows.", _both(world, below)),
+        Fault("A little more requests fail than the line allows.", _both(world, above)),
+        quiet("A little less fail than the line allows.", _both(world, below)),
         quiet("All fail, and they are too few to wake somebody.", _both(world, Decimal(1), each=few)),
         quiet("All are mistakes of clients.", world.requests("a", status="404") | world.requests("b", status="404")),
         quiet("There are no requests.", _both(world, Decimal(0), each=Decimal(0))),
@@ -74,8 +74,8 @@ def _slow(world: World, share: Decimal, route: str | None = None) -> dict[str, s
 def _high_request_latency(world: World, _: Labels) -> list[Fault]:
     below, above = around(world.lines.slow_share)
     return [
-        Fault("A tenth more requests are slow than the line allows.", _slow(world, above)),
-        quiet("A tenth less are.", _slow(world, below)),
+        Fault("A little more requests are slow than the line allows.", _slow(world, above)),
+        quiet("A little less are.", _slow(world, below)),
     ]
 
 
@@ -117,8 +117,8 @@ def _burn(days: int) -> Telling:
         allowed = (100 - Decimal(str(_objective(world, labels).percent))) / 100
         below, above = around(_BUDGET_SHARES[long] * days * 24 / _HOURS[long] * allowed)
         return [
-            Fault("The budget goes a tenth faster than the line allows.", _spending(world, labels, above)),
-            quiet("It goes a tenth slower.", _spending(world, labels, below)),
+            Fault("The budget goes a little faster than the line allows.", _spending(world, labels, above)),
+            quiet("It goes a little slower.", _spending(world, labels, below)),
         ]
 
     return faults

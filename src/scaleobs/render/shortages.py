@@ -20,9 +20,9 @@ def _cpu(world: World, _: Labels) -> list[Fault]:
         Fault(
             "A process uses more of its core than it should.", {counter: world.growing(above * seconds)}, latest=full
         ),
-        quiet("It uses a tenth less than that.", {counter: world.growing(below * seconds)}),
+        quiet("It uses a little less than that.", {counter: world.growing(below * seconds)}),
         Fault("A container uses more of its limit.", _container(world, cpu=2 * above * seconds), latest=full),
-        quiet("It uses a tenth less of it.", _container(world, cpu=2 * below * seconds)),
+        quiet("It uses a little less of it.", _container(world, cpu=2 * below * seconds)),
     ]
 
 
@@ -30,7 +30,7 @@ def _memory(world: World, _: Labels) -> list[Fault]:
     below, above = around(world.lines.memory_share)
     return [
         Fault("A container holds more of its memory than it should.", _container(world, memory=1000 * above)),
-        quiet("It holds a tenth less than that.", _container(world, memory=1000 * below)),
+        quiet("It holds a little less than that.", _container(world, memory=1000 * below)),
     ]
 
 
@@ -54,8 +54,8 @@ def _container(world: World, *, cpu: Decimal = Decimal(0), memory: Decimal = Dec
 def _event_loop(world: World, _: Labels) -> list[Fault]:
     below, above = around(world.lines.late_share)
     return [
-        Fault("A tenth more looks at a loop are late than the line allows.", world.loops(late=above)),
-        quiet("A tenth less are.", world.loops(late=below)),
+        Fault("A little more looks at a loop are late than the line allows.", world.loops(late=above)),
+        quiet("A little less are.", world.loops(late=below)),
     ]
 
 
@@ -73,7 +73,7 @@ def _files(world: World, _: Labels) -> list[Fault]:
     held, most = world.series(OPEN_FILES), {world.series(MAX_FILES): world.always(1000)}
     return [
         Fault("An instance holds more files than it should.", {held: world.always(1000 * above), **most}),
-        quiet("It holds a tenth less than that.", {held: world.always(1000 * below), **most}),
+        quiet("It holds a little less than that.", {held: world.always(1000 * below), **most}),
     ]
 
 

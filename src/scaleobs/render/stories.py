@@ -14,6 +14,7 @@ from typing import Any
 from scaleobs.objectives import Objective
 from scaleobs.render import text
 from scaleobs.render.absences import ABSENCES
+from scaleobs.render.changes import redrawn
 from scaleobs.render.durations import Duration, TimeScale
 from scaleobs.render.failures import failures
 from scaleobs.render.faults import Fault
@@ -85,7 +86,8 @@ def stories(
     service, job = service_and_job(service, job)
     alerts: list[dict[str, Any]] = [rule for group in groups for rule in group.rules if "alert" in rule]
     step = milliseconds(groups[0].interval)
-    world = World(job or "orders", step, 0, TimeScale(time_scale), thresholds(objectives), objectives)
+    lines = redrawn(thresholds(objectives), changes)
+    world = World(job or "orders", step, 0, TimeScale(time_scale), lines, objectives)
     world = replace(world, steps=world.in_steps(_LONG_ENOUGH))
     found, untold = [_all_is_well(world)], []
     known = {**ABSENCES, **failures(window_days), **SHORTAGES}
