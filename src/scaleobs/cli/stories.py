@@ -22,8 +22,9 @@ from rich.text import Text
 from scaleobs.cli.check import promql
 from scaleobs.cli.check.sources import Asked, read_file, read_text
 from scaleobs.cli.files import write
+from scaleobs.cli.options import said_plainly, watched
+from scaleobs.cli.rules import of_one_service
 from scaleobs.cli.stack import find
-from scaleobs.objectives import parse
 from scaleobs.render import outputs
 from scaleobs.render.stories import EVERY_ALERT, Story, Told
 from scaleobs.render.stories import stories as told_of
@@ -45,13 +46,7 @@ class _Outcome:
 
 
 @click.command()
-@click.option("--service", metavar="NAME", help="The service. Without it: the rules for every instrumented service.")
-@click.option("--job", metavar="NAME", help="The job it is scraped under, if that isn't the service's name.")
-@click.option("--slo", "objectives", multiple=True, metavar="OBJECTIVE", help="As for `scaleobs rules`.")
-@click.option("--window", "window_days", type=click.Choice(["28", "30"]), default="30", help="As for `scaleobs rules`.")
-@click.option("--set", "changes", multiple=True, metavar="NAME.KEY=VALUE", help="As for `scaleobs rules`.")
-@click.option("--disable", "disabled", multiple=True, metavar="NAME", help="As for `scaleobs rules`.")
-@click.option("--time-scale", type=float, default=1, metavar="N", help="As for `scaleobs rules`.")
+@watched
 @click.option(
     "--rules",
     "rule_file",
@@ -63,19 +58,14 @@ class _Outcome:
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Keep the rules and the stories here.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def stories(  # noqa: PLR0917
+def stories(
     ctx: click.Context,
-    service: str | None,
-    job: str | None,
-    objectives: tuple[str, ...],
-    window_days: str,
-    changes: tuple[str, ...],
-    disabled: tuple[str, ...],
-    time_scale: float,
+    /,
     rule_file: Path | None,
     promtool: str | None,
     out: Path | None,
     as_json: bool,
+    **flags: Any,
 ) -> None:
     """
     Tell rules what happens to a service, and see that each alert fires and is silent when it should.
@@ -93,18 +83,15 @@ def stories(  # noqa: PLR0917
     they can't be told.
     """  # noqa: D301 - Click leaves the paragraph after a backspace as it is.
     asked = Asked()
-    try:
-        watched = (service, job, [parse(one) for one in objectives], time_scale)
-        told = told_of(*watched, window_days=int(window_days), changes=changes, disabled=disabled)
+    with said_plainly():
+        one = of_one_service(flags)
+        told = told_of(**one)
         if rule_file:
             read_file(rule_file, asked)
         else:
-            details = {"window_days": int(window_days), "changes": changes, "disabled": disabled}
-            read_text(outputs.rules_text(*watched, **details), asked, "rules")  # type: ignore[arg-type]
-        rules = [rule for group in asked.groups.values() for rule in group]
-        untold = sorted({*told.untold, *_alerts(rules)} - {story.alert for story in told.stories})
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
+            read_text(outputs.rules_text(**one), asked, "rules")
+    rules = [rule for group in asked.groups.values() for rule in group]
+    untold = sorted(_alerts(rules) - {story.alert for story in told.stories})
     tool = promtool or find("promtool")
     if tool is None:
         click.echo("Error: No promtool on PATH: it comes with Prometheus (Debian: apt install prometheus).", err=True)

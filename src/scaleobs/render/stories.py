@@ -7,19 +7,19 @@ is held to what the command promises.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Unpack
 
-from scaleobs.objectives import Objective
+from scaleobs.catalog import DEFAULT_BUCKETS
 from scaleobs.render import text
 from scaleobs.render.absences import ABSENCES
 from scaleobs.render.changes import redrawn
-from scaleobs.render.durations import Duration, TimeScale
+from scaleobs.render.durations import Duration, TimeScale, pace
 from scaleobs.render.failures import failures
-from scaleobs.render.faults import Fault
+from scaleobs.render.faults import ONSET, Fault
 from scaleobs.render.healthy import Labels, World, milliseconds
 from scaleobs.render.names import service_and_job
+from scaleobs.render.outputs import Watched
 from scaleobs.render.promql import ROUTE, equal
 from scaleobs.render.rules import rules
 from scaleobs.render.shortages import SHORTAGES
@@ -59,42 +59,31 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """All stories about a set of rules, the step of their samples, and the alerts that have none."""
+    """All stories about a set of rules, and the step of their samples."""
 
     stories: list[Story]
     step: str
-    untold: list[str]
 
 
-def stories(
-    service: str | None = None,
-    job: str | None = None,
-    objectives: Sequence[Objective] = (),
-    time_scale: float = 1,
-    *,
-    window_days: int = 30,
-    changes: Sequence[str] = (),
-    disabled: Sequence[str] = (),
-) -> Told:
+def stories(**watched: Unpack[Watched]) -> Told:
     """
-    Return the stories about the rules that these arguments make; see `rules.rules` for each.
+    Return the stories about the rules that these arguments of `rules.rules` make.
 
     Raises:
         ValueError: as for `rules.rules`.
     """
-    groups = rules(service, job, objectives, time_scale, window_days=window_days, changes=changes, disabled=disabled)
-    service, job = service_and_job(service, job)
+    groups = rules(**watched)
+    service, job = service_and_job(watched.get("service"), watched.get("job"))
+    objectives, scale = watched.get("objectives", ()), TimeScale(watched.get("time_scale", 1))
     alerts: list[dict[str, Any]] = [rule for group in groups for rule in group.rules if "alert" in rule]
-    step = milliseconds(groups[0].interval)
-    lines = redrawn(thresholds(objectives), changes)
-    world = World(job or "orders", step, 0, TimeScale(time_scale), lines, objectives)
-    world = replace(world, steps=world.in_steps(_LONG_ENOUGH))
-    found, untold = [_all_is_well(world)], []
-    known = {**ABSENCES, **failures(window_days), **SHORTAGES}
+    step, window = (scale.seconds(count).milliseconds for count in pace(watched.get("scrape_interval", 30)))
+    lines = thresholds(objectives, watched.get("boundaries", DEFAULT_BUCKETS))
+    lines = redrawn(lines, watched.get("changes", ()))
+    world = World(job or "orders", step, 0, -(-window // step), scale, lines, objectives)
+    world = replace(world, steps=max(3 * ONSET, world.in_steps(_LONG_ENOUGH)))
+    found = [_all_is_well(world)]
+    known = {**ABSENCES, **failures(watched.get("window_days", 30)), **SHORTAGES}
     for rule in alerts:
-        if rule["alert"] not in known:
-            untold.append(rule["alert"])
-            continue
         labels = {name: rule["labels"][name] for name in _TOLD_APART if name in rule["labels"]}
         expected = {"severity": rule["labels"]["severity"], "service": service or world.job}
         wait = -(-milliseconds(rule["for"]) // step)
@@ -102,7 +91,7 @@ def stories(
         found += [
             _story(rule["alert"], labels, expected, fault, wait, here) for fault in known[rule["alert"]](here, labels)
         ]
-    return Told(found, str(Duration(step)), untold)
+    return Told(found, str(Duration(step)))
 
 
 def _all_is_well(world: World) -> Story:
