@@ -70,17 +70,17 @@ def stories(
     """
     Tell rules what happens to a service, and see that each alert fires and is silent when it should.
 
-    Each story is a test of promtool that is made from the options: a share of failed requests a tenth above the line
-    that your objective draws, and one a tenth below; an instance that is down for as long as the alert waits, and for
-    less. Give the same options as to `scaleobs rules`.
+    Each story is a test of promtool that is made from the options: a share of failed requests a little above the line
+    that your objective draws, and one a little below; an instance that is down for as long as the alert waits, and for
+    less. Give the same options as to `scaleobs rules`; of a file, --service picks one of several services.
 
     \b
     What they prove: each alert's line, wait, severity and service, and that it is silent while all is well.
     What they don't: texts, and that the windows of budgets beyond 5m have their length.
 
     \b
-    Alerts that no story is told about are named. The exit code is 0 where all come true, 1 where one doesn't, 2 where
-    they can't be told.
+    The exit code is 0 where all come true, 1 where one doesn't, 2 where they can't be told. Alerts of your own in
+    --rules FILE have no story: they are named, and change nothing of that.
     """  # noqa: D301 - Click leaves the paragraph after a backspace as it is.
     asked = Asked()
     with said_plainly():
@@ -105,12 +105,14 @@ def stories(
 
 def _tell(told: Told, rules: _Rules, folder: Path, tool: str) -> list[_Outcome]:
     """Write every story and what it needs, and return what became of each."""
-    files = {}
+    files: dict[str, str] = {}
+    rule_files: dict[str, str] = {}
     for number, story in enumerate(told.stories):
-        name = f"rules-{story.alert.replace(' ', '-')}.yaml"
-        if name not in files:
-            files[name] = yaml_text({"groups": [{"name": "told", "rules": _needed(story.alert, rules)}]})
-        files[f"{number:03}-{story.alert.replace(' ', '-')}.test.yaml"] = story.text(name, told.step)
+        name = f"{number:03}-{story.alert.replace(' ', '-')}"
+        if _named(story) not in rule_files:
+            rule_files[_named(story)] = f"{name}.rules.yaml"
+            files[f"{name}.rules.yaml"] = yaml_text({"groups": [{"name": "told", "rules": _needed(story, rules)}]})
+        files[f"{name}.test.yaml"] = story.text(rule_files[_named(story)], told.step)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -123,21 +125,25 @@ def _tell(told: Told, rules: _Rules, folder: Path, tool: str) -> list[_Outcome]:
         return list(pool.map(lambda story, test: _outcome(story, test, folder, tool), told.stories, tests))
 
 
-def _needed(alert: str, rules: _Rules) -> _Rules:
-    """Return the rules of an alert and those that record what they read, in their order: others take time alone."""
-    if alert == EVERY_ALERT:
+def _needed(story: Story, rules: _Rules) -> _Rules:
+    """Return the rule that a story is about and those that record what it reads: others take time alone."""
+    if story.alert == EVERY_ALERT:
         return rules
-    wanted, names = {alert}, set[str]()
-    while wanted != names:
-        names = set(wanted)
-        for rule in rules:
-            if _name(rule) in names:
-                wanted |= {selector.name for selector in _selected(str(rule["expr"]))}
-    return [rule for rule in rules if _name(rule) in names]
+    needed = [rule for rule in rules if _is_about(story, rule)]
+    wanted = _read_by(needed)
+    while more := [rule for rule in rules if rule.get("record") in wanted and rule not in needed]:
+        needed += more
+        wanted |= _read_by(more)
+    return [rule for rule in rules if rule in needed]
 
 
-def _name(rule: dict[str, Any]) -> str:
-    return str(rule.get("alert") or rule.get("record"))
+def _is_about(story: Story, rule: dict[str, Any]) -> bool:
+    return rule.get("alert") == story.alert and story.labels.items() <= rule.get("labels", {}).items()
+
+
+def _read_by(rules: _Rules) -> set[str]:
+    """Return the names of the series that rules read."""
+    return {selector.name for rule in rules for selector in _selected(str(rule["expr"]))}
 
 
 def _selected(expression: str) -> Iterable[promql.Selector]:

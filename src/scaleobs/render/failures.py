@@ -91,7 +91,8 @@ def _error_log_burst(world: World, _: Labels) -> list[Fault]:
         """Return lines of these levels, so many of them in each window, and from a step on so many."""
         series = [world.series(catalog.LOG_MESSAGES, level=level) for level in levels]
         first, then = (number(round(count / world.window / len(series), 6)) for count in (usual, later))
-        until = number(round(Decimal(first) * (at - 1), 6))
+        # A step on, so that a rounding error of promtool's sum is no reset of the counter.
+        until = number(round(Decimal(first) * at, 6))
         return dict.fromkeys(series, f"0+{first}x{at - 1} {until}+{then}x{world.steps}")
 
     enough, nothing = Decimal(world.lines.error_lines), Decimal(0)

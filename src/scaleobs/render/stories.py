@@ -40,17 +40,22 @@ class Story:
 
     Attributes:
         alert: which alert it is about.
-        which: which of those of that name, as its labels say.
+        labels: those that tell it from others of that name.
         name: what happens.
         fires: whether the alert has to fire.
         test: the same as a test of promtool.
     """
 
     alert: str
-    which: str
+    labels: Labels
     name: str
     fires: bool
     test: dict[str, Any]
+
+    @property
+    def which(self) -> str:
+        """Which alert of those of that name."""
+        return " ".join(self.labels.values())
 
     def text(self, rule_file: str, step: str) -> str:
         """Return a file for promtool."""
@@ -96,13 +101,12 @@ def stories(**watched: Unpack[Watched]) -> Told:
 
 def _all_is_well(world: World) -> Story:
     test = _test("All is well.", world, {}, [_never("", {}, world, world.steps)])
-    return Story(EVERY_ALERT, "", "All is well.", fires=False, test=test)
+    return Story(EVERY_ALERT, {}, "All is well.", fires=False, test=test)
 
 
 def _story(  # noqa: PLR0917
     alert: str, labels: Labels, expected: Labels, fault: Fault, wait: int, world: World
 ) -> Story:
-    which = " ".join(labels.values())
     if not fault.fires:
         # The first samples of a series may look like anything for a moment, which alerts wait for.
         state = "" if fault.is_never_true else _FIRING
@@ -113,7 +117,7 @@ def _story(  # noqa: PLR0917
         asserted = [_never(alert, labels, world, before)] if before > 0 else []
         asserted.append(_now(alert, labels, expected, world, after))
     whole = replace(world, steps=fault.steps or world.steps)
-    return Story(alert, which, fault.name, fault.fires, _test(f"{alert}: {fault.name}", whole, fault.series, asserted))
+    return Story(alert, labels, fault.name, fault.fires, _test(f"{alert}: {fault.name}", whole, fault.series, asserted))
 
 
 def _test(name: str, world: World, changed: Labels, asserted: list[dict[str, Any]]) -> dict[str, Any]:
