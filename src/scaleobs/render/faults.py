@@ -47,8 +47,9 @@ def sudden(name: str, series: dict[str, str]) -> Fault:
 
 
 def around(line: Decimal) -> tuple[Decimal, Decimal]:
-    """Return a share a tenth below a line, and one a tenth above it, or halfway to all where that is more."""
-    return line * Decimal("0.9"), min(line * Decimal("1.1"), (line + 1) / 2)
+    """Return a share a tenth below a line and one a tenth above it, or as near as half of what is left above it."""
+    little = min(line / 10, (1 - line) / 2)
+    return line - little, line + little
 
 
 Telling = Callable[[World, Labels], list[Fault]]
