@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,92 +10,17 @@ import click
 from scaleobs.catalog import DEFAULT_BUCKETS
 from scaleobs.cli import application, configuration
 from scaleobs.cli.files import write
-from scaleobs.cli.options import job, said_plainly, service
-from scaleobs.objectives import Latency, Objective, parse
+from scaleobs.cli.options import said_plainly, watched
+from scaleobs.objectives import Latency, Objective
 from scaleobs.render import outputs
 
-_INTERVAL = re.compile(r"(?=.)(?:(\d{1,4})m)?(?:(\d{1,4})s)?", re.ASCII)
 _REPEATED = ("changes", "disabled", "labels")
 
 
-class _ObjectiveType(click.ParamType[Objective]):
-    """An objective as `availability=99.9` or `latency=99:0.5`."""
-
-    name = "objective"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Objective:
-        """Return the objective that the text names."""
-        try:
-            return parse(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-class _IntervalType(click.ParamType[int]):
-    """A short duration such as `15s` or `1m`."""
-
-    name = "interval"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return its seconds."""
-        found = _INTERVAL.fullmatch(str(value))
-        if found is None:
-            self.fail(f"{value!r} is no scrape interval: write it like 15s, 1m or 1m30s.", param, ctx)
-        return 60 * int(found[1] or 0) + int(found[2] or 0)
-
-
-# None has a default of its own, so that what was given can be told from what a file or an application says.
 @click.command()
-@click.option(
-    "--app",
-    metavar="MODULE:NAME",
-    help="Import an instrumented application, or what makes it, and take its name and objectives: shop:app.",
-)
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="A TOML file whose keys are the names of these flags, with a table [[services]] for each of several services.",
-)
-@service
-@job
-@click.option(
-    "--slo",
-    "objectives",
-    type=_ObjectiveType(),
-    multiple=True,
-    metavar="OBJECTIVE",
-    help="What good means: availability=99.9, latency=99:0.5 (seconds), with :ROUTE of one route. May be repeated.",
-)
-@click.option(
-    "--window",
-    "window_days",
-    type=click.Choice(["28", "30"]),
-    callback=lambda _, __, value: value and int(value),
-    help="The days that the error budgets of objectives are for.  [default: 30]",
-)
-@click.option(
-    "--scrape-interval",
-    type=_IntervalType(),
-    metavar="DURATION",
-    help="How often Prometheus scrapes the service: 15s, 1m.  [default: 30s]",
-)
-@click.option(
-    "--set",
-    "changes",
-    multiple=True,
-    metavar="NAME.KEY=VALUE",
-    help="Change an alert: HighErrorRate.for=10m, .severity=warning, HighMemoryUsage.above=95%. May be repeated.",
-)
-@click.option("--disable", "disabled", multiple=True, metavar="NAME", help="Leave an alert out. May be repeated.")
+@watched
 @click.option("--runbook-url", metavar="URL", help="Where RUNBOOK.md is, or a page with its headings, for alerts.")
 @click.option("--dashboard-url", metavar="URL", help="Where the Grafana is that has the dashboard, for alerts.")
-@click.option(
-    "--time-scale",
-    type=float,
-    metavar="N",
-    help="Divide every duration by N, for a fire drill: with 300, 5m become 1s.",
-)
 @click.option(
     "--format",
     "format_",
@@ -146,13 +70,37 @@ def rules(out: Path | None, **flags: Any) -> None:
 
 
 def _text(flags: dict[str, Any]) -> str:
-    top, services = configuration.read(flags["config"], rules) if "config" in flags else ({}, [])
+    top, _ = _file(flags)
     if flags.get("format_") == "prometheus":
         # What the file wants for a resource doesn't matter then.
         top = {key: value for key, value in top.items() if key not in ("namespace", "labels")}
     form = {key: value for key, value in _over(flags, top).items() if key in outputs.Form.__annotations__}
+    return outputs.rules_of(_asked(flags), outputs.Form(**form), outputs.command(flags))
+
+
+def of_one_service(flags: dict[str, Any]) -> outputs.Watched:
+    """
+    Return what the flags, their file and their application ask rules for.
+
+    Raises:
+        ValueError: they can't be read, or are for several services.
+    """
+    found = _asked(configuration.given(flags))
+    if len(found) > 1:
+        names = ", ".join(str(one.get("service", one.get("job"))) for one in found)
+        msg = f"{flags['config']} has several services: give --service and one of {names}."
+        raise ValueError(msg)
+    return found[0]
+
+
+def _asked(flags: dict[str, Any]) -> list[outputs.Watched]:
+    top, services = _file(flags)
     asked = _of_services(flags, top, services) if services else [_with_application(_over(flags, top))]
-    return outputs.rules_of([_watched(one) for one in asked], outputs.Form(**form), outputs.command(flags))
+    return [_watched(one) for one in asked]
+
+
+def _file(flags: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    return configuration.read(flags["config"], rules) if "config" in flags else ({}, [])
 
 
 def _of_services(flags: dict[str, Any], top: dict[str, Any], services: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -22,8 +22,9 @@ from rich.text import Text
 from scaleobs.cli.check import promql
 from scaleobs.cli.check.sources import Asked, read_file, read_text
 from scaleobs.cli.files import write
+from scaleobs.cli.options import said_plainly, watched
+from scaleobs.cli.rules import of_one_service
 from scaleobs.cli.stack import find
-from scaleobs.objectives import parse
 from scaleobs.render import outputs
 from scaleobs.render.stories import EVERY_ALERT, Story, Told
 from scaleobs.render.stories import stories as told_of
@@ -45,13 +46,7 @@ class _Outcome:
 
 
 @click.command()
-@click.option("--service", metavar="NAME", help="The service. Without it: the rules for every instrumented service.")
-@click.option("--job", metavar="NAME", help="The job it is scraped under, if that isn't the service's name.")
-@click.option("--slo", "objectives", multiple=True, metavar="OBJECTIVE", help="As for `scaleobs rules`.")
-@click.option("--window", "window_days", type=click.Choice(["28", "30"]), default="30", help="As for `scaleobs rules`.")
-@click.option("--set", "changes", multiple=True, metavar="NAME.KEY=VALUE", help="As for `scaleobs rules`.")
-@click.option("--disable", "disabled", multiple=True, metavar="NAME", help="As for `scaleobs rules`.")
-@click.option("--time-scale", type=float, default=1, metavar="N", help="As for `scaleobs rules`.")
+@watched
 @click.option(
     "--rules",
     "rule_file",
@@ -63,48 +58,40 @@ class _Outcome:
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Keep the rules and the stories here.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def stories(  # noqa: PLR0917
+def stories(
     ctx: click.Context,
-    service: str | None,
-    job: str | None,
-    objectives: tuple[str, ...],
-    window_days: str,
-    changes: tuple[str, ...],
-    disabled: tuple[str, ...],
-    time_scale: float,
+    /,
     rule_file: Path | None,
     promtool: str | None,
     out: Path | None,
     as_json: bool,
+    **flags: Any,
 ) -> None:
     """
     Tell rules what happens to a service, and see that each alert fires and is silent when it should.
 
-    Each story is a test of promtool that is made from the options: a share of failed requests a tenth above the line
-    that your objective draws, and one a tenth below; an instance that is down for as long as the alert waits, and for
-    less. Give the same options as to `scaleobs rules`.
+    Each story is a test of promtool that is made from the options: a share of failed requests a little above the line
+    that your objective draws, and one a little below; an instance that is down for as long as the alert waits, and for
+    less. Give the same options as to `scaleobs rules`; of a file, --service picks one of several services.
 
     \b
     What they prove: each alert's line, wait, severity and service, and that it is silent while all is well.
     What they don't: texts, and that the windows of budgets beyond 5m have their length.
 
     \b
-    Alerts that no story is told about are named. The exit code is 0 where all come true, 1 where one doesn't, 2 where
-    they can't be told.
+    The exit code is 0 where all come true, 1 where one doesn't, 2 where they can't be told. Alerts of your own in
+    --rules FILE have no story: they are named, and change nothing of that.
     """  # noqa: D301 - Click leaves the paragraph after a backspace as it is.
     asked = Asked()
-    try:
-        watched = (service, job, [parse(one) for one in objectives], time_scale)
-        told = told_of(*watched, window_days=int(window_days), changes=changes, disabled=disabled)
+    with said_plainly():
+        one = of_one_service(flags)
+        told = told_of(**one)
         if rule_file:
             read_file(rule_file, asked)
         else:
-            details = {"window_days": int(window_days), "changes": changes, "disabled": disabled}
-            read_text(outputs.rules_text(*watched, **details), asked, "rules")  # type: ignore[arg-type]
-        rules = [rule for group in asked.groups.values() for rule in group]
-        untold = sorted({*told.untold, *_alerts(rules)} - {story.alert for story in told.stories})
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
+            read_text(outputs.rules_text(**one), asked, "rules")
+    rules = [rule for group in asked.groups.values() for rule in group]
+    untold = sorted(_alerts(rules) - {story.alert for story in told.stories})
     tool = promtool or find("promtool")
     if tool is None:
         click.echo("Error: No promtool on PATH: it comes with Prometheus (Debian: apt install prometheus).", err=True)
@@ -118,12 +105,14 @@ def stories(  # noqa: PLR0917
 
 def _tell(told: Told, rules: _Rules, folder: Path, tool: str) -> list[_Outcome]:
     """Write every story and what it needs, and return what became of each."""
-    files = {}
+    files: dict[str, str] = {}
+    rule_files: dict[str, str] = {}
     for number, story in enumerate(told.stories):
-        name = f"rules-{story.alert.replace(' ', '-')}.yaml"
-        if name not in files:
-            files[name] = yaml_text({"groups": [{"name": "told", "rules": _needed(story.alert, rules)}]})
-        files[f"{number:03}-{story.alert.replace(' ', '-')}.test.yaml"] = story.text(name, told.step)
+        name = f"{number:03}-{story.alert.replace(' ', '-')}"
+        if _named(story) not in rule_files:
+            rule_files[_named(story)] = f"{name}.rules.yaml"
+            files[f"{name}.rules.yaml"] = yaml_text({"groups": [{"name": "told", "rules": _needed(story, rules)}]})
+        files[f"{name}.test.yaml"] = story.text(rule_files[_named(story)], told.step)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -136,21 +125,25 @@ def _tell(told: Told, rules: _Rules, folder: Path, tool: str) -> list[_Outcome]:
         return list(pool.map(lambda story, test: _outcome(story, test, folder, tool), told.stories, tests))
 
 
-def _needed(alert: str, rules: _Rules) -> _Rules:
-    """Return the rules of an alert and those that record what they read, in their order: others take time alone."""
-    if alert == EVERY_ALERT:
+def _needed(story: Story, rules: _Rules) -> _Rules:
+    """Return the rule that a story is about and those that record what it reads: others take time alone."""
+    if story.alert == EVERY_ALERT:
         return rules
-    wanted, names = {alert}, set[str]()
-    while wanted != names:
-        names = set(wanted)
-        for rule in rules:
-            if _name(rule) in names:
-                wanted |= {selector.name for selector in _selected(str(rule["expr"]))}
-    return [rule for rule in rules if _name(rule) in names]
+    needed = [rule for rule in rules if _is_about(story, rule)]
+    wanted = _read_by(needed)
+    while more := [rule for rule in rules if rule.get("record") in wanted and rule not in needed]:
+        needed += more
+        wanted |= _read_by(more)
+    return [rule for rule in rules if rule in needed]
 
 
-def _name(rule: dict[str, Any]) -> str:
-    return str(rule.get("alert") or rule.get("record"))
+def _is_about(story: Story, rule: dict[str, Any]) -> bool:
+    return rule.get("alert") == story.alert and story.labels.items() <= rule.get("labels", {}).items()
+
+
+def _read_by(rules: _Rules) -> set[str]:
+    """Return the names of the series that rules read."""
+    return {selector.name for rule in rules for selector in _selected(str(rule["expr"]))}
 
 
 def _selected(expression: str) -> Iterable[promql.Selector]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scaleobs import catalog
+from scaleobs.render import promql
 from scaleobs.render.faults import ONSET, Fault, Telling, quiet, sudden
 from scaleobs.render.healthy import Labels, World
 from scaleobs.render.promql import STARTED, UP
@@ -64,6 +65,41 @@ def _instance_not_ready(world: World, _: Labels) -> list[Fault]:
     ]
 
 
+def _startup_stuck(world: World, _: Labels) -> list[Fault]:
+    check = {world.series(catalog.HEALTH_UP, probe="startup", check="lifecycle"): world.always(0)}
+    starts = {world.series(catalog.READY): world.always(0), world.series(STARTED): world.always(0)}
+    fails = {world.series(catalog.HEALTH_UP, probe="ready", check="database"): world.always(0)}
+    return [
+        Fault("An instance doesn't come to the end of its start-up.", check | starts),
+        quiet("It does, and waits for a database then.", fails | starts),
+        quiet("It has long been at work when what it started with fails.", check),
+    ]
+
+
+def _replicas_missing(world: World, _: Labels) -> list[Fault]:
+    info = world.series(catalog.INFO, namespace="shop", pod="orders-1", service_name=world.job)
+    found = world.without(catalog.INFO) | {info: world.always(1)}
+    for name in ("orders", "search"):
+        of_it = {"namespace": "shop", "owner_kind": "ReplicaSet", "owner_name": f"{name}-5d"}
+        found[_shown(promql.POD_OWNER, **of_it, pod=f"{name}-1")] = world.always(1)
+        of_it |= {"owner_kind": "Deployment", "owner_name": name, "replicaset": f"{name}-5d"}
+        found[_shown(promql.REPLICASET_OWNER, **of_it)] = world.always(1)
+        found[_shown(promql.REPLICAS_WANTED, namespace="shop", deployment=name)] = world.always(3)
+        found[_shown(promql.REPLICAS_AVAILABLE, namespace="shop", deployment=name)] = world.always(3)
+    gone = world.then(3, ONSET, 2)
+    mine, others = (
+        {_shown(promql.REPLICAS_AVAILABLE, namespace="shop", deployment=name): gone} for name in ("orders", "search")
+    )
+    return [
+        sudden("One of three replicas is not available.", found | mine),
+        quiet("One of another Deployment's isn't.", found | others),
+    ]
+
+
+def _shown(metric: catalog.Metric, **labels: str) -> str:
+    return promql.Targets().of(metric, *(promql.equal(name, value) for name, value in labels.items()))
+
+
 def _check_failing(world: World, _: Labels) -> list[Fault]:
     fails = {world.series(catalog.HEALTH_UP, probe="ready", check="database"): world.then(1, ONSET, 0)}
     return [
@@ -81,4 +117,6 @@ ABSENCES: dict[str, Telling] = {
     "ServiceNotReady": _service_not_ready,
     "InstanceNotReady": _instance_not_ready,
     "CheckFailing": _check_failing,
+    "StartupStuck": _startup_stuck,
+    "ReplicasMissing": _replicas_missing,
 }

@@ -34,12 +34,15 @@ class Duration:
         return f"{self.milliseconds / 1000:.3f}".rstrip("0").rstrip(".")
 
 
-def check_interval(scrape_interval: int) -> None:
+def pace(scrape_interval: int) -> tuple[int, int]:
     """
-    Check that rules can stand on targets that are scraped once in so many seconds.
+    Return the seconds from one look at targets to the next, and those of the window that rates are taken over.
+
+    Args:
+        scrape_interval: how many seconds lie between two scrapes of a target.
 
     Raises:
-        ValueError: they can't.
+        ValueError: no rules can stand on that.
     """
     if scrape_interval not in range(1, _LONGEST_INTERVAL_SECONDS + 1):
         msg = (
@@ -48,6 +51,7 @@ def check_interval(scrape_interval: int) -> None:
             f"or two look like an outage."
         )
         raise ValueError(msg)
+    return max(30, scrape_interval), max(300, 4 * scrape_interval)
 
 
 @dataclass(frozen=True, slots=True)

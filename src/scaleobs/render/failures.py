@@ -1,4 +1,4 @@
-"""Requests that fail, are slow or don't come: what each alert on them, and on error budgets, has to see."""
+"""Requests that fail, are slow or don't come, and errors in logs: what each alert on them has to see."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from scaleobs.objectives import Availability, Latency, Objective
 from scaleobs.render.faults import ONSET, Fault, Telling, around, quiet
 from scaleobs.render.healthy import A_STEP, Labels, World
 from scaleobs.render.promql import ROUTE, STARTED, UP
+from scaleobs.render.thresholds import number
 
 _BUDGET_SHARES = {"1h": Decimal("0.02"), "6h": Decimal("0.05"), "1d": Decimal("0.1"), "3d": Decimal("0.1")}
 """Which share of its budget an objective may spend within a window (SRE workbook, chapter 5)."""
 
+_MORE, _LESS = Decimal("1.2"), Decimal("0.8")
 _AWAY = 20
 _LOOK_BACK = 300_000
 """Milliseconds: Prometheus takes a sample for the present one for so long, on any time scale."""
@@ -20,15 +22,15 @@ _LOOK_BACK = 300_000
 _HOURS = {"1h": 1, "6h": 6, "1d": 24, "3d": 72}
 
 
-def _both(world: World, failed: Decimal, each: Decimal = A_STEP) -> dict[str, str]:
-    return world.requests("a", failed, each=each) | world.requests("b", failed, each=each)
+def _both(world: World, failed: Decimal, route: str | None = None, *, each: Decimal = A_STEP) -> dict[str, str]:
+    return world.requests("a", failed, route, each=each) | world.requests("b", failed, route, each=each)
 
 
 def _born(world: World) -> dict[str, str]:
     """Return failures that `rate()` can't see: each is the first sample of its series, and there are many of them."""
     found = _both(world, Decimal(0), each=Decimal(30))
-    for number, at in enumerate(range(ONSET, world.steps, world.in_steps(2.5))):
-        series = world.series(catalog.REQUESTS, method="GET", route=f"/{number}", status_code="502")
+    for one, at in enumerate(range(ONSET, world.steps, world.in_steps(2.5))):
+        series = world.series(catalog.REQUESTS, method="GET", route=f"/{one}", status_code="502")
         found[series] = f"_x{at} 100000x{world.steps}"
     return found
 
@@ -54,7 +56,7 @@ def _high_error_rate(world: World, _: Labels) -> list[Fault]:
     if world.scale.minutes(_AWAY).milliseconds > _LOOK_BACK:
         what = "Prometheus was away, and finds failures of long ago."
         outage = [quiet(what, _away(world, "_"), is_never_true=True)]
-    few = Decimal(world.lines.events - 2) / 2 / world.in_steps(5)
+    few = Decimal(world.lines.events - 2) / 2 / world.window
     return [
         Fault("A little more requests fail than the line allows.", _both(world, above)),
         quiet("A little less fail than the line allows.", _both(world, below)),
@@ -64,6 +66,60 @@ def _high_error_rate(world: World, _: Labels) -> list[Fault]:
         Fault("Failures come with new series.", _born(world), earliest=ONSET, latest=ONSET + 1),
         quiet("Instances were down, and come with failures of long ago.", _away(world, "0"), is_never_true=True),
         *outage,
+    ]
+
+
+def _high_route_error_rate(world: World, _: Labels) -> list[Fault]:
+    def counted(good: str, bad: str) -> dict[str, str]:
+        labels = {"method": "POST", ROUTE: "/one"}
+        samples = {"201": good, "503": bad}
+        return {world.series(catalog.REQUESTS, **labels, status_code=code): samples[code] for code in samples}
+
+    below, above = around(world.lines.route_failed_share)
+    more, less = (
+        counted(world.growing(A_STEP * (1 - share)), world.growing(A_STEP * share)) for share in (above, below)
+    )
+    return [
+        Fault("A little more requests to one route of many fail than the line allows.", more),
+        quiet("A little less do.", less),
+        quiet("All fail, and they are too few.", counted("0", world.then(0, ONSET, world.lines.events - 1))),
+    ]
+
+
+def _error_log_burst(world: World, _: Labels) -> list[Fault]:
+    def lines(usual: Decimal, later: Decimal, at: int, *levels: str) -> dict[str, str]:
+        """Return lines of these levels, so many of them in each window, and from a step on so many."""
+        series = [world.series(catalog.LOG_MESSAGES, level=level) for level in levels]
+        first, then = (number(round(count / world.window / len(series), 6)) for count in (usual, later))
+        # A step on, so that a rounding error of promtool's sum is no reset of the counter.
+        until = number(round(Decimal(first) * at, 6))
+        return dict.fromkeys(series, f"0+{first}x{at - 1} {until}+{then}x{world.steps}")
+
+    enough, nothing = Decimal(world.lines.error_lines), Decimal(0)
+    usual, later = enough / 5, world.in_steps(120)
+    times, errors = usual * world.lines.error_lines_times, ("error", "critical")
+    return [
+        Fault(
+            "After a silence more errors are logged than the line allows.",
+            lines(nothing, enough * _MORE, ONSET, *errors),
+            earliest=ONSET,
+            latest=ONSET + world.window + 1,
+        ),
+        quiet("Fewer are.", lines(nothing, enough * _LESS, ONSET, *errors)),
+        quiet("They are warnings.", lines(nothing, enough * 10, ONSET, "warning")),
+        Fault(
+            "Many more errors are logged than usual.",
+            lines(usual, times * _MORE, later, *errors),
+            earliest=later,
+            latest=later + world.window + 1,
+            steps=later + world.steps,
+        ),
+        Fault(
+            "More are logged than usual, and not that many.",
+            lines(usual, times * _LESS, later, *errors),
+            fires=False,
+            steps=later + world.steps,
+        ),
     ]
 
 
@@ -80,7 +136,7 @@ def _high_request_latency(world: World, _: Labels) -> list[Fault]:
 
 
 def _traffic_gone(world: World, _: Labels) -> list[Fault]:
-    day, window = world.in_steps(24 * 60), world.in_steps(5)
+    day = world.in_steps(24 * 60)
     end = day + world.in_steps(90)
     last = 3000 * (end - 1)
     stops = f"0+3000x{end - 1} {last}x{world.steps}"
@@ -93,8 +149,8 @@ def _traffic_gone(world: World, _: Labels) -> list[Fault]:
     ):
         series = {key: samples for key in world.requests("a") if 'code="200"' in key}
         series |= world.without(catalog.REQUESTS, instances="b")
-        silent = end + window
-        found.append(Fault(name, series, fires, silent - 2, silent + 1, steps=end + world.in_steps(60)))
+        silent = end + world.window
+        found.append(Fault(name, series, fires, silent - 2, silent + 1, steps=end + world.steps))
     return found
 
 
@@ -107,7 +163,7 @@ def _objective(world: World, labels: Labels) -> Objective:
 
 def _spending(world: World, labels: Labels, share: Decimal) -> dict[str, str]:
     if labels["slo"] == "availability":
-        return _both(world, share)
+        return _both(world, share, labels.get(ROUTE))
     return _slow(world, share, labels.get(ROUTE))
 
 
@@ -135,6 +191,8 @@ def failures(window_days: int) -> dict[str, Telling]:
     """Return what happens to each alert on requests, where budgets are for so many days."""
     return {
         "HighErrorRate": _high_error_rate,
+        "HighRouteErrorRate": _high_route_error_rate,
+        "ErrorLogBurst": _error_log_burst,
         "TrafficGone": _traffic_gone,
         "HighRequestLatency": _high_request_latency,
         "ErrorBudgetBurn": _burn(window_days),

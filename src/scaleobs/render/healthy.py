@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from scaleobs import catalog
 from scaleobs.catalog import Metric
-from scaleobs.objectives import Latency, Objective
+from scaleobs.objectives import Availability, Latency, Objective
 from scaleobs.render import promql
 from scaleobs.render.durations import TimeScale
 from scaleobs.render.promql import Targets
@@ -36,6 +36,7 @@ class World:
         job: the job that the service is scraped under.
         step: the milliseconds from one sample to the next.
         steps: how many samples there are at least.
+        window: how many of them there are in the window that rates are taken over.
         scale: what durations are divided by.
         lines: where alerts speak.
         objectives: what good means.
@@ -44,6 +45,7 @@ class World:
     job: str
     step: int
     steps: int
+    window: int
     scale: TimeScale
     lines: Thresholds
     objectives: Sequence[Objective] = ()
@@ -51,6 +53,10 @@ class World:
     def in_steps(self, minutes: float) -> int:
         """Return how many steps that many minutes have, one that has begun with them."""
         return -(-self.scale.minutes(minutes).milliseconds // self.step)
+
+    def routes(self, kind: type[Objective]) -> list[str]:
+        """Return the routes that requests come to: those that objectives of that kind are for, and another one."""
+        return sorted({"/", *(one.route for one in self.objectives if isinstance(one, kind) and one.route)})
 
     def series(self, metric: Metric, instance: str = "a", part: str = "", **labels: str) -> str:
         """Return a series of an instance."""
@@ -84,6 +90,9 @@ class World:
                 self.series(catalog.INFO, instance, **info): self.always(1),
                 self.series(catalog.READY, instance): self.always(1),
                 self.series(catalog.HEALTH_UP, instance, probe="ready", check="database"): self.always(1),
+                self.series(catalog.HEALTH_UP, instance, probe="startup", check="lifecycle"): self.always(1),
+                self.series(catalog.LOG_MESSAGES, instance, level="info"): self.growing(A_STEP),
+                self.series(catalog.LOG_MESSAGES, instance, level="error"): self.always(0),
                 self.series(catalog.ACTIVE, instance, protocol="http"): self.always(1),
                 self.series(catalog.DROPPED, instance): self.always(0),
                 self.series(catalog.FAULTS, instance): self.always(0),
@@ -93,22 +102,29 @@ class World:
         return found
 
     def requests(
-        self, instance: str = "a", failed: Decimal = Decimal(0), *, each: Decimal = A_STEP, status: str = "200"
+        self,
+        instance: str = "a",
+        failed: Decimal = Decimal(0),
+        route: str | None = None,
+        *,
+        each: Decimal = A_STEP,
+        status: str = "200",
     ) -> dict[str, str]:
-        """Return the counters of requests of which a share fails, for all of a story."""
-        labels = {"method": "GET", promql.ROUTE: "/"}
-        counts = {"200": Decimal(0), "404": Decimal(0), status: each * (1 - failed), "500": each * failed}
-        return {
-            self.series(catalog.REQUESTS, instance, **labels, status_code=code): self.growing(by)
-            for code, by in counts.items()
-        }
+        """Return the counters of requests, of which a share fails on one route or on each, for all of a story."""
+        routes, found = self.routes(Availability), {}
+        for one in routes:
+            all_of_it, share = each / len(routes), failed if route in {None, one} else Decimal(0)
+            counts = {"200": Decimal(0), "404": Decimal(0), status: all_of_it * (1 - share), "500": all_of_it * share}
+            for code, by in counts.items():
+                labels = {"method": "GET", promql.ROUTE: one, "status_code": code}
+                found[self.series(catalog.REQUESTS, instance, **labels)] = self.growing(by)
+        return found
 
     def answers(self, instance: str = "a", slow: Decimal = Decimal(0), route: str | None = None) -> dict[str, str]:
-        """Return the histogram of requests of which a share is slower than any objective, for all of a story."""
-        routes = {"/", *(one.route for one in self.objectives if isinstance(one, Latency) and one.route)}
+        """Return the histogram of requests, of which a share is slower than any objective, for all of a story."""
         bounds = {self.lines.slow_seconds, *(float(one.under) for one in self.objectives if isinstance(one, Latency))}
         found = {}
-        for one in sorted(routes):
+        for one in self.routes(Latency):
             labels = {"method": "GET", promql.ROUTE: one, "status_code": "200"}
             share = slow if route in {None, one} else Decimal(0)
             for bound in sorted(bounds):

@@ -10,7 +10,7 @@ from scaleobs.objectives import Availability
 from scaleobs.render import alerts, burnrate, presence, records, strain
 from scaleobs.render.alerts import Alert
 from scaleobs.render.changes import changed, check_names, redrawn, target
-from scaleobs.render.durations import TimeScale, check_interval
+from scaleobs.render.durations import TimeScale, pace
 from scaleobs.render.links import Links
 from scaleobs.render.names import service_and_job
 from scaleobs.render.records import Rule, Scope
@@ -77,9 +77,8 @@ def rules(
     if window_days not in burnrate.WINDOWS_DAYS:
         msg = f"A budget for {window_days!r} days is not known: give 28 or 30."
         raise ValueError(msg)
-    check_interval(scrape_interval)
+    interval, window = pace(scrape_interval)
     lines, scale = redrawn(thresholds(objectives, boundaries), changes), TimeScale(time_scale)
-    interval, window = max(30, scrape_interval), max(300, 4 * scrape_interval)
     scope = Scope(job, interval=scale.seconds(interval), window=scale.seconds(window), memory=scale.days(1))
     groups: dict[str, list[Rule | Alert]] = {
         "targets": [

@@ -15,7 +15,7 @@ def _cpu(world: World, _: Labels) -> list[Fault]:
     seconds, counter = Decimal(world.step) / 1000, world.series(promql.CPU)
     below, above = around(world.lines.cpu_share)
     # A rate is whole once its window is.
-    full = world.in_steps(5) + 2
+    full = world.window + 2
     return [
         Fault(
             "A process uses more of its core than it should.", {counter: world.growing(above * seconds)}, latest=full
@@ -34,7 +34,17 @@ def _memory(world: World, _: Labels) -> list[Fault]:
     ]
 
 
-def _container(world: World, *, cpu: Decimal = Decimal(0), memory: Decimal = Decimal(100)) -> dict[str, str]:
+def _throttled(world: World, _: Labels) -> list[Fault]:
+    below, above = around(world.lines.throttled_share)
+    return [
+        Fault("A container is held back a little more often than it should.", _container(world, throttled=above)),
+        quiet("It is a little less often.", _container(world, throttled=below)),
+    ]
+
+
+def _container(
+    world: World, *, cpu: Decimal = Decimal(0), memory: Decimal = Decimal(100), throttled: Decimal = Decimal(0)
+) -> dict[str, str]:
     """Return a service in one pod, with a container that may use 2 cores and 1000 bytes."""
     pod = {"namespace": "shop", "pod": "orders-1"}
     info = dict.fromkeys(catalog.INFO.labels, "1") | {"service_name": world.job}
@@ -43,6 +53,8 @@ def _container(world: World, *, cpu: Decimal = Decimal(0), memory: Decimal = Dec
     for metric, value in (
         (promql.CONTAINER_CPU, world.growing(cpu)),
         (promql.CONTAINER_MEMORY, world.always(memory)),
+        (promql.CONTAINER_PERIODS, world.growing(300)),
+        (promql.CONTAINER_THROTTLED, world.growing(300 * throttled)),
     ):
         found[promql.Targets().of(metric, *matchers)] = value
     for resource, limit in (("cpu", 2), ("memory", 1000)):
@@ -60,8 +72,7 @@ def _event_loop(world: World, _: Labels) -> list[Fault]:
 
 
 def _thread_pool(world: World, _: Labels) -> list[Fault]:
-    window, waiting = world.in_steps(5), world.series(catalog.POOL_WAITING, pool="anyio")
-    at = ONSET + window
+    waiting, at = world.series(catalog.POOL_WAITING, pool="anyio"), ONSET + world.window
     return [
         Fault("Calls wait for a thread.", {waiting: world.then(0, ONSET, 3)}, earliest=at - 1, latest=at + 1),
         quiet("They wait now and then.", {waiting: " ".join(["3x1 0x1"] * (world.steps // 4))}),
@@ -102,6 +113,7 @@ def _counted(metric: catalog.Metric) -> Telling:
 SHORTAGES: dict[str, Telling] = {
     "HighCPUUsage": _cpu,
     "HighMemoryUsage": _memory,
+    "CPUThrottled": _throttled,
     "EventLoopLag": _event_loop,
     "ThreadPoolSaturated": _thread_pool,
     "HighFileDescriptorUsage": _files,

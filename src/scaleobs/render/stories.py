@@ -7,19 +7,19 @@ is held to what the command promises.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Unpack
 
-from scaleobs.objectives import Objective
+from scaleobs.catalog import DEFAULT_BUCKETS
 from scaleobs.render import text
 from scaleobs.render.absences import ABSENCES
 from scaleobs.render.changes import redrawn
-from scaleobs.render.durations import Duration, TimeScale
+from scaleobs.render.durations import Duration, TimeScale, pace
 from scaleobs.render.failures import failures
-from scaleobs.render.faults import Fault
+from scaleobs.render.faults import ONSET, Fault
 from scaleobs.render.healthy import Labels, World, milliseconds
 from scaleobs.render.names import service_and_job
+from scaleobs.render.outputs import Watched
 from scaleobs.render.promql import ROUTE, equal
 from scaleobs.render.rules import rules
 from scaleobs.render.shortages import SHORTAGES
@@ -40,17 +40,22 @@ class Story:
 
     Attributes:
         alert: which alert it is about.
-        which: which of those of that name, as its labels say.
+        labels: those that tell it from others of that name.
         name: what happens.
         fires: whether the alert has to fire.
         test: the same as a test of promtool.
     """
 
     alert: str
-    which: str
+    labels: Labels
     name: str
     fires: bool
     test: dict[str, Any]
+
+    @property
+    def which(self) -> str:
+        """Which alert of those of that name."""
+        return " ".join(self.labels.values())
 
     def text(self, rule_file: str, step: str) -> str:
         """Return a file for promtool."""
@@ -59,42 +64,31 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """All stories about a set of rules, the step of their samples, and the alerts that have none."""
+    """All stories about a set of rules, and the step of their samples."""
 
     stories: list[Story]
     step: str
-    untold: list[str]
 
 
-def stories(
-    service: str | None = None,
-    job: str | None = None,
-    objectives: Sequence[Objective] = (),
-    time_scale: float = 1,
-    *,
-    window_days: int = 30,
-    changes: Sequence[str] = (),
-    disabled: Sequence[str] = (),
-) -> Told:
+def stories(**watched: Unpack[Watched]) -> Told:
     """
-    Return the stories about the rules that these arguments make; see `rules.rules` for each.
+    Return the stories about the rules that these arguments of `rules.rules` make.
 
     Raises:
         ValueError: as for `rules.rules`.
     """
-    groups = rules(service, job, objectives, time_scale, window_days=window_days, changes=changes, disabled=disabled)
-    service, job = service_and_job(service, job)
+    groups = rules(**watched)
+    service, job = service_and_job(watched.get("service"), watched.get("job"))
+    objectives, scale = watched.get("objectives", ()), TimeScale(watched.get("time_scale", 1))
     alerts: list[dict[str, Any]] = [rule for group in groups for rule in group.rules if "alert" in rule]
-    step = milliseconds(groups[0].interval)
-    lines = redrawn(thresholds(objectives), changes)
-    world = World(job or "orders", step, 0, TimeScale(time_scale), lines, objectives)
-    world = replace(world, steps=world.in_steps(_LONG_ENOUGH))
-    found, untold = [_all_is_well(world)], []
-    known = {**ABSENCES, **failures(window_days), **SHORTAGES}
+    step, window = (scale.seconds(count).milliseconds for count in pace(watched.get("scrape_interval", 30)))
+    lines = thresholds(objectives, watched.get("boundaries", DEFAULT_BUCKETS))
+    lines = redrawn(lines, watched.get("changes", ()))
+    world = World(job or "orders", step, 0, -(-window // step), scale, lines, objectives)
+    world = replace(world, steps=max(3 * ONSET, world.in_steps(_LONG_ENOUGH)))
+    found = [_all_is_well(world)]
+    known = {**ABSENCES, **failures(watched.get("window_days", 30)), **SHORTAGES}
     for rule in alerts:
-        if rule["alert"] not in known:
-            untold.append(rule["alert"])
-            continue
         labels = {name: rule["labels"][name] for name in _TOLD_APART if name in rule["labels"]}
         expected = {"severity": rule["labels"]["severity"], "service": service or world.job}
         wait = -(-milliseconds(rule["for"]) // step)
@@ -102,18 +96,17 @@ def stories(
         found += [
             _story(rule["alert"], labels, expected, fault, wait, here) for fault in known[rule["alert"]](here, labels)
         ]
-    return Told(found, str(Duration(step)), untold)
+    return Told(found, str(Duration(step)))
 
 
 def _all_is_well(world: World) -> Story:
     test = _test("All is well.", world, {}, [_never("", {}, world, world.steps)])
-    return Story(EVERY_ALERT, "", "All is well.", fires=False, test=test)
+    return Story(EVERY_ALERT, {}, "All is well.", fires=False, test=test)
 
 
 def _story(  # noqa: PLR0917
     alert: str, labels: Labels, expected: Labels, fault: Fault, wait: int, world: World
 ) -> Story:
-    which = " ".join(labels.values())
     if not fault.fires:
         # The first samples of a series may look like anything for a moment, which alerts wait for.
         state = "" if fault.is_never_true else _FIRING
@@ -124,7 +117,7 @@ def _story(  # noqa: PLR0917
         asserted = [_never(alert, labels, world, before)] if before > 0 else []
         asserted.append(_now(alert, labels, expected, world, after))
     whole = replace(world, steps=fault.steps or world.steps)
-    return Story(alert, which, fault.name, fault.fires, _test(f"{alert}: {fault.name}", whole, fault.series, asserted))
+    return Story(alert, labels, fault.name, fault.fires, _test(f"{alert}: {fault.name}", whole, fault.series, asserted))
 
 
 def _test(name: str, world: World, changed: Labels, asserted: list[dict[str, Any]]) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from scaleobs.cli.check.page import Page
 from scaleobs.cli.check.prometheus import Prometheus
 from scaleobs.cli.check.remarks import FINDING, NOTE, Remark, Remarks
 from scaleobs.cli.check.sources import Asked, read_file, read_text
-from scaleobs.objectives import parse
+from scaleobs.cli.options import watched
+from scaleobs.cli.rules import of_one_service
 from scaleobs.render import outputs
 from scaleobs.render.names import service_and_job
 from scaleobs.settings import Settings
@@ -28,9 +29,7 @@ _SHOWN = 5
 
 @click.command()
 @click.argument("url")
-@click.option("--service", metavar="NAME", help="The service. Without it: the rules for every instrumented service.")
-@click.option("--job", metavar="NAME", help="The job it is scraped under, if that isn't the service's name.")
-@click.option("--slo", "objectives", multiple=True, metavar="OBJECTIVE", help="As for `scaleobs rules`.")
+@watched
 @click.option(
     "--rules",
     "rule_files",
@@ -74,10 +73,8 @@ _SHOWN = 5
 @click.pass_context
 def check(  # noqa: PLR0917
     ctx: click.Context,
+    /,
     url: str,
-    service: str | None,
-    job: str | None,
-    objectives: tuple[str, ...],
     rule_files: tuple[Path, ...],
     dashboard_files: tuple[Path, ...],
     target_labels: tuple[str, ...],
@@ -85,6 +82,7 @@ def check(  # noqa: PLR0917
     token: str | None,
     timeout: float,
     as_json: bool,
+    **flags: Any,
 ) -> None:
     """
     Check rules and dashboards against what is there.
@@ -101,7 +99,8 @@ def check(  # noqa: PLR0917
     The exit code is 0 where all is well, 1 where there is a finding, 2 where it couldn't be asked.
     """  # noqa: D301 - Click leaves the paragraph after a backspace as it is.
     try:
-        asked = _asked(service, job, objectives, rule_files, dashboard_files)
+        one = of_one_service(flags)
+        asked = _asked(one, rule_files, dashboard_files)
         asking = Asking(timeout, _token(token))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
@@ -110,9 +109,9 @@ def check(  # noqa: PLR0917
         series = _found(checked_url(url), asking, target_labels)
         selectors = judge([*asked.rules, *asked.panels], asked.recorded, series, remarks)
         if isinstance(series, Page):
-            series.look(service, max_label_sets, remarks)
+            series.look(one.get("service"), max_label_sets, remarks)
         else:
-            _, job = service_and_job(service, job)
+            _, job = service_and_job(one.get("service"), one.get("job"))
             series.look(job, asked.groups, max_label_sets, remarks, is_exact=bool(rule_files))
     except CantAskError as error:
         if as_json:
@@ -128,20 +127,14 @@ def check(  # noqa: PLR0917
     ctx.exit(1 if remarks.of(FINDING) else 0)
 
 
-def _asked(
-    service: str | None,
-    job: str | None,
-    objectives: tuple[str, ...],
-    rule_files: tuple[Path, ...],
-    dashboard_files: tuple[Path, ...],
-) -> Asked:
+def _asked(one: outputs.Watched, rule_files: tuple[Path, ...], dashboard_files: tuple[Path, ...]) -> Asked:
     """Return what the files ask, and where there are none, what the commands write."""
     asked = Asked()
     for path in (*rule_files, *dashboard_files):
         read_file(path, asked)
     if not rule_files and not dashboard_files:
-        read_text(outputs.rules_text(service, job, [parse(one) for one in objectives]), asked, "rules")
-        for name, text in outputs.dashboard_texts(service, job).items():
+        read_text(outputs.rules_text(**one), asked, "rules")
+        for name, text in outputs.dashboard_texts(one.get("service"), one.get("job")).items():
             read_text(text, asked, name)
     return asked
 
