@@ -300,3 +300,18 @@ def test_durations_are_read_as_prometheus_writes_them():
     Units add up, and a thousandth of a second is one too.
     """
     assert [90_000, 100, 86_400_000 + 3_600_000 + 1] == [milliseconds(one) for one in ("1m30s", "100ms", "1d1h1ms")]
+
+
+@pytest.mark.parametrize("command", [["stories"], ["check", "http://localhost:1/metrics"]], ids=["stories", "check"])
+def test_one_service_of_a_file_is_asked_for(command, tmp_path):
+    """
+    A file that has several is no answer to which one is meant, and says which there are.
+    """
+    (tmp_path / "scaleobs.toml").write_text('services = [{service = "orders"}, {service = "carts"}]')
+    arguments = [*command, "--config", str(tmp_path / "scaleobs.toml")]
+    every = CliRunner().invoke(scaleobs, arguments)
+    unknown = CliRunner().invoke(scaleobs, [*arguments, "--service", "carts", "--set", "Nothing.for=5m"])
+
+    assert (2, 2) == (every.exit_code, unknown.exit_code)
+    assert "has several services: give --service and one of orders, carts." in every.stderr
+    assert "The alert 'Nothing' is not among these rules" in unknown.stderr
