@@ -18,7 +18,12 @@ from scaleobs.render.outputs import rules_text
 from scaleobs.render.rules import rules
 from scaleobs.render.stories import stories
 
-OBJECTIVES = ["--slo=availability=99.9", "--slo=availability=99:/pay", "--slo=latency=99:0.5", "--slo=latency=95:0.25:/pay"]
+OBJECTIVES = [
+    "--slo=availability=99.9",
+    "--slo=availability=99:/pay",
+    "--slo=latency=99:0.5",
+    "--slo=latency=95:0.25:/pay",
+]
 # Hours of waiting are hours of stories, which `make soak` tells.
 SOON = ["--set=ErrorBudgetBurn.for=5m", "--set=LatencyBudgetBurn.for=5m", "--disable=TrafficGone"]
 OF_ORDERS = [Availability(99.9), Latency(99, under=0.5)]
@@ -134,6 +139,35 @@ MISTAKES = {
         "HighErrorRate",
     ),
     "first burst of a target that was down": ("offset 5m == 1", "offset 5m", "HighErrorRate"),
+    "no first burst of a new process": (
+        r"\n *or\n *process_start_time_seconds\S* > time\(\) - 300",
+        "",
+        "HighErrorRate",
+    ),
+    "fifty failures are needed": (r"(rate5m\S*) \* 300 >= 5\b", r"\1 * 300 >= 50", "HighErrorRate"),
+    "sums before rates": (
+        r"rate\((http_requests_total\S*)\[5m\]\)",
+        r"rate((sum by (job, route) (\1))[5m:30s])",
+        "HighErrorRate",
+    ),
+    "no failure is no number": (r"\n *or\n *0 \* job_route:http_requests:rate5m\S*", "", "ErrorBudgetBurn"),
+    "routes are all one": (r"sum by \(job, route\)", "sum by (job)", "HighRouteErrorRate"),
+    "another line of routes": (r"(sum_over_time\(job_route\S* / .*) > 0\.2\b", r"\1 > 0.3", "HighRouteErrorRate"),
+    "a start that was at work": (
+        r"\n *unless on \(job, instance\)\n *\((?:\n.*service_ready(?:.*\n){3} *\))",
+        "",
+        "StartupStuck",
+    ),
+    "every check is one of the start": (r'(health_check_up)\{job="orders",probe="startup"\}', r"\1", "StartupStuck"),
+    "twice as many log lines as usual": (r"(log_messages_error:rate5m\S*) > 10 \*", r"\1 > 2 *", "ErrorLogBurst"),
+    "very many log lines": (r"(log_messages_error:rate5m\S* \* 300) >= 50", r"\1 >= 100", "ErrorLogBurst"),
+    "warnings are errors": (r'level=~"error\|critical"', 'level=~"warning|error|critical"', "ErrorLogBurst"),
+    "throttled half of the time": (r"(\n *\)) > 0\.25\b", r"\1 > 0.5", "CPUThrottled"),
+    "all replicas are missing": (
+        r"\n *-\n *max by \(namespace, deployment\) \(kube_deployment_status.*",
+        "",
+        "ReplicasMissing",
+    ),
     "nights count as traffic": (r"\n *and\n *min_over_time\(job:http_requests:rate5m.*", "", "TrafficGone"),
 }
 
@@ -161,6 +195,23 @@ def test_mistake_in_somebody_s_file_is_noticed(mistake, written, tmp_path, tool)
 
     assert alert in {one["alert"] for one in json.loads(result.stdout)["stories"] if not one["is_true"]}
     assert 1 == result.exit_code
+
+
+def test_rules_that_watch_strangers_are_noticed(tmp_path, tool):
+    """
+    A service that scaleobs doesn't instrument isn't part of what every service's rules are about.
+    """
+    text = rules_text()
+    wrong = re.sub(
+        r"(\n *\))\n *and on \(job\)\n *last_over_time\S*(?=\n *- record: job_route:http_requests_bad)", r"\1", text
+    )
+    wrong = re.sub(r"\n *and on \(job\)\n *job_route:http_requests:rate5m(?=\n)", "", wrong)
+    assert wrong != text
+    (tmp_path / "mine.yaml").write_text(wrong)
+    disabled = [f"--disable={name}" for name in sorted(ALERTS - {"InstanceDown"})]
+    result = call("--json", "--promtool", tool("promtool"), *disabled, "--rules", tmp_path / "mine.yaml")
+
+    assert ["every alert"] == [one["alert"] for one in json.loads(result.stdout)["stories"] if not one["is_true"]]
 
 
 def test_alert_without_a_story_is_named(tmp_path, tool):
@@ -249,3 +300,18 @@ def test_durations_are_read_as_prometheus_writes_them():
     Units add up, and a thousandth of a second is one too.
     """
     assert [90_000, 100, 86_400_000 + 3_600_000 + 1] == [milliseconds(one) for one in ("1m30s", "100ms", "1d1h1ms")]
+
+
+@pytest.mark.parametrize("command", [["stories"], ["check", "http://localhost:1/metrics"]], ids=["stories", "check"])
+def test_one_service_of_a_file_is_asked_for(command, tmp_path):
+    """
+    A file that has several is no answer to which one is meant, and says which there are.
+    """
+    (tmp_path / "scaleobs.toml").write_text('services = [{service = "orders"}, {service = "carts"}]')
+    arguments = [*command, "--config", str(tmp_path / "scaleobs.toml")]
+    every = CliRunner().invoke(scaleobs, arguments)
+    unknown = CliRunner().invoke(scaleobs, [*arguments, "--service", "carts", "--set", "Nothing.for=5m"])
+
+    assert (2, 2) == (every.exit_code, unknown.exit_code)
+    assert "has several services: give --service and one of orders, carts." in every.stderr
+    assert "The alert 'Nothing' is not among these rules" in unknown.stderr

@@ -24,7 +24,9 @@ def test_stories_of_budgets_come_true_in_their_own_time(tool):
     Each pair of windows, of the service and of a route, with the waits that they have.
     """
     flags = [f"--slo={one}" for one in OBJECTIVES]
-    result = CliRunner().invoke(scaleobs, ["stories", "--json", "--service=orders", *flags, "--promtool", tool("promtool")])
+    result = CliRunner().invoke(
+        scaleobs, ["stories", "--json", "--service=orders", *flags, "--promtool", tool("promtool")]
+    )
     stories = json.loads(result.stdout)["stories"]
 
     assert len(stories) > 100

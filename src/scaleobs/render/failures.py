@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 from scaleobs import catalog
 from scaleobs.objectives import Availability, Latency, Objective
-from scaleobs.render.faults import ONSET, Fault, Telling, around, quiet
+from scaleobs.render.faults import ONSET, Fault, Telling, around, quiet, sudden
 from scaleobs.render.healthy import A_STEP, Labels, World
 from scaleobs.render.promql import ROUTE, STARTED, UP
 from scaleobs.render.thresholds import number
@@ -26,12 +27,24 @@ def _both(world: World, failed: Decimal, route: str | None = None, *, each: Deci
     return world.requests("a", failed, route, each=each) | world.requests("b", failed, route, each=each)
 
 
-def _born(world: World) -> dict[str, str]:
+def _born(world: World, *, with_their_process: bool = False) -> dict[str, str]:
     """Return failures that `rate()` can't see: each is the first sample of its series, and there are many of them."""
     found = _both(world, Decimal(0), each=Decimal(30))
     for one, at in enumerate(range(ONSET, world.steps, world.in_steps(2.5))):
-        series = world.series(catalog.REQUESTS, method="GET", route=f"/{one}", status_code="502")
+        instance = f"new-{one}" if with_their_process else "a"
+        if with_their_process:
+            found[world.series(UP, instance)] = f"_x{at} 1x{world.steps}"
+            found[world.series(STARTED, instance)] = f"_x{at} {at * world.step / 1000}x{world.steps}"
+        series = world.series(catalog.REQUESTS, instance, method="GET", route=f"/{one}", status_code="502")
         found[series] = f"_x{at} 100000x{world.steps}"
+    return found
+
+
+def _restarted(world: World) -> dict[str, str]:
+    """Return an instance whose counters begin anew, beside one that has counted many failures, long ago."""
+    found = _both(world, Decimal(0), each=Decimal(30))
+    for instance, samples in (("a", world.then(5000, ONSET, 0)), ("b", world.always(5_000_000))):
+        found |= dict.fromkeys((one for one in world.requests(instance) if 'code="500"' in one), samples)
     return found
 
 
@@ -56,14 +69,17 @@ def _high_error_rate(world: World, _: Labels) -> list[Fault]:
     if world.scale.minutes(_AWAY).milliseconds > _LOOK_BACK:
         what = "Prometheus was away, and finds failures of long ago."
         outage = [quiet(what, _away(world, "_"), is_never_true=True)]
-    few = Decimal(world.lines.events - 2) / 2 / world.window
+    few, enough = (Decimal(world.lines.events + more) / 2 / world.window for more in (-2, 2))
     return [
         Fault("A little more requests fail than the line allows.", _both(world, above)),
         quiet("A little less fail than the line allows.", _both(world, below)),
         quiet("All fail, and they are too few to wake somebody.", _both(world, Decimal(1), each=few)),
+        Fault("All fail, and they are just enough.", _both(world, Decimal(1), each=enough), latest=world.window + 2),
         quiet("All are mistakes of clients.", world.requests("a", status="404") | world.requests("b", status="404")),
         quiet("There are no requests.", _both(world, Decimal(0), each=Decimal(0))),
-        Fault("Failures come with new series.", _born(world), earliest=ONSET, latest=ONSET + 1),
+        sudden("Failures come with new series.", _born(world)),
+        sudden("Failures come with new instances.", _born(world, with_their_process=True)),
+        quiet("An instance starts again, and its counters with it.", _restarted(world)),
         quiet("Instances were down, and come with failures of long ago.", _away(world, "0"), is_never_true=True),
         *outage,
     ]
@@ -150,7 +166,9 @@ def _traffic_gone(world: World, _: Labels) -> list[Fault]:
         series = {key: samples for key in world.requests("a") if 'code="200"' in key}
         series |= world.without(catalog.REQUESTS, instances="b")
         silent = end + world.window
-        found.append(Fault(name, series, fires, silent - 2, silent + 1, steps=end + world.steps))
+        # A day after the night is over, its pause is no longer one.
+        steps = end + (world.steps if fires else world.in_steps(60))
+        found.append(Fault(name, series, fires, silent - 2, silent + 1, steps=steps))
     return found
 
 
@@ -167,15 +185,28 @@ def _spending(world: World, labels: Labels, share: Decimal) -> dict[str, str]:
     return _slow(world, share, labels.get(ROUTE))
 
 
+def _after_no_failure(world: World, share: Decimal, route: str | None) -> Fault:
+    """Return what half an hour without a failure makes good, even where nothing was counted as 0 then."""
+    later = replace(world, steps=world.in_steps(58))
+    found = _both(later, share, route)
+    for one, samples in found.items():
+        if 'code="500"' in one:
+            found[one] = f"_x{world.in_steps(30)} {samples}"
+    return Fault("It goes faster, after a time without any failure.", found, fires=False, steps=later.steps)
+
+
 def _burn(days: int) -> Telling:
     def faults(world: World, labels: Labels) -> list[Fault]:
         long = labels["long_window"]
         allowed = (100 - Decimal(str(_objective(world, labels).percent))) / 100
         below, above = around(_BUDGET_SHARES[long] * days * 24 / _HOURS[long] * allowed)
-        return [
+        found = [
             Fault("The budget goes a little faster than the line allows.", _spending(world, labels, above)),
             quiet("It goes a little slower.", _spending(world, labels, below)),
         ]
+        if labels["slo"] == "availability" and long == "1h":
+            found.append(_after_no_failure(world, below * Decimal("1.5"), labels.get(ROUTE)))
+        return found
 
     return faults
 

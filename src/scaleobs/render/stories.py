@@ -8,6 +8,7 @@ is held to what the command promises.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any, Unpack
 
 from scaleobs.catalog import DEFAULT_BUCKETS
@@ -20,7 +21,7 @@ from scaleobs.render.faults import ONSET, Fault
 from scaleobs.render.healthy import Labels, World, milliseconds
 from scaleobs.render.names import service_and_job
 from scaleobs.render.outputs import Watched
-from scaleobs.render.promql import ROUTE, equal
+from scaleobs.render.promql import ROUTE, UP, equal
 from scaleobs.render.rules import rules
 from scaleobs.render.shortages import SHORTAGES
 from scaleobs.render.thresholds import thresholds
@@ -100,7 +101,11 @@ def stories(**watched: Unpack[Watched]) -> Told:
 
 
 def _all_is_well(world: World) -> Story:
-    test = _test("All is well.", world, {}, [_never("", {}, world, world.steps)])
+    # A service that scaleobs knows nothing of is none of its business, whatever its requests come to.
+    other = replace(world, job="stranger")
+    theirs = {other.series(UP): other.always(1), **other.requests("a", Decimal(1)), **other.answers("a", Decimal(1))}
+    asserted = [_never("", {}, one, world.steps) for one in (world, other)]
+    test = _test("All is well.", world, theirs, asserted)
     return Story(EVERY_ALERT, {}, "All is well.", fires=False, test=test)
 
 
