@@ -13,8 +13,8 @@ import os
 
 import pytest
 
-from drills.causes import Scene
 from drills.cluster import cluster, scraped_at
+from drills.scene import Scene
 from drills.stage import staged
 from drills.table import DRILLS, OBJECTIVES
 from scaleobs.cli.stack import wait_until
