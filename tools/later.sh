@@ -25,6 +25,8 @@ main() {
 }
 
 configure() {
+    # Where this system's own packages come from has the other releases, too.
+    site=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -v security | head -n 1)
     for suite in trixie sid; do
         echo "deb [signed-by=$keyring] $site $suite main"
     done >"$incoming/sources.list"
