@@ -24,8 +24,13 @@ SECONDS = DAYS * 24 * HOUR
 RULES = rules_text(objectives=[Availability(99.9)], changes=["ErrorBudgetBurn.for=1m"])
 """As they are, but that nobody waits three hours for the last alert."""
 
-SPENT = "avg_over_time(job:http_requests_bad:rate5m[30d]) / avg_over_time(job:http_requests:rate5m[30d])"
-"""The share that failed of all requests of a budget's time: rates are averaged, and then divided."""
+SPENT = next(
+    rule["expr"]
+    for group in yaml.safe_load(RULES)["groups"]
+    for rule in group["rules"]
+    if rule.get("record") == "job:http_requests_bad:ratio_rate30d"
+)
+"""The share that failed of all requests of a budget's time, as the rules record it."""
 MEAN_OF_RATIOS = "avg_over_time(job:http_requests_bad:ratio_rate5m[30d])"
 """The same as sloth asks for it."""
 

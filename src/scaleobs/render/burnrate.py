@@ -120,6 +120,20 @@ def records(objective: Objective, scope: Scope, scale: TimeScale) -> list[Rule]:
     return rules
 
 
+def budget(objective: Objective, scope: Scope, scale: TimeScale, window_days: int) -> list[Rule]:
+    """Return the rules that record which share of the requests of a budget's time was bad, and what is left of it."""
+    spent = _Spent(objective, scope, scale)
+    name, over = f"{window_days}d", f"[{scale.days(window_days)}]"
+    bad, all_ = (f"avg_over_time({spent.series(f'{kind}:rate5m')}{over})" for kind in ("bad", "all"))
+    allowed = number(round((100 - Decimal(str(objective.percent))) / 100, 8))
+    left = record(
+        f"{'job_route' if spent.route else 'job'}:error_budget:remaining{name}",
+        f"1 - {spent.series(f'bad:ratio_rate{name}')} / {allowed}",
+        **_labels(spent),
+    )
+    return [spent.record(f"bad:ratio_rate{name}", joined(bad, "/", f"({all_} > 0)")), left]
+
+
 def alerts(objective: Objective, scope: Scope, scale: TimeScale, lines: Thresholds, window_days: int) -> list[Alert]:
     """Return the alerts for an objective: one for each pair of windows, and one for a service with few requests."""
     spent = _Spent(objective, scope, scale)

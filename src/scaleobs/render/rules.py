@@ -121,6 +121,7 @@ def rules(
             strain.label_sets_dropped(scope, scale),
             strain.internal_faults(scope, scale),
         ],
+        "budgets": [],
     }
     about = _about(scope, number(lines.slow_seconds))
     for one in objectives:
@@ -128,6 +129,7 @@ def rules(
         name = "errors" if isinstance(one, Availability) else "latency"
         groups[name] += burnrate.records(one, scope, scale)
         groups[name] += burnrate.alerts(one, scope, scale, lines, window_days)
+        groups["budgets"] += burnrate.budget(one, scope, scale, window_days)
         about[name] = about[name].removesuffix(_BUDGETS) + _BUDGETS
     known = [rule.name for members in groups.values() for rule in members if isinstance(rule, Alert)]
     check_names([*map(target, changes), *disabled], known)
@@ -137,7 +139,8 @@ def rules(
         Group(
             f"{prefix}.{name}",
             about[name],
-            str(scope.interval),
+            # A month of samples need not be read every half minute; series that are recorded less often have gaps.
+            str(scale.minutes(2) if name == "budgets" else scope.interval),
             [
                 changed(rule, changes, scale, 2 * interval).rule(service, links) if isinstance(rule, Alert) else rule
                 for rule in members
@@ -193,6 +196,9 @@ What may be the cause? Users may feel nothing yet: CPU is information, memory a 
 kills a container at its limit. Containers (cAdvisor, kube-state-metrics) are found by the pod of the
 service's targets. Elsewhere a process is measured against one core: Python's interpreter lock allows no more.
 Event loops and worker threads are an ASGI application's.""",
+        "budgets": """\
+What is left of each error budget? 1 is all of it, 0 nothing, less is more than was allowed. A day with many requests
+counts for more than one with few: rates are averaged and then divided. A young service is measured by its own time.""",
         "library": """\
 Does scaleobs itself work? Per instance: a sum over a fleet hides the one whose routes are no templates.""",
     }
