@@ -60,14 +60,15 @@ def without_id(message):
 
 
 async def serve_asgi(app, scope, received=()) -> Seen:
-    """Serve one connection; the application receives these messages, then waits for ever."""
-    seen = Seen()
+    """Serve one connection; the application receives these messages, and after its answer that the connection ends."""
+    seen, answered = Seen(), asyncio.Event()
     pending = list(received) or [{"type": "http.request", "body": b"", "more_body": False}]
 
     async def receive():
         if pending:
             return pending.pop(0)
-        return await asyncio.Event().wait()
+        await answered.wait()
+        return {"type": "http.disconnect"}
 
     async def send(message):
         seen.messages.append(message)
@@ -76,6 +77,8 @@ async def serve_asgi(app, scope, received=()) -> Seen:
             seen.headers = {key.decode(): value.decode() for key, value in message.get("headers", ())}
         elif message["type"] == "http.response.body":
             seen.body += message.get("body", b"")
+            if not message.get("more_body"):
+                answered.set()
 
     try:
         await app(scope, receive, send)
