@@ -68,7 +68,9 @@ def test_checks_of_a_preloaded_application(server, tmp_path):
         return status, {check["name"]: check for check in json.loads(body)["checks"]}
 
     with running(command, port, tmp_path, PYTHONPATH=str(tmp_path)):
-        status, checks = ready()
+        # On a busy machine a check may take longer than it has.
+        until(lambda: ready()[0] == 200)
+        checks = ready()[1]
         until(lambda: ready()[1]["hanging"].get("data", {}).get("state") == "DEGRADED")
         pids = set()
 
@@ -80,7 +82,6 @@ def test_checks_of_a_preloaded_application(server, tmp_path):
         ages = [ready()[1]["background"]["data"]["age_seconds"] for _ in range(20)]
         threads = int(get(port, "/")[1])
 
-    assert 200 == status
     assert {True} == {
         check["data"]["is_forked"] for name, check in checks.items() if name != "hanging" and "data" in check
     }

@@ -233,7 +233,7 @@ def test_native_histograms_without_buckets_are_told(tmp_path, tool):
     A Prometheus that keeps native histograms alone has no buckets: the rules on latency would see nothing.
     """
     with stack(tmp_path, tool, flags=NATIVE, SCALEOBS_NATIVE_HISTOGRAMS="1") as up:
-        there = "api/v1/query?query=histogram_count(http_request_duration_seconds)"
+        there = "api/v1/query?query=histogram_count(http_request_duration_seconds%7Bjob=%22orders%22%7D)"
         wait_until(lambda: get_json(f"{up.url}/{there}")["data"]["result"], seconds=30, what="there is a native one")
         classic = 'rate(http_request_duration_seconds_count{job="orders"}[5m])'
         both = f'{classic} or histogram_count(rate(http_request_duration_seconds{{job="orders"}}[5m]))'
