@@ -160,7 +160,10 @@ def test_reload_never_takes_the_instance_out(name, tmp_path):
         refused = [failure for _, failure in ready.failures if failure.startswith("503")]
 
     assert [] == refused
-    assert [] == [failure for failure in load.failures if "Connection" not in failure[1]]
+    # A server that ends a worker drops connections which that has accepted and not yet read, as all of them do without us:
+    # http.client's RemoteDisconnected is a ConnectionResetError, too.
+    lost = ("Connection", "RemoteDisconnected")
+    assert [] == [failure for _, failure in load.failures if not failure.startswith(lost)]
 
 
 @pytest.mark.parametrize("name", ["uvicorn", "gunicorn sync", "hypercorn", "granian"])
