@@ -160,8 +160,8 @@ def test_reload_never_takes_the_instance_out(name, tmp_path):
         refused = [failure for _, failure in ready.failures if failure.startswith("503")]
 
     assert [] == refused
-    # A server that ends a worker drops connections which that has accepted and not yet read, as all of them do without us:
-    # http.client's RemoteDisconnected is a ConnectionResetError, too.
+    # A worker that ends drops connections that it has accepted and not read yet, with us and without. http.client's
+    # RemoteDisconnected is a ConnectionResetError, too.
     lost = ("Connection", "RemoteDisconnected")
     assert [] == [failure for _, failure in load.failures if not failure.startswith(lost)]
 
