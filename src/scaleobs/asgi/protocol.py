@@ -43,14 +43,16 @@ def with_id(message: Message, context: dict[str, Any]) -> Message:
     """Return the start of an answer, or what accepts a WebSocket, with `X-Request-ID`, unless it has one already."""
     headers = message.get("headers", ())
     try:
-        if not isinstance(headers, list | tuple):  # It may be one that can be read once.
+        if type(headers) is not list and type(headers) is not tuple:  # It may be one that can be read once.
             message = {**message, "headers": (headers := list(headers))}
         for name, _ in headers:
             if len(name) == _LENGTH_OF_NAME and name.lower() == b"x-request-id":
                 return message
     except Exception:  # What is wrong with them is for the server to say.
         return message
-    return {**message, "headers": [*headers, (b"x-request-id", context["request_id"].encode())]}
+    message = message.copy() if type(message) is dict else dict(message)
+    message["headers"] = [*headers, (b"x-request-id", context["request_id"].encode())]
+    return message
 
 
 def client_of(scope: Scope) -> str:
