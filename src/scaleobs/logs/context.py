@@ -16,7 +16,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 # must two workers of one parent.
 _ids = random.Random()  # noqa: S311
 os.register_at_fork(after_in_child=_ids.seed)
-_bytes = _ids.randbytes
+_bits = _ids.getrandbits
 
 request_context: ContextVar[dict[str, Any] | None] = ContextVar("scaleobs_request", default=None)
 """
@@ -39,7 +39,7 @@ def new_context(request_id: str, traceparent: str) -> dict[str, Any]:
         traceparent: the header, or nothing.
     """
     if not request_id or _REQUEST_ID.fullmatch(request_id) is None:
-        request_id = _bytes(16).hex()
+        request_id = "%032x" % _bits(128)  # noqa: UP031 - Faster than the others.
     context = {"request_id": request_id}
     parent = tracing.parse_traceparent(traceparent) if traceparent else None
     if parent is not None:

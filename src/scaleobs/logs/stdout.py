@@ -119,7 +119,7 @@ class Stdout:
 
     def write(self, line: str | bytes, level: int) -> None:
         """Write a line, and count it by its level's place."""
-        data = (line if isinstance(line, bytes) else line.encode(errors="backslashreplace")) + b"\n"
+        data = (line if type(line) is bytes else line.encode(errors="backslashreplace")) + b"\n"  # type: ignore[union-attr]
         try:
             if sys.stdout is not self._stream:
                 self._look()
@@ -128,9 +128,9 @@ class Stdout:
             if descriptor is None:
                 is_written = self._put(data)
             else:
-                rest = data
-                while rest := rest[_write(descriptor, rest) :]:
-                    pass
+                written = _write(descriptor, data)
+                while written < len(data):
+                    written += _write(descriptor, data[written:])
                 is_written = True
         # Broken, closed, None under a server that closed it, or in use by the very line that a signal's handler
         # interrupts.
