@@ -245,3 +245,26 @@ def test_span_of_a_websocket(ends, told, status, exported, registry, capsys):
     lines = log_lines(capsys)
     assert (ends in ("closes", "raises")) == bool(lines)
     assert all(ids(span) == (line["trace_id"], line["span_id"]) for line in lines)
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_span_that_can_t_be_made_the_current_one_breaks_nothing(kind, monkeypatch, exported, registry):
+    """The request is served all the same, and the fault is counted."""
+
+    async def app(scope, receive, send):
+        start = "websocket.accept" if kind == "websocket" else "http.response.start"
+        await send({"type": start, "status": 200, "headers": []})
+        end = {"type": "websocket.close"} if kind == "websocket" else {"type": "http.response.body", "body": b""}
+        await send(end)
+
+    def attach(context):
+        raise RuntimeError("no context")
+
+    app = scaleobs.instrument(app, registry=registry, log_format="off")
+    exported()
+    monkeypatch.setattr("opentelemetry.context.attach", attach)
+    seen = asyncio.run(serve_asgi(app, {**SOCKET, "type": kind, "method": "GET"}))
+
+    assert seen.error is None
+    assert 2 == len(seen.messages)
+    assert 1 == registry.get_sample_value("scaleobs_internal_faults_total")

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from time import perf_counter
 from typing import Any
 
-from scaleobs import catalog, tracing
+from scaleobs import tracing
 from scaleobs.exchange import ENDED, SERVER_ERROR, Exchange
 from scaleobs.metrics.series import Exemplar, Series
 from scaleobs.metrics.storage import OVERFLOW_ROUTE
@@ -126,7 +126,7 @@ class ToldExchange(Exchange):
             route, _ = self.recorder.routes.template(self.request)
         code = code_of(status)
         sent = code if self.status is None else code_of(self.status)
-        span.ended(method, None if route == catalog.UNMATCHED_ROUTE else route, code, sent)
+        span.ended(method, route, code, sent)
 
     def _tell_of_leaving(self, error: BaseException | None) -> None:
         fields, self.waiting = self.waiting, None  # type: ignore[misc]

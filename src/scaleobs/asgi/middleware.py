@@ -112,9 +112,9 @@ class ASGIMiddleware:
                 await self.app(scope, receive, send)
         elif kind == "websocket" and is_first_to_see(scope, self.observer.storage):
             context = logs.new_context(*ids_of(scope)) if self._recorder.log.writes_lines else None
-            span = self._begin_span(scope, context)
+            span, entered = self._begin_span(scope, context)
             connection = WebSocket(self._recorder, context, span, scope=scope, receive=receive, send=send)
-            await connection.serve(self.app)
+            await connection.serve(self.app, entered)
         elif kind == "lifespan":
             await self._lifespan(scope, receive, send)
         else:
@@ -143,8 +143,7 @@ class ASGIMiddleware:
             exchange.context = logs.new_context(*ids_of(scope))
             token = logs.request_context.set(exchange.context)
         if not recorder.storage.plain[0]:
-            exchange.span = self._begin_span(scope, exchange.context)
-            entered = None if exchange.span is None else exchange.span.enter()
+            exchange.span, entered = self._begin_span(scope, exchange.context)
         try:
             await self.app(scope, exchange.receive, exchange.send)
         except BaseException as error:
@@ -159,22 +158,23 @@ class ASGIMiddleware:
             if token is not None:
                 logs.forget_request(token)
 
-    def _begin_span(self, scope: Scope, context: dict[str, Any] | None) -> RequestSpan | None:
-        """Return the server span of a request, begun now, if there is to be one; never raises."""
+    def _begin_span(self, scope: Scope, context: dict[str, Any] | None) -> tuple[RequestSpan | None, Any]:
+        """Return the server span of a request, begun now, if there is to be one, and what ends its being current."""
 
         def header(name: str) -> str:
             return header_of(scope, name.lower().encode("latin-1"))
 
+        span = entered = None
         try:
             span = self._recorder.spans.begin(header, partial(attributes_of, scope, header))
+            if span is not None:
+                if context is not None:
+                    context.update(trace_id=span.ids.trace_id, span_id=span.ids.span_id)
+                mark(scope)
+                entered = span.enter()
         except Exception as error:
             self._recorder.fault(error)
-            return None
-        if span is not None:
-            if context is not None:
-                context.update(trace_id=span.ids.trace_id, span_id=span.ids.span_id)
-            mark(scope)
-        return span
+        return span, entered
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         lifecycle = self.observer.lifecycle

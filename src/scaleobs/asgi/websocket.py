@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scaleobs import catalog, logs
+from scaleobs import logs
 from scaleobs.asgi.protocol import Application, Message, Receive, Scope, Send, client_of, with_id
 from scaleobs.metrics.shard import WEBSOCKET
 from scaleobs.recorder import Recorder
@@ -49,10 +49,9 @@ class WebSocket:
         self._server_send = send
         self._is_accepted = self._is_open = False
 
-    async def serve(self, app: Application) -> None:
-        """Have the application serve it."""
+    async def serve(self, app: Application, entered: Any = None) -> None:
+        """Have the application serve it, and then end what `entered` began: that its span is the current one."""
         token = None if self._context is None else logs.request_context.set(self._context)
-        entered = None if self._span is None else self._span.enter()
         try:
             await app(self._scope, self._receive, self._send)
         except GeneratorExit:  # It is being collected, perhaps in a finalizer, which may run in the middle of anything.
@@ -80,7 +79,7 @@ class WebSocket:
         return message
 
     async def _send(self, message: Message) -> None:
-        kind = message["type"]
+        kind = message.get("type")  # Where there is none, it is for the server to say.
         is_first = kind == "websocket.accept" and not self._is_accepted
         if is_first and self._context is not None:
             message = with_id(message, self._context)
@@ -101,7 +100,7 @@ class WebSocket:
             status = _FAILED if error is not None else _SWITCHED if self._is_accepted else _REFUSED
             route, _ = self._recorder.routes.template(self._scope)
             sent = _SWITCHED if self._is_accepted else status
-            span.ended("GET", None if route == catalog.UNMATCHED_ROUTE else route, status, sent)
+            span.ended("GET", route, status, sent)
             span.left(error)
         except Exception as fault:
             self._recorder.fault(fault)

@@ -64,13 +64,13 @@ class RequestSpan:
         if token is not None:
             sys.modules["opentelemetry.context"].detach(token)
 
-    def ended(self, method: str, route: str | None, status: int, sent: int) -> None:
+    def ended(self, method: str, route: str, status: int, sent: int) -> None:
         """
         Note the end of the request; one that failed waits for what the application may raise.
 
         Args:
             method: as it is counted.
-            route: its template, where it has one.
+            route: as it is counted; one that is unmatched is not told.
             status: as it is counted.
             sent: what the client was told, which may be 200 for an answer that was cut.
         """
@@ -79,7 +79,7 @@ class RequestSpan:
             return
         self._ended = time.time_ns()
         span.set_attribute("http.response.status_code", sent)
-        if route is not None:
+        if route != catalog.UNMATCHED_ROUTE:
             span.set_attribute("http.route", route)
             span.update_name(f"{_name_of(method)} {route}")
         if status < _SERVER_ERROR:
@@ -130,11 +130,11 @@ class Spans:
         """
         if not is_configured():
             return None
-        from importlib.metadata import version
-
         from opentelemetry import context, propagate, trace
 
         if self._tracer is None or trace.get_tracer_provider() is not self._provider:
+            from importlib.metadata import version
+
             self._provider = trace.get_tracer_provider()
             self._tracer = self._provider.get_tracer("scaleobs", version("scaleobs"), schema_url=_SCHEMA)
             self.are_inside = _makes_spans(self._app)
