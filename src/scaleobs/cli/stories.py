@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -25,13 +24,13 @@ from scaleobs.cli.files import write
 from scaleobs.cli.options import said_plainly, watched
 from scaleobs.cli.rules import of_one_service
 from scaleobs.cli.stack import find
+from scaleobs.cli.tables import plain_console
 from scaleobs.render import outputs
 from scaleobs.render.stories import EVERY_ALERT, Story, Told
 from scaleobs.render.stories import stories as told_of
 from scaleobs.render.text import yaml_text
 
 _LONGEST_SECONDS = 300
-_WIDE = 140
 _Rules = list[dict[str, Any]]
 
 
@@ -186,9 +185,7 @@ def _show_json(outcomes: list[_Outcome], untold: list[str]) -> None:
 
 
 def _show(outcomes: list[_Outcome], untold: list[str]) -> None:
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = _WIDE
+    console = plain_console()
     table = Table()
     for column in ("Alert", "What happens", "It has to", "Came true"):
         table.add_column(column, overflow="fold")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -17,13 +16,13 @@ from scaleobs.cli.check.page import Page
 from scaleobs.cli.check.prometheus import Prometheus
 from scaleobs.cli.check.remarks import FINDING, NOTE, Remark, Remarks
 from scaleobs.cli.check.sources import Asked, read_file, read_text
-from scaleobs.cli.options import watched
+from scaleobs.cli.options import said_plainly, watched
 from scaleobs.cli.rules import of_one_service
+from scaleobs.cli.tables import plain_console
 from scaleobs.render import outputs
 from scaleobs.render.names import service_and_job
 from scaleobs.settings import Settings
 
-_WIDE = 140
 _SHOWN = 5
 
 
@@ -98,12 +97,10 @@ def check(  # noqa: PLR0917
     \b
     The exit code is 0 where all is well, 1 where there is a finding, 2 where it couldn't be asked.
     """  # noqa: D301 - Click leaves the paragraph after a backspace as it is.
-    try:
+    with said_plainly():
         one = of_one_service(flags)
         asked = _asked(one, rule_files, dashboard_files)
         asking = Asking(timeout, _token(token))
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
     remarks = Remarks()
     try:
         series = _found(checked_url(url), asking, target_labels)
@@ -184,10 +181,7 @@ def _json(url: str, kind: str, checked: dict[str, int], remarks: Remarks) -> str
 
 
 def _show(kind: str, checked: dict[str, int], remarks: Remarks) -> None:
-    # What rules say may have brackets, which Rich would take for its own.
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = _WIDE
+    console = plain_console()
     for level, title, style in (
         (NOTE, "Notes: fine as it is, or not to be seen here", ""),
         (FINDING, "Findings", "bold red"),

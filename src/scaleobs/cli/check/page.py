@@ -84,9 +84,8 @@ class Page:
         if service and names and service not in names:
             remarks.add(NOTE, catalog.INFO.name, f"the page is that of {listed(names)}; the rules are for {service}")
         _label_sets(self._series.get(f"{catalog.DURATION.name}_count", []), most, remarks)
-        if dropped := self._values.get(catalog.DROPPED.name):
-            what = f"{dropped:.0f} label sets were dropped past the limit: some route is not a template"
-            remarks.add(FINDING, catalog.DROPPED.name, what)
+        if requests := self._values.get(catalog.DROPPED.name):
+            remarks.add(FINDING, catalog.DROPPED.name, dropped(requests))
 
 
 def _label_sets(rows: list[dict[str, str]], most: int, remarks: Remarks) -> None:
@@ -99,3 +98,8 @@ def _label_sets(rows: list[dict[str, str]], most: int, remarks: Remarks) -> None
 def near(count: int, most: int, routes: list[str]) -> str:
     """Return what to say of so many label sets."""
     return f"has {count} label sets of at most {most} (max_label_sets); among its routes are {', '.join(routes)}"
+
+
+def dropped(requests: float) -> str:
+    """Return what to say of so many requests past the cap."""
+    return f"the label sets of {requests:.0f} requests were dropped past the limit: some route is not a template"

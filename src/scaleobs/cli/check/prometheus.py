@@ -8,7 +8,7 @@ from typing import Any
 
 from scaleobs import catalog
 from scaleobs.cli.check.asking import Asking, CantAskError, RefusedError, json_of, with_query
-from scaleobs.cli.check.page import NEAR, near
+from scaleobs.cli.check.page import NEAR, dropped, near
 from scaleobs.cli.check.promql import Matcher, Selector, same
 from scaleobs.cli.check.remarks import FINDING, NOTE, Remarks, listed
 from scaleobs.cli.check.sources import title
@@ -151,8 +151,7 @@ class Prometheus:
             what = near(int(value), most, [row.get("route", "") for row, _ in routes])
             remarks.add(FINDING, f"{labels.get('job')} {labels.get('instance')}", what)
         for labels, value in self.query(f"topk(10, {Selector(catalog.DROPPED.name, of)} > 0)"):
-            what = f"{value:.0f} label sets were dropped past the limit: some route is not a template"
-            remarks.add(FINDING, f"{labels.get('job')} {labels.get('instance')}", what)
+            remarks.add(FINDING, f"{labels.get('job')} {labels.get('instance')}", dropped(value))
 
 
 def _others(
