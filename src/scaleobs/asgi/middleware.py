@@ -11,7 +11,7 @@ from scaleobs.answers import Answer, Answers
 from scaleobs.asgi.closing import closing
 from scaleobs.asgi.delivery import deliver
 from scaleobs.asgi.http import Measured, Told, Watched
-from scaleobs.asgi.protocol import Application, Message, Receive, Scope, Send, attributes_of, header_of, ids_of
+from scaleobs.asgi.protocol import Application, Message, Receive, Scope, Send, attributes_of, context_of, header_of
 from scaleobs.asgi.telling import telling
 from scaleobs.asgi.websocket import WebSocket
 from scaleobs.exchange import ENDED, OPEN, WATCHED, is_first_to_see
@@ -111,7 +111,7 @@ class ASGIMiddleware:
             else:
                 await self.app(scope, receive, send)
         elif kind == "websocket" and is_first_to_see(scope, self.observer.storage):
-            context = logs.new_context(*ids_of(scope)) if self._recorder.log.writes_lines else None
+            context = context_of(scope) if self._recorder.log.writes_lines else None
             span, entered = self._begin_span(scope, context)
             connection = WebSocket(self._recorder, context, span, scope=scope, receive=receive, send=send)
             await connection.serve(self.app, entered)
@@ -140,7 +140,7 @@ class ASGIMiddleware:
         exchange.begun = perf_counter()
         token = entered = None
         if recorder.log.writes_lines:
-            exchange.context = logs.new_context(*ids_of(scope))
+            exchange.context = context_of(scope)
             token = logs.request_context.set(exchange.context)
         if not recorder.storage.plain[0]:
             exchange.span, entered = self._begin_span(scope, exchange.context)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from scaleobs.logs import new_context
 from scaleobs.tracing import request_attributes
 
 Scope = MutableMapping[str, Any]
@@ -28,15 +29,15 @@ def header_of(scope: Scope, wanted: bytes) -> str:
         return ""
 
 
-def ids_of(scope: Scope) -> tuple[str, str]:
-    """Return `X-Request-ID` and `traceparent`, and nothing for one that is not there."""
+def context_of(scope: Scope) -> dict[str, Any]:
+    """Return what identifies a request in the log, by `X-Request-ID` and `traceparent` where the client sent them."""
     try:
         headers = dict(scope["headers"])
         if b"x-request-id" not in headers and b"traceparent" not in headers:
-            return "", ""
+            return new_context()
     except Exception:  # noqa: S110 - One that can be iterated once, or is wrong: see `header_of`.
         pass
-    return header_of(scope, b"x-request-id"), header_of(scope, b"traceparent")
+    return new_context(header_of(scope, b"x-request-id"), header_of(scope, b"traceparent"))
 
 
 def with_id(message: Message, context: dict[str, Any]) -> Message:

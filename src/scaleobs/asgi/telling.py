@@ -6,9 +6,9 @@ from collections.abc import Collection, Container
 from time import perf_counter
 
 from scaleobs.asgi.http import Told
-from scaleobs.asgi.protocol import Application, Receive, Scope, Send, ids_of
+from scaleobs.asgi.protocol import Application, Receive, Scope, Send, context_of
 from scaleobs.exchange import WATCHED
-from scaleobs.logs import new_context, request_context
+from scaleobs.logs import request_context
 from scaleobs.recorder import Recorder
 
 
@@ -55,7 +55,7 @@ def telling(
         exchange.is_gone = False
         exchange.status = exchange.waiting = exchange.span = None
         exchange.begun = perf_counter()
-        exchange.context = context = new_context(*ids_of(scope))
+        exchange.context = context = context_of(scope)
         token = begin(context)
         try:
             await app(scope, exchange.receive, exchange.send)

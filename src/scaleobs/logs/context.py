@@ -30,7 +30,7 @@ _NOT_FIELDS = ("event", "exc_info", "stack_info", "self", "_record", "_from_stru
 """What structlog takes for something else than a field."""
 
 
-def new_context(request_id: str, traceparent: str) -> dict[str, Any]:
+def new_context(request_id: str = "", traceparent: str = "") -> dict[str, Any]:
     """
     Return what identifies a request in the log.
 
@@ -39,7 +39,7 @@ def new_context(request_id: str, traceparent: str) -> dict[str, Any]:
         traceparent: the header, or nothing.
     """
     if not request_id or _REQUEST_ID.fullmatch(request_id) is None:
-        request_id = "%032x" % _bits(128)  # noqa: UP031 - Faster than the others.
+        request_id = _bits(128).to_bytes(16).hex()  # Half the time of a format's.
     context = {"request_id": request_id}
     parent = tracing.parse_traceparent(traceparent) if traceparent else None
     if parent is not None:

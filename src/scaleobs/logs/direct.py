@@ -8,8 +8,9 @@ from typing import Any
 
 import structlog
 
-from scaleobs.catalog import LOG_LEVELS
+from scaleobs.logs import counts
 from scaleobs.logs.logger import Logger, Output
+from scaleobs.logs.stdout import stdout
 
 
 def direct(name: str) -> Callable[[str, dict[str, Any]], None] | None:
@@ -26,13 +27,13 @@ def direct(name: str) -> Callable[[str, dict[str, Any]], None] | None:
     processors, least = config["processors"], Logger.least
     if config["logger_factory"] is not Output or config["wrapper_class"] is not Logger:
         return None
-    output = Output(name)
+    output, put = Output(name), stdout.write
     numbers = logging.getLevelNamesMapping()
-    ends = {level: getattr(output, level) for level in LOG_LEVELS if numbers[level.upper()] >= least}
+    places = {level: place for level, place in counts.LEVELS.items() if numbers[level.upper()] >= least}
 
     def write(level: str, event: dict[str, Any]) -> None:
-        end = ends.get(level)
-        if end is None:
+        place = places.get(level)
+        if place is None:
             return
         line: Any = event
         try:
@@ -40,6 +41,6 @@ def direct(name: str) -> Callable[[str, dict[str, Any]], None] | None:
                 line = processor(output, level, line)
         except structlog.DropEvent:
             return
-        end(line)
+        put(line, place)
 
     return write

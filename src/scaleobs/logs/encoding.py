@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import date, time
-from functools import partial
 from typing import Any
 
 _DEEPEST = 8
@@ -17,6 +16,9 @@ _EXACT: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (int, int.__pos__),
     (float, float.__pos__),
 )
+
+DELETE = 0x7F
+"""DEL in a line. A number is looked for ten times as fast as a piece of bytes."""
 
 # What ends a line for some readers (NEL, U+2028, U+2029), or steers a terminal (DEL and the other C1 controls), is
 # written as JSON's escape.
@@ -36,10 +38,10 @@ def encoded(value: Any) -> bytes:
     (odd keys, a circle, great depth) the value is taken apart down to eight levels.
     """
     try:
-        line = _quick(value)
+        line = dumps(value, plain, OPTION)
     except Exception:  # Whatever a __str__, a __dict__ or a mapping of the application's raises.
         line = _slow(_taken_apart(value, _DEEPEST)).encode()
-    if line.isascii() and b"\x7f" not in line:
+    if line.isascii() and DELETE not in line:
         return line
     return _STEERING.sub(_escape, line.decode()).encode()
 
@@ -54,23 +56,6 @@ def text(value: Any) -> str:
         return str(value)
     except Exception as error:
         return f"<{type(value).__name__} whose text raises {type(error).__name__}>"
-
-
-def _encoder() -> Callable[[Any], bytes]:
-    """Return orjson's encoder where it is installed (`scaleobs[fast]`), set so that both write the same object."""
-    try:
-        import orjson
-    except ImportError:
-        write = json.JSONEncoder(default=plain, allow_nan=False, separators=(",", ":")).encode
-        return lambda value: write(value).encode()
-    option = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
-    dumps = partial(orjson.dumps, default=plain, option=option)
-
-    def encode_quickly(value: Any) -> bytes:
-        return dumps(value)
-
-    encode_quickly.quickest = dumps  # type: ignore[attr-defined]
-    return encode_quickly
 
 
 def plain(value: Any) -> Any:
@@ -126,7 +111,24 @@ def _apart(value: Any, depth: int) -> Any:
     return said if isinstance(said, str) else text(said)
 
 
-_quick = _encoder()
-quick = getattr(_quick, "quickest", _quick)
-"""The encoder itself, which raises what values raise and escapes only what JSON wants escaped."""
+Dumps = Callable[[Any, Callable[[Any], Any], int], bytes]
+
+
+def _encoder() -> tuple[Dumps, int]:
+    """Return orjson's encoder where it is installed (`scaleobs[fast]`), and with which option both write the same."""
+    try:
+        import orjson
+    except ImportError:
+        write = json.JSONEncoder(default=plain, allow_nan=False, separators=(",", ":")).encode
+        return lambda value, _default, _option: write(value).encode(), 0
+    option = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+    return orjson.dumps, option
+
+
+dumps, OPTION = _encoder()
+"""
+The encoder itself, to be called with `plain` and `OPTION`, by place, which saves a third of its time.
+
+It raises what values raise, and escapes only what JSON wants escaped.
+"""
 _slow = json.JSONEncoder(separators=(",", ":")).encode

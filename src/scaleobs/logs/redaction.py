@@ -33,7 +33,7 @@ _DEEPEST = 8
 _PAIR = 2
 _MOST_MEMBERS = LONGEST // 2  # More don't fit into a line, whatever they are.
 _MOST_NAMES, _LONGEST_NAME = 4096, 100
-_REPEATED = ("event", "client")
+_REPEATED = ("event", "client", "route")
 
 _HARMLESS, _SECRET, _NOT_LOOKED_AT = range(3)
 _OURS = dict.fromkeys(("_record", "request_id", "trace_id", "span_id"), _NOT_LOOKED_AT)
@@ -98,17 +98,13 @@ class Redact:
             if kind is str:
                 # Most texts are a word, or what was said many times before.
                 if value not in harmless and (reads_all or not value.isalnum()):
-                    event[key] = self._looked_through(key, value)
+                    if reads_all or "=" in value or ":" in value or "'" in value or '"' in value or "earer" in value:
+                        event[key] = self.text(value)
+                    elif key in _REPEATED and len(harmless) < _MOST_NAMES and len(value) < _LONGEST_NAME:
+                        harmless.add(value)
             elif kind not in _PLAIN:
                 event[key] = self._within(value, _DEEPEST)
         return event
-
-    def _looked_through(self, key: str, text: str) -> str:
-        if self._reads_all or "=" in text or ":" in text or "'" in text or '"' in text or "earer" in text:
-            return self.text(text)
-        if key in _REPEATED and len(self._harmless) < _MOST_NAMES and len(text) < _LONGEST_NAME:
-            self._harmless.add(text)
-        return text
 
     def text(self, text: str) -> str:
         """Return a text without the secrets in it."""
