@@ -109,14 +109,14 @@ def _opentelemetry_traces(app: Any, _route: str) -> Subject:
     from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
     from opentelemetry.metrics import NoOpMeterProvider
 
-    provider, counted = traces.provider()
-    around = OpenTelemetryMiddleware(app, tracer_provider=provider, meter_provider=NoOpMeterProvider())
-    return Subject(around, lambda: counted("SERVER"))
+    counted = traces.set_provider()
+    around = OpenTelemetryMiddleware(app, meter_provider=NoOpMeterProvider())
+    return Subject(around, lambda: counted("opentelemetry.instrumentation.asgi"))
 
 
 def _ours_with_traces(app: Any, _route: str) -> Subject:
     counted = traces.set_provider()
-    return Subject(ours.instrumented(app, ours.EVERYTHING), lambda: counted("SERVER"))
+    return Subject(ours.instrumented(app, ours.EVERYTHING), lambda: counted(None))
 
 
 def _correlation_id(app: Any, _route: str) -> Subject:

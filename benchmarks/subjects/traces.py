@@ -7,33 +7,33 @@ from collections.abc import Callable
 from typing import Any
 
 
-def provider() -> tuple[Any, Callable[[str], int]]:
-    """Return a provider that samples every request, and what says how many spans of a kind it has exported."""
+def set_provider() -> Callable[[str | None], int]:
+    """
+    Set a provider that samples every request, for everybody in this process, as applications do.
+
+    Returns:
+        What says how many server spans it has exported, of everybody or of one instrumentation, by its full name.
+    """
+    from opentelemetry import trace
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
-    seen: Counter[str] = Counter()
+    seen: Counter[str | None] = Counter()
 
     class Counting(SpanExporter):
         def export(self, spans: Any) -> Any:
-            seen.update(span.kind.name for span in spans)
+            served = [span for span in spans if span.kind is trace.SpanKind.SERVER]
+            seen.update(span.instrumentation_scope.name for span in served)
+            seen[None] += len(served)
             return SpanExportResult.SUCCESS
 
-    made = TracerProvider()
+    provider = TracerProvider()
     # A queue that no round fills: a span that is dropped costs less than one that is kept.
-    made.add_span_processor(BatchSpanProcessor(Counting(), max_queue_size=1_000_000))
+    provider.add_span_processor(BatchSpanProcessor(Counting(), max_queue_size=1_000_000))
+    trace.set_tracer_provider(provider)
 
-    def counted(kind: str) -> int:
-        made.force_flush()
-        return seen[kind]
+    def counted(instrumentation: str | None) -> int:
+        provider.force_flush()
+        return seen[instrumentation]
 
-    return made, counted
-
-
-def set_provider() -> Callable[[str], int]:
-    """Make such a provider everybody's, and return what says how many spans of a kind it has exported."""
-    from opentelemetry import trace
-
-    made, counted = provider()
-    trace.set_tracer_provider(made)
     return counted

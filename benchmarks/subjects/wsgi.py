@@ -132,15 +132,14 @@ def _opentelemetry_traces(framework: str) -> Subject:
     from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
     from opentelemetry.metrics import NoOpMeterProvider
 
-    provider, counted = traces.provider()
-    app = FRAMEWORKS[framework]()
-    around = OpenTelemetryMiddleware(app, tracer_provider=provider, meter_provider=NoOpMeterProvider())
-    return Subject(around, lambda: counted("SERVER"))
+    counted = traces.set_provider()
+    around = OpenTelemetryMiddleware(FRAMEWORKS[framework](), meter_provider=NoOpMeterProvider())
+    return Subject(around, lambda: counted("opentelemetry.instrumentation.wsgi"))
 
 
 def _ours_with_traces(framework: str) -> Subject:
     counted = traces.set_provider()
-    return Subject(ours.instrumented(FRAMEWORKS[framework](), ours.EVERYTHING), lambda: counted("SERVER"))
+    return Subject(ours.instrumented(FRAMEWORKS[framework](), ours.EVERYTHING), lambda: counted(None))
 
 
 _AROUND_ANY: dict[str, Callable[[str], Subject]] = {
