@@ -36,9 +36,21 @@ MISTAKES = {
         r"job:http_requests_bad:rate5m\S*\n *\/\n *\(job:http_requests:rate5m\S* > 0\)",
         'max by (job) (rate(http_requests_total{status_code=~"5.."}[5m]) / rate(http_requests_total[5m]))',
     ),
-    "sums before rates": (r"rate\((http_requests_total\S*)\[5m\]\)", r"rate((sum by (job, route) (\1))[5m:30s])"),
+    "sums before rates": (
+        r"rate\((http_requests_total\S*)\[5m\]\)",
+        r"rate((sum by (job, route, status_code) (\1))[5m:30s])",
+    ),
+    "status codes are all one": (r"sum by \(job, route, status_code\)", "sum by (job, route)"),
+    "failures are all there is": (
+        r"(expr: sum by \(job, route\) \(job_route_status_code\S*)\)\n",
+        r'\1 and job_route_status_code:http_requests:rate5m{status_code=~"5.."})\n',
+    ),
+    "sums of half a minute ago": (
+        r"( *- record: job_route_status_code:(?:.*\n)+?)( *- record: job_route:(?:.*\n)+?)(?= *- record: job:)",
+        r"\2\1",
+    ),
     "failures without a wait": (r"(alert: HighErrorRate\n(?:.*\n)*? *for: )5m", r"\g<1>1m"),
-    "strangers' requests": (rf"(\n *\)){AND_SEEN}(?=\n *- record: job_route:http_requests_bad)", r"\1"),
+    "strangers' requests": (rf"(\n *\)){AND_SEEN}(?=\n *- record: job_route:http_requests:)", r"\1"),
     # Routes that fail.
     "a route's line of 60 %": (r"(sum_over_time\(job_route\S* / .*) > 0\.2", r"\1 > 0.6"),
     "a route's line of 10 %": (r"(sum_over_time\(job_route\S* / .*) > 0\.2", r"\1 > 0.1"),

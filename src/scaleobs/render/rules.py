@@ -180,6 +180,7 @@ fails none: these are the only ones to tell. CheckFailing speaks where readiness
 StartupStuck where an instance was never ready.""",
         "errors": """\
 Do requests fail? Both sides of the ratio are summed: 5xx series divided one by one are always 1.
+The first rule alone reads what instances expose; those below it sum up what it has just recorded.
 min_over_time ... unless ... offset adds what a series brought with it when it was born, which rate() can't
 see: the first burst of errors on a route counts. A series that is new only because Prometheus was away
 doesn't. No requests: no ratio and no alert. No errors: a ratio of 0.
