@@ -81,6 +81,34 @@ def test_line_that_was_changed_is_the_stories_too(tmp_path, tool):
     ]
 
 
+def test_application_says_which_stories_are_told(tmp_path, tool, monkeypatch):
+    """
+    They are about its objectives, and come true of rules with these, not with others.
+    """
+    (tmp_path / "till.py").write_text(
+        "import scaleobs\n"
+        "def till(environ, start_response): ...\n"
+        "objectives = [scaleobs.Availability(99.5, '/pay'), scaleobs.Latency(99, under=0.3)]\n"
+        "app = scaleobs.instrument(till, service='till', objectives=objectives)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    told = {"HighRequestLatency", "QuietServiceFailing", "QuietServiceSlow", "ErrorBudgetBurn"}
+    arguments = ["--app", "till:app", "--set=ErrorBudgetBurn.for=5m", "--disable=LatencyBudgetBurn"]
+    arguments += [f"--disable={name}" for name in sorted(ALERTS - told)]
+    others = [Availability(99.9, route="/pay"), Latency(99, under=0.5)]
+    (tmp_path / "others.yaml").write_text(rules_text("till", objectives=others, changes=["ErrorBudgetBurn.for=5m"]))
+
+    found, code, content = untrue(tool, *arguments)
+    of_others = untrue(tool, *arguments, "--rules", tmp_path / "others.yaml")
+
+    assert (set(), 0) == (found, code)
+    assert told == {one["alert"] for one in content["stories"] if one["alert"] != "every alert"}
+    assert {"availability /pay"} == {
+        one["which"] for one in content["stories"] if one["alert"] == "QuietServiceFailing"
+    }
+    assert ({"ErrorBudgetBurn", "HighRequestLatency", "QuietServiceSlow"}, 1) == of_others[:2]
+
+
 def test_every_alert_has_a_story_of_each_kind():
     """
     One in which it fires and one in which it is silent, of each pair of windows and each route too.
