@@ -193,7 +193,7 @@ def high_request_latency(scope: Scope, scale: TimeScale, lines: Thresholds) -> A
 
 
 def high_cpu_usage(scope: Scope, scale: TimeScale, lines: Thresholds) -> Alert:
-    """Return the alert for a container near its CPU limit, or a process near the one core that it can use."""
+    """Return the alert for a container near its CPU limit, or an instance near one core."""
     cores = promql.process_cpu(scope.targets, str(scope.window), by=("job", "instance", "namespace", "pod"))
     cores = scope.exposing(cores)
     # A pod whose container is near its limit has said so, and its process needn't say it again.
@@ -210,8 +210,9 @@ def high_cpu_usage(scope: Scope, scale: TimeScale, lines: Thresholds) -> Alert:
         summary=f"{JOB} is short of CPU",
         description=(
             "{{ if $labels.instance }}"
-            f"A process of {JOB} ({INSTANCE}) keeps {SHARE} of one core busy, "
-            "and Python's interpreter lock lets it use no more than one."
+            f"An instance of {JOB} ({INSTANCE}) keeps {SHARE} of one core busy, all its workers together. One core is "
+            "what Python code in one process can use under the interpreter lock; C code that releases it, and more "
+            "workers, can use more."
             "{{ else }}"
             f"A container in pod {POD} of {JOB} uses {SHARE} of its CPU limit."
             "{{ end }}"

@@ -195,7 +195,8 @@ taking 10 s, a mean of 0.25 s still looks well.""",
         "saturation": """\
 What may be the cause? Users may feel nothing yet: CPU is information, memory a warning, since the kernel
 kills a container at its limit. Containers (cAdvisor, kube-state-metrics) are found by the pod of the
-service's targets. Elsewhere a process is measured against one core: Python's interpreter lock allows no more.
+service's targets. Elsewhere an instance is measured against one core, which is what Python code in one process
+can use under the interpreter lock.
 Event loops and worker threads are an ASGI application's.""",
         "budgets": """\
 What is left of each error budget? 1 is all of it, 0 nothing, less is more than was allowed. A day with many requests
