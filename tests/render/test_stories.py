@@ -34,6 +34,8 @@ ALERTS = {rule["alert"] for group in rules("orders") for rule in group.rules if 
 OTHERS = sorted(ALERTS - {"ServiceNotReady", "InstanceDown"})
 FEW = ["--service", "orders", *(word for name in OTHERS for word in ("--disable", name))]
 
+OTHER_THAN_BURSTS = [f"--disable={name}" for name in sorted(ALERTS - {"ErrorLogBurst", "HighErrorRate"})]
+
 
 def call(*arguments):
     """Run the command inside this process."""
@@ -54,8 +56,9 @@ def untrue(tool, *arguments):
         ["--set", "ServiceDown.severity=info", "--set", "InstanceDown.for=10m", "--scrape-interval", "2m"],
         ["--service", "orders", "--job", "shop/orders", *OBJECTIVES, "--window", "28", *SOON],
         ["--job", "orders", "--time-scale", "300", "--set", "HighErrorRate.for=1h", "--disable", "TrafficGone"],
+        [*OTHER_THAN_BURSTS, "--set", "ErrorLogBurst.for=12h"],
     ],
-    ids=["every service, changed", "objectives", "fire drill"],
+    ids=["every service, changed", "objectives", "fire drill", "a burst of hours"],
 )
 def test_stories_come_true_of_what_the_command_writes(arguments, tool):
     """

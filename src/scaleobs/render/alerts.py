@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from scaleobs.render import kubernetes, promql
+from scaleobs.render.durations import Duration
 from scaleobs.render.promql import UP, grouped, joined, summed
 from scaleobs.render.records import (
     BAD,
@@ -31,7 +32,7 @@ from scaleobs.render.thresholds import Thresholds, number
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from scaleobs.render.durations import Duration, TimeScale
+    from scaleobs.render.durations import TimeScale
     from scaleobs.render.links import Links
 
 SHARE = "{{ $value | humanizePercentage }}"
@@ -149,11 +150,20 @@ def high_route_error_rate(scope: Scope, scale: TimeScale, lines: Thresholds) -> 
     )
 
 
-def error_log_burst(scope: Scope, scale: TimeScale, lines: Thresholds) -> Alert:
-    """Return the alert for far more log lines of errors than the service usually writes."""
+def error_log_burst(scope: Scope, scale: TimeScale, lines: Thresholds, wait: Duration) -> Alert:
+    """
+    Return the alert for far more log lines of errors than the service usually writes.
+
+    Args:
+        scope: whom it watches.
+        scale: what durations are divided by.
+        lines: where it speaks.
+        wait: how long it waits, which a burst must not become usual within.
+    """
     written, day = scope.recorded(LOG_ERRORS), scale.days(1)
-    hour = scale.minutes(60)
-    # The last hour is left out, so that a burst isn't measured against itself. Where no more is known, its least is.
+    # The last hour is left out, so that a burst isn't measured against itself, and more where the alert waits for
+    # longer. Where no more is known, its least is.
+    hour = max(scale.minutes(60), Duration(wait.milliseconds + 2 * scope.window.milliseconds))
     usual = joined(f"avg_over_time({written}[{day}] offset {hour})", "or", f"min_over_time({written}[{hour}])")
     return Alert(
         "ErrorLogBurst",
@@ -162,7 +172,7 @@ def error_log_burst(scope: Scope, scale: TimeScale, lines: Thresholds) -> Alert:
             "and",
             f"{written} > {lines.error_lines_times} * {grouped(usual)}",
         ),
-        scale.minutes(2),
+        wait,
         severity="warning",
         summary=f"{JOB} logs many errors",
         description=(

@@ -14,7 +14,7 @@ from scaleobs.render.durations import TimeScale, pace
 from scaleobs.render.links import Links
 from scaleobs.render.names import service_and_job
 from scaleobs.render.records import Rule, Scope
-from scaleobs.render.thresholds import number, thresholds
+from scaleobs.render.thresholds import Thresholds, number, thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,7 +102,7 @@ def rules(
             alerts.high_route_error_rate(scope, scale, lines),
             presence.traffic_gone(scope, scale, lines),
             *records.log_errors(scope),
-            alerts.error_log_burst(scope, scale, lines),
+            _error_log_burst(scope, scale, lines, changes, 2 * interval),
         ],
         "latency": [
             *records.latency(scope, lines.slow_seconds),
@@ -150,6 +150,15 @@ def rules(
         for name, members in groups.items()
     )
     return [group for group in rendered if group.rules]
+
+
+def _error_log_burst(
+    scope: Scope, scale: TimeScale, lines: Thresholds, changes: Sequence[str], shortest_seconds: int
+) -> Alert:
+    """Return that alert, whose expression depends on the wait that somebody asks for."""
+    as_shipped = alerts.error_log_burst(scope, scale, lines, scale.minutes(2))
+    wait = changed(as_shipped, changes, scale, shortest_seconds).wait
+    return alerts.error_log_burst(scope, scale, lines, wait)
 
 
 _BUDGETS = """
