@@ -151,15 +151,7 @@ def high_route_error_rate(scope: Scope, scale: TimeScale, lines: Thresholds) -> 
 
 
 def error_log_burst(scope: Scope, scale: TimeScale, lines: Thresholds, wait: Duration) -> Alert:
-    """
-    Return the alert for far more log lines of errors than the service usually writes.
-
-    Args:
-        scope: whom it watches.
-        scale: what durations are divided by.
-        lines: where it speaks.
-        wait: how long it waits, which a burst must not become usual within.
-    """
+    """Return the alert for far more log lines of errors than the service usually writes, after a wait."""
     written, day = scope.recorded(LOG_ERRORS), scale.days(1)
     # The last hour is left out, so that a burst isn't measured against itself, and more where the alert waits for
     # longer. Where no more is known, its least is.
