@@ -13,6 +13,12 @@ FAMILIES = (*EXPOSED, *RUNTIME, *PROCESS, *OUTSIDE)
 # A native histogram is one series, under the name of its family.
 FAMILY_OF = {series: metric for metric in FAMILIES for series in (*metric.series, metric.name)}
 
+# A recorded series is called level:metric:operations, and its level says which labels it has.
+_OF_LEVEL = {
+    "job": {"job"},
+    "job_route": {"job", "route"},
+    "job_route_status_code": {"job", "route", "status_code"},
+}
 _CHILDREN = ("lhs", "rhs", "expr", "param", "args", "vector_selector")
 
 
@@ -52,7 +58,7 @@ def strangers(expression: str, recorded: frozenset[str] = frozenset()) -> list[s
     found, known = [], set(TARGET_LABELS)
     for name, labels in selectors(expression):
         if name in recorded:
-            allowed = {"job", "route"} if name.startswith("job_route:") else {"job"}
+            allowed = _OF_LEVEL[name.partition(":")[0]]
         elif name in FAMILY_OF:
             allowed = {*FAMILY_OF[name].labels, *TARGET_LABELS}
             allowed |= {"le"} if name.endswith("_bucket") else set()

@@ -180,6 +180,33 @@ def test_route_of_an_objective_has_to_be_there(tmp_path):
     assert "Did you mean /bills/<int:bill_id>?" in wrong.findings()["http_request_duration_seconds_count"]
 
 
+def test_application_says_what_is_looked_for(orders, tmp_path, monkeypatch):
+    """
+    Its own page has its name, route and boundary; that of another service has none of them.
+    """
+    (tmp_path / "till.py").write_text(
+        "import fastapi, scaleobs\n"
+        "app = fastapi.FastAPI()\n"
+        "app.get('/pay')(lambda: 'paid')\n"
+        "objectives = [scaleobs.Availability(99.9, '/pay'), scaleobs.Latency(99, under=0.3)]\n"
+        "scaleobs.instrument(app, service='till', objectives=objectives)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    port = servers.free_port()
+    command = [sys.executable, "-m", "uvicorn", "till:app", "--host", "127.0.0.1", "--port", str(port)]
+    with servers.running(command, port, tmp_path, PYTHONPATH=":".join(["", *sys.path])):
+        servers.get(port, "/pay")
+        own = check(f"http://127.0.0.1:{port}/metrics", "--app", "till:app")
+    others, without = check(orders, "--app", "till:app"), check(orders)
+
+    assert (0, {}) == (own.code, own.findings())
+    assert 1 == others.code
+    assert ["objective availability=99.9:/pay"] == others.used_by('route="/pay"')
+    assert ["record job:http_requests_fast:rate5m"] == others.used_by('le="0.3"')
+    assert "the page is that of orders; the rules are for till" == others.notes()["service_info"]
+    assert (0, {}) == (without.code, without.findings())
+
+
 def test_changed_files_of_every_kind_are_read(orders, tmp_path):
     """
     A PrometheusRule, a dashboard as the API exports it, and a ConfigMap with one; what is wrong names who asks.
@@ -197,7 +224,9 @@ def test_changed_files_of_every_kind_are_read(orders, tmp_path):
     assert "record job:http_requests_fast:rate5m" in told.used_by("has no label 'status'")
     assert ["panel Open connections"] == told.used_by("Did you mean active_connections")
     assert ["panel Log lines"] == told.used_by("Did you mean log_messages_total")
-    assert {"http_requests_total", "connections_active", "log_lines_total"} <= set(told.findings())
+    # Which label it sums by is the rule's own affair, so that it is named itself.
+    assert "status" in told.findings()["record job_route_status:http_requests:rate5m"]
+    assert {"connections_active", "log_lines_total"} <= set(told.findings())
 
 
 def test_dashboard_s_variables_and_folded_rows_are_looked_at(orders, tmp_path):

@@ -119,6 +119,8 @@ def test_header_has_the_changes():
         ({"changes": ["HighMemoryUsage.above="]}, "asks for no share"),
         ({"changes": ["ServiceDown.for=2m"], "scrape_interval": 90}, "asks for no wait: give one of 3m or more"),
         ({"changes": [".for=10m"]}, "is not known: write it like"),
+        ({"changes": ["ServiceDown.for=12h1s"]}, "could have forgotten what it is about: give one of 12h or less"),
+        ({"changes": ["TrafficGone.for=1d"]}, "give one of 5h or less"),
         ({"changes": ["HighErrorRate.for="]}, "asks for no wait: give one of 1m or more"),
         ({"changes": ["HighErrorRate.for=soon"]}, "asks for no wait"),
         ({"changes": ["HighErrorRate.for=10"]}, "asks for no wait"),

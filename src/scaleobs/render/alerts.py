@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from scaleobs.render import kubernetes, promql
+from scaleobs.render.durations import Duration
 from scaleobs.render.promql import UP, grouped, joined, summed
 from scaleobs.render.records import (
     BAD,
@@ -31,7 +32,7 @@ from scaleobs.render.thresholds import Thresholds, number
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from scaleobs.render.durations import Duration, TimeScale
+    from scaleobs.render.durations import TimeScale
     from scaleobs.render.links import Links
 
 SHARE = "{{ $value | humanizePercentage }}"
@@ -149,11 +150,12 @@ def high_route_error_rate(scope: Scope, scale: TimeScale, lines: Thresholds) -> 
     )
 
 
-def error_log_burst(scope: Scope, scale: TimeScale, lines: Thresholds) -> Alert:
-    """Return the alert for far more log lines of errors than the service usually writes."""
+def error_log_burst(scope: Scope, scale: TimeScale, lines: Thresholds, wait: Duration) -> Alert:
+    """Return the alert for far more log lines of errors than the service usually writes, after a wait."""
     written, day = scope.recorded(LOG_ERRORS), scale.days(1)
-    hour = scale.minutes(60)
-    # The last hour is left out, so that a burst isn't measured against itself. Where no more is known, its least is.
+    # The last hour is left out, so that a burst isn't measured against itself, and more where the alert waits for
+    # longer. Where no more is known, its least is.
+    hour = max(scale.minutes(60), Duration(wait.milliseconds + 2 * scope.window.milliseconds))
     usual = joined(f"avg_over_time({written}[{day}] offset {hour})", "or", f"min_over_time({written}[{hour}])")
     return Alert(
         "ErrorLogBurst",
@@ -162,7 +164,7 @@ def error_log_burst(scope: Scope, scale: TimeScale, lines: Thresholds) -> Alert:
             "and",
             f"{written} > {lines.error_lines_times} * {grouped(usual)}",
         ),
-        scale.minutes(2),
+        wait,
         severity="warning",
         summary=f"{JOB} logs many errors",
         description=(
@@ -193,7 +195,7 @@ def high_request_latency(scope: Scope, scale: TimeScale, lines: Thresholds) -> A
 
 
 def high_cpu_usage(scope: Scope, scale: TimeScale, lines: Thresholds) -> Alert:
-    """Return the alert for a container near its CPU limit, or a process near the one core that it can use."""
+    """Return the alert for a container near its CPU limit, or an instance near one core."""
     cores = promql.process_cpu(scope.targets, str(scope.window), by=("job", "instance", "namespace", "pod"))
     cores = scope.exposing(cores)
     # A pod whose container is near its limit has said so, and its process needn't say it again.
@@ -210,8 +212,9 @@ def high_cpu_usage(scope: Scope, scale: TimeScale, lines: Thresholds) -> Alert:
         summary=f"{JOB} is short of CPU",
         description=(
             "{{ if $labels.instance }}"
-            f"A process of {JOB} ({INSTANCE}) keeps {SHARE} of one core busy, "
-            "and Python's interpreter lock lets it use no more than one."
+            f"An instance of {JOB} ({INSTANCE}) keeps {SHARE} of one core busy, all its workers together. One core is "
+            "what Python code in one process can use under the interpreter lock; C code that releases it, and more "
+            "workers, can use more."
             "{{ else }}"
             f"A container in pod {POD} of {JOB} uses {SHARE} of its CPU limit."
             "{{ end }}"

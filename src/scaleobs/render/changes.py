@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from scaleobs.render.thresholds import Thresholds
 
 SEVERITIES = ("critical", "warning", "info")
+_LONGEST_SECONDS = 12 * 3600
+"""Alerts forget a service that nobody has seen for a day: what waits as long never speaks."""
+_LONGEST_OF = {"TrafficGone": 5 * 3600}
+"""It compares with the last six hours."""
 _SECONDS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 _LINES = {
     "CPUThrottled": "throttled_share",
@@ -126,5 +130,12 @@ def _wait_seconds(change: str, value: str, shortest: int) -> int:
     if seconds < shortest:
         least = Duration(shortest * 1000)
         msg = f"The change {change!r} asks for no wait: give one of {least} or more, e.g. 10m or 1h30m."
+        raise ValueError(msg)
+    most = _LONGEST_OF.get(target(change), _LONGEST_SECONDS)
+    if seconds > most:
+        msg = (
+            f"The change {change!r} asks for a wait after which the alert could have forgotten what it is about: give "
+            f"one of {Duration(most * 1000)} or less."
+        )
         raise ValueError(msg)
     return seconds

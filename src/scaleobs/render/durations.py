@@ -13,7 +13,7 @@ _LONGEST_INTERVAL_SECONDS = 120
 _LONGEST_MILLISECONDS = 100 * 365 * 86_400_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Duration:
     """A time of at least one millisecond, which is the smallest that Prometheus can write."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from scaleobs.catalog import INFO, LOG_MESSAGES, REQUESTS
 from scaleobs.render import promql
-from scaleobs.render.promql import FAILED, ROUTE, Targets, grouped, joined, summed
+from scaleobs.render.promql import FAILED, ROUTE, STATUS, Targets, joined, summed
 
 if TYPE_CHECKING:
     from scaleobs.render.durations import Duration
@@ -22,6 +22,7 @@ Rule = dict[str, object]
 SEEN = "job:service_info:count"
 TOTAL = "job:http_requests:rate5m"
 BAD = "job:http_requests_bad:rate5m"
+STATUS_TOTAL = "job_route_status_code:http_requests:rate5m"
 ROUTE_TOTAL = "job_route:http_requests:rate5m"
 ROUTE_BAD = "job_route:http_requests_bad:rate5m"
 BAD_RATIO = "job:http_requests_bad:ratio_rate5m"
@@ -87,17 +88,14 @@ def seen(scope: Scope) -> list[Rule]:
 def errors(scope: Scope) -> list[Rule]:
     """Return the rules that count requests and failures."""
     by_route, total = scope.recorded(ROUTE_TOTAL), scope.recorded(TOTAL)
-    everything, failures = (
-        promql.counted_rate(scope.targets.of(REQUESTS, *which), scope.targets, scope.window, by=("job", ROUTE))
-        for which in ((), (FAILED,))
-    )
-    failed = joined(failures, "or", f"0 * {by_route}")
-    if not scope.job:
-        failed = joined(grouped(failed), "and on (job)", by_route)
+    counted = promql.counted_rate(scope.targets.of(REQUESTS), scope.targets, scope.window, by=("job", ROUTE, STATUS))
+    failed = summed(scope.targets.named(STATUS_TOTAL, FAILED), "job", ROUTE)
     return [
-        # What a fleet exposes is read once, for each route; the service is the sum of its routes.
-        record(ROUTE_TOTAL, scope.instrumented(everything)),
-        record(ROUTE_BAD, failed),
+        # What a fleet exposes is read once. All else is a sum of that, in this order: a rule sees what those above it
+        # in its group have just recorded.
+        record(STATUS_TOTAL, scope.instrumented(counted)),
+        record(ROUTE_TOTAL, summed(scope.recorded(STATUS_TOTAL), "job", ROUTE)),
+        record(ROUTE_BAD, joined(failed, "or", f"0 * {by_route}")),
         record(TOTAL, summed(by_route, "job")),
         record(BAD, summed(scope.recorded(ROUTE_BAD), "job")),
         record(BAD_RATIO, joined(scope.recorded(BAD), "/", f"({total} > 0)")),

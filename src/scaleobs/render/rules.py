@@ -14,7 +14,7 @@ from scaleobs.render.durations import TimeScale, pace
 from scaleobs.render.links import Links
 from scaleobs.render.names import service_and_job
 from scaleobs.render.records import Rule, Scope
-from scaleobs.render.thresholds import number, thresholds
+from scaleobs.render.thresholds import Thresholds, number, thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,7 +102,7 @@ def rules(
             alerts.high_route_error_rate(scope, scale, lines),
             presence.traffic_gone(scope, scale, lines),
             *records.log_errors(scope),
-            alerts.error_log_burst(scope, scale, lines),
+            _error_log_burst(scope, scale, lines, changes, 2 * interval),
         ],
         "latency": [
             *records.latency(scope, lines.slow_seconds),
@@ -152,6 +152,15 @@ def rules(
     return [group for group in rendered if group.rules]
 
 
+def _error_log_burst(
+    scope: Scope, scale: TimeScale, lines: Thresholds, changes: Sequence[str], shortest_seconds: int
+) -> Alert:
+    """Return that alert, whose expression depends on the wait that somebody asks for."""
+    as_shipped = alerts.error_log_burst(scope, scale, lines, scale.minutes(2))
+    wait = changed(as_shipped, changes, scale, shortest_seconds).wait
+    return alerts.error_log_burst(scope, scale, lines, wait)
+
+
 _BUDGETS = """
 Is the error budget spent too fast? The share of bad requests is compared with what the objective allows, over a
 long window, so that it matters, and a short one, so that it still goes on. Windows beyond 5m read recorded rates,
@@ -180,6 +189,7 @@ fails none: these are the only ones to tell. CheckFailing speaks where readiness
 StartupStuck where an instance was never ready.""",
         "errors": """\
 Do requests fail? Both sides of the ratio are summed: 5xx series divided one by one are always 1.
+The first rule alone reads what instances expose; those below it sum up what it has just recorded.
 min_over_time ... unless ... offset adds what a series brought with it when it was born, which rate() can't
 see: the first burst of errors on a route counts. A series that is new only because Prometheus was away
 doesn't. No requests: no ratio and no alert. No errors: a ratio of 0.
@@ -194,7 +204,8 @@ taking 10 s, a mean of 0.25 s still looks well.""",
         "saturation": """\
 What may be the cause? Users may feel nothing yet: CPU is information, memory a warning, since the kernel
 kills a container at its limit. Containers (cAdvisor, kube-state-metrics) are found by the pod of the
-service's targets. Elsewhere a process is measured against one core: Python's interpreter lock allows no more.
+service's targets. Elsewhere an instance is measured against one core, which is what Python code in one process
+can use under the interpreter lock.
 Event loops and worker threads are an ASGI application's.""",
         "budgets": """\
 What is left of each error budget? 1 is all of it, 0 nothing, less is more than was allowed. A day with many requests

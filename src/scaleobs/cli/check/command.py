@@ -10,17 +10,21 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from scaleobs.catalog import REQUESTS
 from scaleobs.cli.check.asking import Asking, CantAskError, checked_url, json_of, refusal, with_query
 from scaleobs.cli.check.judging import judge
 from scaleobs.cli.check.page import Page
 from scaleobs.cli.check.prometheus import Prometheus
 from scaleobs.cli.check.remarks import FINDING, NOTE, Remark, Remarks
-from scaleobs.cli.check.sources import Asked, read_file, read_text
+from scaleobs.cli.check.sources import Asked, Question, read_file, read_text
 from scaleobs.cli.options import said_plainly, watched
 from scaleobs.cli.rules import of_one_service
 from scaleobs.cli.tables import plain_console
+from scaleobs.objectives import Availability
 from scaleobs.render import outputs
 from scaleobs.render.names import service_and_job
+from scaleobs.render.promql import ROUTE, Targets, equal
+from scaleobs.render.thresholds import number
 from scaleobs.settings import Settings
 
 _SHOWN = 5
@@ -104,7 +108,7 @@ def check(  # noqa: PLR0917
     remarks = Remarks()
     try:
         series = _found(checked_url(url), asking, target_labels)
-        selectors = judge([*asked.rules, *asked.panels], asked.recorded, series, remarks)
+        selectors = judge([*asked.rules, *asked.panels, *asked.routes], asked.recorded, series, remarks)
         if isinstance(series, Page):
             series.look(one.get("service"), max_label_sets, remarks)
         else:
@@ -133,6 +137,17 @@ def _asked(one: outputs.Watched, rule_files: tuple[Path, ...], dashboard_files: 
         read_text(outputs.rules_text(**one), asked, "rules")
         for name, text in outputs.dashboard_texts(one.get("service"), one.get("job")).items():
             read_text(text, asked, name)
+        _, job = service_and_job(one.get("service"), one.get("job"))
+        targets = Targets((equal("job", job),) if job else ())
+        # The rules read such a route from what they record themselves, which a page of metrics doesn't show.
+        asked.routes = [
+            Question(
+                f"objective availability={number(aim.percent)}:{aim.route}",
+                targets.of(REQUESTS, equal(ROUTE, aim.route)),
+            )
+            for aim in one.get("objectives", ())
+            if isinstance(aim, Availability) and aim.route
+        ]
     return asked
 
 

@@ -31,6 +31,8 @@ class Asked:
     groups: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """The rules of each group."""
     panels: list[Question] = field(default_factory=list)
+    routes: list[Question] = field(default_factory=list)
+    """Those of objectives that the rules don't ask for themselves."""
 
     @property
     def rules(self) -> list[Question]:
