@@ -68,7 +68,7 @@ async def serve_asgi(app, scope, received=()) -> Seen:
         if pending:
             return pending.pop(0)
         await answered.wait()
-        return {"type": "http.disconnect"}
+        return {"type": f"{scope['type']}.disconnect"}
 
     async def send(message):
         seen.messages.append(message)
@@ -79,6 +79,8 @@ async def serve_asgi(app, scope, received=()) -> Seen:
             seen.body += message.get("body", b"")
             if not message.get("more_body"):
                 answered.set()
+        elif message["type"] == "websocket.close":
+            answered.set()
 
     try:
         await app(scope, receive, send)
