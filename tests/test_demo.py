@@ -79,6 +79,35 @@ def test_port_in_use_is_said():
     assert done.stderr == f"Error: Port {port} is in use: stop what listens there, or give --port another one.\n"
 
 
+HALF_AN_ANSWER = """
+import http.client, os, signal, sys
+from scaleobs.cli import demo
+
+class Socket:
+    def makefile(self, _mode):
+        os.kill(os.getpid(), {number})
+        sum(range(1000))  # The handler of a signal runs between two instructions.
+
+def run(*_, **__):
+    http.client.HTTPResponse(Socket())
+
+demo._Demo.run = run
+demo.demo([])
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_while_it_asks_it_says_nothing_of_it(number, code):
+    """
+    An answer that is half made when the signal comes raises once it is collected, as Python 3.13 says aloud.
+    """
+    command = [sys.executable, "-c", HALF_AN_ANSWER.format(number=int(number))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    assert code == done.returncode
+    assert "" == done.stderr
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_early_it_leaves_no_process(number, code):
     """

@@ -58,7 +58,8 @@ def demo(*, forever: bool, port: int | None) -> None:
     if port is not None and not is_port_free(port):
         msg = f"Port {port} is in use: stop what listens there, or give --port another one."
         raise click.ClickException(msg)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     directory = Path(tempfile.mkdtemp(prefix="scaleobs-demo-"))
     try:
         _Demo(directory, Console(highlight=False)).run(forever=forever, port=port)
@@ -68,6 +69,14 @@ def demo(*, forever: bool, port: int | None) -> None:
     except KeyboardInterrupt:
         click.echo(f"Stopped. The files are in {directory}.")
         sys.exit(130)
+
+
+def _stop(number: int, _frame: object) -> None:
+    # An answer that is half made when the signal comes raises when it is collected, and Python 3.13 says so.
+    sys.unraisablehook = lambda _: None
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(143)
 
 
 class _Demo:
