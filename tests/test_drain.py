@@ -182,10 +182,12 @@ def test_request_on_another_thread_reaches_the_main_thread():
     assert (0, ["503", "handled"]) == (code, said)
 
 
-def test_main_thread_is_told_again_until_it_has_heard():
+@pytest.mark.parametrize("path", ["/ready", "/"])
+def test_main_thread_is_told_again_until_it_has_heard(path):
     """A signal that comes just as the main thread begins to wait doesn't wake it: the next request says it again."""
     code, said = run(
         INSTRUMENT,
+        f"path = {path!r}",
         """
         signal.signal(signal.SIGTERM, lambda *_: say("handled"))
         sent, send = [], os.kill
@@ -195,7 +197,7 @@ def test_main_thread_is_told_again_until_it_has_heard():
                 send(*signals)
         os.kill = lose_the_first
         def request():
-            thread = threading.Thread(target=serve)
+            thread = threading.Thread(target=serve, args=[path])
             thread.start()
             thread.join()
         request()

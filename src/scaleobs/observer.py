@@ -212,6 +212,7 @@ class Observer(Life):
             and len(storage.sources) == 1
             and len(self._recorders) == 1
             and not self.drain.is_begun
+            and self.drain.is_noted
             and storage.has_looked()
         )
 
