@@ -190,12 +190,12 @@ def test_main_thread_is_told_again_until_it_has_heard(path):
         f"path = {path!r}",
         """
         signal.signal(signal.SIGTERM, lambda *_: say("handled"))
-        sent, send = [], os.kill
+        sent, send = [], signal.pthread_kill
         def lose_the_first(*signals):
             sent.append(signals)
             if len(sent) > 1:
                 send(*signals)
-        os.kill = lose_the_first
+        signal.pthread_kill = lose_the_first
         def request():
             thread = threading.Thread(target=serve, args=[path])
             thread.start()
@@ -205,7 +205,6 @@ def test_main_thread_is_told_again_until_it_has_heard(path):
         wait(lambda: signal.getsignal(signal.SIGURG) == signal.SIG_DFL)
         request()
         say(len(sent))
-        os.kill = send
         term()
         say(serve())
         time.sleep(0.8)

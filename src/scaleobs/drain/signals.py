@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -61,7 +62,9 @@ class Gate:
             # Only the main thread may; and who has put another handler there meanwhile hears of nothing new.
             is_expected = isinstance(signal.getsignal(_ELSEWHERE), _Elsewhere)
             if is_expected:
-                os.kill(os.getpid(), _ELSEWHERE)
+                # Sent to the process, it may be taken by a thread that is about to start another one, and the main
+                # thread would sleep on.
+                signal.pthread_kill(threading.main_thread().ident or 0, _ELSEWHERE)
             return not is_expected
         self._close_event()
         return True
