@@ -9,11 +9,13 @@ changed.
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -60,7 +62,8 @@ class Gate:
                     self._close_handler(number)
         except ValueError:
             # Only the main thread may; and who has put another handler there meanwhile hears of nothing new.
-            is_expected = isinstance(signal.getsignal(_ELSEWHERE), _Elsewhere)
+            handler = signal.getsignal(_ELSEWHERE)
+            is_expected = isinstance(handler, _Elsewhere) and not handler.is_done
             if is_expected:
                 # Sent to the process, it may be taken by a thread that is about to start another one, and the main
                 # thread would sleep on.
@@ -173,14 +176,45 @@ class _Event:
 
 
 class _Elsewhere:
-    """Closes the gate on the main thread, once."""
+    """Closes the gate on the main thread, once; after that it is there to wake that thread."""
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
+        self.is_done = False
 
-    def __call__(self, number: int, _: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        self._gate.close()
+    def __call__(self, _: int, __: FrameType | None) -> None:
+        if not self.is_done:
+            self.is_done = True
+            self._gate.close()
+            _wake_for_signals()
+
+
+def _wake_for_signals() -> None:
+    """
+    Wake this thread, the main one, for each signal that the process gets from now on.
+
+    The kernel wakes it, too, but another thread may take the signal first, and this one sleeps on: granian's workers
+    for WSGI missed one in five SIGTERMs under load.
+    """
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    if before != -1:  # An event loop's, which is woken by it.
+        signal.set_wakeup_fd(before)
+        os.close(read)
+        os.close(write)
+        return
+    sleeper = threading.get_ident()
+
+    def wake() -> None:
+        while came := os.read(read, 64):
+            if any(number != _ELSEWHERE for number in came):
+                for _ in range(2):  # Once more, since it may have been about to fall asleep.
+                    signal.pthread_kill(sleeper, _ELSEWHERE)
+                    time.sleep(0.05)
+
+    with contextlib.suppress(RuntimeError):  # No more threads.
+        _thread.start_new_thread(wake, ())
 
 
 def _interrupt() -> None:
