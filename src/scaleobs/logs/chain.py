@@ -20,10 +20,10 @@ from structlog.typing import EventDict, Processor
 from scaleobs import tracing
 from scaleobs.logs import ecs, encoding, exceptions, fitting
 from scaleobs.logs.context import request_context
-from scaleobs.logs.encoding import DELETE
+from scaleobs.logs.encoding import DELETE, OPTION, dumps, plain
+from scaleobs.logs.fitting import LONGEST
 from scaleobs.logs.redaction import Redact
 
-_dumps, _plain, _OPTION, _LONGEST = encoding.dumps, encoding.plain, encoding.OPTION, fitting.LONGEST
 REQUEST_KEYS = ("request_id", "trace_id", "span_id")
 
 _LOGGED_MARK = "_scaleobs_logged"
@@ -192,11 +192,11 @@ def format_exception(logger: Any, method: str, event: EventDict) -> EventDict:
 def render_json(_logger: Any, _method: str, event: EventDict) -> bytes:
     """Return the event as one line of JSON, whatever is in it and however much."""
     try:
-        line = _dumps(event, _plain, _OPTION)
+        line = dumps(event, plain, OPTION)
     except Exception:  # Whatever a value of the application's raises.
         return fitting.line_of(event)
     # Nearly all lines are short and plain, and this is all that there is to be done for them.
-    if len(line) < _LONGEST and line.isascii() and DELETE not in line:
+    if len(line) < LONGEST and line.isascii() and DELETE not in line:
         return line
     return fitting.line_of(event)
 

@@ -111,10 +111,7 @@ def _apart(value: Any, depth: int) -> Any:
     return said if isinstance(said, str) else text(said)
 
 
-Dumps = Callable[[Any, Callable[[Any], Any], int], bytes]
-
-
-def _encoder() -> tuple[Dumps, int]:
+def _encoder() -> tuple[Callable[[Any, Callable[[Any], Any], int], bytes], int]:
     """Return orjson's encoder where it is installed (`scaleobs[fast]`), and with which option both write the same."""
     try:
         import orjson
