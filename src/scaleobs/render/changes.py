@@ -106,21 +106,28 @@ def changed(alert: Alert, changes: Sequence[str], scale: TimeScale, shortest_sec
     Raises:
         ValueError: a value is no wait or no severity.
     """
-    shortest = scale.seconds(shortest_seconds)
-    if alert.wait.milliseconds < shortest.milliseconds:
-        alert = replace(alert, wait=shortest)
-    for change in changes:
-        what, _, value = change.removeprefix(f"{alert.name}.").partition("=")
-        if target(change) != alert.name:
-            continue
-        if what == "severity":
-            if value not in SEVERITIES:
-                msg = f"The change {change!r} asks for no severity: give one of {', '.join(SEVERITIES)}."
-                raise ValueError(msg)
-            alert = replace(alert, severity=value)
-        elif what == "for":
-            alert = replace(alert, wait=scale.seconds(_wait_seconds(change, value, shortest_seconds)))
-    return alert
+    for change, value in _of(alert.name, "severity", changes):
+        if value not in SEVERITIES:
+            msg = f"The change {change!r} asks for no severity: give one of {', '.join(SEVERITIES)}."
+            raise ValueError(msg)
+        alert = replace(alert, severity=value)
+    return replace(alert, wait=wait_of(alert.name, alert.wait, changes, scale, shortest_seconds))
+
+
+def wait_of(
+    name: str, as_shipped: Duration, changes: Sequence[str], scale: TimeScale, shortest_seconds: int
+) -> Duration:
+    """Return how long an alert of that name waits; see `changed`."""
+    wait = max(as_shipped, scale.seconds(shortest_seconds))
+    for change, value in _of(name, "for", changes):
+        wait = scale.seconds(_wait_seconds(change, value, shortest_seconds))
+    return wait
+
+
+def _of(name: str, what: str, changes: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the changes of one kind for one alert, each with its value."""
+    start = f"{name}.{what}="
+    return [(change, change.removeprefix(start)) for change in changes if change.startswith(start)]
 
 
 def _wait_seconds(change: str, value: str, shortest: int) -> int:

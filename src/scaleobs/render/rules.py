@@ -9,12 +9,12 @@ from scaleobs.catalog import DEFAULT_BUCKETS
 from scaleobs.objectives import Availability
 from scaleobs.render import alerts, burnrate, presence, records, strain
 from scaleobs.render.alerts import Alert
-from scaleobs.render.changes import changed, check_names, redrawn, target
+from scaleobs.render.changes import changed, check_names, redrawn, target, wait_of
 from scaleobs.render.durations import TimeScale, pace
 from scaleobs.render.links import Links
 from scaleobs.render.names import service_and_job
 from scaleobs.render.records import Rule, Scope
-from scaleobs.render.thresholds import Thresholds, number, thresholds
+from scaleobs.render.thresholds import number, thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,6 +80,7 @@ def rules(
     interval, window = pace(scrape_interval)
     lines, scale = redrawn(thresholds(objectives, boundaries), changes), TimeScale(time_scale)
     scope = Scope(job, interval=scale.seconds(interval), window=scale.seconds(window), memory=scale.days(1))
+    asked = changes, scale, 2 * interval
     groups: dict[str, list[Rule | Alert]] = {
         "targets": [
             *records.seen(scope),
@@ -102,7 +103,7 @@ def rules(
             alerts.high_route_error_rate(scope, scale, lines),
             presence.traffic_gone(scope, scale, lines),
             *records.log_errors(scope),
-            _error_log_burst(scope, scale, lines, changes, 2 * interval),
+            alerts.error_log_burst(scope, scale, lines, wait_of("ErrorLogBurst", scale.minutes(2), *asked)),
         ],
         "latency": [
             *records.latency(scope, lines.slow_seconds),
@@ -142,7 +143,7 @@ def rules(
             # A month of samples need not be read every half minute; series that are recorded less often have gaps.
             str(scale.minutes(2) if name == "budgets" else scope.interval),
             [
-                changed(rule, changes, scale, 2 * interval).rule(service, links) if isinstance(rule, Alert) else rule
+                changed(rule, *asked).rule(service, links) if isinstance(rule, Alert) else rule
                 for rule in members
                 if not isinstance(rule, Alert) or rule.name not in disabled
             ],
@@ -150,15 +151,6 @@ def rules(
         for name, members in groups.items()
     )
     return [group for group in rendered if group.rules]
-
-
-def _error_log_burst(
-    scope: Scope, scale: TimeScale, lines: Thresholds, changes: Sequence[str], shortest_seconds: int
-) -> Alert:
-    """Return that alert, whose expression depends on the wait that somebody asks for."""
-    as_shipped = alerts.error_log_burst(scope, scale, lines, scale.minutes(2))
-    wait = changed(as_shipped, changes, scale, shortest_seconds).wait
-    return alerts.error_log_burst(scope, scale, lines, wait)
 
 
 _BUDGETS = """
