@@ -24,7 +24,7 @@ from scaleobs.objectives import Availability
 from scaleobs.render import outputs
 from scaleobs.render.names import service_and_job
 from scaleobs.render.promql import ROUTE, Targets, equal
-from scaleobs.render.thresholds import number
+from scaleobs.render.thresholds import spelled
 from scaleobs.settings import Settings
 
 _SHOWN = 5
@@ -141,10 +141,7 @@ def _asked(one: outputs.Watched, rule_files: tuple[Path, ...], dashboard_files: 
         targets = Targets((equal("job", job),) if job else ())
         # The rules read such a route from what they record themselves, which a page of metrics doesn't show.
         asked.routes = [
-            Question(
-                f"objective availability={number(aim.percent)}:{aim.route}",
-                targets.of(REQUESTS, equal(ROUTE, aim.route)),
-            )
+            Question(f"objective {spelled(aim)}", targets.of(REQUESTS, equal(ROUTE, aim.route)))
             for aim in one.get("objectives", ())
             if isinstance(aim, Availability) and aim.route
         ]
