@@ -173,7 +173,7 @@ def test_asking_for_exemplars_begins_to_keep_them(content_type, registry):
     _, storage = attach(registry)
     page(registry, content_type)
 
-    assert (content_type != TEXT) is storage.wants_exemplars
+    assert (content_type != TEXT) is storage.seeks_traces
 
 
 @every_format

@@ -70,7 +70,7 @@ class Observer(Life):
         self.drain.on_begin = self._drain_begun
         self.drain.on_end = self._traces.flush
         self.storage.sources.add(self)
-        self.storage.look_again()
+        self.storage.disable_fast_path()
         registry.join_workers()
         self.management = Management(self, mine.management_port)
         self.app: Any = None
@@ -130,7 +130,7 @@ class Observer(Life):
         routes = routes_of(app if self.app is None else self.app, self.settings.route)
         recorder = Recorder(self.storage, routes, self._log, method, tracing.Spans(app))
         self._recorders.append(recorder)
-        self.storage.look_again()
+        self.storage.disable_fast_path()
         return recorder
 
     def moved(self) -> None:
@@ -169,7 +169,7 @@ class Observer(Life):
         """Note that the application's lifespan has completed its start-up, in which it may have set a provider."""
         super().lifespan_started()
         self._traces.begin()
-        self.storage.look_again()
+        self.storage.disable_fast_path()
 
     def lifespan_stopped(self) -> None:
         """Note that the application's lifespan is over: some servers end their process by a signal right after."""
@@ -183,7 +183,7 @@ class Observer(Life):
         self._traces.begin()
         with contextlib.suppress(Exception):  # Requests find the same, and say so.
             if self.storage.plain[0] and tracing.is_configured():
-                self.storage.look_again()
+                self.storage.disable_fast_path()
         if self.lifecycle.state == "new":
             registry.join_workers()
             logs.take_server_loggers()
@@ -200,9 +200,12 @@ class Observer(Life):
         """
         storage = self.storage
         is_traced = False
+        seeks_traces = storage.seeks_traces
         try:
             is_traced = tracing.is_configured()
-            if storage.wants_exemplars and (is_traced or tracing.parse_traceparent(traceparent)):
+            if seeks_traces and (
+                storage.traces_seen or is_traced or tracing.parse_traceparent(traceparent) is not None
+            ):
                 storage.keep_exemplars()
         except Exception as error:  # OpenTelemetry can't load the provider that its settings name.
             self.fault(error)
@@ -213,8 +216,10 @@ class Observer(Life):
             and len(self._recorders) == 1
             and not self.drain.is_begun
             and self.drain.is_noted
-            and storage.has_looked()
+            and not storage.wants_more
         )
+        if storage.seeks_traces and not seeks_traces:  # Another worker's scrape has requested exemplars meanwhile.
+            storage.disable_fast_path()
 
     def _configure_logging(self) -> None:
         mine = self.settings

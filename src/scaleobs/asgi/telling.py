@@ -29,7 +29,8 @@ def telling(
         endpoints: our paths.
         roots: what may stand before them, where something does.
     """
-    here, plain = recorder.here, recorder.storage.plain
+    here, storage = recorder.here, recorder.storage
+    plain = storage.plain
     # A call of a method costs twice as much as one of what it is bound to.
     begin, end = request_context.set, request_context.reset
 
@@ -56,6 +57,8 @@ def telling(
         exchange.status = exchange.waiting = exchange.span = None
         exchange.begun = perf_counter()
         exchange.context = context = context_of(scope)
+        if "trace_id" in context and storage.seeks_traces:
+            storage.keep_exemplars()
         token = begin(context)
         try:
             await app(scope, exchange.receive, exchange.send)
@@ -72,7 +75,7 @@ def telling(
 
     def look() -> None:
         nonlocal plain
-        plain = recorder.storage.plain
+        plain = storage.plain
 
     recorder.on_moved = look
     serve.app = app  # type: ignore[attr-defined] # Who looks for a middleware goes from one `app` to the next.

@@ -10,6 +10,7 @@ from pathlib import Path
 from scaleobs.group.entries import HEADER, DamagedError, Entry, Shape, entries_from, is_blank, numbers_of, used_of
 
 _LOCK = struct.Struct("hhqqi")
+_NUMBER = struct.Struct("=d")
 _FIRST = 64 * 1024
 
 
@@ -148,9 +149,16 @@ class Other:
         if used > self._parsed or owner != self.owner:
             self.read()
 
+    def raise_flag(self, place: int, number: float) -> bool:
+        """Raise a flag, which others than its owner may write, to this number; return whether it was lower."""
+        (before,) = _NUMBER.unpack(os.pread(self._file, _NUMBER.size, place * 8))
+        if before < number:
+            self.write(place, number)
+        return bool(before < number)
+
     def write(self, place: int, number: float) -> None:
         """Write one number, as only a flag may be written by others than its owner."""
-        os.pwrite(self._file, struct.pack("=d", number), place * 8)
+        os.pwrite(self._file, _NUMBER.pack(number), place * 8)
 
 
 def is_locked(path: Path) -> bool:

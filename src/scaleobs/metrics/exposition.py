@@ -68,7 +68,7 @@ def expose(
     """
     to = _FORMATS[chosen(accept, _OFFERS).type]
     if to.has_exemplars:
-        storage.want_exemplars()
+        storage.request_exemplars()
     headers = [("Content-Type", to.content_type), ("Vary", "Accept, Accept-Encoding")]
     if storage.is_apart:
         to = cast(Format, Apart(to, str(os.getpid())))

@@ -27,8 +27,10 @@ from scaleobs.metrics.workers import FLAGS, LINES, OPEN, TALLY, Key, Place, Thei
 OVERFLOW_ROUTE = "_overflow"
 DEFAULT_LABEL_SETS = 2000
 
-_LOOKS = 100
 _FAULTS, _DROPPED = range(2)
+
+_REQUESTED, _TRACED = 1, 2
+"""What a worker's exemplar flag says: a scrape has requested exemplars; a request of some worker had a trace."""
 
 
 class Storage:
@@ -41,7 +43,7 @@ class Storage:
         is_native: whether new label sets keep a native histogram beside the classic one.
         has_sizes: whether bodies are measured.
         limit: how many label sets there may be; further ones are counted in four overflow series.
-        keeps_exemplars: whether somebody scrapes a format that has them, and there are traces.
+        keeps_exemplars: whether a scrape has requested exemplars, and a request had a trace.
         wants_more: whether a request has more to count than its bucket.
         plain: whether a request is counted and, where lines are on, written, and nothing more; the next one finds out
             again where this is not so.
@@ -72,12 +74,11 @@ class Storage:
         self.is_apart = False
         self._lock = threading.RLock()
         self._mended = 0
-        self._looks = 0
         self._label_sets: dict[Labels, bool] = {}
         # What a worker has left whose buckets were others than today's.
         self._retired: list[tuple[int, Series]] = []
         self.plain: Cells = [0]
-        self._wants_exemplars: Cells = [0]
+        self._exemplars: Cells = [0]
         self._tally: Cells = [0, 0]
 
     def join(self, group: Group) -> None:
@@ -95,7 +96,7 @@ class Storage:
         self._close_all(workers)
         flags = workers.place(0).cells(FLAGS, 2)
         flags[0] = flags[1] = 0
-        self._wants_exemplars, self.plain = flags[:1], flags[1:]
+        self._exemplars, self.plain = flags[:1], flags[1:]
         self._tally = workers.place(0).cells(TALLY, 2)
         for place, number in enumerate(tally):
             self._tally[place] += number
@@ -191,32 +192,37 @@ class Storage:
             self.has_sizes = self.has_sizes or has_sizes
             self.wants_more = self.wants_more or is_native or has_sizes
 
-    def want_exemplars(self) -> None:
-        """Note a scrape in a format that has exemplars: requests show whether there are traces to tell of."""
+    def request_exemplars(self) -> None:
+        """
+        Note a scrape in a format that has exemplars: the next request of this worker shows whether there are traces.
+
+        The next request of another worker does, too, unless a scrape has requested exemplars of that worker before.
+        """
         if self.workers is not None:
+            flag = _TRACED if self.keeps_exemplars else _REQUESTED
             for theirs in self.workers.others():
-                theirs.tell(1, 0)
+                theirs.request_exemplars(flag)
         if not self.keeps_exemplars:
-            self._wants_exemplars[0] = 1
-            self.look_again()
+            self._exemplars[0] = max(self._exemplars[0], _REQUESTED)
+            self.disable_fast_path()
 
     @property
-    def wants_exemplars(self) -> bool:
-        """Whether somebody scrapes a format that has exemplars."""
-        return bool(self._wants_exemplars[0])
+    def seeks_traces(self) -> bool:
+        """Whether a scrape has requested exemplars, and none are kept since no request had a trace."""
+        return bool(self._exemplars[0]) and not self.keeps_exemplars
 
-    def has_looked(self) -> bool:
-        """Return whether requests have nothing more to count; many have to show no trace where a scrape wants some."""
-        if self.wants_exemplars and not self.keeps_exemplars:
-            self._looks = self._looks % _LOOKS + 1
-        return not self.wants_more and self._looks in (0, _LOOKS)
+    @property
+    def traces_seen(self) -> bool:
+        """Whether a request had a trace, here or in another worker, after exemplars were requested."""
+        return bool(self._exemplars[0] == _TRACED)
 
     def keep_exemplars(self) -> None:
-        """Keep the latest exemplar of each bucket from now on."""
+        """Keep the latest exemplar of each bucket from now on; the next scrape has the other workers do so, too."""
         self.keeps_exemplars = self.wants_more = True
+        self._exemplars[0] = _TRACED
 
-    def look_again(self) -> None:
-        """Have the next request find out again what all of them want."""
+    def disable_fast_path(self) -> None:
+        """Have the next request find out again what all of them need."""
         self.plain[0] = 0
 
     def forget_found(self) -> None:

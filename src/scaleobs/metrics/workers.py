@@ -158,11 +158,11 @@ class Theirs:
             elif entry.kind in self._more:
                 self._more[entry.kind].append((key.labels, entry.start, entry.end))
 
-    def tell(self, *flags: float) -> None:
-        """Change what it is told by a scrape."""
+    def request_exemplars(self, flag: float) -> None:
+        """Raise the exemplar flag of the worker; if it was lower, the next request there leaves the fast path."""
         for _, start, _ in self._more[FLAGS]:
-            for place, flag in enumerate(flags):
-                self._other.write(start + place, flag)
+            if self._other.raise_flag(start, flag):
+                self._other.write(start + 1, 0)
 
 
 class Workers:

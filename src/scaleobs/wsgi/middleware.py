@@ -106,6 +106,8 @@ class WSGIMiddleware:
         if self._writes_lines:
             ids = str(environ.get("HTTP_X_REQUEST_ID", "")), str(environ.get("HTTP_TRACEPARENT", ""))
             exchange.context = logs.new_context(*ids)
+            if "trace_id" in exchange.context and self.observer.storage.seeks_traces:
+                self.observer.storage.keep_exemplars()
         if not self._plain[0]:
             self._begin_span(exchange, environ)
 

@@ -1,0 +1,131 @@
+"""A scrape that requests exemplars costs one request of a worker the fast path, and finds traces that begin later."""
+
+from __future__ import annotations
+
+import functools
+import re
+
+import pytest
+
+import scaleobs
+from callers import asgi, wsgi
+from exposed import OPENMETRICS, PROTOBUF
+from scaleobs.metrics.columns import Order
+from scaleobs.metrics.series import Cells
+from scaleobs.metrics.workers import FLAGS, Key, Theirs
+from shared_workers import workers
+
+EXEMPLAR = re.compile(rb'trace_id="([0-9a-f]{32})"')
+
+
+async def asgi_app(scope, receive, send):
+    """Answer."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"x"})
+
+
+def wsgi_app(environ, start_response):
+    """Answer."""
+    start_response("200 OK", [])
+    return [b"x"]
+
+
+class Service:
+    """An instrumented application, and how often a request left its fast path."""
+
+    def __init__(self, app, call, monkeypatch, **settings):
+        self.app, self._call = scaleobs.instrument(app, **settings), call
+        self.left = 0
+        observer = scaleobs.observer_of(self.app)
+        request_seen = observer.request_seen
+
+        def seen(traceparent):
+            self.left += 1
+            request_seen(traceparent)
+
+        monkeypatch.setattr(observer, "request_seen", seen)
+        self.send(2)  # The first request finds out what all of them need.
+        self.left = 0
+
+    def send(self, requests, trace=None):
+        """Send requests, of one trace if it is given."""
+        headers = [] if trace is None else [("traceparent", f"00-{trace * 32}-{'c' * 16}-01")]
+        for _ in range(requests):
+            assert 200 == self._call(self.app, path="/", headers=headers).status
+
+    def scrape(self, accept=OPENMETRICS):
+        """Return the traces of the exemplars on a page."""
+        return {
+            found.decode()[0]
+            for found in EXEMPLAR.findall(self._call(self.app, path="/metrics", headers=[("Accept", accept)]).body)
+        }
+
+
+@pytest.fixture(name="service", params=["asgi off", "asgi json", "wsgi off", "wsgi json"])
+def _service(request, registry, monkeypatch):
+    protocol, log_format = request.param.split()
+    app, call = {"asgi": (asgi_app, asgi), "wsgi": (wsgi_app, wsgi)}[protocol]
+    return Service(functools.partial(app), call, monkeypatch, registry=registry, log_format=log_format)
+
+
+@pytest.mark.parametrize("accept", [OPENMETRICS, PROTOBUF])
+def test_scrape_costs_one_request_the_fast_path(service, accept):
+    """Of the requests after each scrape one at most leaves the fast path."""
+    for _ in range(3):
+        service.scrape(accept)
+        service.left = 0
+        service.send(20)
+
+        assert service.left <= 1
+
+
+def test_exemplars_that_begin_later_are_kept(service):
+    """After 1,000 requests without a trace and a scrape, a trace is shown two scrapes later at the latest."""
+    service.send(1000)
+    assert set() == service.scrape()
+    service.send(1)  # This one shows no trace.
+    service.send(3, trace="a")
+    first = service.scrape()
+    service.send(3, trace="b")
+
+    assert first <= {"a"}
+    assert {"b"} == service.scrape()
+
+
+@pytest.mark.parametrize("service", ["asgi json", "wsgi json"], indirect=True)
+def test_first_trace_is_kept_where_requests_have_lines(service):
+    """A line needs the trace of its request anyway, so that none is missed once exemplars were requested."""
+    service.scrape()
+    service.send(5)
+    service.send(1, trace="a")
+
+    assert {"a"} == service.scrape()
+
+
+def test_no_exemplar_before_a_scrape_requests_it(service):
+    """Traces cost nothing as long as nobody scrapes a format that shows them."""
+    service.left = 0
+    service.send(5, trace="a")
+    assert 0 == service.left
+    service.scrape("text/plain")
+    service.send(5, trace="a")
+    assert 0 == service.left
+
+    assert set() == service.scrape()
+
+
+@pytest.mark.parametrize(
+    ("had", "raised", "expected"), [(0, 1, [1, 0]), (1, 1, [1, 1]), (1, 2, [2, 0]), (2, 1, [2, 1])]
+)
+def test_sibling_is_written_to_only_if_its_flag_is_lower(had, raised, expected, monkeypatch, tmp_path):
+    """A scrape leaves the fast path of another worker as it is where exemplars were requested before."""
+    worker = workers(monkeypatch, tmp_path)
+    sibling, mine = worker(1), worker()
+    flags: Cells = sibling.ledger.cells(FLAGS, Key(0, 0).packed(), 2)
+    flags[0], flags[1] = had, 1
+    mine.hear(sibling)
+    theirs = Theirs(mine.others[0], 0, Order())
+    theirs.look()
+    theirs.request_exemplars(raised)
+
+    assert expected == flags.tolist()
