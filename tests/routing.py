@@ -7,7 +7,7 @@ import contextlib
 import random
 
 from callers import http_scope, serve_asgi, wsgi
-from scaleobs.routes import routes_of
+from scaleobs.routes import ROUTE, routes_of
 
 
 class Site:
@@ -31,14 +31,17 @@ class Site:
 
     def template(self, request):
         """Return the template of a request that was handled, asking only for what isn't remembered."""
-        clue = request.get(self.routes.clue)
         with contextlib.suppress(KeyError, TypeError):  # Not remembered, or no key.
-            return self.remembered[clue]
+            return self.remembered[self._clue_of(request)]
         self.asked += 1
         template, is_told_by_clue = self.routes.template(request)
         if is_told_by_clue:
-            self.remembered[clue] = template
+            self.remembered[self._clue_of(request)] = template
         return template
+
+    def _clue_of(self, request):
+        value = request.get(self.routes.clue)
+        return id(value) if self.routes.clue == ROUTE else value
 
     def _wsgi(self, method, path, more):
         environs = []

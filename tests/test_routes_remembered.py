@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
 
 import django_site  # noqa: F401 - Configures Django.
 import scaleobs
@@ -26,6 +28,7 @@ from scaleobs.routes.litestar import LitestarRoutes
 from scaleobs.routes.pyramid import PyramidRoutes
 from scaleobs.routes.rules import FlaskRoutes, QuartRoutes
 from scaleobs.routes.starlette import StarletteRoutes
+from scaleobs.routes.table import RouteTable
 
 SITES = {
     "bottle": (lambda: test_routes_bottle.site().app, wsgi, BottleRoutes, "/items/{}", "/items/<item_id:int>"),
@@ -64,6 +67,129 @@ def serve(site, monkeypatch, registry, paths):
     for path in paths:
         call(app, path=path, headers=[("Host", "testserver")])
     return len(asked)
+
+
+def hello(request):
+    """Answer."""
+    return PlainTextResponse("hello")
+
+
+def starlette_function():
+    """Return an application with a function behind two routes."""
+    return Starlette(routes=[Route("/one/{a}", hello), Route("/two/{b}", hello)])
+
+
+def fastapi_function():
+    """Return an application with a function under two decorators."""
+    app = FastAPI()
+
+    def read(request: Request):
+        return "hello"
+
+    app.get("/one/{a}")(read)
+    app.get("/two/{b}")(read)
+
+    return app
+
+
+def fastapi_router():
+    """Return an application with a router that is included twice."""
+    router, app = APIRouter(), FastAPI()
+    router.get("/{a}")(lambda a: a)
+    app.include_router(router, prefix="/one")
+    app.include_router(router, prefix="/two")
+    return app
+
+
+def mounted(one, two, sub=None):
+    """Return an application that is mounted twice in another one."""
+    sub = Starlette(routes=[Route("/{a}", hello)]) if sub is None else sub
+    return Starlette(routes=[Mount(one, sub), Mount(two, sub)])
+
+
+def mounted_fastapi():
+    """Return a FastAPI application that is mounted twice in another one."""
+    app, sub = FastAPI(), FastAPI()
+    sub.get("/{a}")(lambda a: a)
+    app.mount("/one", sub)
+    app.mount("/two", sub)
+    return app
+
+
+SHARED = {
+    "function": (starlette_function, {"/one/{}": "/one/{a}", "/two/{}": "/two/{b}"}, True),
+    "FastAPI function": (fastapi_function, {"/one/{}": "/one/{a}", "/two/{}": "/two/{b}"}, True),
+    "FastAPI router": (fastapi_router, {"/one/{}": "/one/{a}", "/two/{}": "/two/{a}"}, False),
+    "mounted": (lambda: mounted("/one", "/two"), {"/one/{}": "/one/{a}", "/two/{}": "/two/{a}"}, False),
+    "mounted FastAPI": (mounted_fastapi, {"/one/{}": "/one/{a}", "/two/{}": "/two/{a}"}, False),
+    "mounted with parameters": (
+        lambda: mounted("/one/{tenant}", "/two/{tenant}"),
+        {"/one/{}/x": "/one/{tenant}/{a}", "/two/{}/x": "/two/{tenant}/{a}"},
+        False,
+    ),
+    "mounted behind parameters": (
+        lambda: mounted("/{tenant}", "/two"),
+        {"/one/{}": "/{tenant}/{a}", "/two/{}": "/{tenant}/{a}"},
+        False,
+    ),
+    "mounted before parameters": (
+        lambda: mounted("/two", "/{tenant}"),
+        {"/t{0}/{0}": "/{tenant}/{a}", "/two/{}": "/two/{a}"},
+        False,
+    ),
+}
+"""Several templates of one endpoint: an application, its paths with their templates, and whether the route decides."""
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_shared_endpoint_is_remembered_by_its_route(name, monkeypatch, registry):
+    """Requests to what serves several templates are not looked up by their paths, and clients add nothing to memory."""
+    make, paths, is_alone = SHARED[name]
+    by_path, asked = [], []
+    find, template = RouteTable.find, StarletteRoutes.template
+    monkeypatch.setattr(RouteTable, "find", lambda *args: by_path.append(args) or find(*args))
+    monkeypatch.setattr(StarletteRoutes, "template", lambda *args: asked.append(args) or template(*args))
+    app = scaleobs.instrument(make(), registry=registry, log_format="off")
+    for number in range(30):
+        for path in paths:
+            assert 200 == asgi(app, path=path.format(number)).status
+    expected = {}
+    for path in paths.values():
+        expected["GET", path, "200"] = expected.get(("GET", path, "200"), 0) + 30
+    (shard,) = {id(shard): shard for _, shard in scaleobs.observer_of(app).storage._shards if shard.found}.values()
+
+    assert expected == counted(registry)
+    assert [] == by_path
+    assert len(asked) == (2 if is_alone else 60)
+    assert len(shard.found) <= 4
+
+
+@pytest.mark.parametrize("root_path", ["", "/proxy", "/one"])
+@pytest.mark.parametrize("name", SHARED)
+def test_shared_endpoint_within_another_application(name, root_path, registry):
+    """Mounts around the application, and a server's prefix that is called like one of its own, are no part of it."""
+    make, paths, _ = SHARED[name]
+    app = scaleobs.instrument(make(), registry=registry, log_format="off")
+    outer = Starlette(routes=[Mount("/two", app)])
+    for _ in range(2):
+        for path in paths:
+            assert 200 == asgi(outer, path=f"{root_path}/two" + path.format(7), root_path=root_path).status
+            assert 200 == asgi(app, path=root_path + path.format(7), root_path=root_path).status
+
+    assert set(paths.values()) == {route for _, route, _ in counted(registry)}
+    assert 4 * len(paths) == sum(counted(registry).values())
+
+
+def test_routes_that_are_replaced_are_not_confused(registry):
+    """A route that is gone is not taken for a later one, though both may have had the same place in memory."""
+    app = scaleobs.instrument(starlette_function(), registry=registry, log_format="off")
+    for number in range(50):
+        app.router.routes[:] = [Route(f"/{number}/{{a}}", hello), Route(f"/{number}/{{a}}/b", hello)]
+        asgi(app, path=f"/{number}/x")
+        asgi(app, path=f"/{number}/x/b")
+
+    expected = {("GET", template, "200"): 1 for n in range(50) for template in (f"/{n}/{{a}}", f"/{n}/{{a}}/b")}
+    assert expected == counted(registry)
 
 
 HIDING = ("/raw", "/a")

@@ -80,7 +80,10 @@ class Exchange:
         shard = self.shard
         recorder = self.recorder
         try:
-            series = shard.found[request[recorder.method], request.get(recorder.clue), status]
+            clue = request.get(recorder.clue)
+            if recorder.by_identity:
+                clue = id(clue)
+            series = shard.found[request[recorder.method], clue, status]
         except Exception:  # The first one like this, one that isn't remembered, or a status that can't be looked up.
             series = recorder.series_of(request, status, shard)
         cells = series.cells

@@ -12,7 +12,7 @@ from scaleobs.accesslog import AccessLog
 from scaleobs.metrics.series import Series
 from scaleobs.metrics.shard import Here, Shard
 from scaleobs.metrics.storage import Storage
-from scaleobs.routes import Routes
+from scaleobs.routes import ROUTE, Routes
 from scaleobs.tracing import Spans
 
 Request = MutableMapping[str, Any]
@@ -34,16 +34,21 @@ class Recorder:
         spans: makes their server spans.
 
     Attributes:
+        by_identity: whether the values of `clue` are compared by identity.
         on_moved: called when the storage counts in other memory than before.
     """
 
-    __slots__ = ("_known", "clue", "here", "log", "method", "on_moved", "routes", "spans", "storage")
+    __slots__ = (
+        *("_known", "by_identity", "clue", "here", "log"),
+        *("method", "on_moved", "routes", "spans", "storage"),
+    )
 
     def __init__(self, storage: Storage, routes: Routes, log: AccessLog, method: str, spans: Spans) -> None:
         self.storage = storage
         self.here = Here(storage.new_shard)
         self.routes = routes
         self.clue = routes.clue
+        self.by_identity = False
         self.log = log
         self.method = method
         self.spans = spans
@@ -65,31 +70,38 @@ class Recorder:
         self.log.fault(error)
 
     def series_of(self, request: Request, status: object, shard: Shard) -> Series:
-        """Return the series to count a request in, and remember it for others like it where its clue tells enough."""
+        """Return the series to count a request in, and remember it for others like it."""
         method = request.get(self.method, "")
+        # One dict, whatever another thread puts in its place meanwhile: it holds the routes whose ids are its keys.
+        found = shard.found
         with contextlib.suppress(Exception):  # Not remembered, or a status that can't be looked up.
-            return shard.found[method, request.get(self.clue), status]
+            return found[method, self._clue_of(request), status]  # type: ignore[no-any-return]
         route, is_told_by_clue = catalog.UNMATCHED_ROUTE, False
         try:
             route, is_told_by_clue = self.routes.template(request)
+            self.clue, self.by_identity = self.routes.clue, self.routes.clue == ROUTE
         except Exception as error:
             self.fault(error)
+        clue = self._clue_of(request) if is_told_by_clue else route
+        if not is_told_by_clue:
+            with contextlib.suppress(Exception):
+                return found[method, route, status]  # type: ignore[no-any-return]
         is_known = isinstance(method, str) and method in catalog.METHODS
         labels = (method if is_known else catalog.OTHER_METHOD, route, f"{code_of(status):03d}")
         series = shard.series_of(labels)
         if series.labels != labels:
             self.log.limit_reached(self.storage.limit)
         # What a client makes up must not be remembered, nor what overflows: that is counted each time.
-        if (
-            is_told_by_clue
-            and is_known
-            and series.labels == labels
-            and _is_usual(status)
-            and (len(shard.found) < _MOST_REMEMBERED)
-        ):
+        if is_known and series.labels == labels and _is_usual(status) and len(found) < _MOST_REMEMBERED:
             with contextlib.suppress(Exception):
-                shard.found[method, request.get(self.clue), status] = series
+                if is_told_by_clue and self.by_identity:
+                    found[clue] = request[ROUTE]
+                found[method, clue, status] = series
         return series
+
+    def _clue_of(self, request: Request) -> object:
+        value = request.get(self.clue)
+        return id(value) if self.by_identity else value
 
 
 def _is_usual(status: object) -> bool:

@@ -65,7 +65,10 @@ class ToldExchange(Exchange):
         shard = self.shard
         recorder = self.recorder
         try:
-            series = shard.found[request[recorder.method], request.get(recorder.clue), status]
+            clue = request.get(recorder.clue)
+            if recorder.by_identity:
+                clue = id(clue)
+            series = shard.found[request[recorder.method], clue, status]
         except Exception:
             series = recorder.series_of(request, status, shard)
         cells = series.cells

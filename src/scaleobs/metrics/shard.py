@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from scaleobs import catalog
 from scaleobs.metrics.series import DURATION, HISTOGRAMS, REQUEST_SIZE, RESPONSE_SIZE, Cells, Labels, Series
@@ -37,7 +37,7 @@ class Shard:
             less those closed here.
         families: the series of each of `HISTOGRAMS`, by labels.
         series: those of `DURATION`.
-        found: by what a request brings, such as its method, endpoint and status; see `exchange`.
+        found: series by what a request brings, such as its method, endpoint and status; see `Recorder`.
     """
 
     __slots__ = ("_maker", "families", "found", "number", "open", "series")
@@ -52,7 +52,7 @@ class Shard:
         self.open = cells
         self.families: dict[int, dict[Labels, Series]] = {kind: {} for kind in HISTOGRAMS}
         self.series = self.families[DURATION]
-        self.found: dict[object, Series] = {}
+        self.found: dict[object, Any] = {}
 
     def series_of(self, labels: Labels) -> Series:
         """Return the series of a label set, or past the limit the overflow series of its status class."""

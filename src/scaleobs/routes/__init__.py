@@ -13,12 +13,12 @@ from importlib import import_module
 from typing import Any
 
 from scaleobs.routes import unwrapping
-from scaleobs.routes.contract import Request, Routes
+from scaleobs.routes.contract import ROUTE, Request, Routes
 from scaleobs.routes.plain import NoRoutes, PlainRoutes
 from scaleobs.routes.starlette import HiddenStarlette, StarletteRoutes
 from scaleobs.routes.table import has_routes
 
-__all__ = ["Request", "Routes", "routes_of"]
+__all__ = ["ROUTE", "Request", "Routes", "routes_of"]
 
 _KINDS = {
     ("bottle", "Bottle"): "bottle.BottleRoutes",

@@ -14,6 +14,9 @@ Request = MutableMapping[str, Any]
 Pairs = tuple[tuple[str, str], ...]
 """Methods with the templates that they can be sent to."""
 
+ROUTE = "route"
+"""Where FastAPI and Starlette (1.7 on) leave the object of the route, which has no hash: it is compared by identity."""
+
 UNTOLD_METHODS = ("GET", "POST")
 """What a view that doesn't name its methods is taken to answer."""
 
@@ -26,7 +29,8 @@ class Routes(Protocol):
     The routes of one application.
 
     Attributes:
-        clue: the key of the scope or environ whose value mostly tells the template.
+        clue: the key of the scope or environ whose value mostly tells the template; it may be another one after a call
+            of `template`.
     """
 
     clue: str

@@ -6,39 +6,61 @@ from collections.abc import Iterator
 from typing import Any
 
 from scaleobs.catalog import UNMATCHED_ROUTE
-from scaleobs.routes.contract import Pairs, Request, path_below
-from scaleobs.routes.table import RouteTable, has_routes
+from scaleobs.routes.contract import ROUTE, Pairs, Request, path_below
+from scaleobs.routes.table import ENDPOINT, RouteTable, has_routes
 
 
 class StarletteRoutes:
     """
     The routes of an application, by what routing leaves in the scope.
 
-    Routing leaves the endpoint. It alone tells the template unless it has several: where one function serves several
-    routes, or may serve another one in a mount that doesn't show what it calls. Then method, host and path decide
-    among those, for each request anew. Nothing else is found by path unless routing left nothing, as for slash
-    redirects and for answers that a middleware gave.
+    Routing leaves the endpoint. It alone tells the template unless it has several: if one function serves several
+    routes, or may serve another one in a mount that doesn't show what it calls. Then the route tells it, which FastAPI
+    leaves, and Starlette from 1.7 on. If the route is in several mounts, the route and the template of its mount do.
+    Otherwise method, host and path decide among the routes of the endpoint, for each request anew. Nothing else is
+    found by path unless routing left nothing, as for slash redirects and for answers that a middleware gave.
     """
-
-    clue = "endpoint"
 
     def __init__(self, app: Any) -> None:
         self._app = app
         self._router = getattr(app, "router", app)
         self._table: RouteTable | None = None
+        self.clue = ENDPOINT
 
     def template(self, request: Request) -> tuple[str, bool]:
         """Return the template; raises once what a route raised that can't be looked at."""
+        if self._table is not None and self.clue == ROUTE:
+            # What a route tells holds until `known` returns another object, as what is remembered does.
+            told = self._told(self._table, request)
+            if told is not None:
+                return told
         table = self._current()
-        told = table.told_by(request.get("endpoint"))
+        if table.is_shared and ROUTE in request:
+            self.clue = ROUTE
+        told = self._told(table, request)
         if told is not None:
-            return told, True
+            return told
         for path in self._paths(request):
             found = table.find(request, path)
             if found is not None:
                 return found, False
         table.raise_fault()
         return UNMATCHED_ROUTE, False
+
+    def _told(self, table: RouteTable, request: Request) -> tuple[str, bool] | None:
+        told = table.told_by_route(request) if self.clue == ROUTE else table.told_by_endpoint(request)
+        if told is not None:
+            return told, True
+        if self.clue == ROUTE:
+            told = table.told_by_endpoint(request) or self._told_by_mount(table, request)
+        return None if told is None else (told, False)
+
+    def _told_by_mount(self, table: RouteTable, request: Request) -> str | None:
+        if request.get("router") is not self._router:  # Within another application, whose mounts are in the root path.
+            return None
+        root = request.get("root_path", "")
+        first = request.get("app_root_path", root)
+        return table.mounted_at(request, root[len(first) :]) if root.startswith(first) else None
 
     def known(self) -> Pairs:
         """Return every method and template."""
@@ -59,7 +81,7 @@ class StarletteRoutes:
             yield path_below(path, first)
             return
         # Mounted in another application, whose mount stands in front of ours, and which says no more than that.
-        if scope.get("endpoint") is self._app:
+        if scope.get(ENDPOINT) is self._app:
             yield path_below(path, root)
             return
         # Within one of our own mounts, perhaps: its path is part of the template, so the shortest root goes first.

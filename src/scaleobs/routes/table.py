@@ -9,9 +9,10 @@ from typing import Any
 
 from scaleobs import catalog
 from scaleobs.routes import unwrapping
-from scaleobs.routes.contract import Pairs, Request, listed, toggled
+from scaleobs.routes.contract import ROUTE, Pairs, Request, listed, toggled
 from scaleobs.routes.tree import Entry, Tree
 
+ENDPOINT = "endpoint"
 _DEEPEST = 20
 _WITHOUT_ROUTES = ("a2wsgi", "django", "prometheus_client", "starlette.middleware.wsgi", "starlette.staticfiles")
 """Modules whose applications are often mounted and call no endpoint of Starlette's kind."""
@@ -26,6 +27,7 @@ class RouteTable:
 
     Attributes:
         known: each method and template.
+        is_shared: whether an endpoint has several templates.
     """
 
     def __init__(self, router: Any) -> None:
@@ -36,7 +38,9 @@ class RouteTable:
         self.known: Pairs = listed((method, entry.template) for _, entry in pairs for method in entry.methods)
         pairs.sort(key=lambda pair: pair[1].rank)
         self._entries = [entry for _, entry in pairs]
-        self._serving, self._told = _by_endpoint(pairs, walk)
+        self._serving, self._told = _by_clue(pairs, walk)
+        endpoints = [endpoint for endpoint, entry in pairs if endpoint is not None and not entry.is_websocket]
+        self.is_shared = not all(_is_key(endpoint) and endpoint in self._told for endpoint in endpoints)
         self._tree = Tree()
         for place, entry in enumerate(self._entries):
             if not entry.is_websocket:
@@ -46,13 +50,41 @@ class RouteTable:
         """Return whether a router has other routes by now."""
         return any(_routes_of(owner) != routes for owner, routes in self._seen)
 
-    def told_by(self, endpoint: Any) -> str | None:
+    def told_by_endpoint(self, scope: Request) -> str | None:
         """Return the template of all that an endpoint serves; two endpoints that are equal count as the same one."""
+        endpoint = scope.get(ENDPOINT)
         return self._told.get(endpoint) if _is_key(endpoint) else None
+
+    def told_by_route(self, scope: Request) -> str | None:
+        """Return the template of all that a route serves."""
+        return self._told.get(id(scope.get(ROUTE)))
+
+    def mounted_at(self, scope: Request, root: str) -> str | None:
+        """
+        Return the template of a route that serves several, by the mounts that it was reached through.
+
+        Args:
+            scope: what routing left, of an application that no other one is around.
+            root: the path of the mounts, which may hold what clients choose.
+        """
+        route = scope.get(ROUTE)
+        context = (scope.get("fastapi") or {}).get("effective_route_context")
+        if getattr(context, "original_route", None) is not route:  # It is of a mount around.
+            context = None
+        for entry in self._serving.get(id(route), ()):
+            if entry.host is not None:
+                return None
+            if entry.is_mount:
+                is_found = entry.matches(root + "/")
+            else:
+                is_found = entry.context is context and entry.is_below(root)
+            if is_found:
+                return entry.template
+        return None
 
     def find(self, scope: Request, path: str) -> str | None:
         """Return the template of a path: of the endpoint's routes or, where it has none, all, also by another slash."""
-        endpoint = scope.get("endpoint")
+        endpoint = scope.get(ENDPOINT)
         entries = self._serving.get(endpoint, ()) if _is_key(endpoint) else ()
         if entries or scope.get("type") == "websocket":
             return _chosen(scope, (one for one in entries or self._entries if one.matches(path)))
@@ -65,21 +97,30 @@ class RouteTable:
             raise self._faults.pop()
 
 
-def _by_endpoint(pairs: list[tuple[Any, Entry]], walk: _Walk) -> tuple[dict[Any, list[Entry]], dict[Any, str]]:
-    """Return the routes that each endpoint serves, with the mounts where it may be unseen, and what it tells alone."""
+def _by_clue(pairs: list[tuple[Any, Entry]], walk: _Walk) -> tuple[dict[Any, list[Entry]], dict[Any, str]]:
+    """
+    Return what each endpoint, and each route by its id, serves, and the template of those that serve one alone.
+
+    Where an endpoint may be called unseen, by a mount that hides its routes, the mounts are among what it serves.
+    """
     places: dict[Any, list[tuple[int, Entry]]] = {}
+    unseen = set[Any]()
     for place, (endpoint, entry) in enumerate(pairs):
-        if _is_key(endpoint):
-            places.setdefault(endpoint, []).append((place, entry))
+        keys = [endpoint] if _is_key(endpoint) else []
+        if entry.route is not None:
+            keys.append(id(entry.route))
+        for key in keys:
+            places.setdefault(key, []).append((place, entry))
+            if walk.hides or (_is_key(endpoint) and endpoint in walk.hidden):
+                unseen.add(key)
     mounts = [(place, entry) for place, (_, entry) in enumerate(pairs) if entry.is_mount]
     serving, told = dict[Any, list[Entry]](), dict[Any, str]()
-    for endpoint, own in places.items():
-        may_be_unseen = walk.hides or endpoint in walk.hidden
-        found = dict(sorted(own + mounts if may_be_unseen else own, key=itemgetter(0)))
-        serving[endpoint] = list(found.values())
+    for key, own in places.items():
+        found = dict(sorted(own + mounts if key in unseen else own, key=itemgetter(0)))
+        serving[key] = list(found.values())
         templates = {entry.template for entry in found.values()}
         if len(templates) == 1:
-            told[endpoint] = templates.pop()
+            told[key] = templates.pop()
     return serving, told
 
 
@@ -131,13 +172,15 @@ class _Walk:
                         endpoint = getattr(original, "endpoint", None) or getattr(whole, "app", None)
                         at = prefix + getattr(context, "frontend_prefix", "")
                         inside = original if whole is context and hasattr(original, "routes") else whole
-                        yield from self._entries(inside, endpoint, at, host, depth)
+                        yield from self._entries(inside, endpoint, at, host, depth, context=context)
                 else:
                     yield from self._entries(route, getattr(route, "endpoint", None), prefix, host, depth)
             except Exception as error:  # The other routes keep their templates.
                 self.faults.append(error)
 
-    def _entries(self, route: Any, endpoint: Any, prefix: str, host: Any, depth: int) -> Iterator[tuple[Any, Entry]]:
+    def _entries(
+        self, route: Any, endpoint: Any, prefix: str, host: Any, depth: int, *, context: Any = None
+    ) -> Iterator[tuple[Any, Entry]]:
         path = getattr(route, "path", None)
         if hasattr(route, "host") and path is None:  # starlette.routing.Host
             if not route.routes:
@@ -146,14 +189,16 @@ class _Walk:
         elif hasattr(route, "routes"):  # starlette.routing.Mount, or FastAPI's group of front ends, which has no path.
             below = prefix + (path or "")
             if path is not None and not route.routes:  # Static files, or routes that can't be seen: one template.
-                yield getattr(route, "app", None), Entry(below, ["GET"], host, is_mount=True)
+                yield getattr(route, "app", None), Entry(below, ["GET"], host, is_mount=True, route=route)
                 self._look_behind(getattr(route, "app", None), depth)
             yield from self.through(route, below, host, depth + 1)
         elif isinstance(path, str) and hasattr(route, "matches_with_path"):  # One of FastAPI's front ends.
             yield None, Entry((prefix + path).rstrip("/"), ["GET"], host, is_mount=True, is_front_end=True)
         elif isinstance(path, str):
             takes = getattr(route, "methods", None) or None
-            yield endpoint, Entry(prefix + path, _methods(route, endpoint), host, takes=takes)
+            methods, original = _methods(route, endpoint), getattr(context, "original_route", route)
+            entry = Entry(prefix + path, methods, host, takes=takes, below=prefix, route=original, context=context)
+            yield endpoint, entry
 
     def _look_behind(self, app: Any, depth: int) -> None:
         """Note which endpoints an application that shows no routes may call: those behind its wrappers, or any."""

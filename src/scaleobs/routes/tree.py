@@ -25,9 +25,15 @@ class Entry:
         is_mount: whether it matches all below its path.
         is_front_end: whether it is one of FastAPI's, which are asked last.
         takes: the methods that it is asked for first; `None` for all.
+        below: where the mounts around it are, of which `path` has the template in front.
+        route: the framework's object.
+        context: what FastAPI keeps of a router's inclusion, if there is one.
     """
 
-    __slots__ = ("_pattern", "host", "is_mount", "is_websocket", "methods", "path", "rank", "takes", "template")
+    __slots__ = (
+        *("_below", "_below_pattern", "_pattern", "context", "host", "is_mount", "is_websocket"),
+        *("methods", "path", "rank", "route", "takes", "template"),
+    )
 
     def __init__(
         self,
@@ -38,11 +44,15 @@ class Entry:
         is_mount: bool = False,
         is_front_end: bool = False,
         takes: Collection[str] | None = None,
+        below: str = "",
+        route: object = None,
+        context: object = None,
     ) -> None:
-        # Starlette compiles a mount's path and those within it apart, so that they may name a parameter alike.
-        numbers = itertools.count()
-        unique = _PARAMETER.sub(lambda found: f"{{p{next(numbers)}{found[2] or ''}}}", path)
+        unique = _with_unique_names(path)
         self._pattern: re.Pattern[str] | None = None
+        self._below = below
+        self._below_pattern: re.Pattern[str] | None = None
+        self.route, self.context = route, context
         self.path = unique + "/{rest:path}" if is_mount else unique
         self.template = _PARAMETER.sub(r"{\1}", path) or "/"
         self.methods = declared(methods or ())
@@ -56,10 +66,28 @@ class Entry:
     def matches(self, path: str) -> bool:
         """Return whether Starlette would match a path."""
         if self._pattern is None:  # Not before it is asked: five hundred take a tenth of a second.
-            from starlette.routing import compile_path
-
-            self._pattern = compile_path(self.path)[0]
+            self._pattern = _compiled(self.path)
         return self._pattern.match(path) is not None
+
+    def is_below(self, root: str) -> bool:
+        """Return whether Starlette's mounts around it would match a root path, which may hold their parameters."""
+        if "{" not in self._below:
+            return self._below == root
+        if self._below_pattern is None:
+            self._below_pattern = _compiled(_with_unique_names(self._below))
+        return self._below_pattern.match(root) is not None
+
+
+def _with_unique_names(path: str) -> str:
+    # Starlette compiles a mount's path and those within it apart, so that they may name a parameter alike.
+    numbers = itertools.count()
+    return _PARAMETER.sub(lambda found: f"{{p{next(numbers)}{found[2] or ''}}}", path)
+
+
+def _compiled(path: str) -> re.Pattern[str]:
+    from starlette.routing import compile_path
+
+    return compile_path(path)[0]
 
 
 class Tree:
