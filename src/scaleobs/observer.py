@@ -200,10 +200,9 @@ class Observer(Life):
         """
         storage = self.storage
         is_traced = False
-        seeks_traces = storage.seeks_traces
         try:
             is_traced = tracing.is_configured()
-            if seeks_traces and (
+            if storage.seeks_traces and (
                 storage.traces_seen or is_traced or tracing.parse_traceparent(traceparent) is not None
             ):
                 storage.keep_exemplars()
@@ -218,8 +217,8 @@ class Observer(Life):
             and self.drain.is_noted
             and not storage.wants_more
         )
-        if storage.seeks_traces and not seeks_traces:  # Another worker's scrape has requested exemplars meanwhile.
-            storage.disable_fast_path()
+        if storage.seeks_traces:
+            storage.seek_traces()
 
     def _configure_logging(self) -> None:
         mine = self.settings

@@ -11,7 +11,17 @@ from scaleobs.answers import Answer, Answers
 from scaleobs.asgi.closing import closing
 from scaleobs.asgi.delivery import deliver
 from scaleobs.asgi.http import Measured, Told, Watched
-from scaleobs.asgi.protocol import Application, Message, Receive, Scope, Send, attributes_of, context_of, header_of
+from scaleobs.asgi.protocol import (
+    Application,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    attributes_of,
+    context_of,
+    header_of,
+    traceparent_of,
+)
 from scaleobs.asgi.telling import telling
 from scaleobs.asgi.websocket import WebSocket
 from scaleobs.exchange import ENDED, OPEN, WATCHED, is_first_to_see
@@ -55,7 +65,8 @@ class ASGIMiddleware:
     def _serving(self) -> Application:
         """Return the function that serves; calling it costs a fifth less than calling an object."""
         app, recorder, endpoints, roots = self.app, self._recorder, self._endpoints, self._roots
-        here, plain = recorder.here, recorder.storage.plain
+        here, storage = recorder.here, recorder.storage
+        plain, sought = storage.plain, storage.sought
 
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
             if (
@@ -64,6 +75,9 @@ class ASGIMiddleware:
                 or scope["path"] in endpoints
                 or (roots and scope.get("root_path") not in roots)
             ):
+                await self._serve_other(scope, receive, send)
+                return
+            if sought and storage.is_trace(traceparent_of(scope)):
                 await self._serve_other(scope, receive, send)
                 return
             shard = here.shard
@@ -87,7 +101,7 @@ class ASGIMiddleware:
 
         def look() -> None:
             nonlocal plain
-            plain = recorder.storage.plain
+            plain = storage.plain
 
         recorder.on_moved = look
         serve.app = app  # type: ignore[attr-defined] # Who looks for a middleware goes from one `app` to the next.

@@ -8,13 +8,14 @@ of one that has ended.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from scaleobs import catalog
+from scaleobs import catalog, tracing
 from scaleobs.group import Group
 from scaleobs.logs import counts as logged
 from scaleobs.metrics.columns import Order
@@ -28,6 +29,9 @@ OVERFLOW_ROUTE = "_overflow"
 DEFAULT_LABEL_SETS = 2000
 
 _FAULTS, _DROPPED = range(2)
+
+_MOST_SOUGHT = 20
+"""How many requests after a scrape are examined for a trace on the fast path, if they have no line that shows it."""
 
 _REQUESTED, _TRACED = 1, 2
 """What a worker's exemplar flag says: a scrape has requested exemplars; a request of some worker had a trace."""
@@ -47,6 +51,7 @@ class Storage:
         wants_more: whether a request has more to count than its bucket.
         plain: whether a request is counted and, where lines are on, written, and nothing more; the next one finds out
             again where this is not so.
+        sought: one element for each request that is still to be examined for a trace on the fast path.
         here: where to count what belongs to no application.
         workers: this one and the others of its service, where it may have others.
         is_apart: whether there are others that this one can't be added up with.
@@ -59,6 +64,7 @@ class Storage:
         self.keeps_exemplars = False
         self.wants_more = False
         self.limit = DEFAULT_LABEL_SETS
+        self.sought: list[None] = []
         self.bounds: tuple[float, ...] = catalog.DEFAULT_BUCKETS
         self.sources: weakref.WeakSet[Source] = weakref.WeakSet()
         # A finalizer may run while this very thread holds the lock, so it takes none: it leaves word here.
@@ -194,7 +200,7 @@ class Storage:
 
     def request_exemplars(self) -> None:
         """
-        Note a scrape in a format that has exemplars: the next request of this worker shows whether there are traces.
+        Note a scrape in a format that has exemplars: the next requests of this worker show whether there are traces.
 
         The next request of another worker does, too, unless a scrape has requested exemplars of that worker before.
         """
@@ -204,7 +210,23 @@ class Storage:
                 theirs.request_exemplars(flag)
         if not self.keeps_exemplars:
             self._exemplars[0] = max(self._exemplars[0], _REQUESTED)
-            self.disable_fast_path()
+            try:
+                has_provider = tracing.is_configured()
+            except Exception:  # It can't be loaded, which the next request counts and logs.
+                has_provider = True
+            if has_provider:
+                self.disable_fast_path()
+            self.seek_traces()
+
+    def seek_traces(self) -> None:
+        """Have the next requests examined for a trace on the fast path."""
+        self.sought[:] = [None] * _MOST_SOUGHT
+
+    def is_trace(self, traceparent: str) -> bool:
+        """Return whether a request that is examined on the fast path has a trace; one less is to be examined."""
+        with contextlib.suppress(IndexError):  # Another thread may have examined the last one.
+            self.sought.pop()
+        return bool(traceparent) and tracing.parse_traceparent(traceparent) is not None
 
     @property
     def seeks_traces(self) -> bool:
@@ -220,6 +242,7 @@ class Storage:
         """Keep the latest exemplar of each bucket from now on; the next scrape has the other workers do so, too."""
         self.keeps_exemplars = self.wants_more = True
         self._exemplars[0] = _TRACED
+        self.sought.clear()
 
     def disable_fast_path(self) -> None:
         """Have the next request find out again what all of them need."""

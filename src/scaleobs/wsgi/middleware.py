@@ -52,6 +52,7 @@ class WSGIMiddleware:
         self._recorder.on_moved = self._look
         self._here = self._recorder.here
         self._writes_lines = self._recorder.log.writes_lines
+        self._sought = () if self._writes_lines else self.observer.storage.sought
         # WSGI has no start-up of its own: an application that can be called has started, unless it says
         # otherwise.
         self.observer.lifecycle.lifespan_started()
@@ -62,7 +63,9 @@ class WSGIMiddleware:
         """Serve one request."""
         if self._abandoned:
             self.observer.storage.settle()
-        is_plain = self._plain[0]
+        is_plain = self._plain[0] and not (
+            self._sought and self.observer.storage.is_trace(str(environ.get("HTTP_TRACEPARENT", "")))
+        )
         if not is_plain or environ.get("PATH_INFO") in self._endpoints:
             answer = self._served_here(environ, start_response)
             if answer is not None:
