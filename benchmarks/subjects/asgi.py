@@ -48,6 +48,17 @@ def _starlette() -> Any:
     return Starlette(routes=[Route(ROUTE, item)])
 
 
+def _two_templates() -> Any:
+    from starlette.applications import Starlette
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Route
+
+    async def item(_request: Any) -> Any:
+        return PlainTextResponse("ok")
+
+    return Starlette(routes=[Route(ROUTE, item), Route("/v2" + ROUTE, item)])
+
+
 def _fastapi() -> Any:
     from fastapi import FastAPI
 
@@ -63,6 +74,11 @@ def _fastapi() -> Any:
 def _floor(app: Any, route: str) -> Subject:
     table = floor.Table()
     return Subject(floor.asgi(app, table), lambda: table.counted(route))
+
+
+def _floor_by_route(app: Any, route: str) -> Subject:
+    table = floor.Table()
+    return Subject(floor.asgi(app, table, by_route=True), lambda: table.counted(route))
 
 
 def _ours(settings: dict[str, Any]) -> Callable[[Any, str], Subject]:
@@ -149,7 +165,12 @@ def counted_by_opentelemetry(reader: Any) -> float:
     )
 
 
-FRAMEWORKS: dict[str, Callable[[], Any]] = {"null": _null, "starlette": _starlette, "fastapi": _fastapi}
+FRAMEWORKS: dict[str, Callable[[], Any]] = {
+    "null": _null,
+    "starlette": _starlette,
+    "starlette, one endpoint, two templates": _two_templates,
+    "fastapi": _fastapi,
+}
 
 _AROUND_ANY: dict[str, Callable[[Any, str], Subject]] = {
     "bare": lambda app, _route: Subject(app),
@@ -169,7 +190,18 @@ _AROUND_STARLETTE: dict[str, Callable[[Any, str], Subject]] = {
     "starlette-exporter": _starlette_exporter,
     "fastapi-instrumentator": _instrumentator,
 }
-SUBJECTS = {"null": _AROUND_ANY, "starlette": _AROUND_STARLETTE, "fastapi": _AROUND_STARLETTE}
+SUBJECTS = {
+    "null": _AROUND_ANY,
+    "starlette": _AROUND_STARLETTE,
+    "starlette, one endpoint, two templates": {
+        "bare": _AROUND_ANY["bare"],
+        "bare again": _AROUND_ANY["bare again"],
+        "floor": _floor_by_route,
+        "scaleobs, metrics alone": _ours(ours.METRICS_ALONE),
+        "prometheus_client, cached": _cached,
+    },
+    "fastapi": _AROUND_STARLETTE,
+}
 
 
 def prepare(framework: str, name: str) -> Subject:
@@ -178,10 +210,10 @@ def prepare(framework: str, name: str) -> Subject:
     return SUBJECTS[framework][name](FRAMEWORKS[framework](), route)
 
 
-def get(app: Any, path: str, *, accept: str = "") -> bytes:
+def get(app: Any, path: str) -> bytes:
     """Return the body that an application answers with, whatever way it sends it."""
     with asyncio.Runner() as loop:
-        return b"".join(pieces(app, path, accept=accept, loop=loop))
+        return b"".join(pieces(app, path, accept="", loop=loop))
 
 
 def pieces(app: Any, path: str, *, accept: str, loop: asyncio.Runner) -> list[bytes]:
@@ -204,9 +236,15 @@ def pieces(app: Any, path: str, *, accept: str, loop: asyncio.Runner) -> list[by
     return parts
 
 
-def driver(app: Any) -> Callable[[int], None]:
-    """Return a function that serves so many requests, one after the other, on one event loop."""
+def scraper_and_driver(app: Any, accept: str) -> tuple[Callable[[], object], Callable[[int], None]]:
+    """Return a function that scrapes in a format, and one that serves so many requests on the same event loop."""
     runner = asyncio.Runner()
+    return lambda: pieces(app, "/metrics", accept=accept, loop=runner), driver(app, runner)
+
+
+def driver(app: Any, runner: asyncio.Runner | None = None) -> Callable[[int], None]:
+    """Return a function that serves so many requests, one after the other, on one event loop."""
+    runner = runner or asyncio.Runner()
     template = _scope(PATH)
 
     async def drive(requests: int) -> None:

@@ -71,8 +71,8 @@ def _templates(labels: Labels) -> tuple[bytes, bytes]:
     return f"http_requests_total{{{shown}}} %d\n".encode(), (buckets + total).encode()
 
 
-def asgi(app: Any, table: Table) -> Any:
-    """Count the requests of an ASGI application."""
+def asgi(app: Any, table: Table, *, by_route: bool = False) -> Any:
+    """Count the requests of an ASGI application, by the identity of their routes if endpoints have several."""
     in_flight = 0
     look_up = table.series.get
 
@@ -97,8 +97,8 @@ def asgi(app: Any, table: Table) -> Any:
         finally:
             seconds = perf_counter() - begun
             in_flight -= 1
-            # Starlette's routes can't be keys, the endpoints that they lead to can.
-            key = scope["method"], scope.get("endpoint"), status
+            # Starlette's routes have no hash, the endpoints that they lead to have.
+            key = scope["method"], id(scope.get("route")) if by_route else scope.get("endpoint"), status
             series = look_up(key)
             if series is None:
                 route = getattr(scope.get("route"), "path", UNMATCHED)

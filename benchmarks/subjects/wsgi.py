@@ -164,16 +164,21 @@ def prepare(framework: str, name: str) -> Subject:
     return SUBJECTS[framework][name](framework)
 
 
-def get(app: Any, path: str) -> bytes:
+def get(app: Any, path: str, *, accept: str = "*/*") -> bytes:
     """Return the body that an application answers with."""
     statuses: list[str] = []
-    body = app({**_ENVIRON, "PATH_INFO": path}, lambda status, *_: statuses.append(status))
+    body = app({**_ENVIRON, "PATH_INFO": path, "HTTP_ACCEPT": accept}, lambda status, *_: statuses.append(status))
     whole = b"".join(body)
     _close(body)
     if [status[:3] for status in statuses] != ["200"]:
         msg = f"GET {path} was answered with {statuses}, not with one 200: this subject can't be measured."
         raise RuntimeError(msg)
     return whole
+
+
+def scraper_and_driver(app: Any, accept: str) -> tuple[Callable[[], object], Callable[[int], None]]:
+    """Return a function that scrapes in a format, and one that serves so many requests."""
+    return lambda: get(app, "/metrics", accept=accept), driver(app)
 
 
 def driver(app: Any) -> Callable[[int], None]:
