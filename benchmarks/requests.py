@@ -170,7 +170,7 @@ def median_difference(times: list[float], bare: list[float]) -> float:
 
 
 def _verdicts(protocol: str, framework: str, name: str, best: dict[str, float]) -> tuple[Verdict, ...]:
-    """Return how a subject stands to DESIGN §8."""
+    """Return how a subject stands to its budget."""
     ratio = best[name] / best["floor"]
     if name == _METRICS:
         return (at_most(_BUDGETS.get((protocol, framework), _FRAMEWORK_BUDGET), ratio, "x floor"),)
