@@ -13,7 +13,7 @@ from pathlib import Path
 
 import servers
 from group.pages import OPENMETRICS, Page
-from scaleobs.group import place
+from scaleobs.group import directory
 
 GUNICORN = ["gunicorn", "-w", "4", "-b", "127.0.0.1:PORT", "--graceful-timeout", "3"]
 UVICORN = [
@@ -134,7 +134,7 @@ class Fleet:
     @property
     def directory(self):
         """Where they meet."""
-        (found,) = (path for path in place._parent().glob(f"scaleobs-*-{self.root}-*") if not path.is_symlink())
+        (found,) = (path for path in directory._parent().glob(f"scaleobs-*-{self.root}-*") if not path.is_symlink())
         return found
 
     @contextlib.contextmanager

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from scaleobs.group import Ledger, Other
+from scaleobs.group import Ledger, Sibling
 from scaleobs.group.entries import MOST, Shape, entries_of, has_fallen, numbers_of
 
 GROWING, FREE = 1, 20
@@ -89,7 +89,7 @@ def test_ledger_that_grows_while_it_is_read(ledger, monkeypatch):
     """What came after its length was asked for is read, too, and isn't taken for damage."""
     for number in range(2000):
         ledger.cells(GROWING, b"many %d" % number, 14)
-    other, length = Other(ledger.path), os.fstat
+    other, length = Sibling(ledger.path), os.fstat
     grown = iter(range(2))
 
     def grows(file):

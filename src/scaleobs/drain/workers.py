@@ -58,7 +58,7 @@ def all_others_drain() -> bool:
 def _look(path: Path) -> tuple[int, bool]:
     """Return the living owner of a ledger, if there is one, and whether it drains."""
     try:
-        other = group.Other(path)
+        other = group.Sibling(path)
     except OSError:  # It has gone meanwhile.
         return 0, False
     try:

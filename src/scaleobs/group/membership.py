@@ -11,11 +11,11 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from scaleobs.group.directory import AloneError, directory_of
 from scaleobs.group.entries import DamagedError, Shape, entries_from, entries_of, has_fallen, is_blank, used_of
 from scaleobs.group.ledger import Ledger
-from scaleobs.group.other import BegunAnewError, Other
-from scaleobs.group.place import AloneError, directory_of
 from scaleobs.group.recognition import Root, root, started_at
+from scaleobs.group.sibling import BegunAnewError, Sibling
 
 _COPIED_EVERY = 10.0
 """How many seconds of a ledger's counts may be lost with it, unless fewer scrapes come or there are many ledgers."""
@@ -50,14 +50,14 @@ class Group:
         self._directory = directory_of(started_by)
         self.started = self._since(started_by)
         self._looking = threading.Lock()
-        self._others: dict[str, Other] = {}
+        self._others: dict[str, Sibling] = {}
         self._due: set[str] = set()
         self._told: set[str] = set()
         self._untold: deque[Exception] = deque()
         self._shape = Shape()
         self.ledger = self._claimed()
 
-    def others(self) -> list[Other]:
+    def others(self) -> list[Sibling]:
         """Return the other workers' ledgers, as they are now: of the living, and what the dead have left."""
         with self._looking:
             self._due = self._copies_due()
@@ -66,10 +66,10 @@ class Group:
         self._tell()
         return found
 
-    def peek(self) -> list[Other]:
+    def peek(self) -> list[Sibling]:
         """Return the same, with what is new in them and not with its numbers."""
         with self._looking:
-            found = self._looked_at(Other.read_new)
+            found = self._looked_at(Sibling.read_new)
         self._tell()
         return found
 
@@ -143,14 +143,14 @@ class Group:
             self._shape = Shape()
             self.mended += 1
 
-    def _looked_at(self, look: Callable[[Other], object]) -> list[Other]:
+    def _looked_at(self, look: Callable[[Sibling], object]) -> list[Sibling]:
         found = {}
         for name in self._names():
             try:
                 other = self._others.get(name)
                 # Whether its owner has mended it shows when it is read; another thread may still be reading the copy.
                 if other is None or (other.is_copy and look == self._read):
-                    other = Other(self._directory / name)
+                    other = Sibling(self._directory / name)
                 found[name] = self._looked(other, look)
             except OSError:  # It has gone meanwhile.
                 continue
@@ -164,21 +164,21 @@ class Group:
             return []
         return [name for name in names if name.endswith(".ledger") and name != self.ledger.path.name]
 
-    def _looked(self, other: Other, look: Callable[[Other], object]) -> Other:
+    def _looked(self, other: Sibling, look: Callable[[Sibling], object]) -> Sibling:
         try:
             try:
                 look(other)
             except BegunAnewError:
-                other = Other(other.path)
+                other = Sibling(other.path)
                 look(other)
         except DamagedError:
             self._note(DamagedError(f"{other.path} is damaged: its counts are those of the last copy"))
-            other = Other(other.path)
+            other = Sibling(other.path)
             with contextlib.suppress(DamagedError):  # There is no copy yet.
                 other.take(self._copy_of(other.path))
         return other
 
-    def _read(self, other: Other) -> None:
+    def _read(self, other: Sibling) -> None:
         # Another reader may make a copy meanwhile, which is to be of an earlier moment than what is compared with it.
         before = self._copy_to_renew(other.path)
         if before is None and other.check():

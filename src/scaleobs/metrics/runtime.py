@@ -16,7 +16,7 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Met
 from prometheus_client.utils import floatToGoString
 
 from scaleobs import catalog
-from scaleobs.group import FullError, Group, Other
+from scaleobs.group import FullError, Group, Sibling
 from scaleobs.group.entries import Entry
 from scaleobs.metrics.pools import NO_POOL, POOLS
 from scaleobs.metrics.series import Cells, total_of
@@ -36,7 +36,7 @@ class _Places:
         self._seen = 0
         self._found: dict[int, Entry] = {}
 
-    def look(self, other: Other) -> dict[int, Entry]:
+    def look(self, other: Sibling) -> dict[int, Entry]:
         """Return the entries by what they are."""
         seen = self._seen
         entries = other.entries[seen:]
@@ -65,7 +65,7 @@ class Runtime:
         self._lock = threading.RLock()
         self._is_begun = self._has_pulse = False
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, list[float]] = weakref.WeakKeyDictionary()
-        self._places: weakref.WeakKeyDictionary[Other, _Places] = weakref.WeakKeyDictionary()
+        self._places: weakref.WeakKeyDictionary[Sibling, _Places] = weakref.WeakKeyDictionary()
         self._lag, self._pools, self._pulse = (self._own(kind) for kind in _LENGTHS)
 
     @staticmethod
@@ -205,7 +205,7 @@ class Runtime:
             self._add_pools()
             return self._is_begun, list(self._lag), list(self._pools)
 
-    def _others(self) -> Iterator[tuple[Other, dict[int, Entry]]]:
+    def _others(self) -> Iterator[tuple[Sibling, dict[int, Entry]]]:
         for other in () if self._group is None else self._group.peek():
             yield other, self._places.setdefault(other, _Places()).look(other)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 
-from scaleobs.group import Group, Other
+from scaleobs.group import Group, Sibling
 from scaleobs.metrics import values
 from scaleobs.metrics.values import NOBODYS, VALUE
 from scaleobs.metrics.wrappers import TYPES
@@ -82,7 +82,7 @@ class _Places:
         self._seen = 0
         self.found: dict[bytes, tuple[Key, int]] = {}
 
-    def look(self, other: Other) -> Iterable[tuple[Key, int]]:
+    def look(self, other: Sibling) -> Iterable[tuple[Key, int]]:
         """Take note of what is new."""
         seen = self._seen
         entries = other.entries[seen:]
@@ -95,7 +95,7 @@ class _Places:
         return list(self.found.values())
 
 
-_places: weakref.WeakKeyDictionary[Other, _Places] = weakref.WeakKeyDictionary()
+_places: weakref.WeakKeyDictionary[Sibling, _Places] = weakref.WeakKeyDictionary()
 
 
 def held_by_others(registry: CollectorRegistry, group: Group) -> dict[tuple[str, str], Family]:

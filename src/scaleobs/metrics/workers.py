@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from scaleobs.group import FullError, Group, Other
+from scaleobs.group import FullError, Group, Sibling
 from scaleobs.metrics.columns import Order, Rows
 from scaleobs.metrics.series import DURATION, EXEMPLARS, HISTOGRAMS, NATIVE, Cells, Exemplar, Labels, exemplars_of
 from scaleobs.metrics.sparse import Snapshot
@@ -115,7 +115,7 @@ class Reading(NamedTuple):
 class Theirs:
     """Where another worker keeps what of a storage."""
 
-    def __init__(self, other: Other, storage: int, order: Order) -> None:
+    def __init__(self, other: Sibling, storage: int, order: Order) -> None:
         self._other = other
         self._storage = storage
         self._order = order
@@ -215,7 +215,7 @@ class Workers:
             yield from theirs.label_sets
             theirs.label_sets = []
 
-    def _looked(self, others: list[Other]) -> list[Theirs]:
+    def _looked(self, others: list[Sibling]) -> list[Theirs]:
         found = {}
         for other in others:
             theirs = self._theirs.get(other.path)

@@ -17,7 +17,7 @@ class BegunAnewError(DamagedError):
     """A ledger has another owner than before, who may not have gone on with all that was there."""
 
 
-class Other:
+class Sibling:
     """
     Another worker's ledger, read as a file, so that one that was cut doesn't end the reader.
 

@@ -13,18 +13,18 @@ from group import fleet
 CONF = """
 import os
 from pathlib import Path
-from scaleobs.group import place, recognition
+from scaleobs.group import directory, recognition
 
-place._parent = lambda: Path({parent!r})
+directory._parent = lambda: Path({parent!r})
 
 def on_starting(server):
-    mine = place._parent() / place._name(os.getpid(), recognition.started(os.getpid()))
+    mine = directory._parent() / directory._name(os.getpid(), recognition.started(os.getpid()))
     {plant}
 """
 # In the way of a group's directory, as its arbiter starts.
 IN_THE_WAY = {
     "symlink": "(mine.parent / 'other').mkdir(mode=0o700); mine.symlink_to(mine.parent / 'other')",
-    "symlink with a good name": "mine.symlink_to(mine.parent.parent / place._name(1, 1))",
+    "symlink with a good name": "mine.symlink_to(mine.parent.parent / directory._name(1, 1))",
     "open to all": "mine.mkdir(); mine.chmod(0o777)",
     "file": "mine.touch(mode=0o600)",
     "somebody else's": "mine.mkdir(mode=0o700); os.chown(mine, 65534, 65534)",

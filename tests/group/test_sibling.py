@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from scaleobs.group import Ledger, Other
+from scaleobs.group import Ledger, Sibling
 
 
 def test_numbers_of_one_entry(tmp_path):
@@ -15,7 +15,7 @@ def test_numbers_of_one_entry(tmp_path):
     cells = ledger.cells(2, b"some", 3)
     ledger.cells(3, b"after", 1)
     cells[0], cells[2] = 1.5, -2
-    other = Other(ledger.path)
+    other = Sibling(ledger.path)
     other.read()
     entry = other.entries[1]
     first = other.part(entry).tolist()
@@ -36,7 +36,7 @@ def test_entry_of_a_file_that_was_cut(tmp_path):
     ledger = Ledger(tmp_path / "0.ledger")
     ledger.open(b"")
     ledger.cells(1, b"some", 2)[0] = 1
-    other = Other(ledger.path)
+    other = Sibling(ledger.path)
     other.read()
     os.truncate(ledger.path, 0)
 

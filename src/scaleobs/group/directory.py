@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from scaleobs.group.other import is_locked
 from scaleobs.group.recognition import Root, started
+from scaleobs.group.sibling import is_locked
 
 _NAMED = "PROMETHEUS_MULTIPROC_DIR"
 
