@@ -9,8 +9,9 @@ import pytest
 
 from scaleobs.group import Ledger, Sibling
 from scaleobs.group.entries import MOST, Shape, entries_of, has_fallen, numbers_of
+from scaleobs.group.kinds import Kind
 
-GROWING, FREE = 1, 20
+GROWING, FREE = Kind.DURATION, Kind.USER_VALUE
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from scaleobs import group
+from scaleobs.group.kinds import Kind
 from scaleobs.group.recognition import started
 
-_KIND, _KEY = 40, b"drain"
-
+_KEY = b"drain"
 
 Mark: TypeAlias = "list[float] | memoryview[float]"
 
@@ -27,7 +27,7 @@ def mark() -> Mark:
     with contextlib.suppress(Exception):
         mine = group.join()
         if mine is not None:
-            return mine.ledger.cells(_KIND, _KEY, 1)
+            return mine.ledger.cells(Kind.DRAIN, _KEY, 1)
     return [0.0]
 
 
@@ -65,7 +65,7 @@ def _look(path: Path) -> tuple[int, bool]:
         other.read()
         if not other.is_living:
             return 0, False
-        places = [entry.start for entry in other.entries if (entry.kind, entry.key) == (_KIND, _KEY)]
+        places = [entry.start for entry in other.entries if (entry.kind, entry.key) == (Kind.DRAIN, _KEY)]
         return other.owner, any(other.numbers[place] == other.owner for place in places)
     finally:
         other.close()

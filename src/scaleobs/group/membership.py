@@ -12,7 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scaleobs.group.directory import AloneError, directory_of
-from scaleobs.group.entries import DamagedError, Shape, entries_from, entries_of, has_fallen, is_blank, used_of
+from scaleobs.group.entries import (
+    DamagedError,
+    OtherVersionError,
+    Shape,
+    entries_from,
+    entries_of,
+    has_fallen,
+    is_blank,
+    is_of_other_version,
+    used_of,
+)
 from scaleobs.group.ledger import Ledger
 from scaleobs.group.recognition import Root, root, started_at
 from scaleobs.group.sibling import BegunAnewError, Sibling
@@ -35,6 +45,7 @@ class Group:
     Attributes:
         root: the same.
         ledger: where this one counts.
+        root_directory: what it shares with workers of the same root that run another version of scaleobs.
         started: when the group began, in seconds since 1970.
         mended: how often its ledger had to be written anew.
         on_trouble: hears of each ledger that is damaged, and of what has no room, once.
@@ -48,6 +59,7 @@ class Group:
         self.mended = 0
         self.on_trouble: Callable[[Exception], None] | None = None
         self._directory = directory_of(started_by)
+        self.root_directory = self._directory.parent
         self.started = self._since(started_by)
         self._looking = threading.Lock()
         self._others: dict[str, Sibling] = {}
@@ -112,22 +124,27 @@ class Group:
             except BlockingIOError:
                 continue
             try:
-                self._open(ledger)
+                if self._has_opened(ledger):
+                    return ledger
             except BaseException:
                 ledger.close()
                 raise
-            return ledger
+            ledger.close()
         raise AssertionError
 
-    def _open(self, ledger: Ledger) -> None:
+    def _has_opened(self, ledger: Ledger) -> bool:
+        """Go on in a ledger, unless it is another version's, and return whether it was done."""
         copy = self._copy_of(ledger.path)
         data = ledger.read()
+        if is_of_other_version(data):
+            return False
         if not has_fallen(copy, data):
             with contextlib.suppress(DamagedError):
                 ledger.open(b"" if is_blank(data) else data)
-                return
+                return True
         self._note(DamagedError(f"{ledger.path} is damaged: its counts go on from the last copy"))
         ledger.open(copy if entries_of(copy) else b"")
+        return True
 
     def _look_after_own(self) -> None:
         path = self.ledger.path
@@ -152,7 +169,7 @@ class Group:
                 if other is None or (other.is_copy and look == self._read):
                     other = Sibling(self._directory / name)
                 found[name] = self._looked(other, look)
-            except OSError:  # It has gone meanwhile.
+            except (OSError, OtherVersionError):  # It has gone meanwhile, or is another group's.
                 continue
         self._others = found
         return list(found.values())
@@ -171,6 +188,8 @@ class Group:
             except BegunAnewError:
                 other = Sibling(other.path)
                 look(other)
+        except OtherVersionError:
+            raise
         except DamagedError:
             self._note(DamagedError(f"{other.path} is damaged: its counts are those of the last copy"))
             other = Sibling(other.path)

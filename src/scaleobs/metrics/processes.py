@@ -10,10 +10,10 @@ from prometheus_client import GC_COLLECTOR, ProcessCollector
 from prometheus_client.core import Metric
 
 from scaleobs.group import FullError, Group
+from scaleobs.group.kinds import Kind
 from scaleobs.metrics.series import Cells, total_of
 
-_KIND, _KEY = 21, b"process"
-"""They fall where a worker takes over: what those before have counted is added up then."""
+_KEY = b"process"
 
 _CPU = "process_cpu_seconds"
 _START = "process_start_time_seconds"
@@ -72,7 +72,7 @@ class _Processes:
         self._length = 1 + len(_garbage())
         cells: Cells
         try:
-            cells = group.ledger.cells(_KIND, _KEY, 2 * self._length)
+            cells = group.ledger.cells(Kind.PROCESS, _KEY, 2 * self._length)
         except FullError as error:
             group.trouble(error)
             cells = [0.0] * (2 * self._length)
@@ -99,7 +99,7 @@ class _Processes:
         found = _families_of("self")
         grown = [list(both) for both in zip(self._before, self._now, strict=True)]
         for other in self._group.peek():
-            cells = next((entry for entry in other.entries if (entry.kind, entry.key) == (_KIND, _KEY)), None)
+            cells = next((entry for entry in other.entries if (entry.kind, entry.key) == (Kind.PROCESS, _KEY)), None)
             cells = cells if cells is not None and cells.end - cells.start == 2 * self._length else None
             numbers: list[float] = [] if cells is None else [*other.numbers[cells.start : cells.end]]
             if other.is_living:

@@ -18,14 +18,12 @@ from prometheus_client.utils import floatToGoString
 from scaleobs import catalog
 from scaleobs.group import FullError, Group, Sibling
 from scaleobs.group.entries import Entry
+from scaleobs.group.kinds import Kind
 from scaleobs.metrics.pools import NO_POOL, POOLS
 from scaleobs.metrics.series import Cells, total_of
 
 _KEY = b"event_loop"
-_LAG, _POOLS, _PULSE = 6, 22, 41
-"""What the numbers are in a ledger: the first may never fall, the others are those of a living worker."""
-
-_LENGTHS = {_LAG: len(catalog.LAG_BUCKETS) + 2, _POOLS: len(POOLS) * len(NO_POOL), _PULSE: 1}
+_LENGTHS = {Kind.LOOP_LAG: len(catalog.LAG_BUCKETS) + 2, Kind.POOLS: len(POOLS) * len(NO_POOL), Kind.PULSE: 1}
 _GAUGES = (catalog.POOL_BUSY, catalog.POOL_WAITING, catalog.POOL_SIZE)
 
 
@@ -34,9 +32,9 @@ class _Places:
 
     def __init__(self) -> None:
         self._seen = 0
-        self._found: dict[int, Entry] = {}
+        self._found: dict[Kind, Entry] = {}
 
-    def look(self, other: Sibling) -> dict[int, Entry]:
+    def look(self, other: Sibling) -> dict[Kind, Entry]:
         """Return the entries by what they are."""
         seen = self._seen
         entries = other.entries[seen:]
@@ -69,7 +67,7 @@ class Runtime:
         self._lag, self._pools, self._pulse = (self._own(kind) for kind in _LENGTHS)
 
     @staticmethod
-    def _own(kind: int) -> Cells:
+    def _own(kind: Kind) -> Cells:
         return [0.0] * _LENGTHS[kind]
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> bool:
@@ -97,7 +95,7 @@ class Runtime:
         """Note that this worker goes on, where it has no event loop of asyncio's."""
         if not self._has_pulse:
             with self._lock:
-                self._pulse, self._has_pulse = self._cells(_PULSE), True
+                self._pulse, self._has_pulse = self._cells(Kind.PULSE), True
         self._pulse[0] = monotonic()
 
     def looked(self, loop: asyncio.AbstractEventLoop, *, at: float, late: float, pools: list[float]) -> None:
@@ -118,7 +116,7 @@ class Runtime:
             self._add_pools()
 
     def _add_pools(self) -> None:
-        sums = self._own(_POOLS)
+        sums = self._own(Kind.POOLS)
         for loop, pools in self._loops.items():
             if pools and not loop.is_closed():
                 sums = list(map(add, sums, pools))
@@ -132,7 +130,7 @@ class Runtime:
                 return
             self._group, self._has_pulse = group, False
             # What the worker before has left is to be shown whether or not a loop runs here, too.
-            if self._is_begun or any(kind == _LAG for kind, _, _ in group.ledger.kept()):
+            if self._is_begun or any(group.ledger.kept(Kind.LOOP_LAG)):
                 self._share()
 
     def forked(self) -> None:
@@ -150,7 +148,7 @@ class Runtime:
         self._pulse[0] = pulse
         self._add_pools()
 
-    def _cells(self, kind: int) -> Cells:
+    def _cells(self, kind: Kind) -> Cells:
         if self._group is not None:
             try:
                 return self._group.ledger.cells(kind, _KEY, _LENGTHS[kind])
@@ -163,12 +161,12 @@ class Runtime:
         has_lag, lag, pools = self._said()
         late = [lag[-1]]
         for other, entries in self._others():
-            if _LAG in entries:
-                theirs = other.part(entries[_LAG])
+            if Kind.LOOP_LAG in entries:
+                theirs = other.part(entries[Kind.LOOP_LAG])
                 has_lag, lag = True, list(map(add, lag, theirs))
                 late.append(theirs[-1])
-            if _POOLS in entries and other.is_living:
-                pools = list(map(add, pools, other.part(entries[_POOLS])))
+            if Kind.POOLS in entries and other.is_living:
+                pools = list(map(add, pools, other.part(entries[Kind.POOLS])))
         if has_lag:
             yield catalog.EVENT_LOOP_LAG, _histogram([*lag[:-1], total_of(late)])
         for place, family in enumerate(_GAUGES):
@@ -196,7 +194,7 @@ class Runtime:
         found = {os.getpid(): float(self._pulse[0])}
         for other in () if self._group is None else self._group.others():
             if other.is_living:
-                entry = self._places.setdefault(other, _Places()).look(other).get(_PULSE)
+                entry = self._places.setdefault(other, _Places()).look(other).get(Kind.PULSE)
                 found[other.owner] = 0.0 if entry is None else other.part(entry)[0]
         return found
 
@@ -205,7 +203,7 @@ class Runtime:
             self._add_pools()
             return self._is_begun, list(self._lag), list(self._pools)
 
-    def _others(self) -> Iterator[tuple[Sibling, dict[int, Entry]]]:
+    def _others(self) -> Iterator[tuple[Sibling, dict[Kind, Entry]]]:
         for other in () if self._group is None else self._group.peek():
             yield other, self._places.setdefault(other, _Places()).look(other)
 

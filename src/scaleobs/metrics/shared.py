@@ -13,8 +13,9 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry
 
 from scaleobs.group import Group, Sibling
+from scaleobs.group.kinds import Kind
 from scaleobs.metrics import values
-from scaleobs.metrics.values import NOBODYS, VALUE
+from scaleobs.metrics.values import NOBODYS
 from scaleobs.metrics.wrappers import TYPES
 
 Labels = frozenset[tuple[str, str]]
@@ -87,7 +88,7 @@ class _Places:
         seen = self._seen
         entries = other.entries[seen:]
         for entry in entries:
-            key = _key_of(entry.key) if entry.kind == VALUE else None
+            key = _key_of(entry.key) if entry.kind == Kind.USER_VALUE else None
             if key is not None and entry.end - entry.start == _CELLS:
                 self.found[entry.key] = key, entry.start
         # Another thread may have done the same meanwhile.
@@ -129,8 +130,8 @@ def held_by_others(registry: CollectorRegistry, group: Group) -> dict[tuple[str,
 
 
 def _left_by_the_one_before(group: Group) -> Iterator[tuple[Key, float]]:
-    for kind, packed, cells in group.ledger.kept():
-        key = _key_of(packed) if kind == VALUE and not values.is_of_living(packed) else None
+    for _, packed, cells in group.ledger.kept(Kind.USER_VALUE):
+        key = _key_of(packed) if not values.is_of_living(packed) else None
         if key is not None and key.type != "gauge" and len(cells) == _CELLS and not math.isnan(cells[0]):
             yield key, cells[0]
 

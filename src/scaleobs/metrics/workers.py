@@ -12,15 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scaleobs.group import FullError, Group, Sibling
+from scaleobs.group.kinds import Kind
 from scaleobs.metrics.columns import Order, Rows
-from scaleobs.metrics.series import DURATION, EXEMPLARS, HISTOGRAMS, NATIVE, Cells, Exemplar, Labels, exemplars_of
+from scaleobs.metrics.series import DURATION, HISTOGRAMS, Cells, Exemplar, Labels, exemplars_of
 from scaleobs.metrics.sparse import Snapshot
 
-(TALLY, LINES), (OPEN, FLAGS) = (5, 7), range(18, 20)
-"""
-Numbers of a storage that belong to no series: faults and dropped label sets, log lines; what is open, what a scrape
-wants.
-"""
+_KINDS = (*HISTOGRAMS, Kind.EXEMPLARS, Kind.NATIVE, Kind.OPEN, Kind.TALLY, Kind.LINES, Kind.FLAGS)
 
 _NO_LABELS = ("", "", "")
 
@@ -65,7 +62,7 @@ class Place:
         self._workers = workers
         self._key = key.packed()
 
-    def cells(self, kind: int, length: int) -> Cells:
+    def cells(self, kind: Kind, length: int) -> Cells:
         """Return numbers of one kind: those that are there, or new ones, which are 0."""
         return self._workers.cells(kind, self._key, length)
 
@@ -75,10 +72,10 @@ class Reading(NamedTuple):
 
     is_living: bool
     data: bytes
-    found: list[tuple[int, Bounds, list[int], struct.Struct]]
-    more: dict[int, list[tuple[Labels, int, int]]]
+    found: list[tuple[Kind, Bounds, list[int], struct.Struct]]
+    more: dict[Kind, list[tuple[Labels, int, int]]]
 
-    def rows(self) -> Iterator[tuple[int, Bounds, list[int], tuple[bytes, ...]]]:
+    def rows(self) -> Iterator[tuple[Kind, Bounds, list[int], tuple[bytes, ...]]]:
         """Yield the cells of all series of a thread as bytes, and their places, by kind and bounds."""
         for kind, bounds, places, reader in self.found:
             cells = reader.unpack_from(self.data)
@@ -86,17 +83,17 @@ class Reading(NamedTuple):
 
     def exemplars(self) -> Iterator[tuple[Labels, dict[int, Exemplar]]]:
         """Yield the exemplars of each label set that has any."""
-        for labels, start, end in self.more[EXEMPLARS]:
+        for labels, start, end in self.more[Kind.EXEMPLARS]:
             yield labels, exemplars_of(self.data[start * 8 : end * 8])
 
     def natives(self) -> Iterator[tuple[Labels, Snapshot]]:
         """Yield the native histograms."""
-        for labels, start, end in self.more[NATIVE]:
+        for labels, start, end in self.more[Kind.NATIVE]:
             native = Snapshot.unpacked(list(struct.unpack_from(f"={end - start}d", self.data, start * 8)))
             if native is not None:
                 yield labels, native
 
-    def sums(self, kind: int, length: int) -> list[float]:
+    def sums(self, kind: Kind, length: int) -> list[float]:
         """Return the sums over its threads of so many numbers of a storage."""
         reader = struct.Struct(f"={length}d")
         rows = [reader.unpack_from(self.data, start * 8) for _, start, end in self.more[kind] if end - start == length]
@@ -122,10 +119,9 @@ class Theirs:
         self._seen = 0
         self._looking = threading.Lock()
         # By shard as well: a label set is in one of them once.
-        self._rows: dict[tuple[int, int, Bounds], Rows] = {}
+        self._rows: dict[tuple[int, Kind, Bounds], Rows] = {}
         self.label_sets: list[Labels] = []
-        kinds = (EXEMPLARS, NATIVE, OPEN, TALLY, LINES, FLAGS)
-        self._more: dict[int, list[tuple[Labels, int, int]]] = {kind: [] for kind in kinds}
+        self._more: dict[Kind, list[tuple[Labels, int, int]]] = {kind: [] for kind in _KINDS}
 
     def read(self) -> Reading:
         """Return what is there now."""
@@ -144,9 +140,11 @@ class Theirs:
         entries = self._other.entries
         for entry in entries[self._seen :]:
             self._seen += 1
+            if entry.kind not in _KINDS:
+                continue
             try:
                 key = Key.unpacked(entry.key)
-            except (ValueError, TypeError):  # Somebody else's.
+            except (ValueError, TypeError):  # A ledger may be damaged.
                 continue
             if key.storage != self._storage:
                 continue
@@ -160,7 +158,7 @@ class Theirs:
 
     def tell(self, *flags: float) -> None:
         """Change what it is told by a scrape."""
-        for _, start, _ in self._more[FLAGS]:
+        for _, start, _ in self._more[Kind.FLAGS]:
             for place, flag in enumerate(flags):
                 self._other.write(start + place, flag)
 
@@ -183,7 +181,7 @@ class Workers:
         self.order = Order()
         self._theirs: dict[Path, Theirs] = {}
 
-    def cells(self, kind: int, key: bytes, length: int) -> Cells:
+    def cells(self, kind: Kind, key: bytes, length: int) -> Cells:
         """Return numbers that the others read; where there is no room, this process's own."""
         try:
             return self.group.ledger.cells(kind, key, length)
@@ -195,12 +193,12 @@ class Workers:
         """Return where to keep the numbers of one series of a shard, or those that belong to none."""
         return Place(self, Key(self._storage, shard, labels, bounds))
 
-    def left(self) -> Iterator[tuple[int, Key, Cells]]:
+    def left(self) -> Iterator[tuple[Kind, Key, Cells]]:
         """Yield what the worker has left of whom this one has taken over the ledger."""
-        for kind, key, cells in list(self.group.ledger.kept()):
+        for kind, key, cells in self.group.ledger.kept(*_KINDS):
             try:
                 unpacked = Key.unpacked(key)
-            except (ValueError, TypeError):
+            except (ValueError, TypeError):  # A ledger may be damaged.
                 continue
             if unpacked.storage == self._storage:
                 yield kind, unpacked, cells
