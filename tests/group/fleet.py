@@ -14,6 +14,7 @@ from pathlib import Path
 import servers
 from group.pages import OPENMETRICS, Page
 from scaleobs.group import directory
+from scaleobs.group.entries import MAGIC
 
 GUNICORN = ["gunicorn", "-w", "4", "-b", "127.0.0.1:PORT", "--graceful-timeout", "3"]
 UVICORN = [
@@ -135,7 +136,7 @@ class Fleet:
     def directory(self):
         """Where they meet."""
         (found,) = (path for path in directory._parent().glob(f"scaleobs-*-{self.root}-*") if not path.is_symlink())
-        return found
+        return found / MAGIC.decode()
 
     @contextlib.contextmanager
     def watched(self):

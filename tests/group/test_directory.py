@@ -65,7 +65,7 @@ def test_it_is_private(tmp_path):
     with fleet.running(command(tmp_path), tmp_path) as shop:
         shop.scrape()
         (found,) = (tmp_path / "meeting").iterdir()
-        files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in found.glob("*.ledger")}
+        files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in found.rglob("*.ledger")}
         mode, owner = stat.S_IMODE(found.stat().st_mode), found.stat().st_uid
 
     assert (0o700, os.getuid()) == (mode, owner)
