@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import prometheus_client
 
-from scaleobs.group import Ledger, Sibling
+from scaleobs.group import Group, Ledger, Sibling
 from scaleobs.metrics import users, values
 
 
@@ -17,6 +17,8 @@ class Worker:
         self.ledger.own()
         self.others = []
         self.troubles = []
+
+    slots = Group.slots
 
     def trouble(self, error):
         self.troubles.append(error)

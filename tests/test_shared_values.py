@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import Counter, Gauge, Histogram, Summary
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from scaleobs.group import FullError
+from scaleobs.group.ledger import FullError
 from scaleobs.metrics import shared, users, values
 from scaleobs.metrics.values import SharedValue
 from shared_workers import gone, page, workers

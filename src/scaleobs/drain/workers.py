@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeAlias
 
 from scaleobs import group
 from scaleobs.group.kinds import Kind
@@ -14,10 +13,8 @@ from scaleobs.group.recognition import started
 
 _KEY = b"drain"
 
-Mark: TypeAlias = "list[float] | memoryview[float]"
 
-
-def mark() -> Mark:
+def mark() -> group.Slots:
     """
     Return one number that the other workers read: a worker drains where it is its pid.
 
@@ -27,7 +24,7 @@ def mark() -> Mark:
     with contextlib.suppress(Exception):
         mine = group.join()
         if mine is not None:
-            return mine.ledger.cells(Kind.DRAIN, _KEY, 1)
+            return mine.slots(Kind.DRAIN, _KEY, 1)
     return [0.0]
 
 

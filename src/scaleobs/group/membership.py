@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from scaleobs.group.directory import AloneError, directory_of
 from scaleobs.group.entries import (
@@ -23,7 +24,8 @@ from scaleobs.group.entries import (
     is_of_other_version,
     used_of,
 )
-from scaleobs.group.ledger import Ledger
+from scaleobs.group.kinds import Kind
+from scaleobs.group.ledger import FullError, Ledger
 from scaleobs.group.recognition import Root, root, started_at
 from scaleobs.group.sibling import BegunAnewError, Sibling
 
@@ -31,6 +33,9 @@ _COPIED_EVERY = 10.0
 """How many seconds of a ledger's counts may be lost with it, unless fewer scrapes come or there are many ledgers."""
 
 _COPIED_AT_ONCE = 4
+
+Slots: TypeAlias = "list[float] | memoryview[float]"
+"""Numbers in memory that siblings read, or in this process's own."""
 
 
 class Group:
@@ -68,6 +73,18 @@ class Group:
         self._untold: deque[Exception] = deque()
         self._shape = Shape()
         self.ledger = self._claimed()
+
+    def slots(self, kind: Kind, key: bytes, length: int) -> Slots:
+        """
+        Return numbers that siblings read: those of this worker's ledger under this key, or new ones, which are 0.
+
+        If the ledger has no room they are this process's own, which is reported once.
+        """
+        try:
+            return self.ledger.cells(kind, key, length)
+        except FullError as error:
+            self.trouble(error)
+            return [0.0] * length
 
     def others(self) -> list[Sibling]:
         """Return the other workers' ledgers, as they are now: of the living, and what the dead have left."""

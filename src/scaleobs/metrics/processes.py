@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from prometheus_client import GC_COLLECTOR, ProcessCollector
 from prometheus_client.core import Metric
 
-from scaleobs.group import FullError, Group
+from scaleobs.group import Group
 from scaleobs.group.kinds import Kind
-from scaleobs.metrics.series import Cells, total_of
+from scaleobs.metrics.series import total_of
 
 _KEY = b"process"
 
@@ -70,12 +70,7 @@ class _Processes:
     def __init__(self, group: Group) -> None:
         self._group = group
         self._length = 1 + len(_garbage())
-        cells: Cells
-        try:
-            cells = group.ledger.cells(Kind.PROCESS, _KEY, 2 * self._length)
-        except FullError as error:
-            group.trouble(error)
-            cells = [0.0] * (2 * self._length)
+        cells = group.slots(Kind.PROCESS, _KEY, 2 * self._length)
         # What those before this process have counted, then what it has itself.
         self._before, self._now = cells[: self._length], cells[self._length :]
         for place, number in enumerate(self._now):

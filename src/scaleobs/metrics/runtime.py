@@ -16,7 +16,7 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Met
 from prometheus_client.utils import floatToGoString
 
 from scaleobs import catalog
-from scaleobs.group import FullError, Group, Sibling
+from scaleobs.group import Group, Sibling
 from scaleobs.group.entries import Entry
 from scaleobs.group.kinds import Kind
 from scaleobs.metrics.pools import NO_POOL, POOLS
@@ -149,12 +149,7 @@ class Runtime:
         self._add_pools()
 
     def _cells(self, kind: Kind) -> Cells:
-        if self._group is not None:
-            try:
-                return self._group.ledger.cells(kind, _KEY, _LENGTHS[kind])
-            except FullError as error:
-                self._group.trouble(error)
-        return self._own(kind)
+        return self._own(kind) if self._group is None else self._group.slots(kind, _KEY, _LENGTHS[kind])
 
     def families(self) -> Iterator[tuple[catalog.Metric, Metric]]:
         """Yield the families of all workers, those that there is anything to say of."""

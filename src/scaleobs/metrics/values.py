@@ -14,7 +14,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, values
 from prometheus_client.samples import Exemplar
 
-from scaleobs.group import FullError, Group
+from scaleobs.group import Group
 from scaleobs.group.kinds import Kind
 from scaleobs.metrics.series import Cells
 from scaleobs.metrics.wrappers import ATTRIBUTES, TYPES, has_own_mode, metrics_of, series_of, values_of, wrappers_of
@@ -105,11 +105,7 @@ class SharedValue:
 
     def join(self, group: Group) -> None:
         """Go on in a group's ledger; a gauge with what it is now, others with what is there and what they have."""
-        try:
-            cells = group.ledger.cells(Kind.USER_VALUE, self.key, 2)
-        except FullError as error:
-            group.trouble(error)
-            return
+        cells = group.slots(Kind.USER_VALUE, self.key, 2)
         with self._lock:
             if not self._is_gauge and math.isfinite(cells[0]):
                 self._value += cells[0]

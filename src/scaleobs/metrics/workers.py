@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from scaleobs.group import FullError, Group, Sibling
+from scaleobs.group import Group, Sibling
 from scaleobs.group.kinds import Kind
 from scaleobs.metrics.columns import Order, Rows
 from scaleobs.metrics.series import DURATION, HISTOGRAMS, Cells, Exemplar, Labels, exemplars_of
@@ -56,15 +56,15 @@ def _unpacked(rest: bytes) -> tuple[Labels, Bounds]:
 class Place:
     """Where the numbers of one series, or of one thread, are kept."""
 
-    __slots__ = ("_key", "_workers")
+    __slots__ = ("_group", "_key")
 
-    def __init__(self, workers: Workers, key: Key) -> None:
-        self._workers = workers
+    def __init__(self, group: Group, key: Key) -> None:
+        self._group = group
         self._key = key.packed()
 
     def cells(self, kind: Kind, length: int) -> Cells:
         """Return numbers of one kind: those that are there, or new ones, which are 0."""
-        return self._workers.cells(kind, self._key, length)
+        return self._group.slots(kind, self._key, length)
 
 
 class Reading(NamedTuple):
@@ -181,17 +181,9 @@ class Workers:
         self.order = Order()
         self._theirs: dict[Path, Theirs] = {}
 
-    def cells(self, kind: Kind, key: bytes, length: int) -> Cells:
-        """Return numbers that the others read; where there is no room, this process's own."""
-        try:
-            return self.group.ledger.cells(kind, key, length)
-        except FullError as error:
-            self.group.trouble(error)
-            return [0] * length
-
     def place(self, shard: int, labels: Labels = _NO_LABELS, bounds: Bounds = ()) -> Place:
         """Return where to keep the numbers of one series of a shard, or those that belong to none."""
-        return Place(self, Key(self._storage, shard, labels, bounds))
+        return Place(self.group, Key(self._storage, shard, labels, bounds))
 
     def left(self) -> Iterator[tuple[Kind, Key, Cells]]:
         """Yield what the worker has left of whom this one has taken over the ledger."""
