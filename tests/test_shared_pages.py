@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
 
 from scaleobs.group.kinds import Kind
-from scaleobs.metrics import shared, users, values
+from scaleobs.metrics import users, values
 from shared_workers import gone, page, workers
 
 
@@ -108,8 +108,7 @@ def test_what_is_damaged_is_left_out(worker, registry):
     Counter("c", "c", registry=registry).inc()
     mine.hear(other)
     whole = page(registry)
-    mine.others[0].entries = None
-    shared._places.clear()
+    mine.others[0].view = None
     faults = []
 
     assert {("c_total",): 4} == whole

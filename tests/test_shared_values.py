@@ -102,7 +102,8 @@ def test_a_child_of_a_worker(worker, registry):
     old.labels("a").inc()
     gauge.inc()
     mine.hear(mine)
-    (place,) = [start for key, start in shared._Places().look(mine.others[0]) if key.family == "old"]
+    positions = mine.others[0].view(shared._Positions, shared._Positions).found.values()
+    (place,) = [start for key, start in positions if key.family == "old"]
 
     assert {"old_total": 1, "g": 4} == {
         sample.name: sample.value

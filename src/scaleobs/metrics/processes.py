@@ -94,9 +94,8 @@ class _Processes:
         found = _families_of("self")
         grown = [list(both) for both in zip(self._before, self._now, strict=True)]
         for other in self._group.peek():
-            cells = next((entry for entry in other.entries if (entry.kind, entry.key) == (Kind.PROCESS, _KEY)), None)
-            cells = cells if cells is not None and cells.end - cells.start == 2 * self._length else None
-            numbers: list[float] = [] if cells is None else [*other.numbers[cells.start : cells.end]]
+            cells = other.find(Kind.PROCESS, _KEY, 2 * self._length)
+            numbers: list[float] = [] if cells is None else [*other.part(cells)]
             if other.is_living:
                 theirs = _families_of(str(other.owner))
                 for name, metric in theirs.items():

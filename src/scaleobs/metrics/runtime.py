@@ -17,7 +17,6 @@ from prometheus_client.utils import floatToGoString
 
 from scaleobs import catalog
 from scaleobs.group import Group, Sibling
-from scaleobs.group.entries import Entry
 from scaleobs.group.kinds import Kind
 from scaleobs.metrics.pools import NO_POOL, POOLS
 from scaleobs.metrics.series import Cells, total_of
@@ -25,25 +24,6 @@ from scaleobs.metrics.series import Cells, total_of
 _KEY = b"event_loop"
 _LENGTHS = {Kind.LOOP_LAG: len(catalog.LAG_BUCKETS) + 2, Kind.POOLS: len(POOLS) * len(NO_POOL), Kind.PULSE: 1}
 _GAUGES = (catalog.POOL_BUSY, catalog.POOL_WAITING, catalog.POOL_SIZE)
-
-
-class _Places:
-    """Where another worker has its numbers."""
-
-    def __init__(self) -> None:
-        self._seen = 0
-        self._found: dict[Kind, Entry] = {}
-
-    def look(self, other: Sibling) -> dict[Kind, Entry]:
-        """Return the entries by what they are."""
-        seen = self._seen
-        entries = other.entries[seen:]
-        for entry in entries:
-            if entry.key == _KEY and entry.end - entry.start == _LENGTHS.get(entry.kind):
-                self._found[entry.kind] = entry
-        # Another thread may have done the same meanwhile.
-        self._seen = seen + len(entries)
-        return self._found
 
 
 class Runtime:
@@ -63,7 +43,6 @@ class Runtime:
         self._lock = threading.RLock()
         self._is_begun = self._has_pulse = False
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, list[float]] = weakref.WeakKeyDictionary()
-        self._places: weakref.WeakKeyDictionary[Sibling, _Places] = weakref.WeakKeyDictionary()
         self._lag, self._pools, self._pulse = (self._own(kind) for kind in _LENGTHS)
 
     @staticmethod
@@ -155,13 +134,13 @@ class Runtime:
         """Yield the families of all workers, those that there is anything to say of."""
         has_lag, lag, pools = self._said()
         late = [lag[-1]]
-        for other, entries in self._others():
-            if Kind.LOOP_LAG in entries:
-                theirs = other.part(entries[Kind.LOOP_LAG])
-                has_lag, lag = True, list(map(add, lag, theirs))
-                late.append(theirs[-1])
-            if Kind.POOLS in entries and other.is_living:
-                pools = list(map(add, pools, other.part(entries[Kind.POOLS])))
+        for sibling in () if self._group is None else self._group.peek():
+            its_lag, its_pools = _numbers(sibling, Kind.LOOP_LAG), _numbers(sibling, Kind.POOLS)
+            if its_lag is not None:
+                has_lag, lag = True, list(map(add, lag, its_lag))
+                late.append(its_lag[-1])
+            if its_pools is not None:
+                pools = list(map(add, pools, its_pools))
         if has_lag:
             yield catalog.EVENT_LOOP_LAG, _histogram([*lag[:-1], total_of(late)])
         for place, family in enumerate(_GAUGES):
@@ -187,10 +166,10 @@ class Runtime:
         loop.
         """
         found = {os.getpid(): float(self._pulse[0])}
-        for other in () if self._group is None else self._group.others():
-            if other.is_living:
-                entry = self._places.setdefault(other, _Places()).look(other).get(Kind.PULSE)
-                found[other.owner] = 0.0 if entry is None else other.part(entry)[0]
+        for sibling in () if self._group is None else self._group.others():
+            if sibling.is_living:
+                pulse = _numbers(sibling, Kind.PULSE)
+                found[sibling.owner] = 0.0 if pulse is None else pulse[0]
         return found
 
     def _said(self) -> tuple[bool, list[float], list[float]]:
@@ -198,9 +177,10 @@ class Runtime:
             self._add_pools()
             return self._is_begun, list(self._lag), list(self._pools)
 
-    def _others(self) -> Iterator[tuple[Sibling, dict[Kind, Entry]]]:
-        for other in () if self._group is None else self._group.peek():
-            yield other, self._places.setdefault(other, _Places()).look(other)
+
+def _numbers(sibling: Sibling, kind: Kind) -> memoryview[float] | None:
+    entry = sibling.find(kind, _KEY, _LENGTHS[kind])
+    return None if entry is None else sibling.part(entry)
 
 
 def _by_pool(numbers: list[float]) -> Iterator[list[float]]:

@@ -6,18 +6,18 @@ import json
 import struct
 import threading
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 from scaleobs.group import Group, Sibling
+from scaleobs.group.entries import Entry
 from scaleobs.group.kinds import Kind
 from scaleobs.metrics.columns import Order, Rows
 from scaleobs.metrics.series import DURATION, HISTOGRAMS, Cells, Exemplar, Labels, exemplars_of
 from scaleobs.metrics.sparse import Snapshot
 
-_KINDS = (*HISTOGRAMS, Kind.EXEMPLARS, Kind.NATIVE, Kind.OPEN, Kind.TALLY, Kind.LINES, Kind.FLAGS)
+_KINDS = (*HISTOGRAMS, Kind.EXEMPLARS, Kind.NATIVE, Kind.OPEN, Kind.TALLY, Kind.LINES)
 
 _NO_LABELS = ("", "", "")
 
@@ -109,58 +109,72 @@ class Reading(NamedTuple):
         return counted
 
 
-class Theirs:
-    """Where another worker keeps what of a storage."""
+class Index:
+    """Where a sibling keeps what of a storage."""
 
-    def __init__(self, other: Sibling, storage: int, order: Order) -> None:
-        self._other = other
+    def __init__(self, storage: int, order: Order) -> None:
         self._storage = storage
         self._order = order
-        self._seen = 0
-        self._looking = threading.Lock()
+        self._adding = threading.Lock()
         # By shard as well: a label set is in one of them once.
         self._rows: dict[tuple[int, Kind, Bounds], Rows] = {}
-        self.label_sets: list[Labels] = []
+        self._label_sets: list[Labels] = []
         self._more: dict[Kind, list[tuple[Labels, int, int]]] = {kind: [] for kind in _KINDS}
+
+    def add(self, entries: Mapping[Kind, list[Entry]]) -> None:
+        """Add what is new in the ledger."""
+        with self._adding:
+            for kind in _KINDS:
+                for entry in entries.get(kind, ()):
+                    self._add(entry)
+
+    def _add(self, entry: Entry) -> None:
+        try:
+            key = Key.unpacked(entry.key)
+        except (ValueError, TypeError):  # A ledger may be damaged.
+            return
+        if key.storage != self._storage:
+            return
+        if entry.kind not in HISTOGRAMS:
+            self._more[entry.kind].append((key.labels, entry.start, entry.end))
+        elif entry.end - entry.start == len(key.bounds) + 2:
+            rows = self._rows.setdefault((key.shard, entry.kind, key.bounds), Rows())
+            rows.add(self._order.place(key.labels), entry)
+            if entry.kind == DURATION:
+                self._label_sets.append(key.labels)
+
+    def read(self, sibling: Sibling) -> Reading:
+        """Return what is there now."""
+        with self._adding:
+            rows = [(kind, bounds, some.places, some.reader()) for (_, kind, bounds), some in self._rows.items()]
+            more = {kind: places.copy() for kind, places in self._more.items()}
+        # Another thread may add some meanwhile: what is known of is in what is read after that.
+        return Reading(sibling.is_living, sibling.data, rows, more)
+
+    def new_label_sets(self) -> list[Labels]:
+        """Return the label sets that it has counted since this was called."""
+        with self._adding:
+            found, self._label_sets = self._label_sets, []
+        return found
+
+
+class Theirs(NamedTuple):
+    """What another worker keeps of a storage."""
+
+    sibling: Sibling
+    indexed: Index
+    key: bytes
 
     def read(self) -> Reading:
         """Return what is there now."""
-        with self._looking:
-            rows = [(kind, bounds, some.places, some.reader()) for (_, kind, bounds), some in self._rows.items()]
-            more = {kind: places.copy() for kind, places in self._more.items()}
-        # Another thread may look meanwhile: what is known of is in what is read after that.
-        return Reading(self._other.is_living, self._other.data, rows, more)
-
-    def look(self) -> None:
-        """Take note of what is new in the ledger."""
-        with self._looking:
-            self._look()
-
-    def _look(self) -> None:
-        entries = self._other.entries
-        for entry in entries[self._seen :]:
-            self._seen += 1
-            if entry.kind not in _KINDS:
-                continue
-            try:
-                key = Key.unpacked(entry.key)
-            except (ValueError, TypeError):  # A ledger may be damaged.
-                continue
-            if key.storage != self._storage:
-                continue
-            if entry.kind in HISTOGRAMS and entry.end - entry.start == len(key.bounds) + 2:
-                rows = self._rows.setdefault((key.shard, entry.kind, key.bounds), Rows())
-                rows.add(self._order.place(key.labels), entry)
-                if entry.kind == DURATION:
-                    self.label_sets.append(key.labels)
-            elif entry.kind in self._more:
-                self._more[entry.kind].append((key.labels, entry.start, entry.end))
+        return self.indexed.read(self.sibling)
 
     def tell(self, *flags: float) -> None:
         """Change what it is told by a scrape."""
-        for _, start, _ in self._more[Kind.FLAGS]:
-            for place, flag in enumerate(flags):
-                self._other.write(start + place, flag)
+        entry = self.sibling.find(Kind.FLAGS, self.key, len(flags))
+        if entry is not None:
+            for place, flag in enumerate(flags, start=entry.start):
+                self.sibling.write(place, flag)
 
 
 class Workers:
@@ -179,7 +193,7 @@ class Workers:
         self.group = group
         self._storage = storage
         self.order = Order()
-        self._theirs: dict[Path, Theirs] = {}
+        self._key = Key(storage, 0).packed()
 
     def place(self, shard: int, labels: Labels = _NO_LABELS, bounds: Bounds = ()) -> Place:
         """Return where to keep the numbers of one series of a shard, or those that belong to none."""
@@ -197,21 +211,12 @@ class Workers:
 
     def others(self) -> list[Theirs]:
         """Return what the other workers keep, as it is now."""
-        return self._looked(self.group.others())
+        return [Theirs(sibling, self._index(sibling), self._key) for sibling in self.group.others()]
 
     def new_label_sets(self) -> Iterator[Labels]:
         """Yield label sets that the other workers have counted since this was called."""
-        for theirs in self._looked(self.group.peek()):
-            yield from theirs.label_sets
-            theirs.label_sets = []
+        for sibling in self.group.peek():
+            yield from self._index(sibling).new_label_sets()
 
-    def _looked(self, others: list[Sibling]) -> list[Theirs]:
-        found = {}
-        for other in others:
-            theirs = self._theirs.get(other.path)
-            if theirs is None or theirs._other is not other:  # noqa: SLF001 - It is its kind.
-                theirs = Theirs(other, self._storage, self.order)
-            theirs.look()
-            found[other.path] = theirs
-        self._theirs = found
-        return list(found.values())
+    def _index(self, sibling: Sibling) -> Index:
+        return sibling.view(self, lambda: Index(self._storage, self.order))
