@@ -131,6 +131,23 @@ def test_entry_is_found_by_its_rule(kind, ledger):
     assert [None] * 3 == [other.find(another, b"some", 2), other.find(kind, b"none", 2), other.find(kind, b"some", 4)]
 
 
+@pytest.mark.parametrize("kind", Kind)
+def test_only_its_owner_writes_but_what_is_shared(kind, ledger):
+    """A sibling can write numbers of a shared kind, which the owner sees, and no others."""
+    cells = ledger.cells(kind, b"some", 3)
+    other = Sibling(ledger.path)
+    other.read()
+    other.is_living = True
+    entry = other.find(kind, b"some", 3)
+    if kind.rule is Rule.SHARED:
+        other.write(entry, 5.0, 7.0)
+    else:
+        with pytest.raises(ValueError, match=f"{kind.name} is written by its owner alone"):
+            other.write(entry, 5.0, 7.0)
+
+    assert ([5, 7, 0] if kind.rule is Rule.SHARED else [0, 0, 0]) == cells.tolist()
+
+
 def test_view_has_each_entry_once(ledger):
     """It has those that were known before it was made, and those that are read later, in the order of the ledger."""
     other, owners = Sibling(ledger.path), [Owner(), Owner()]

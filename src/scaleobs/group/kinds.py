@@ -69,3 +69,5 @@ class Kind(IntEnum):
 
     FLAGS = 15, Rule.SHARED
     """Of a storage: whether a scrape wants exemplars, and whether requests take the fast path."""
+    CPU = 16, Rule.SHARED
+    """CPU seconds of the owner by a sibling's last scrape, which stay if the owner is killed."""

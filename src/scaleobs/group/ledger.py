@@ -2,8 +2,9 @@
 A ledger: the file in which one worker counts, and which the others read.
 
 Each number is a float in mapped memory, so that what a worker counted is there for the others at once, and stays when
-it is killed. Only its owner writes. A worker that comes later takes a dead one's ledger over and counts on in it, so
-that no count falls and there are never more ledgers than there were workers at a time.
+it is killed. Only its owner writes, but for the few numbers of the kinds that siblings share. A worker that comes later
+takes a dead one's ledger over and counts on in it, so that no count falls and there are never more ledgers than there
+were workers at a time.
 """
 
 from __future__ import annotations

@@ -199,9 +199,18 @@ class Sibling:
         if used > self._parsed or owner != self.owner:
             self.read()
 
-    def write(self, place: int, number: float) -> None:
-        """Write one number, as only a flag may be written by others than its owner."""
-        os.pwrite(self._file, struct.pack("=d", number), place * 8)
+    def write(self, entry: Entry, *numbers: float) -> None:
+        """
+        Write the first numbers of an entry, one by one.
+
+        Raises:
+            ValueError: only their owner writes them.
+        """
+        if entry.kind.rule is not Rule.SHARED:
+            msg = f"{entry.kind.name} is written by its owner alone"
+            raise ValueError(msg)
+        for place, number in enumerate(numbers, start=entry.start):
+            os.pwrite(self._file, struct.pack("=d", number), place * 8)
 
 
 def is_locked(path: Path) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from prometheus_client import GC_COLLECTOR, ProcessCollector
 from prometheus_client.core import Metric
 
-from scaleobs.group import Group
+from scaleobs.group import Group, Slots
 from scaleobs.group.kinds import Kind
 from scaleobs.metrics.series import total_of
 
@@ -72,7 +72,9 @@ class _Processes:
         self._length = 1 + len(_garbage())
         cells = group.slots(Kind.PROCESS, _KEY, 2 * self._length)
         # What those before this process have counted, then what it has itself.
-        self._before, self._now = cells[: self._length], cells[self._length :]
+        self._before, self._now = _halves(cells)
+        seen = group.slots(Kind.CPU, _KEY, 1)
+        self._now[0], seen[0] = max(self._now[0], seen[0]), 0.0
         for place, number in enumerate(self._now):
             self._before[place] += number
             self._now[place] = 0
@@ -94,17 +96,19 @@ class _Processes:
         found = _families_of("self")
         grown = [list(both) for both in zip(self._before, self._now, strict=True)]
         for other in self._group.peek():
-            cells = other.find(Kind.PROCESS, _KEY, 2 * self._length)
-            numbers: list[float] = [] if cells is None else [*other.part(cells)]
+            cpu = 0.0
             if other.is_living:
                 theirs = _families_of(str(other.owner))
+                cpu = _cpu(theirs)
                 for name, metric in theirs.items():
                     _value(found[name], _value(found[name]) + _value(metric))
-                if cells is not None:
-                    numbers[self._length] = max(numbers[self._length], _cpu(theirs))
-                    other.write(cells.start + self._length, numbers[self._length])
-            if cells is not None:
-                for each, *both in zip(grown, numbers[: self._length], numbers[self._length :], strict=True):
+            counted, seen = other.find(Kind.PROCESS, _KEY, 2 * self._length), other.find(Kind.CPU, _KEY, 1)
+            if counted is not None and seen is not None:
+                before, now = (list(half) for half in _halves(other.part(counted)))
+                now[0] = max(now[0], cpu, other.part(seen)[0])
+                if other.is_living:
+                    other.write(seen, now[0])
+                for each, *both in zip(grown, before, now, strict=True):
                     each.extend(both)
         return self._filled(found, list(map(total_of, grown)))
 
@@ -122,6 +126,10 @@ class _Processes:
         if phase == "stop" and info["generation"] == _OLDEST:
             for place, number in enumerate(_garbage(), start=1):
                 self._now[place] = number
+
+
+def _halves(numbers: Slots) -> tuple[Slots, Slots]:
+    return numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :]
 
 
 def _families_of(pid: str) -> dict[str, Metric]:

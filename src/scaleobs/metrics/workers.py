@@ -173,8 +173,7 @@ class Theirs(NamedTuple):
         """Change what it is told by a scrape."""
         entry = self.sibling.find(Kind.FLAGS, self.key, len(flags))
         if entry is not None:
-            for place, flag in enumerate(flags, start=entry.start):
-                self.sibling.write(place, flag)
+            self.sibling.write(entry, *flags)
 
 
 class Workers:
