@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import prometheus_client
 
-from scaleobs.group import Ledger, Other
+from scaleobs.group import Group, Ledger, Sibling
 from scaleobs.metrics import users, values
 
 
@@ -18,6 +18,8 @@ class Worker:
         self.others = []
         self.troubles = []
 
+    slots = Group.slots
+
     def trouble(self, error):
         self.troubles.append(error)
 
@@ -26,7 +28,7 @@ class Worker:
 
     def hear(self, *workers, are_living=True):
         """Read these workers' ledgers."""
-        self.others = [Other(worker.ledger.path) for worker in workers]
+        self.others = [Sibling(worker.ledger.path) for worker in workers]
         for other in self.others:
             other.read()
             other.is_living = are_living

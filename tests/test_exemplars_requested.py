@@ -10,9 +10,9 @@ import pytest
 import scaleobs
 from callers import asgi, wsgi
 from exposed import OPENMETRICS, PROTOBUF
+from scaleobs.group.kinds import Kind
 from scaleobs.metrics.columns import Order
-from scaleobs.metrics.series import Cells
-from scaleobs.metrics.workers import FLAGS, Key, Theirs
+from scaleobs.metrics.workers import Index, Key, Theirs
 from shared_workers import workers
 
 EXEMPLAR = re.compile(rb'trace_id="([0-9a-f]{32})"')
@@ -135,11 +135,10 @@ def test_sibling_is_written_to_only_if_its_flag_is_lower(had, raised, expected, 
     """A scrape leaves the fast path of another worker as it is where exemplars were requested before."""
     worker = workers(monkeypatch, tmp_path)
     sibling, mine = worker(1), worker()
-    flags: Cells = sibling.ledger.cells(FLAGS, Key(0, 0).packed(), 2)
+    key = Key(0, 0).packed()
+    flags = sibling.ledger.cells(Kind.FLAGS, key, 2)
     flags[0], flags[1] = had, 1
     mine.hear(sibling)
-    theirs = Theirs(mine.others[0], 0, Order())
-    theirs.look()
-    theirs.request_exemplars(raised)
+    Theirs(mine.others[0], Index(0, Order()), key).request_exemplars(raised)
 
     assert expected == flags.tolist()

@@ -15,6 +15,7 @@ import servers
 from exposed import page, samples
 from looked import begun, looks, service, until
 from scaleobs import catalog, group
+from scaleobs.group.ledger import FullError
 from scaleobs.metrics import loops
 from scaleobs.metrics.runtime import Runtime, runtime
 
@@ -179,7 +180,7 @@ def test_no_room(joined, monkeypatch):
     """Where a ledger is full, a worker looks at its loop all the same, for itself, and says so."""
 
     def full(*_):
-        raise group.FullError
+        raise FullError
 
     heard = []
     joined.on_trouble = heard.append
@@ -191,7 +192,7 @@ def test_no_room(joined, monkeypatch):
 
     asyncio.run(main())
 
-    assert [group.FullError] == list(map(type, heard))
+    assert [FullError] == list(map(type, heard))
     assert 0 == dict(runtime.families())[catalog.EVENT_LOOP_LAG].samples[-1].value
 
 

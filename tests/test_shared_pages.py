@@ -6,7 +6,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
 
-from scaleobs.metrics import shared, users, values
+from scaleobs.group.kinds import Kind
+from scaleobs.metrics import users, values
 from shared_workers import gone, page, workers
 
 
@@ -99,16 +100,15 @@ def test_what_is_damaged_is_left_out(worker, registry):
     """Keys that nobody could have written cost their own numbers and no others; a fault shows what is this worker's."""
     other = worker(1)
     for key in (b"", b"[]", b"\xff", b'["counter","c","c_total",["x"],[],"","",0]', b"[1,2,3,4,5,6,7,8]", b"null"):
-        other.ledger.cells(values.VALUE, key, 2)[0] = 3
-    other.ledger.cells(values.VALUE, b'["counter","c","c_total",[],[],"","",0]', 2)[0] = 3
-    other.ledger.cells(values.VALUE, b'["counter","c","c_total",[],[],"","",1]', 2)[0] = float("nan")
+        other.ledger.cells(Kind.USER_VALUE, key, 2)[0] = 3
+    other.ledger.cells(Kind.USER_VALUE, b'["counter","c","c_total",[],[],"","",0]', 2)[0] = 3
+    other.ledger.cells(Kind.USER_VALUE, b'["counter","c","c_total",[],[],"","",1]', 2)[0] = float("nan")
     mine = worker()
     values.join(mine, [registry])
     Counter("c", "c", registry=registry).inc()
     mine.hear(other)
     whole = page(registry)
-    mine.others[0].entries = None
-    shared._places.clear()
+    mine.others[0].view = None
     faults = []
 
     assert {("c_total",): 4} == whole

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import Counter, Gauge, Histogram, Summary
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from scaleobs.group import FullError
+from scaleobs.group.ledger import FullError
 from scaleobs.metrics import shared, users, values
 from scaleobs.metrics.values import SharedValue
 from shared_workers import gone, page, workers
@@ -102,7 +102,8 @@ def test_a_child_of_a_worker(worker, registry):
     old.labels("a").inc()
     gauge.inc()
     mine.hear(mine)
-    (place,) = [start for key, start in shared._Places().look(mine.others[0]) if key.family == "old"]
+    positions = mine.others[0].view(shared._Positions, shared._Positions).found.values()
+    (place,) = [start for key, start in positions if key.family == "old"]
 
     assert {"old_total": 1, "g": 4} == {
         sample.name: sample.value

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import servers
 from group.pages import OPENMETRICS, Page
-from scaleobs.group import place
+from scaleobs.group import directory
+from scaleobs.group.entries import MAGIC
 
 GUNICORN = ["gunicorn", "-w", "4", "-b", "127.0.0.1:PORT", "--graceful-timeout", "3"]
 UVICORN = [
@@ -134,8 +135,8 @@ class Fleet:
     @property
     def directory(self):
         """Where they meet."""
-        (found,) = (path for path in place._parent().glob(f"scaleobs-*-{self.root}-*") if not path.is_symlink())
-        return found
+        (found,) = (path for path in directory._parent().glob(f"scaleobs-*-{self.root}-*") if not path.is_symlink())
+        return found / MAGIC.decode()
 
     @contextlib.contextmanager
     def watched(self):

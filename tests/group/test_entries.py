@@ -7,10 +7,11 @@ import os
 
 import pytest
 
-from scaleobs.group import Ledger, Other
+from scaleobs.group import Ledger, Sibling
 from scaleobs.group.entries import MOST, Shape, entries_of, has_fallen, numbers_of
+from scaleobs.group.kinds import Kind
 
-GROWING, FREE = 1, 20
+GROWING, FREE = Kind.DURATION, Kind.USER_VALUE
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_ledger_that_grows_while_it_is_read(ledger, monkeypatch):
     """What came after its length was asked for is read, too, and isn't taken for damage."""
     for number in range(2000):
         ledger.cells(GROWING, b"many %d" % number, 14)
-    other, length = Other(ledger.path), os.fstat
+    other, length = Sibling(ledger.path), os.fstat
     grown = iter(range(2))
 
     def grows(file):
@@ -100,4 +101,4 @@ def test_ledger_that_grows_while_it_is_read(ledger, monkeypatch):
 
     monkeypatch.setattr(os, "fstat", grows)
 
-    assert len(entries_of(other.read())) == len(other.entries) > 5000
+    assert len(entries_of(other.read())) == len(other._entries[GROWING]) + len(other._entries[FREE]) > 5000

@@ -122,7 +122,7 @@ class Process:
         self.is_over = self.is_serving = False
         self._is_told_by_event = False
         self._is_worker = group.root() is not None
-        self._mark: workers.Mark = [0.0]
+        self._mark: group.Slots = [0.0]
 
     def add(self, part: Draining) -> None:
         """Take a service in."""

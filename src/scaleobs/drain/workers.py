@@ -6,18 +6,15 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeAlias
 
 from scaleobs import group
+from scaleobs.group.kinds import Kind
 from scaleobs.group.recognition import started
 
-_KIND, _KEY = 40, b"drain"
+_KEY = b"drain"
 
 
-Mark: TypeAlias = "list[float] | memoryview[float]"
-
-
-def mark() -> Mark:
+def mark() -> group.Slots:
     """
     Return one number that the other workers read: a worker drains where it is its pid.
 
@@ -27,7 +24,7 @@ def mark() -> Mark:
     with contextlib.suppress(Exception):
         mine = group.join()
         if mine is not None:
-            return mine.ledger.cells(_KIND, _KEY, 1)
+            return mine.slots(Kind.DRAIN, _KEY, 1)
     return [0.0]
 
 
@@ -43,32 +40,15 @@ def all_others_drain() -> bool:
         if mine is None:
             return True
         known = {os.getpid()}
-        for path in mine.ledger.path.parent.glob("*.ledger"):
-            # Opening one's own would end its lock.
-            if path != mine.ledger.path:
-                owner, drains = _look(path)
-                if owner and not drains:
+        for sibling in mine.others():
+            if sibling.is_living:
+                entry = sibling.find(Kind.DRAIN, _KEY, 1)
+                if entry is None or sibling.part(entry)[0] != sibling.owner:
                     return False
-                known.add(owner)
+                known.add(sibling.owner)
         return all(pid in known for pid in _younger_siblings(mine.root.pid))
     except Exception:  # The place is gone, or a ledger is damaged: better out of the way than silent.
         return True
-
-
-def _look(path: Path) -> tuple[int, bool]:
-    """Return the living owner of a ledger, if there is one, and whether it drains."""
-    try:
-        other = group.Other(path)
-    except OSError:  # It has gone meanwhile.
-        return 0, False
-    try:
-        other.read()
-        if not other.is_living:
-            return 0, False
-        places = [entry.start for entry in other.entries if (entry.kind, entry.key) == (_KIND, _KEY)]
-        return other.owner, any(other.numbers[place] == other.owner for place in places)
-    finally:
-        other.close()
 
 
 def _younger_siblings(parent: int) -> Iterator[int]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from scaleobs.group.ledger import FullError, Ledger
-from scaleobs.group.membership import Group, join, leave
-from scaleobs.group.other import Other
+from scaleobs.group.ledger import Ledger
+from scaleobs.group.membership import Group, Slots, join, leave
 from scaleobs.group.recognition import Root, root
+from scaleobs.group.sibling import Sibling
 
-__all__ = ["FullError", "Group", "Ledger", "Other", "Root", "join", "leave", "root"]
+__all__ = ["Group", "Ledger", "Root", "Sibling", "Slots", "join", "leave", "root"]

@@ -7,7 +7,10 @@ import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
-MAGIC = b"scaleob1"
+from scaleobs.group.kinds import Kind, Rule
+
+MAGIC = b"scaleob2"
+"""Its last byte is the version of the format. A ledger of another version belongs to another group."""
 
 HEADER = struct.Struct("=8sQQd")
 """The magic; how many bytes are used; the owner, 0 while it takes over; nothing yet."""
@@ -15,21 +18,19 @@ HEADER = struct.Struct("=8sQQd")
 ENTRY = struct.Struct("=IIHH4x")
 """How long the entry is; how long its key is; how many numbers it has; what it is."""
 
-GROWING = 16
-"""Numbers of a kind below this never fall, whatever else they are."""
-
 MOST = 2.0**53
 """Where counting ends: adding one changes nothing any more."""
 
 
 # Each key once, however many ledgers have it.
 _names: dict[bytes, bytes] = {}
+_kinds = {int(kind): kind for kind in Kind}
 
 
 class Entry(NamedTuple):
     """Some numbers of a ledger: what they are, of which series; where it begins; from where to where they are."""
 
-    kind: int
+    kind: Kind
     key: bytes
     begin: int
     start: int
@@ -40,9 +41,19 @@ class DamagedError(Exception):
     """What is in a ledger isn't what was written there."""
 
 
+class OtherVersionError(DamagedError):
+    """A ledger was written by another version of scaleobs, to which it is whole."""
+
+
 def is_blank(data: bytes) -> bool:
     """Return whether nobody has written a header, as in a ledger that is being begun."""
     return not data[: HEADER.size].strip(b"\0")
+
+
+def is_of_other_version(data: bytes) -> bool:
+    """Return whether another version of scaleobs has written a ledger."""
+    name = len(MAGIC) - 1
+    return data.startswith(MAGIC[:name]) and data[name : name + 1].isdigit() and not data.startswith(MAGIC)
 
 
 def used_of(data: bytes, *, is_whole: bool = True) -> tuple[int, int]:
@@ -51,7 +62,10 @@ def used_of(data: bytes, *, is_whole: bool = True) -> tuple[int, int]:
 
     Raises:
         DamagedError: they can't be.
+        OtherVersionError: they are another version's.
     """
+    if is_of_other_version(data):
+        raise OtherVersionError
     if len(data) < HEADER.size or not data.startswith(MAGIC):
         raise DamagedError
     _, used, owner, _ = HEADER.unpack_from(data)
@@ -69,12 +83,15 @@ def entries_from(data: bytes, begin: int, used: int) -> list[Entry]:
     """
     found = []
     while begin < used:
-        whole, key, length, kind = ENTRY.unpack_from(data, begin)
+        whole, key, length, number = ENTRY.unpack_from(data, begin)
+        kind = _kinds.get(number)
         cells = begin + ENTRY.size + padded(key, 8)
         end = begin + whole
-        if not whole or whole % ENTRY.size or end > used or (kind and padded(cells + length * 8, ENTRY.size) != end):
+        if not whole or whole % ENTRY.size or end > used:
             raise DamagedError
-        if kind:
+        if number and (kind is None or padded(cells + length * 8, ENTRY.size) != end):
+            raise DamagedError
+        if kind is not None:
             name = data[begin + ENTRY.size : begin + ENTRY.size + key]
             found.append(Entry(kind, _names.setdefault(name, name), begin, cells // 8, cells // 8 + length))
         begin = end
@@ -111,7 +128,7 @@ class Shape:
     def add(self, entries: Iterable[Entry]) -> None:
         """Add entries that are behind all the others."""
         for kind, _, begin, start, end in entries:
-            if kind < GROWING:
+            if kind.rule is Rule.GROWS:
                 gap, frame, numbers = begin - self._end, start * 8 - begin, (end - start) * 8
                 self._frames.append(f"{gap}x{frame}s{numbers}x")
                 self._numbers.append(f"{gap + frame}x{numbers}s")
@@ -162,7 +179,7 @@ def _has_fallen(then: bytes, now: bytes) -> bool:
     numbers, entries = numbers_of(now), {(entry.kind, entry.key): entry for entry in entries_of(now)}
     before = numbers_of(then)
     for entry in entries_of(then):
-        if entry.kind < GROWING:
+        if entry.kind.rule is Rule.GROWS:
             same = entries.get((entry.kind, entry.key))
             if same is None or same.end - same.start != entry.end - entry.start:
                 return True

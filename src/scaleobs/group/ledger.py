@@ -2,8 +2,9 @@
 A ledger: the file in which one worker counts, and which the others read.
 
 Each number is a float in mapped memory, so that what a worker counted is there for the others at once, and stays when
-it is killed. Only its owner writes. A worker that comes later takes a dead one's ledger over and counts on in it, so
-that no count falls and there are never more ledgers than there were workers at a time.
+it is killed. Only its owner writes, but for the few numbers of the kinds that siblings share. A worker that comes later
+takes a dead one's ledger over and counts on in it, so that no count falls and there are never more ledgers than there
+were workers at a time.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from pathlib import Path
 
 from scaleobs.group.entries import (
     ENTRY,
-    GROWING,
     HEADER,
     MAGIC,
     MOST,
@@ -30,6 +30,7 @@ from scaleobs.group.entries import (
     padded,
     used_of,
 )
+from scaleobs.group.kinds import Kind, Rule
 
 _USED, _OWNER = 8, 16
 
@@ -66,8 +67,8 @@ class Ledger:
         except BaseException:
             os.close(self._file)
             raise
-        self._cells: dict[tuple[int, bytes], memoryview[float]] = {}
-        self._rooms: list[tuple[memoryview, int, bytes]] = []
+        self._cells: dict[tuple[Kind, bytes], memoryview[float]] = {}
+        self._rooms: list[tuple[memoryview, Kind, bytes]] = []
 
     def close(self) -> None:
         """Let go of it before it was opened, and leave nothing that another would take for a ledger."""
@@ -108,7 +109,7 @@ class Ledger:
         """Say that the numbers are this process's from now on."""
         self._write(_OWNER, os.getpid())
 
-    def cells(self, kind: int, key: bytes, length: int) -> memoryview[float]:
+    def cells(self, kind: Kind, key: bytes, length: int) -> memoryview[float]:
         """
         Return numbers of this ledger: those that are there under this key, or new ones, which are 0.
 
@@ -121,10 +122,11 @@ class Ledger:
                 found = self._append(kind, key, length)
             return found
 
-    def kept(self) -> Iterator[tuple[int, bytes, memoryview[float]]]:
-        """Yield all numbers that are there, with what they are and their key."""
+    def kept(self, *kinds: Kind) -> Iterator[tuple[Kind, bytes, memoryview[float]]]:
+        """Yield all numbers of these kinds that are there, each with its kind and key."""
         with self._lock:
-            yield from [(kind, key, cells) for (kind, key), cells in self._cells.items()]
+            found = [(kind, key, cells) for (kind, key), cells in self._cells.items() if kind in kinds]
+        yield from found
 
     def is_whole(self) -> bool:
         """Return whether nobody else has written into it."""
@@ -144,7 +146,7 @@ class Ledger:
                 head = len(room) - len(cells) * 8
                 was = bytes(room[:head])
                 self._name(room, kind, key, len(cells))
-                lowest = before if kind < GROWING else [-MOST] * len(cells)
+                lowest = before if kind.rule is Rule.GROWS else [-MOST] * len(cells)
                 if was != bytes(room[:head]) or not all(map(_is_between, lowest, cells)):
                     cells[:] = array("d", before)
 
@@ -152,18 +154,18 @@ class Ledger:
         # In one store. The struct module writes zeros first, then byte by byte, and others read at any time.
         self._header[: HEADER.size].cast("Q")[place // 8] = number
 
-    def _note(self, room: memoryview, kind: int, key: bytes) -> memoryview[float]:
+    def _note(self, room: memoryview, kind: Kind, key: bytes) -> memoryview[float]:
         cells = room[ENTRY.size + padded(len(key), 8) :].cast("d")
         self._rooms.append((room, kind, key))
         self._cells[kind, key] = cells
         return cells
 
-    def _name(self, room: memoryview, kind: int, key: bytes, length: int) -> None:
+    def _name(self, room: memoryview, kind: Kind, key: bytes, length: int) -> None:
         whole = padded(len(room), ENTRY.size)
         ENTRY.pack_into(room, 0, whole, len(key), length, kind)
         room[ENTRY.size : ENTRY.size + len(key)] = key
 
-    def _append(self, kind: int, key: bytes, length: int) -> memoryview[float]:
+    def _append(self, kind: Kind, key: bytes, length: int) -> memoryview[float]:
         begin = ENTRY.size + padded(len(key), 8)
         whole = padded(begin + length * 8, ENTRY.size)
         if whole > len(self._room):

@@ -10,17 +10,32 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
-from scaleobs.group.entries import DamagedError, Shape, entries_from, entries_of, has_fallen, is_blank, used_of
-from scaleobs.group.ledger import Ledger
-from scaleobs.group.other import BegunAnewError, Other
-from scaleobs.group.place import AloneError, directory_of
+from scaleobs.group.directory import AloneError, directory_of
+from scaleobs.group.entries import (
+    DamagedError,
+    OtherVersionError,
+    Shape,
+    entries_from,
+    entries_of,
+    has_fallen,
+    is_blank,
+    is_of_other_version,
+    used_of,
+)
+from scaleobs.group.kinds import Kind
+from scaleobs.group.ledger import FullError, Ledger
 from scaleobs.group.recognition import Root, root, started_at
+from scaleobs.group.sibling import BegunAnewError, Sibling
 
 _COPIED_EVERY = 10.0
 """How many seconds of a ledger's counts may be lost with it, unless fewer scrapes come or there are many ledgers."""
 
 _COPIED_AT_ONCE = 4
+
+Slots: TypeAlias = "list[float] | memoryview[float]"
+"""Numbers in memory that siblings read, or in this process's own."""
 
 
 class Group:
@@ -35,6 +50,7 @@ class Group:
     Attributes:
         root: the same.
         ledger: where this one counts.
+        root_directory: what it shares with workers of the same root that run another version of scaleobs.
         started: when the group began, in seconds since 1970.
         mended: how often its ledger had to be written anew.
         on_trouble: hears of each ledger that is damaged, and of what has no room, once.
@@ -48,16 +64,29 @@ class Group:
         self.mended = 0
         self.on_trouble: Callable[[Exception], None] | None = None
         self._directory = directory_of(started_by)
+        self.root_directory = self._directory.parent
         self.started = self._since(started_by)
         self._looking = threading.Lock()
-        self._others: dict[str, Other] = {}
+        self._others: dict[str, Sibling] = {}
         self._due: set[str] = set()
         self._told: set[str] = set()
         self._untold: deque[Exception] = deque()
         self._shape = Shape()
         self.ledger = self._claimed()
 
-    def others(self) -> list[Other]:
+    def slots(self, kind: Kind, key: bytes, length: int) -> Slots:
+        """
+        Return numbers that siblings read: those of this worker's ledger under this key, or new ones, which are 0.
+
+        If the ledger has no room they are this process's own, which is reported once.
+        """
+        try:
+            return self.ledger.cells(kind, key, length)
+        except FullError as error:
+            self.trouble(error)
+            return [0.0] * length
+
+    def others(self) -> list[Sibling]:
         """Return the other workers' ledgers, as they are now: of the living, and what the dead have left."""
         with self._looking:
             self._due = self._copies_due()
@@ -66,10 +95,10 @@ class Group:
         self._tell()
         return found
 
-    def peek(self) -> list[Other]:
+    def peek(self) -> list[Sibling]:
         """Return the same, with what is new in them and not with its numbers."""
         with self._looking:
-            found = self._looked_at(Other.read_new)
+            found = self._looked_at(Sibling.read_new)
         self._tell()
         return found
 
@@ -112,22 +141,27 @@ class Group:
             except BlockingIOError:
                 continue
             try:
-                self._open(ledger)
+                if self._has_opened(ledger):
+                    return ledger
             except BaseException:
                 ledger.close()
                 raise
-            return ledger
+            ledger.close()
         raise AssertionError
 
-    def _open(self, ledger: Ledger) -> None:
+    def _has_opened(self, ledger: Ledger) -> bool:
+        """Go on in a ledger, unless it is another version's, and return whether it was done."""
         copy = self._copy_of(ledger.path)
         data = ledger.read()
+        if is_of_other_version(data):
+            return False
         if not has_fallen(copy, data):
             with contextlib.suppress(DamagedError):
                 ledger.open(b"" if is_blank(data) else data)
-                return
+                return True
         self._note(DamagedError(f"{ledger.path} is damaged: its counts go on from the last copy"))
         ledger.open(copy if entries_of(copy) else b"")
+        return True
 
     def _look_after_own(self) -> None:
         path = self.ledger.path
@@ -143,16 +177,16 @@ class Group:
             self._shape = Shape()
             self.mended += 1
 
-    def _looked_at(self, look: Callable[[Other], object]) -> list[Other]:
+    def _looked_at(self, look: Callable[[Sibling], object]) -> list[Sibling]:
         found = {}
         for name in self._names():
             try:
                 other = self._others.get(name)
                 # Whether its owner has mended it shows when it is read; another thread may still be reading the copy.
                 if other is None or (other.is_copy and look == self._read):
-                    other = Other(self._directory / name)
+                    other = Sibling(self._directory / name)
                 found[name] = self._looked(other, look)
-            except OSError:  # It has gone meanwhile.
+            except (OSError, OtherVersionError):  # It has gone meanwhile, or is another group's.
                 continue
         self._others = found
         return list(found.values())
@@ -164,21 +198,23 @@ class Group:
             return []
         return [name for name in names if name.endswith(".ledger") and name != self.ledger.path.name]
 
-    def _looked(self, other: Other, look: Callable[[Other], object]) -> Other:
+    def _looked(self, other: Sibling, look: Callable[[Sibling], object]) -> Sibling:
         try:
             try:
                 look(other)
             except BegunAnewError:
-                other = Other(other.path)
+                other = Sibling(other.path)
                 look(other)
+        except OtherVersionError:
+            raise
         except DamagedError:
             self._note(DamagedError(f"{other.path} is damaged: its counts are those of the last copy"))
-            other = Other(other.path)
+            other = Sibling(other.path)
             with contextlib.suppress(DamagedError):  # There is no copy yet.
                 other.take(self._copy_of(other.path))
         return other
 
-    def _read(self, other: Other) -> None:
+    def _read(self, other: Sibling) -> None:
         # Another reader may make a copy meanwhile, which is to be of an earlier moment than what is compared with it.
         before = self._copy_to_renew(other.path)
         if before is None and other.check():

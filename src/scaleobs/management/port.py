@@ -185,7 +185,7 @@ class _Turn:
             return True
         if mine is None:
             return True
-        path = mine.ledger.path.with_name(self._name)
+        path = mine.root_directory / self._name
         if path not in _files:
             _files[path] = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._file = _files[path]

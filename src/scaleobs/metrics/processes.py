@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 from prometheus_client import GC_COLLECTOR, ProcessCollector
 from prometheus_client.core import Metric
 
-from scaleobs.group import FullError, Group
-from scaleobs.metrics.series import Cells, total_of
+from scaleobs.group import Group, Slots
+from scaleobs.group.kinds import Kind
+from scaleobs.metrics.series import total_of
 
-_KIND, _KEY = 21, b"process"
-"""They fall where a worker takes over: what those before have counted is added up then."""
+_KEY = b"process"
 
 _CPU = "process_cpu_seconds"
 _START = "process_start_time_seconds"
@@ -70,14 +70,11 @@ class _Processes:
     def __init__(self, group: Group) -> None:
         self._group = group
         self._length = 1 + len(_garbage())
-        cells: Cells
-        try:
-            cells = group.ledger.cells(_KIND, _KEY, 2 * self._length)
-        except FullError as error:
-            group.trouble(error)
-            cells = [0.0] * (2 * self._length)
+        cells = group.slots(Kind.PROCESS, _KEY, 2 * self._length)
         # What those before this process have counted, then what it has itself.
-        self._before, self._now = cells[: self._length], cells[self._length :]
+        self._before, self._now = _halves(cells)
+        seen = group.slots(Kind.CPU, _KEY, 1)
+        self._now[0], seen[0] = max(self._now[0], seen[0]), 0.0
         for place, number in enumerate(self._now):
             self._before[place] += number
             self._now[place] = 0
@@ -99,18 +96,19 @@ class _Processes:
         found = _families_of("self")
         grown = [list(both) for both in zip(self._before, self._now, strict=True)]
         for other in self._group.peek():
-            cells = next((entry for entry in other.entries if (entry.kind, entry.key) == (_KIND, _KEY)), None)
-            cells = cells if cells is not None and cells.end - cells.start == 2 * self._length else None
-            numbers: list[float] = [] if cells is None else [*other.numbers[cells.start : cells.end]]
+            cpu = 0.0
             if other.is_living:
                 theirs = _families_of(str(other.owner))
+                cpu = _cpu(theirs)
                 for name, metric in theirs.items():
                     _value(found[name], _value(found[name]) + _value(metric))
-                if cells is not None:
-                    numbers[self._length] = max(numbers[self._length], _cpu(theirs))
-                    other.write(cells.start + self._length, numbers[self._length])
-            if cells is not None:
-                for each, *both in zip(grown, numbers[: self._length], numbers[self._length :], strict=True):
+            counted, seen = other.find(Kind.PROCESS, _KEY, 2 * self._length), other.find(Kind.CPU, _KEY, 1)
+            if counted is not None and seen is not None:
+                before, now = (list(half) for half in _halves(other.part(counted)))
+                now[0] = max(now[0], cpu, other.part(seen)[0])
+                if other.is_living:
+                    other.write(seen, now[0])
+                for each, *both in zip(grown, before, now, strict=True):
                     each.extend(both)
         return self._filled(found, list(map(total_of, grown)))
 
@@ -128,6 +126,10 @@ class _Processes:
         if phase == "stop" and info["generation"] == _OLDEST:
             for place, number in enumerate(_garbage(), start=1):
                 self._now[place] = number
+
+
+def _halves(numbers: Slots) -> tuple[Slots, Slots]:
+    return numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :]
 
 
 def _families_of(pid: str) -> dict[str, Metric]:

@@ -16,36 +16,14 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Met
 from prometheus_client.utils import floatToGoString
 
 from scaleobs import catalog
-from scaleobs.group import FullError, Group, Other
-from scaleobs.group.entries import Entry
+from scaleobs.group import Group, Sibling
+from scaleobs.group.kinds import Kind
 from scaleobs.metrics.pools import NO_POOL, POOLS
 from scaleobs.metrics.series import Cells, total_of
 
 _KEY = b"event_loop"
-_LAG, _POOLS, _PULSE = 6, 22, 41
-"""What the numbers are in a ledger: the first may never fall, the others are those of a living worker."""
-
-_LENGTHS = {_LAG: len(catalog.LAG_BUCKETS) + 2, _POOLS: len(POOLS) * len(NO_POOL), _PULSE: 1}
+_LENGTHS = {Kind.LOOP_LAG: len(catalog.LAG_BUCKETS) + 2, Kind.POOLS: len(POOLS) * len(NO_POOL), Kind.PULSE: 1}
 _GAUGES = (catalog.POOL_BUSY, catalog.POOL_WAITING, catalog.POOL_SIZE)
-
-
-class _Places:
-    """Where another worker has its numbers."""
-
-    def __init__(self) -> None:
-        self._seen = 0
-        self._found: dict[int, Entry] = {}
-
-    def look(self, other: Other) -> dict[int, Entry]:
-        """Return the entries by what they are."""
-        seen = self._seen
-        entries = other.entries[seen:]
-        for entry in entries:
-            if entry.key == _KEY and entry.end - entry.start == _LENGTHS.get(entry.kind):
-                self._found[entry.kind] = entry
-        # Another thread may have done the same meanwhile.
-        self._seen = seen + len(entries)
-        return self._found
 
 
 class Runtime:
@@ -65,11 +43,10 @@ class Runtime:
         self._lock = threading.RLock()
         self._is_begun = self._has_pulse = False
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, list[float]] = weakref.WeakKeyDictionary()
-        self._places: weakref.WeakKeyDictionary[Other, _Places] = weakref.WeakKeyDictionary()
         self._lag, self._pools, self._pulse = (self._own(kind) for kind in _LENGTHS)
 
     @staticmethod
-    def _own(kind: int) -> Cells:
+    def _own(kind: Kind) -> Cells:
         return [0.0] * _LENGTHS[kind]
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> bool:
@@ -97,7 +74,7 @@ class Runtime:
         """Note that this worker goes on, where it has no event loop of asyncio's."""
         if not self._has_pulse:
             with self._lock:
-                self._pulse, self._has_pulse = self._cells(_PULSE), True
+                self._pulse, self._has_pulse = self._cells(Kind.PULSE), True
         self._pulse[0] = monotonic()
 
     def looked(self, loop: asyncio.AbstractEventLoop, *, at: float, late: float, pools: list[float]) -> None:
@@ -118,7 +95,7 @@ class Runtime:
             self._add_pools()
 
     def _add_pools(self) -> None:
-        sums = self._own(_POOLS)
+        sums = self._own(Kind.POOLS)
         for loop, pools in self._loops.items():
             if pools and not loop.is_closed():
                 sums = list(map(add, sums, pools))
@@ -132,7 +109,7 @@ class Runtime:
                 return
             self._group, self._has_pulse = group, False
             # What the worker before has left is to be shown whether or not a loop runs here, too.
-            if self._is_begun or any(kind == _LAG for kind, _, _ in group.ledger.kept()):
+            if self._is_begun or any(group.ledger.kept(Kind.LOOP_LAG)):
                 self._share()
 
     def forked(self) -> None:
@@ -150,25 +127,20 @@ class Runtime:
         self._pulse[0] = pulse
         self._add_pools()
 
-    def _cells(self, kind: int) -> Cells:
-        if self._group is not None:
-            try:
-                return self._group.ledger.cells(kind, _KEY, _LENGTHS[kind])
-            except FullError as error:
-                self._group.trouble(error)
-        return self._own(kind)
+    def _cells(self, kind: Kind) -> Cells:
+        return self._own(kind) if self._group is None else self._group.slots(kind, _KEY, _LENGTHS[kind])
 
     def families(self) -> Iterator[tuple[catalog.Metric, Metric]]:
         """Yield the families of all workers, those that there is anything to say of."""
         has_lag, lag, pools = self._said()
         late = [lag[-1]]
-        for other, entries in self._others():
-            if _LAG in entries:
-                theirs = other.part(entries[_LAG])
-                has_lag, lag = True, list(map(add, lag, theirs))
-                late.append(theirs[-1])
-            if _POOLS in entries and other.is_living:
-                pools = list(map(add, pools, other.part(entries[_POOLS])))
+        for sibling in () if self._group is None else self._group.peek():
+            its_lag, its_pools = _numbers(sibling, Kind.LOOP_LAG), _numbers(sibling, Kind.POOLS)
+            if its_lag is not None:
+                has_lag, lag = True, list(map(add, lag, its_lag))
+                late.append(its_lag[-1])
+            if its_pools is not None:
+                pools = list(map(add, pools, its_pools))
         if has_lag:
             yield catalog.EVENT_LOOP_LAG, _histogram([*lag[:-1], total_of(late)])
         for place, family in enumerate(_GAUGES):
@@ -194,10 +166,10 @@ class Runtime:
         loop.
         """
         found = {os.getpid(): float(self._pulse[0])}
-        for other in () if self._group is None else self._group.others():
-            if other.is_living:
-                entry = self._places.setdefault(other, _Places()).look(other).get(_PULSE)
-                found[other.owner] = 0.0 if entry is None else other.part(entry)[0]
+        for sibling in () if self._group is None else self._group.others():
+            if sibling.is_living:
+                pulse = _numbers(sibling, Kind.PULSE)
+                found[sibling.owner] = 0.0 if pulse is None else pulse[0]
         return found
 
     def _said(self) -> tuple[bool, list[float], list[float]]:
@@ -205,9 +177,10 @@ class Runtime:
             self._add_pools()
             return self._is_begun, list(self._lag), list(self._pools)
 
-    def _others(self) -> Iterator[tuple[Other, dict[int, Entry]]]:
-        for other in () if self._group is None else self._group.peek():
-            yield other, self._places.setdefault(other, _Places()).look(other)
+
+def _numbers(sibling: Sibling, kind: Kind) -> memoryview[float] | None:
+    entry = sibling.find(kind, _KEY, _LENGTHS[kind])
+    return None if entry is None else sibling.part(entry)
 
 
 def _by_pool(numbers: list[float]) -> Iterator[list[float]]:

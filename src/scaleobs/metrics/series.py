@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from operator import add
 from typing import Any, NamedTuple, Protocol
 
+from scaleobs.group.kinds import Kind
 from scaleobs.metrics.sparse import CELLS as SPARSE_CELLS
 from scaleobs.metrics.sparse import Sparse
 
@@ -19,11 +20,8 @@ Labels = tuple[str, str, str]
 Cells = Any
 """Numbers: a list, or memory that other workers read."""
 
-DURATION, REQUEST_SIZE, RESPONSE_SIZE = range(1, 4)
-EXEMPLARS, NATIVE = range(16, 18)
-"""What the numbers of a series may be in a ledger: those below 16 never fall."""
-
-HISTOGRAMS = (DURATION, REQUEST_SIZE, RESPONSE_SIZE)
+DURATION, REQUEST_SIZE, RESPONSE_SIZE = HISTOGRAMS = (Kind.DURATION, Kind.REQUEST_SIZE, Kind.RESPONSE_SIZE)
+"""What the numbers of a series may be."""
 
 _EXEMPLAR = struct.Struct("=16s8sddQ")
 
@@ -40,7 +38,7 @@ class Exemplar(NamedTuple):
 class Memory(Protocol):
     """Where the numbers of one series are kept."""
 
-    def cells(self, kind: int, length: int) -> Cells:
+    def cells(self, kind: Kind, length: int) -> Cells:
         """Return numbers of one kind: those that are there, or new ones, which are 0."""
         ...
 
@@ -71,7 +69,7 @@ class Series:
         bounds: tuple[float, ...],
         memory: Memory | None = None,
         *,
-        kind: int = DURATION,
+        kind: Kind = DURATION,
         is_native: bool = False,
         cells: list[float] | None = None,
     ) -> None:
@@ -85,7 +83,7 @@ class Series:
         self.exemplars: dict[int, Exemplar] = {}
         self.sparse: Sparse | None = None
         if is_native:
-            self.sparse = Sparse(cells=None if memory is None else memory.cells(NATIVE, SPARSE_CELLS))
+            self.sparse = Sparse(cells=None if memory is None else memory.cells(Kind.NATIVE, SPARSE_CELLS))
         self._memory = memory
         self._shown: memoryview | None = None
 
@@ -103,7 +101,7 @@ class Series:
         if self._memory is None:
             return
         if self._shown is None:
-            cells = self._memory.cells(EXEMPLARS, _EXEMPLAR.size // 8 * (len(self.bounds) + 1))
+            cells = self._memory.cells(Kind.EXEMPLARS, _EXEMPLAR.size // 8 * (len(self.bounds) + 1))
             if isinstance(cells, list):  # There is no room.
                 return
             self._shown = cells.cast("B")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from scaleobs import catalog
+from scaleobs.group.kinds import Kind
 from scaleobs.metrics.series import DURATION, HISTOGRAMS, REQUEST_SIZE, RESPONSE_SIZE, Cells, Labels, Series
 
 HTTP, WEBSOCKET = range(2)
@@ -22,7 +23,7 @@ class Maker(Protocol):
         """Return the labels to count a new label set under."""
         ...
 
-    def new_series(self, kind: int, shard: int, labels: Labels, bounds: tuple[float, ...]) -> Series:
+    def new_series(self, kind: Kind, shard: int, labels: Labels, bounds: tuple[float, ...]) -> Series:
         """Return a series that counts where its storage does."""
         ...
 
@@ -50,7 +51,7 @@ class Shard:
     def begin(self, cells: Cells) -> None:
         """Count anew, what is open in these cells."""
         self.open = cells
-        self.families: dict[int, dict[Labels, Series]] = {kind: {} for kind in HISTOGRAMS}
+        self.families: dict[Kind, dict[Labels, Series]] = {kind: {} for kind in HISTOGRAMS}
         self.series = self.families[DURATION]
         self.found: dict[object, Any] = {}
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import weakref
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 
-from scaleobs.group import Group, Other
+from scaleobs.group import Group
+from scaleobs.group.entries import Entry
+from scaleobs.group.kinds import Kind
 from scaleobs.metrics import values
-from scaleobs.metrics.values import NOBODYS, VALUE
+from scaleobs.metrics.values import NOBODYS
 from scaleobs.metrics.wrappers import TYPES
 
 Labels = frozenset[tuple[str, str]]
@@ -75,27 +76,18 @@ def _key_of(key: bytes) -> Key | None:
     return found if found.type in TYPES else None
 
 
-class _Places:
-    """Where the values of another worker are in its ledger."""
+class _Positions:
+    """Where the values of a sibling are in its ledger."""
 
     def __init__(self) -> None:
-        self._seen = 0
         self.found: dict[bytes, tuple[Key, int]] = {}
 
-    def look(self, other: Other) -> Iterable[tuple[Key, int]]:
-        """Take note of what is new."""
-        seen = self._seen
-        entries = other.entries[seen:]
-        for entry in entries:
-            key = _key_of(entry.key) if entry.kind == VALUE else None
+    def add(self, entries: Mapping[Kind, list[Entry]]) -> None:
+        """Add what is new in the ledger."""
+        for entry in entries.get(Kind.USER_VALUE, ()):
+            key = _key_of(entry.key)
             if key is not None and entry.end - entry.start == _CELLS:
                 self.found[entry.key] = key, entry.start
-        # Another thread may have done the same meanwhile.
-        self._seen = seen + len(entries)
-        return list(self.found.values())
-
-
-_places: weakref.WeakKeyDictionary[Other, _Places] = weakref.WeakKeyDictionary()
 
 
 def held_by_others(registry: CollectorRegistry, group: Group) -> dict[tuple[str, str], Family]:
@@ -109,7 +101,8 @@ def held_by_others(registry: CollectorRegistry, group: Group) -> dict[tuple[str,
     foreign = values.foreign_to(registry)
     parts: dict[Key, list[float]] = defaultdict(list)
     for other in group.peek():
-        places, numbers = _places.setdefault(other, _Places()).look(other), other.numbers
+        # Another thread may find more meanwhile.
+        places, numbers = list(other.view(_Positions, _Positions).found.values()), other.numbers
         end, is_living, worker = len(numbers) - 1, other.is_living, other.path.stem
         for key, place in places:
             if place >= end:  # Another thread is reading it.
@@ -129,8 +122,8 @@ def held_by_others(registry: CollectorRegistry, group: Group) -> dict[tuple[str,
 
 
 def _left_by_the_one_before(group: Group) -> Iterator[tuple[Key, float]]:
-    for kind, packed, cells in group.ledger.kept():
-        key = _key_of(packed) if kind == VALUE and not values.is_of_living(packed) else None
+    for _, packed, cells in group.ledger.kept(Kind.USER_VALUE):
+        key = _key_of(packed) if not values.is_of_living(packed) else None
         if key is not None and key.type != "gauge" and len(cells) == _CELLS and not math.isnan(cells[0]):
             yield key, cells[0]
 

@@ -17,13 +17,14 @@ from typing import Any
 
 from scaleobs import catalog, tracing
 from scaleobs.group import Group
+from scaleobs.group.kinds import Kind
 from scaleobs.logs import counts as logged
 from scaleobs.metrics.columns import Order
 from scaleobs.metrics.counts import Abandoned, Counts, Source
 from scaleobs.metrics.series import DURATION, HISTOGRAMS, REQUEST_SIZE, RESPONSE_SIZE, Cells, Labels, Series
 from scaleobs.metrics.shard import HTTP, WEBSOCKET, Here, Shard, Token
 from scaleobs.metrics.totals import Rest, Totals
-from scaleobs.metrics.workers import FLAGS, LINES, OPEN, TALLY, Key, Place, Theirs, Workers
+from scaleobs.metrics.workers import Key, Place, Theirs, Workers
 
 OVERFLOW_ROUTE = "_overflow"
 DEFAULT_LABEL_SETS = 2000
@@ -82,7 +83,7 @@ class Storage:
         self._mended = 0
         self._label_sets: dict[Labels, bool] = {}
         # What a worker has left whose buckets were others than today's.
-        self._retired: list[tuple[int, Series]] = []
+        self._retired: list[tuple[Kind, Series]] = []
         self.plain: Cells = [0]
         self._exemplars: Cells = [0]
         self._tally: Cells = [0, 0]
@@ -94,19 +95,19 @@ class Storage:
         self._begin()
         self.workers = workers = Workers(group, self.number)
         for _, shard in self._shards:
-            shard.begin(workers.place(shard.number).cells(OPEN, 2))
+            shard.begin(workers.place(shard.number).cells(Kind.OPEN, 2))
         for kind, key, _ in workers.left():
             if kind in HISTOGRAMS:
                 self._take_over(kind, key)
         # What was open when the worker died that counted here before is open no more.
         self._close_all(workers)
-        flags = workers.place(0).cells(FLAGS, 2)
+        flags = workers.place(0).cells(Kind.FLAGS, 2)
         flags[0] = flags[1] = 0
         self._exemplars, self.plain = flags[:1], flags[1:]
-        self._tally = workers.place(0).cells(TALLY, 2)
+        self._tally = workers.place(0).cells(Kind.TALLY, 2)
         for place, number in enumerate(tally):
             self._tally[place] += number
-        self._lines = workers.place(0).cells(LINES, logged.KINDS)
+        self._lines = workers.place(0).cells(Kind.LINES, logged.KINDS)
         logged.count_in(self, self._lines, goes_on=True)
         for shard, opened, families in before:
             for place, number in enumerate(opened):
@@ -119,14 +120,14 @@ class Storage:
     def _close_all(self, workers: Workers) -> None:
         """Have as many requests begun in each shard as are counted there, with these buckets or others."""
         left = list(workers.left())
-        opened = {key.shard: cells for kind, key, cells in left if kind == OPEN}
+        opened = {key.shard: cells for kind, key, cells in left if kind == Kind.OPEN}
         for cells in opened.values():
             cells[HTTP] = cells[WEBSOCKET] = 0
         for kind, key, cells in left:
             if kind == DURATION and key.shard in opened:
                 opened[key.shard][HTTP] += sum(cells[:-1])
 
-    def _carry(self, kind: int, shard: Shard, series: Series) -> None:
+    def _carry(self, kind: Kind, shard: Shard, series: Series) -> None:
         mine = self.new_series(kind, shard.number, series.labels, series.bounds)
         for place, number in enumerate(series.cells):
             mine.cells[place] += number
@@ -151,7 +152,7 @@ class Storage:
             self._shards[shard.number] = weakref.ref(token), shard
         return shard
 
-    def new_series(self, kind: int, shard: int, labels: Labels, bounds: tuple[float, ...]) -> Series:
+    def new_series(self, kind: Kind, shard: int, labels: Labels, bounds: tuple[float, ...]) -> Series:
         """Return a series that counts where this process does, and goes on with what is there."""
         is_native = kind == DURATION and self._label_sets.get(labels, self.is_native)
         place = self._place(shard, labels, bounds)
@@ -159,14 +160,14 @@ class Storage:
 
     def _new_shard(self) -> Shard:
         place = self._place(len(self._shards))
-        shard = Shard(self, len(self._shards), [0, 0] if place is None else place.cells(OPEN, 2))
+        shard = Shard(self, len(self._shards), [0, 0] if place is None else place.cells(Kind.OPEN, 2))
         self._shards.append((weakref.ref(Token()), shard))
         return shard
 
     def _place(self, shard: int, *key: Any) -> Place | None:
         return None if self.workers is None else self.workers.place(shard, *key)
 
-    def _take_over(self, kind: int, key: Key) -> None:
+    def _take_over(self, kind: Kind, key: Key) -> None:
         while len(self._shards) <= key.shard:
             self._new_shard()
         if kind == DURATION:
@@ -330,7 +331,7 @@ class Storage:
 
     def _families(
         self, shards: list[Shard], others: list[Theirs]
-    ) -> tuple[dict[int, dict[Labels, Series]], float, list[Rest]]:
+    ) -> tuple[dict[Kind, dict[Labels, Series]], float, list[Rest]]:
         if len(shards) == 1 and self.workers is None:
             alone = {kind: family.copy() for kind, family in shards[0].families.items()}
             return alone, sum(sum(series.cells[:-1]) for series in alone[DURATION].values()), []

@@ -6,11 +6,12 @@ from array import array
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from scaleobs.group.kinds import Kind
 from scaleobs.logs import counts
 from scaleobs.metrics.columns import Order, Sum
 from scaleobs.metrics.series import DURATION, HISTOGRAMS, Cells, Labels, Series
 from scaleobs.metrics.sparse import Snapshot, Sparse
-from scaleobs.metrics.workers import LINES, OPEN, TALLY, Bounds, Theirs
+from scaleobs.metrics.workers import Bounds, Theirs
 
 
 class Rest(NamedTuple):
@@ -43,11 +44,11 @@ class Totals:
         self._order = order
         self.rest: list[Rest] = []
         self.counted = 0.0
-        self._sums: dict[tuple[int, Bounds], Sum] = {}
+        self._sums: dict[tuple[Kind, Bounds], Sum] = {}
         # Those with an exemplar or a native histogram, as yet without what they have counted.
         self._told: dict[Labels, Series] = {}
 
-    def add_own(self, kind: int, counted: Iterable[Series]) -> None:
+    def add_own(self, kind: Kind, counted: Iterable[Series]) -> None:
         """Add what a thread of this process has counted."""
         rows: dict[Bounds, tuple[list[int], list[bytes]]] = {}
         for series in counted:
@@ -71,13 +72,13 @@ class Totals:
             self._of(labels).add_exemplars(exemplars)
         for labels, native in reading.natives():
             _add_native(self._of(labels), native)
-        opened = reading.sums(OPEN, 2) if reading.is_living else (reading.counted(), 0.0)
-        lines = reading.sums(LINES, counts.KINDS)
-        self.rest.append(Rest(reading.is_living, opened, reading.sums(TALLY, 2), lines))
+        opened = reading.sums(Kind.OPEN, 2) if reading.is_living else (reading.counted(), 0.0)
+        lines = reading.sums(Kind.LINES, counts.KINDS)
+        self.rest.append(Rest(reading.is_living, opened, reading.sums(Kind.TALLY, 2), lines))
 
-    def families(self) -> dict[int, dict[Labels, Series]]:
+    def families(self) -> dict[Kind, dict[Labels, Series]]:
         """Return the series of each kind, by labels."""
-        families: dict[int, dict[Labels, Series]] = {kind: {} for kind in HISTOGRAMS}
+        families: dict[Kind, dict[Labels, Series]] = {kind: {} for kind in HISTOGRAMS}
         families[DURATION] = self._told
         labels = self._order.labels
         # In an order that doesn't depend on which worker adds them up.
@@ -96,7 +97,7 @@ class Totals:
                 self.counted += added.counted
         return families
 
-    def _add(self, kind: int, bounds: Bounds, places: list[int], rows: Iterable[bytes]) -> None:
+    def _add(self, kind: Kind, bounds: Bounds, places: list[int], rows: Iterable[bytes]) -> None:
         added = self._sums.get((kind, bounds))
         if added is None:
             added = self._sums[kind, bounds] = Sum(len(bounds) + 2)

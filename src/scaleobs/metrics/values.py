@@ -14,12 +14,10 @@ from typing import Any
 from prometheus_client import CollectorRegistry, values
 from prometheus_client.samples import Exemplar
 
-from scaleobs.group import FullError, Group
+from scaleobs.group import Group
+from scaleobs.group.kinds import Kind
 from scaleobs.metrics.series import Cells
 from scaleobs.metrics.wrappers import ATTRIBUTES, TYPES, has_own_mode, metrics_of, series_of, values_of, wrappers_of
-
-VALUE = 20
-"""What the numbers of a user's metric are in a ledger. They may fall: a counter may be reset."""
 
 NOBODYS, UNTOUCHED, TOUCHED = range(3)
 """The second number of a gauge: whether its worker lives and has set it, by a time where it matters when."""
@@ -107,11 +105,7 @@ class SharedValue:
 
     def join(self, group: Group) -> None:
         """Go on in a group's ledger; a gauge with what it is now, others with what is there and what they have."""
-        try:
-            cells = group.ledger.cells(VALUE, self.key, 2)
-        except FullError as error:
-            group.trouble(error)
-            return
+        cells = group.slots(Kind.USER_VALUE, self.key, 2)
         with self._lock:
             if not self._is_gauge and math.isfinite(cells[0]):
                 self._value += cells[0]
@@ -169,8 +163,8 @@ def join(group: Group, registries: Collection[CollectorRegistry]) -> None:
     if group is not _group:
         if any(map(has_own_mode, registries)):
             return
-        for kind, key, cells in group.ledger.kept():
-            if kind == VALUE and key.startswith(b'["gauge"'):
+        for _, key, cells in group.ledger.kept(Kind.USER_VALUE):
+            if key.startswith(b'["gauge"'):
                 cells[1] = NOBODYS
         _group = group
         values.ValueClass = SharedValue

@@ -6,21 +6,18 @@ import json
 import struct
 import threading
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
-from scaleobs.group import FullError, Group, Other
+from scaleobs.group import Group, Sibling
+from scaleobs.group.entries import Entry
+from scaleobs.group.kinds import Kind
 from scaleobs.metrics.columns import Order, Rows
-from scaleobs.metrics.series import DURATION, EXEMPLARS, HISTOGRAMS, NATIVE, Cells, Exemplar, Labels, exemplars_of
+from scaleobs.metrics.series import DURATION, HISTOGRAMS, Cells, Exemplar, Labels, exemplars_of
 from scaleobs.metrics.sparse import Snapshot
 
-(TALLY, LINES), (OPEN, FLAGS) = (5, 7), range(18, 20)
-"""
-Numbers of a storage that belong to no series: faults and dropped label sets, log lines; what is open, what a scrape
-wants.
-"""
+_KINDS = (*HISTOGRAMS, Kind.EXEMPLARS, Kind.NATIVE, Kind.OPEN, Kind.TALLY, Kind.LINES)
 
 _NO_LABELS = ("", "", "")
 
@@ -59,15 +56,15 @@ def _unpacked(rest: bytes) -> tuple[Labels, Bounds]:
 class Place:
     """Where the numbers of one series, or of one thread, are kept."""
 
-    __slots__ = ("_key", "_workers")
+    __slots__ = ("_group", "_key")
 
-    def __init__(self, workers: Workers, key: Key) -> None:
-        self._workers = workers
+    def __init__(self, group: Group, key: Key) -> None:
+        self._group = group
         self._key = key.packed()
 
-    def cells(self, kind: int, length: int) -> Cells:
+    def cells(self, kind: Kind, length: int) -> Cells:
         """Return numbers of one kind: those that are there, or new ones, which are 0."""
-        return self._workers.cells(kind, self._key, length)
+        return self._group.slots(kind, self._key, length)
 
 
 class Reading(NamedTuple):
@@ -75,10 +72,10 @@ class Reading(NamedTuple):
 
     is_living: bool
     data: bytes
-    found: list[tuple[int, Bounds, list[int], struct.Struct]]
-    more: dict[int, list[tuple[Labels, int, int]]]
+    found: list[tuple[Kind, Bounds, list[int], struct.Struct]]
+    more: dict[Kind, list[tuple[Labels, int, int]]]
 
-    def rows(self) -> Iterator[tuple[int, Bounds, list[int], tuple[bytes, ...]]]:
+    def rows(self) -> Iterator[tuple[Kind, Bounds, list[int], tuple[bytes, ...]]]:
         """Yield the cells of all series of a thread as bytes, and their places, by kind and bounds."""
         for kind, bounds, places, reader in self.found:
             cells = reader.unpack_from(self.data)
@@ -86,17 +83,17 @@ class Reading(NamedTuple):
 
     def exemplars(self) -> Iterator[tuple[Labels, dict[int, Exemplar]]]:
         """Yield the exemplars of each label set that has any."""
-        for labels, start, end in self.more[EXEMPLARS]:
+        for labels, start, end in self.more[Kind.EXEMPLARS]:
             yield labels, exemplars_of(self.data[start * 8 : end * 8])
 
     def natives(self) -> Iterator[tuple[Labels, Snapshot]]:
         """Yield the native histograms."""
-        for labels, start, end in self.more[NATIVE]:
+        for labels, start, end in self.more[Kind.NATIVE]:
             native = Snapshot.unpacked(list(struct.unpack_from(f"={end - start}d", self.data, start * 8)))
             if native is not None:
                 yield labels, native
 
-    def sums(self, kind: int, length: int) -> list[float]:
+    def sums(self, kind: Kind, length: int) -> list[float]:
         """Return the sums over its threads of so many numbers of a storage."""
         reader = struct.Struct(f"={length}d")
         rows = [reader.unpack_from(self.data, start * 8) for _, start, end in self.more[kind] if end - start == length]
@@ -112,57 +109,71 @@ class Reading(NamedTuple):
         return counted
 
 
-class Theirs:
-    """Where another worker keeps what of a storage."""
+class Index:
+    """Where a sibling keeps what of a storage."""
 
-    def __init__(self, other: Other, storage: int, order: Order) -> None:
-        self._other = other
+    def __init__(self, storage: int, order: Order) -> None:
         self._storage = storage
         self._order = order
-        self._seen = 0
-        self._looking = threading.Lock()
+        self._adding = threading.Lock()
         # By shard as well: a label set is in one of them once.
-        self._rows: dict[tuple[int, int, Bounds], Rows] = {}
-        self.label_sets: list[Labels] = []
-        kinds = (EXEMPLARS, NATIVE, OPEN, TALLY, LINES, FLAGS)
-        self._more: dict[int, list[tuple[Labels, int, int]]] = {kind: [] for kind in kinds}
+        self._rows: dict[tuple[int, Kind, Bounds], Rows] = {}
+        self._label_sets: list[Labels] = []
+        self._more: dict[Kind, list[tuple[Labels, int, int]]] = {kind: [] for kind in _KINDS}
+
+    def add(self, entries: Mapping[Kind, list[Entry]]) -> None:
+        """Add what is new in the ledger."""
+        with self._adding:
+            for kind in _KINDS:
+                for entry in entries.get(kind, ()):
+                    self._add(entry)
+
+    def _add(self, entry: Entry) -> None:
+        try:
+            key = Key.unpacked(entry.key)
+        except (ValueError, TypeError):  # A ledger may be damaged.
+            return
+        if key.storage != self._storage:
+            return
+        if entry.kind not in HISTOGRAMS:
+            self._more[entry.kind].append((key.labels, entry.start, entry.end))
+        elif entry.end - entry.start == len(key.bounds) + 2:
+            rows = self._rows.setdefault((key.shard, entry.kind, key.bounds), Rows())
+            rows.add(self._order.place(key.labels), entry)
+            if entry.kind == DURATION:
+                self._label_sets.append(key.labels)
+
+    def read(self, sibling: Sibling) -> Reading:
+        """Return what is there now."""
+        with self._adding:
+            rows = [(kind, bounds, some.places, some.reader()) for (_, kind, bounds), some in self._rows.items()]
+            more = {kind: places.copy() for kind, places in self._more.items()}
+        # Another thread may add some meanwhile: what is known of is in what is read after that.
+        return Reading(sibling.is_living, sibling.data, rows, more)
+
+    def new_label_sets(self) -> list[Labels]:
+        """Return the label sets that it has counted since this was called."""
+        with self._adding:
+            found, self._label_sets = self._label_sets, []
+        return found
+
+
+class Theirs(NamedTuple):
+    """What another worker keeps of a storage."""
+
+    sibling: Sibling
+    indexed: Index
+    key: bytes
 
     def read(self) -> Reading:
         """Return what is there now."""
-        with self._looking:
-            rows = [(kind, bounds, some.places, some.reader()) for (_, kind, bounds), some in self._rows.items()]
-            more = {kind: places.copy() for kind, places in self._more.items()}
-        # Another thread may look meanwhile: what is known of is in what is read after that.
-        return Reading(self._other.is_living, self._other.data, rows, more)
-
-    def look(self) -> None:
-        """Take note of what is new in the ledger."""
-        with self._looking:
-            self._look()
-
-    def _look(self) -> None:
-        entries = self._other.entries
-        for entry in entries[self._seen :]:
-            self._seen += 1
-            try:
-                key = Key.unpacked(entry.key)
-            except (ValueError, TypeError):  # Somebody else's.
-                continue
-            if key.storage != self._storage:
-                continue
-            if entry.kind in HISTOGRAMS and entry.end - entry.start == len(key.bounds) + 2:
-                rows = self._rows.setdefault((key.shard, entry.kind, key.bounds), Rows())
-                rows.add(self._order.place(key.labels), entry)
-                if entry.kind == DURATION:
-                    self.label_sets.append(key.labels)
-            elif entry.kind in self._more:
-                self._more[entry.kind].append((key.labels, entry.start, entry.end))
+        return self.indexed.read(self.sibling)
 
     def request_exemplars(self, flag: float) -> None:
         """Raise the exemplar flag of the worker; if it was lower, the next request there leaves the fast path."""
-        for _, start, _ in self._more[FLAGS]:
-            if self._other.raise_flag(start, flag):
-                self._other.write(start + 1, 0)
+        entry = self.sibling.find(Kind.FLAGS, self.key, 2)
+        if entry is not None and self.sibling.part(entry)[0] < flag:
+            self.sibling.write(entry, flag, 0)
 
 
 class Workers:
@@ -181,47 +192,30 @@ class Workers:
         self.group = group
         self._storage = storage
         self.order = Order()
-        self._theirs: dict[Path, Theirs] = {}
-
-    def cells(self, kind: int, key: bytes, length: int) -> Cells:
-        """Return numbers that the others read; where there is no room, this process's own."""
-        try:
-            return self.group.ledger.cells(kind, key, length)
-        except FullError as error:
-            self.group.trouble(error)
-            return [0] * length
+        self._key = Key(storage, 0).packed()
 
     def place(self, shard: int, labels: Labels = _NO_LABELS, bounds: Bounds = ()) -> Place:
         """Return where to keep the numbers of one series of a shard, or those that belong to none."""
-        return Place(self, Key(self._storage, shard, labels, bounds))
+        return Place(self.group, Key(self._storage, shard, labels, bounds))
 
-    def left(self) -> Iterator[tuple[int, Key, Cells]]:
+    def left(self) -> Iterator[tuple[Kind, Key, Cells]]:
         """Yield what the worker has left of whom this one has taken over the ledger."""
-        for kind, key, cells in list(self.group.ledger.kept()):
+        for kind, key, cells in self.group.ledger.kept(*_KINDS):
             try:
                 unpacked = Key.unpacked(key)
-            except (ValueError, TypeError):
+            except (ValueError, TypeError):  # A ledger may be damaged.
                 continue
             if unpacked.storage == self._storage:
                 yield kind, unpacked, cells
 
     def others(self) -> list[Theirs]:
         """Return what the other workers keep, as it is now."""
-        return self._looked(self.group.others())
+        return [Theirs(sibling, self._index(sibling), self._key) for sibling in self.group.others()]
 
     def new_label_sets(self) -> Iterator[Labels]:
         """Yield label sets that the other workers have counted since this was called."""
-        for theirs in self._looked(self.group.peek()):
-            yield from theirs.label_sets
-            theirs.label_sets = []
+        for sibling in self.group.peek():
+            yield from self._index(sibling).new_label_sets()
 
-    def _looked(self, others: list[Other]) -> list[Theirs]:
-        found = {}
-        for other in others:
-            theirs = self._theirs.get(other.path)
-            if theirs is None or theirs._other is not other:  # noqa: SLF001 - It is its kind.
-                theirs = Theirs(other, self._storage, self.order)
-            theirs.look()
-            found[other.path] = theirs
-        self._theirs = found
-        return list(found.values())
+    def _index(self, sibling: Sibling) -> Index:
+        return sibling.view(self, lambda: Index(self._storage, self.order))

@@ -13,18 +13,18 @@ from group import fleet
 CONF = """
 import os
 from pathlib import Path
-from scaleobs.group import place, recognition
+from scaleobs.group import directory, recognition
 
-place._parent = lambda: Path({parent!r})
+directory._parent = lambda: Path({parent!r})
 
 def on_starting(server):
-    mine = place._parent() / place._name(os.getpid(), recognition.started(os.getpid()))
+    mine = directory._parent() / directory._name(os.getpid(), recognition.started(os.getpid()))
     {plant}
 """
 # In the way of a group's directory, as its arbiter starts.
 IN_THE_WAY = {
     "symlink": "(mine.parent / 'other').mkdir(mode=0o700); mine.symlink_to(mine.parent / 'other')",
-    "symlink with a good name": "mine.symlink_to(mine.parent.parent / place._name(1, 1))",
+    "symlink with a good name": "mine.symlink_to(mine.parent.parent / directory._name(1, 1))",
     "open to all": "mine.mkdir(); mine.chmod(0o777)",
     "file": "mine.touch(mode=0o600)",
     "somebody else's": "mine.mkdir(mode=0o700); os.chown(mine, 65534, 65534)",
@@ -65,7 +65,7 @@ def test_it_is_private(tmp_path):
     with fleet.running(command(tmp_path), tmp_path) as shop:
         shop.scrape()
         (found,) = (tmp_path / "meeting").iterdir()
-        files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in found.glob("*.ledger")}
+        files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in found.rglob("*.ledger")}
         mode, owner = stat.S_IMODE(found.stat().st_mode), found.stat().st_uid
 
     assert (0o700, os.getuid()) == (mode, owner)

@@ -1,4 +1,10 @@
-"""Where a group meets: a directory of its own, in memory where there is such a file system."""
+"""
+Where a group meets: a directory of its own, in memory where there is such a file system.
+
+Workers of the same root may run different versions of scaleobs, e.g. after gunicorn's USR2. They share the root's
+directory, with the lock of the management port, and each version has its own directory in it, with its ledgers. What
+all versions rely on, and no version may change: these names, `*.ledger`, and the lock on a ledger whose owner lives.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +17,9 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from scaleobs.group.other import is_locked
+from scaleobs.group.entries import MAGIC
 from scaleobs.group.recognition import Root, started
+from scaleobs.group.sibling import is_locked
 
 _NAMED = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -29,9 +36,9 @@ class AloneError(OSError):
 
 def directory_of(root: Root) -> Path:
     """
-    Return the directory of a group, made where there is none, for this user alone.
+    Return the directory of a group inside that of its root, made where there is none, for this user alone.
 
-    Directories of groups that are dead are removed on the way.
+    Directories of roots that are dead, with all their workers, are removed on the way.
 
     Raises:
         OSError: it can't be made, or is somebody else's.
@@ -54,7 +61,9 @@ def directory_of(root: Root) -> Path:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
         msg = f"{path} is there, and is no directory of this user alone"
         raise PermissionError(msg)
-    return path
+    mine = path / MAGIC.decode()
+    mine.mkdir(mode=0o700, exist_ok=True)
+    return mine
 
 
 def _parent() -> Path:
@@ -71,7 +80,7 @@ def _name(pid: int | str, since: int | str) -> str:
         namespace = Path("/proc/self/ns/pid").stat().st_ino
     except OSError:
         namespace = 0
-    return f"scaleobs-{os.getuid()}-{namespace}-{pid}-{since}"
+    return f"scaleobs-workers-{os.getuid()}-{namespace}-{pid}-{since}"
 
 
 def _remove_dead(parent: Path) -> None:
@@ -82,7 +91,7 @@ def _remove_dead(parent: Path) -> None:
                 path.unlink()
     living = {path.resolve() for path in parent.glob(_name("*", "*")) if path.is_symlink()}
     for path in _of_dead_roots(parent):
-        if path not in living and not any(map(is_locked, path.glob("*.ledger"))):
+        if path not in living and not any(map(is_locked, path.glob("*/*.ledger"))):
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import threading
+import weakref
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from scaleobs.group.entries import HEADER, DamagedError, Entry, Shape, entries_from, is_blank, numbers_of, used_of
+from scaleobs.group.kinds import Kind, Rule
 
 _LOCK = struct.Struct("hhqqi")
-_NUMBER = struct.Struct("=d")
 _FIRST = 64 * 1024
 
 
@@ -18,19 +22,30 @@ class BegunAnewError(DamagedError):
     """A ledger has another owner than before, who may not have gone on with all that was there."""
 
 
-class Other:
+class View(Protocol):
+    """What is derived from a sibling's entries, e.g. their keys in another form."""
+
+    def add(self, entries: Mapping[Kind, list[Entry]]) -> None:
+        """Add entries by kind, those of a kind in the order of the ledger."""
+        ...
+
+
+_View = TypeVar("_View", bound=View)
+
+
+class Sibling:
     """
     Another worker's ledger, read as a file, so that one that was cut doesn't end the reader.
 
-    Its content isn't kept, as there may be many of them.
+    Its numbers aren't kept, as there may be many of them. Each entry is indexed once, for everybody who reads it.
 
     Args:
         path: the file.
 
     Attributes:
-        copy: where the group keeps a copy.
-        entries: what there was when it was read last.
-        shape: the same, to compare it with a copy.
+        shape: of the entries that there were when it was read last, to compare it with a copy.
+        owner: the pid of the worker.
+        is_living: whether it lived then.
 
     Raises:
         OSError: it is gone.
@@ -38,8 +53,9 @@ class Other:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.copy = path.with_suffix(".copy")
-        self.entries: list[Entry] = []
+        self._entries: dict[Kind, list[Entry]] = {}
+        self._views: weakref.WeakKeyDictionary[object, View] = weakref.WeakKeyDictionary()
+        self._indexing = threading.Lock()
         self.shape = Shape()
         self.owner = 0
         self.is_living = False
@@ -66,7 +82,7 @@ class Other:
 
     @property
     def data(self) -> bytes:
-        """All bytes of `entries`, as they are now."""
+        """All bytes up to the last entry that is known, as they are now."""
         if self._instead is not None:
             return self._instead
         parsed = self._parsed
@@ -76,6 +92,30 @@ class Other:
     def numbers(self) -> memoryview[float]:
         """The same as numbers."""
         return numbers_of(self.data)
+
+    def find(self, kind: Kind, key: bytes, length: int) -> Entry | None:
+        """
+        Return the entry with so many numbers under a key, `None` if there is none.
+
+        There is none of a kind of the living if the worker is dead. For kinds of which a ledger has few entries.
+        """
+        if kind.rule is Rule.LIVING and not self.is_living:
+            return None
+        entries = reversed(self._entries.get(kind, ()))
+        return next((entry for entry in entries if entry.key == key and entry.end - entry.start == length), None)
+
+    def view(self, owner: object, make: Callable[[], _View]) -> _View:
+        """
+        Return the owner's view of this ledger, made at the first call, which has all entries that are known.
+
+        It is forgotten with its owner.
+        """
+        with self._indexing:
+            view = self._views.get(owner)
+            if view is None:
+                view = self._views[owner] = make()
+                view.add(self._entries)
+            return view  # type: ignore[return-value] # An owner has one view.
 
     def part(self, entry: Entry) -> memoryview[float]:
         """Return the numbers of one entry as they are now, without reading the others."""
@@ -137,8 +177,18 @@ class Other:
         self.owner, self.is_living = owner, owner != 0 and owner == _locked_by(self._file)
         # Another thread that sees an entry sees its numbers.
         self._parsed = used
-        self.entries += added
+        self._index(added)
         self.shape.add(added)
+
+    def _index(self, added: list[Entry]) -> None:
+        by_kind: dict[Kind, list[Entry]] = {}
+        for entry in added:
+            by_kind.setdefault(entry.kind, []).append(entry)
+        with self._indexing:
+            for kind, entries in by_kind.items():
+                self._entries.setdefault(kind, []).extend(entries)
+            for view in list(self._views.values()):
+                view.add(by_kind)
 
     def read_new(self) -> None:
         """Read which entries are new, and not their numbers."""
@@ -149,16 +199,18 @@ class Other:
         if used > self._parsed or owner != self.owner:
             self.read()
 
-    def raise_flag(self, place: int, number: float) -> bool:
-        """Raise a flag, which others than its owner may write, to this number; return whether it was lower."""
-        (before,) = _NUMBER.unpack(os.pread(self._file, _NUMBER.size, place * 8))
-        if before < number:
-            self.write(place, number)
-        return bool(before < number)
+    def write(self, entry: Entry, *numbers: float) -> None:
+        """
+        Write the first numbers of an entry, one by one.
 
-    def write(self, place: int, number: float) -> None:
-        """Write one number, as only a flag may be written by others than its owner."""
-        os.pwrite(self._file, _NUMBER.pack(number), place * 8)
+        Raises:
+            ValueError: only their owner writes them.
+        """
+        if entry.kind.rule is not Rule.SHARED:
+            msg = f"{entry.kind.name} is written by its owner alone"
+            raise ValueError(msg)
+        for place, number in enumerate(numbers, start=entry.start):
+            os.pwrite(self._file, struct.pack("=d", number), place * 8)
 
 
 def is_locked(path: Path) -> bool:

@@ -1,0 +1,45 @@
+"""Where a worker counts: in its ledger, or in its own memory if that has no room."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from scaleobs import group
+from scaleobs.group import ledger, membership, recognition
+from scaleobs.group.kinds import Kind
+
+
+@pytest.fixture
+def mine(monkeypatch, tmp_path):
+    """Make this process a worker, alone in its group."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    return membership.Group(group.Root("gunicorn", os.getpid(), recognition.started(os.getpid()), 0))
+
+
+def test_slots_are_those_of_the_ledger(mine):
+    """They are plain memory, the same for the same kind and key, and 0 at first; another kind has others."""
+    slots = mine.slots(Kind.TALLY, b"some", 2)
+    slots[1] += 3
+
+    assert memoryview is type(slots)
+    assert "d" == slots.format
+    assert [0, 3] == mine.slots(Kind.TALLY, b"some", 2).tolist() == mine.ledger.cells(Kind.TALLY, b"some", 2).tolist()
+    assert [0, 0] == mine.slots(Kind.OPEN, b"some", 2).tolist()
+
+
+def test_slots_without_room(mine, monkeypatch):
+    """They are a list of this process, each time another one; this is reported once, for all of them together."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    heard = []
+    mine.on_trouble = heard.append
+    monkeypatch.setattr(ledger.os, "posix_fallocate", full)
+    one, other = (mine.slots(kind, b"some", 100_000) for kind in (Kind.TALLY, Kind.OPEN))
+    one[0] = 1
+
+    assert [[1, *[0] * 99_999], [0] * 100_000] == [one, other]
+    assert ["No space left on device"] == list(map(str, heard))
