@@ -67,7 +67,7 @@ class Deployment:
     def body(self, kind):
         """Return what a probe answers."""
         if kind == "live":
-            self.obs.checks.report("live")
+            self.obs._service.checks.report("live")
         seen = (asgi if self.protocol == "asgi" else wsgi)(self.app, path=PATHS[kind])
         assert "application/json" == seen.headers["content-type"]
         self.status = seen.status
@@ -76,7 +76,9 @@ class Deployment:
 
     def aggregate(self):
         """Return the same for all kinds together, in the process."""
-        reports = [self.obs.checks.report(kind) for kind in PATHS]
+        reports = [self.obs._service.checks.report(kind) for kind in PATHS]
         checks = tuple(check for report in reports for check in report.checks)
-        answer = self.obs.answers.probe("live", Report(all(report.is_up for report in reports), checks), lambda _: "")
+        answer = self.obs._service.answers.probe(
+            "live", Report(all(report.is_up for report in reports), checks), lambda _: ""
+        )
         return answer.status, [(name, UP if result.is_up else DOWN) for name, result in checks]

@@ -103,7 +103,7 @@ INPUT = {"wsgi.url_scheme": "http", "wsgi.errors": sys.stderr, "wsgi.input": Non
 
 def state(app):
     """Return how many series there are, and how many keys are remembered."""
-    storage = scaleobs.observer_of(app).storage
+    storage = scaleobs.observer_of(app)._service.storage
     return len(storage.read().series), sum(len(shard.found) for _, shard in storage._shards)
 
 

@@ -36,14 +36,14 @@ class Service:
     def __init__(self, app, call, monkeypatch, **settings):
         self.app, self._call = scaleobs.instrument(app, **settings), call
         self.left = 0
-        observer = scaleobs.observer_of(self.app)
-        request_seen = observer.request_seen
+        service = scaleobs.observer_of(self.app)._service
+        choose_path = service.choose_path
 
-        def seen(traceparent):
+        def chosen(traceparent):
             self.left += 1
-            request_seen(traceparent)
+            choose_path(traceparent)
 
-        monkeypatch.setattr(observer, "request_seen", seen)
+        monkeypatch.setattr(service, "choose_path", chosen)
         self.send(2)  # The first request finds out what all of them need.
         self.left = 0
 

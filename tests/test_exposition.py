@@ -22,6 +22,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from exposed import FORMATS, OPENMETRICS, PROTOBUF, TEXT, exemplar, families, key, message, observe, page, samples
 from scaleobs import catalog
+from scaleobs.metrics.counts import Source
 from scaleobs.metrics.registry import attach
 from scaleobs.metrics.series import Exemplar
 
@@ -87,20 +88,16 @@ def test_known_routes_stand_at_zero(content_type, registry):
     """A label set that hasn't counted is a counter at 0 and no histogram."""
     _, storage = attach(registry)
 
-    class Service:
-        def known_routes(self):
-            return [("GET", "/items")]
-
-        def info(self):
-            return ("orders", "1", "test", "0")
-
-        def is_served(self):
-            return True
-
-        is_ready = is_served
-
-    service = Service()
-    storage.sources.add(service)
+    source = Source(
+        info=lambda: ("orders", "1", "test", "0"),
+        is_served=lambda: True,
+        is_ready=lambda: True,
+        last_runs=lambda: (),
+        known_routes=lambda: [("GET", "/items")],
+        on_fault=pytest.fail,
+        on_memory_changed=pytest.fail,
+    )
+    storage.sources.add(source)
     observe(storage, ("GET", "/items", "503"), 0.1)
     found = samples(page(registry, content_type), content_type)
     counted = {name[1][2][1]: value for name, value in found.items() if name[0] == "http_requests_total"}
@@ -109,7 +106,7 @@ def test_known_routes_stand_at_zero(content_type, registry):
     assert {"500": 0, "503": 1} == counted
     assert 1 == len(timed)
     assert 1 == found[key("service_ready", {})]
-    labels = dict(zip(catalog.INFO.labels, service.info(), strict=True))
+    labels = dict(zip(catalog.INFO.labels, source.info(), strict=True))
     assert 1 == found[key("service_info", labels)]
 
 

@@ -194,19 +194,19 @@ def test_a_forked_process_checks_for_itself(kind, registry):
     options = {"timeout": 5, "every": 0.01}
     obs.check("db", **options)(check if kind == "sync" else check_async)
     obs.check("once", timeout=5)(check if kind == "sync" else check_async)
-    obs.checks.serve()
-    obs.checks.known("ready")
-    until(lambda: all(one._run is not None for one in obs.checks._watched.values()))
+    obs._service.checks.serve()
+    obs._service.checks.known("ready")
+    until(lambda: all(one._run is not None for one in obs._service.checks._watched.values()))
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         told = {}
         try:
             told["threads"] = threading.active_count()
-            told["before"] = [list(run) for run in obs.checks.last_runs()]
-            told["is_up"] = obs.checks.report("ready").is_up
-            at = obs.checks._watched["ready", "db"]._last.at
-            until(lambda: obs.checks._watched["ready", "db"]._last.at > at)
+            told["before"] = [list(run) for run in obs._service.checks.last_runs()]
+            told["is_up"] = obs._service.checks.report("ready").is_up
+            at = obs._service.checks._watched["ready", "db"]._last.at
+            until(lambda: obs._service.checks._watched["ready", "db"]._last.at > at)
             told["again"] = True
         finally:
             os.write(writing, json.dumps(told).encode())

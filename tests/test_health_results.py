@@ -185,7 +185,7 @@ def test_the_metrics_show_a_run_that_hangs(registry):
         registry=registry, log_format="off", checks=[Check("db", lambda: gate.wait(60), timeout=0.02)]
     )
     labels = {"probe": "ready", "check": "db"}
-    obs.checks.known("ready")
+    obs._service.checks.known("ready")
     until(lambda: registry.get_sample_value("health_check_up", labels) is not None)
     gate.set()
 
@@ -198,7 +198,7 @@ def test_two_applications_on_one_registry_show_the_worse_check(registry):
     observers = [scaleobs.Observer(registry=registry, log_format="off") for _ in range(2)]
     for obs, outcome in zip(observers, (True, False), strict=True):
         obs.check("db")(lambda outcome=outcome: outcome)
-        obs.checks.report("ready")
+        obs._service.checks.report("ready")
 
     assert 0 == registry.get_sample_value("health_check_up", {"probe": "ready", "check": "db"})
     samples = [sample for family in registry.collect() for sample in family.samples]

@@ -12,9 +12,9 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 CORE = [
     {"catalog", "settings", "values", "objectives", "group"},
-    {"metrics", "health", "lifecycle", "drain", "hooks", "startup", "life", "logs", "tracing"},
+    {"metrics", "health", "lifecycle", "drain", "hooks", "startup", "logs", "tracing"},
     {"exchange", "told", "recorder", "accesslog", "answers", "reports", "routes", "checks"},
-    {"asgi", "wsgi", "observer", "management", "frameworks"},
+    {"asgi", "wsgi", "_service", "observer", "management", "frameworks"},
 ]
 MAY_IMPORT = {room: set().union(*CORE[: level + 1]) for level, rooms in enumerate(CORE) for room in rooms}
 MAY_IMPORT |= {"render": {*CORE[0], "render"}, "probe": set(), "__init__": {*MAY_IMPORT}}

@@ -156,7 +156,9 @@ def test_shared_endpoint_is_remembered_by_its_route(name, monkeypatch, registry)
     expected = {}
     for path in paths.values():
         expected["GET", path, "200"] = expected.get(("GET", path, "200"), 0) + 30
-    (shard,) = {id(shard): shard for _, shard in scaleobs.observer_of(app).storage._shards if shard.found}.values()
+    (shard,) = {
+        id(shard): shard for _, shard in scaleobs.observer_of(app)._service.storage._shards if shard.found
+    }.values()
 
     assert expected == counted(registry)
     assert [] == by_path

@@ -113,7 +113,7 @@ def test_handler_that_raises_at_the_limit(registry, monkeypatch):
     app = scaleobs.instrument(
         partial(asgi_hello), registry=registry, max_label_sets=1, route=lambda scope: scope["path"]
     )
-    log = scaleobs.observer_of(app)._log
+    log = scaleobs.observer_of(app)._service.log
     monkeypatch.setattr(log, "logger", None)
     for number in range(3):
         assert 200 == asgi(app, path=f"/{number}").status

@@ -12,7 +12,7 @@ import scaleobs
 import servers
 from callers import asgi, wsgi
 from scaleobs.lifecycle import Lifecycle
-from scaleobs.startup import Startup
+from scaleobs.startup import StartupTasks
 
 
 def states(answer):
@@ -76,11 +76,11 @@ def test_asgi_tasks_run_on_the_loop_after_the_lifespan(registry):
         incoming, states = asyncio.Queue(), []
 
         async def send(message):
-            states.append((message["type"], obs.lifecycle.is_started))
+            states.append((message["type"], obs._service.lifecycle.is_started))
 
         incoming.put_nowait({"type": "lifespan.startup"})
         lifespan = asyncio.create_task(app({"type": "lifespan"}, incoming.get, send))
-        while not obs.lifecycle.is_started:  # noqa: ASYNC110 - Nobody tells.
+        while not obs._service.lifecycle.is_started:  # noqa: ASYNC110 - Nobody tells.
             await asyncio.sleep(0.001)
         incoming.put_nowait({"type": "lifespan.shutdown"})
         await lifespan
@@ -96,7 +96,7 @@ def test_task_that_fails_is_never_done(registry):
     """A task that raises keeps the service from being ready, and is named with what it raised."""
     failures = []
     lifecycle = Lifecycle(manual_start=False)
-    startup = Startup(lifecycle, lambda name, error: failures.append((name, error)))
+    startup = StartupTasks(lifecycle, lambda name, error: failures.append((name, error)))
 
     def load():
         raise OSError("gone")
@@ -115,7 +115,7 @@ def test_task_that_fails_is_never_done(registry):
 def test_late_task_is_begun_at_once():
     """A task that is registered while the service serves holds readiness up again, until it is done."""
     lifecycle = Lifecycle(manual_start=False)
-    startup = Startup(lifecycle, lambda *_: None)
+    startup = StartupTasks(lifecycle, lambda *_: None)
     lifecycle.started()
     startup.begin()
     startup.begin()
@@ -130,7 +130,7 @@ def test_late_task_is_begun_at_once():
 
 def test_two_tasks_of_one_name_are_refused():
     """Two tasks can't have the same name, since a probe tells them apart by it."""
-    startup = Startup(Lifecycle(manual_start=False), lambda *_: None)
+    startup = StartupTasks(Lifecycle(manual_start=False), lambda *_: None)
     startup.add(test_late_task_is_begun_at_once)
     with pytest.raises(ValueError, match="'test_late_task_is_begun_at_once'"):
         startup.add(test_late_task_is_begun_at_once)

@@ -132,7 +132,7 @@ def test_a_scrape_runs_none(registry):
     obs, request = service("wsgi", registry, migrations, timeout=0.05)
     request("/metrics")
     before = registry.get_sample_value("service_ready"), list(runs)
-    obs.checks.known("startup")
+    obs._service.checks.known("startup")
     try:
         servers.until(lambda: registry.get_sample_value("service_ready") == 0)
     finally:
@@ -159,10 +159,10 @@ def test_the_start_is_over_only_after_the_lifespan(registry):
     """A check that passes while the application still starts has to pass when it has started."""
     is_migrated = [True]
     obs, request = service("asgi", registry, lambda: bool(is_migrated))
-    obs.lifecycle.lifespan_begun()
-    first = obs.answers.answer("startup", lambda _: "", "").status
+    obs._service.lifecycle.lifespan_begun()
+    first = obs._service.answers.answer("startup", lambda _: "", "").status
     is_migrated.clear()
-    obs.lifecycle.lifespan_started()
+    obs._service.lifecycle.lifespan_started()
     then = request("/startup"), request("/ready")
 
     assert 503 == first
@@ -191,7 +191,7 @@ def test_the_management_port_agrees(registry):
         is_migrated.append(True)
         after = [servers.get(port, path)[0] for path in ("/ready", "/startup")]
     finally:
-        obs.management.close()
+        obs._service._management.close()
 
     assert (503, {"state": "starting"}) == (status, lifecycle["data"])
     assert ("migrations", "0042 is missing") == (check["name"], check["data"]["reason"])

@@ -52,12 +52,12 @@ def storage_of(registry):
 
     def instrumented(app):
         served = scaleobs.instrument(functools.partial(app), registry=registry, log_format="off")
-        observer = scaleobs.observer_of(served)
-        observer.served_seen()
-        observer.request_seen("")
+        service = scaleobs.observer_of(served)._service
+        service.on_first_traffic()
+        service.choose_path("")
 
-        assert observer.storage.plain[0]
-        return served, observer.storage
+        assert service.storage.plain[0]
+        return served, service.storage
 
     return instrumented
 
@@ -205,7 +205,7 @@ def test_request_that_is_collected_while_a_scrape_counts(kind, log_format, regis
     assert 1 == active(registry, kind)
 
     def collect():
-        with scaleobs.observer_of(app).storage._lock:
+        with scaleobs.observer_of(app)._service.storage._lock:
             coroutine.close()
 
     collector = threading.Thread(target=collect, daemon=True)

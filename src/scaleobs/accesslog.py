@@ -49,8 +49,8 @@ class AccessLog:
         self._told: set[str] = set()
         self._told_of_limit = False
 
-    def look(self) -> None:
-        """Take over how logging is configured now, which takes longer than to write a line; never raises."""
+    def renew_writer(self) -> None:
+        """Write as logging is configured now, which takes longer to find out than to write a line; never raises."""
         with contextlib.suppress(Exception):
             self._write = logs.direct("scaleobs") or self._by_logger
 

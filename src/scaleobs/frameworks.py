@@ -44,13 +44,13 @@ def instrument(app: App, **settings: Unpack[Arguments]) -> App:
         observer = _observers.get(id(app))
         if observer is not None:
             _refuse_other_settings(observer, settings)
-            return cast(App, observer.served)
+            return cast(App, observer._service.served)
         if isinstance(app, ASGIMiddleware | WSGIMiddleware):
             _refuse_other_settings(app.observer, settings)
             return app
         kind = _kind(app)
         observer = Observer(**settings)
-        observer.app = app
+        observer._service.app = app
         if kind == "starlette":
             served: Any = _into_starlette(app, observer)
         elif kind == "flask":
@@ -60,7 +60,7 @@ def instrument(app: App, **settings: Unpack[Arguments]) -> App:
             served = ASGIMiddleware(app, observer=observer).serve  # type: ignore[arg-type]
         else:
             served = WSGIMiddleware(app, observer=observer)  # type: ignore[arg-type]
-        observer.served = served
+        observer._service.served = served
         _observers[id(app)] = _observers[id(served)] = observer
         return cast(App, served)
 
@@ -125,7 +125,7 @@ def _leave_endpoints_untraced(app: Any, observer: Observer) -> None:
     telemetry = getattr(app, "_telemetry", None)
     if not isinstance(telemetry, dict) or "exclude" not in telemetry:
         return
-    excluded, endpoints = telemetry["exclude"], observer.answers.endpoints
+    excluded, endpoints = telemetry["exclude"], observer._service.answers.endpoints
 
     def exclude(scope: Any) -> bool:
         path = scope["path"].removeprefix(scope.get("root_path") or "")

@@ -26,15 +26,15 @@ def run(hooks: Iterable[tuple[Hook, asyncio.AbstractEventLoop | None]], until: f
     Run hooks side by side, and come back when they are done or it is too late.
 
     Async ones run on the application's event loop, or on one of their own where there is none; the others in a thread
-    each. One that raises or is late is told of and leaves the others alone. A late async hook is cancelled, a late
+    each. One that raises or is late is reported and leaves the others alone. A late async hook is cancelled, a late
     thread is left.
 
     Args:
         hooks: each with its application's loop.
         until: when it is too late, by `time.monotonic`.
-        failed: hears of what went wrong.
+        failed: called with each hook that raised or is late, and with the exception.
     """
-    running = [(hook, begin(hook, loop)) for hook, loop in hooks]
+    running = [(hook, start_hook(hook, loop)) for hook, loop in hooks]
     for hook, future in running:
         try:
             future.result(max(until - time.monotonic(), 0))
@@ -43,7 +43,7 @@ def run(hooks: Iterable[tuple[Hook, asyncio.AbstractEventLoop | None]], until: f
             future.cancel()
 
 
-def begin(hook: Hook, loop: asyncio.AbstractEventLoop | None) -> Future[Any]:
+def start_hook(hook: Hook, loop: asyncio.AbstractEventLoop | None) -> Future[Any]:
     """Begin one hook, from any thread, and return its result to come."""
     if inspect.iscoroutinefunction(hook) and loop is not None and loop.is_running():
         return asyncio.run_coroutine_threadsafe(_called(hook), loop)

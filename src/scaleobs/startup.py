@@ -8,19 +8,19 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
-from scaleobs.hooks import Hook, begin
+from scaleobs.hooks import Hook, start_hook
 from scaleobs.lifecycle import Lifecycle
 
 Failed = Callable[[str, BaseException], None]
 
 
-class Startup:
+class StartupTasks:
     """
     The start-up tasks of one service; each is run once in a process.
 
     Args:
-        lifecycle: hears how far each is.
-        failed: hears what a task raised, and of which.
+        lifecycle: has how far each is.
+        failed: called with the name of a task that raised, and with the exception.
     """
 
     def __init__(self, lifecycle: Lifecycle, failed: Failed) -> None:
@@ -71,4 +71,4 @@ class Startup:
                 self._failed(name, error)
 
         self._lifecycle.tasks[name] = "running"
-        begin(self._tasks[name], self._loop).add_done_callback(done)
+        start_hook(self._tasks[name], self._loop).add_done_callback(done)

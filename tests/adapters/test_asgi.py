@@ -55,11 +55,11 @@ def test_lifespan_is_forwarded_and_followed(registry):
 
     async def app(scope, receive, send):
         if scope["type"] == "lifespan":
-            seen.append(((await receive()), obs.lifecycle.state))
+            seen.append(((await receive()), obs._service.lifecycle.state))
             scope["state"]["pool"] = "a pool"
             await send(COMPLETE)
-            seen.append(obs.lifecycle.state)
-            seen.append(((await receive()), obs.lifecycle.state))
+            seen.append(obs._service.lifecycle.state)
+            seen.append(((await receive()), obs._service.lifecycle.state))
             await send(GONE)
 
     app = scaleobs.instrument(app, registry=registry)
@@ -112,7 +112,7 @@ def test_a_second_lifespan_starts_afresh(registry):
 
     async def app(scope, receive, send):
         await receive()
-        assert "starting" == scaleobs.observer_of(app).lifecycle.state
+        assert "starting" == scaleobs.observer_of(app)._service.lifecycle.state
         await send(COMPLETE)
         await receive()
         await send(GONE)

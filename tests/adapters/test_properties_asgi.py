@@ -186,13 +186,13 @@ def observed(request, registry):
     """Return an instrumented application that has served its first request."""
     app = scaleobs.instrument(functools.partial(application), registry=registry, **request.param)
     Run(is_strict=False, fails={}, goes=9, cancels=None, with_=Cancelled).serve(app, [("send", BODY)])
-    assert (request.param != MODES["all"]) is scaleobs.observer_of(app).storage.plain[0]
+    assert (request.param != MODES["all"]) is scaleobs.observer_of(app)._service.storage.plain[0]
     return app
 
 
 def counts(app):
     """Return how many requests were counted by labels, after checks that hold at any time."""
-    now = scaleobs.observer_of(app).storage.read()
+    now = scaleobs.observer_of(app)._service.storage.read()
 
     assert 0 == now.active["http"]
     assert 0 == now.faults

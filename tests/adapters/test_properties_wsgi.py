@@ -67,7 +67,7 @@ def observed(request, registry):
     """Return an instrumented application that has served its first request."""
     app = scaleobs.instrument(functools.partial(application), registry=registry, **request.param)
     app(environ(plan=PLAIN, story=[], **{"wsgi.file_wrapper": FileWrapper}), lambda *_: None).close()
-    assert (request.param != MODES["all"]) is scaleobs.observer_of(app).storage.plain[0]
+    assert (request.param != MODES["all"]) is scaleobs.observer_of(app)._service.storage.plain[0]
     gc.collect()
     gc.freeze()  # So that the collections below are quick.
     yield app
@@ -80,7 +80,7 @@ PLAIN = {"starts": [], "raises": None, "kind": "list", "chunks": [], "late_start
 def counts(app):
     """Return how many requests were counted by labels, after checks that hold at any time."""
     gc.collect()
-    now = scaleobs.observer_of(app).storage.read()
+    now = scaleobs.observer_of(app)._service.storage.read()
 
     assert 0 == now.active["http"]
     assert 0 == now.faults

@@ -49,14 +49,15 @@ class ASGIMiddleware:
     def __init__(self, app: Application, *, observer: Observer | None = None, **settings: Unpack[Arguments]) -> None:
         self.app = app
         self.observer = Observer(**settings) if observer is None else observer
-        self._recorder = self.observer.recorder_for(app, method="method")
-        self._endpoints = dict(self.observer.answers.endpoints)
+        self._service = self.observer._service
+        self._recorder = self._service.recorder_for(app, method="method")
+        self._endpoints = dict(self._service.answers.endpoints)
         self._roots: set[str | None] = set()
         if self._recorder.log.writes_lines:
             self.serve = telling(app, self._recorder, self._serve_other, self._endpoints, self._roots)
         else:
             self.serve = self._serving()
-        self.observer.management.loaded(has_lifespan=True)
+        self._service.on_loaded(has_lifespan=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -110,21 +111,21 @@ class ASGIMiddleware:
     async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what is not an HTTP request that is counted and nothing more."""
         kind = scope["type"]
-        loops.watch(self.observer.fault)
+        loops.watch(self._service.fault)
         if kind == "http":
-            self.observer.served_seen()
+            self._service.on_first_traffic()
             endpoint = self._endpoint(scope)
             if endpoint is not None:
                 await deliver(await self._answer(endpoint, scope), scope, send)
                 return
-            if self.observer.drain.is_begun:
+            if self._service.drain.is_begun:
                 send = closing(scope, send)
-            self.observer.request_seen(header_of(scope, b"traceparent"))
-            if is_first_to_see(scope, self.observer.storage):
+            self._service.choose_path(header_of(scope, b"traceparent"))
+            if is_first_to_see(scope, self._service.storage):
                 await self._http(scope, receive, send)
             else:
                 await self.app(scope, receive, send)
-        elif kind == "websocket" and is_first_to_see(scope, self.observer.storage):
+        elif kind == "websocket" and is_first_to_see(scope, self._service.storage):
             context = context_of(scope) if self._recorder.log.writes_lines else None
             span, entered = self._begin_span(scope, context)
             connection = WebSocket(self._recorder, context, span, scope=scope, receive=receive, send=send)
@@ -191,11 +192,11 @@ class ASGIMiddleware:
         return span, entered
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        lifecycle = self.observer.lifecycle
+        on_lifespan = self._service.on_lifespan
         try:
-            self.observer.begin_starting()
+            on_lifespan("opened")
         except PortError as error:
-            lifecycle.lifespan_failed()
+            on_lifespan("failed")
             await receive()
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
@@ -203,24 +204,22 @@ class ASGIMiddleware:
         async def watched_receive() -> Message:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
-                self.observer.lifespan_stopping()
+                on_lifespan("stopping")
             return message
 
         async def watched_send(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
-                self.observer.lifespan_started()
+                on_lifespan("started")
             elif message["type"] == "lifespan.startup.failed":
-                lifecycle.lifespan_failed()
+                on_lifespan("failed")
             elif message["type"].startswith("lifespan.shutdown."):
-                self.observer.lifespan_stopped()
+                on_lifespan("stopped")
             await send(message)
 
         try:
             await self.app(scope, watched_receive, watched_send)
         finally:
-            lifecycle.lifespan_left()
-            if lifecycle.state == "stopping":  # Not where the application has no lifespan.
-                self.observer.management.close()
+            on_lifespan("left")
 
     def _endpoint(self, scope: Scope) -> str | None:
         # What is in the path before ours: a server's prefix, or where this is mounted. Of a mount whose path has
@@ -230,7 +229,7 @@ class ASGIMiddleware:
             return self._endpoints.get(path)
         if root:
             self._roots.update((None, "", root))
-            for path_below, kind in self.observer.answers.endpoints.items():
+            for path_below, kind in self._service.answers.endpoints.items():
                 self._endpoints.setdefault(root + path_below, kind)
         return self._endpoints.get(path)
 
@@ -242,6 +241,6 @@ class ASGIMiddleware:
             return header_of(scope, name.encode())
 
         if endpoint == "metrics":
-            return self.observer.answers.metrics(header, scope.get("query_string", b"").decode("latin-1"))
-        report = None if endpoint == "live" else await self.observer.checks.report_async(endpoint)
-        return self.observer.answers.probe(endpoint, report, header)
+            return self._service.answers.metrics(header, scope.get("query_string", b"").decode("latin-1"))
+        report = None if endpoint == "live" else await self._service.checks.report_async(endpoint)
+        return self._service.answers.probe(endpoint, report, header)

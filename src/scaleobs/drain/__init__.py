@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scaleobs.drain.process import Draining, of_process
+from scaleobs.drain.process import Draining, Stage
 from scaleobs.hooks import Hook
 
-__all__ = ["Draining", "Hook", "of_process"]
+__all__ = ["Draining", "Hook", "Stage"]

@@ -10,7 +10,7 @@ import signal
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from scaleobs import group, hooks
 from scaleobs.drain import workers
@@ -26,7 +26,8 @@ service, and the main process its workers once more.
 
 _TICK = 0.05
 
-Tell = Callable[..., None]
+Stage = Literal["begun", "ended"]
+Write = Callable[..., None]
 
 
 class Draining:
@@ -35,21 +36,20 @@ class Draining:
 
     Args:
         seconds: for how long requests go on being served; with 0 this service takes no part.
-        tell: writes a log line; takes its level, its event and what it is about.
+        write: writes a log line; takes its level, its event and what it is about.
+        on_drain: called on a thread of the drain's own, with `begun` before the hooks are run, and with `ended` before
+            the server receives the signal.
 
     Attributes:
-        hooks: what the application wants to be called when the drain begins.
-        on_begin: called then, too, before them, on a thread of its own.
-        on_end: called before the server hears of the signal, on the same thread.
+        hooks: what the application has registered to be called when the drain begins.
         loop: the application's event loop, where it has one.
     """
 
-    def __init__(self, seconds: float, tell: Tell) -> None:
+    def __init__(self, seconds: float, write: Write, on_drain: Callable[[Stage], None]) -> None:
         self.seconds = seconds
-        self.tell = tell
+        self.write = write
+        self.on_drain = on_drain
         self.hooks: list[hooks.Hook] = []
-        self.on_begin: Callable[[], None] = lambda: None
-        self.on_end: Callable[[], None] = lambda: None
         self.loop: asyncio.AbstractEventLoop | None = None
         self._noted_in = 0
         if seconds:
@@ -68,7 +68,7 @@ class Draining:
             self._noted_in = os.getpid()
             limit = shorter_limit(self.seconds)
             if limit is not None:
-                self.tell("warning", "drain.cut_short", drain_seconds=self.seconds, **limit)
+                self.write("warning", "drain.cut_short", drain_seconds=self.seconds, **limit)
 
     def loaded(self) -> None:
         """Note that a WSGI application is loaded: workers of a server that is known here serve from then on."""
@@ -193,14 +193,14 @@ class Process:
         until = self.begun + seconds
         try:
             for part in parts:
-                part.on_begin()
-            self._tell(parts[:1], "info", "drain.begun", seconds=seconds)
+                part.on_drain("begun")
+            self._write(parts[:1], "info", "drain.begun", seconds=seconds)
             self._run_hooks(parts, until)
             while not self.is_over and time.monotonic() < until:
                 time.sleep(_TICK)
             for part in parts:
-                part.on_end()
-            self._tell(parts[:1], "info", "drain.ended", seconds=round(time.monotonic() - self.begun, 3))
+                part.on_drain("ended")
+            self._write(parts[:1], "info", "drain.ended", seconds=round(time.monotonic() - self.begun, 3))
         finally:
             is_over, self.is_over = self.is_over, True
             if not is_over and not self._is_told_by_event:
@@ -214,25 +214,20 @@ class Process:
             name = getattr(hook, "__name__", repr(hook))
             is_late = isinstance(error, hooks.TooLateError)
             reason = "It took longer than the drain." if is_late else f"{type(error).__name__}: {error}"
-            self._tell([of[hook]], "warning", "drain.hook_failed", hook=name, reason=reason)
+            self._write([of[hook]], "warning", "drain.hook_failed", hook=name, reason=reason)
 
         if of:
             waiting = [(hook, part.loop) for hook, part in of.items()]
             _thread.start_new_thread(hooks.run, (waiting, until, failed))
 
     @staticmethod
-    def _tell(parts: list[Draining], level: str, event: str, **about: Any) -> None:
+    def _write(parts: list[Draining], level: str, event: str, **about: Any) -> None:
         for part in parts:
             with contextlib.suppress(Exception):
-                part.tell(level, event, **about)
+                part.write(level, event, **about)
 
 
 _here = Process()
-
-
-def of_process() -> Process:
-    """Return the drain of this process."""
-    return _here
 
 
 os.register_at_fork(after_in_child=_here.forked)

@@ -7,9 +7,10 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from email.message import Message
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 from scaleobs import group
@@ -28,27 +29,6 @@ _ports: dict[int, Services] = {}
 _opening = threading.Lock()
 
 
-class Service(Protocol):
-    """A service as its management port sees it."""
-
-    @property
-    def answers(self) -> Answers:
-        """What it says about itself."""
-        ...
-
-    def requests(self) -> tuple[float, float]:
-        """Return how many requests this process has begun, and ended."""
-        ...
-
-    def fault(self, error: Exception) -> None:
-        """Count a fault of scaleobs itself and write it once, and never raise."""
-        ...
-
-    def is_served(self) -> bool:
-        """Return whether a server has begun to serve it."""
-        ...
-
-
 class Services:
     """
     The services of this process that answer on one port.
@@ -57,16 +37,16 @@ class Services:
     """
 
     def __init__(self, number: int) -> None:
-        self._all: list[Service] = []
+        self._all: list[Management] = []
         self.progress: Progress | None = None
         self.port = Port(number, self._answer, self._tick, self._failed)
 
-    def add(self, service: Service) -> None:
+    def add(self, service: Management) -> None:
         """Answer for a service, too."""
         self._all = [*(one for one in self._all if one is not service), service]
         self.progress = self.progress or Progress(service.requests)
 
-    def remove(self, service: Service) -> bool:
+    def remove(self, service: Management) -> bool:
         """Answer for it no more, and return whether none is left."""
         self._all = [one for one in self._all if one is not service]
         return not self._all
@@ -94,7 +74,7 @@ class Services:
 
     def _failed(self, error: Exception) -> None:
         for service in self._all[:1]:
-            service.fault(error)
+            service.on_fault(error)
 
 
 def _reader(headers: Message) -> Header:
@@ -110,13 +90,24 @@ class Management:
     when the process listens anywhere, at the latest with the first request.
 
     Args:
-        service: the service.
         number: its port; without one nothing is done.
+        answers: its answers.
+        requests: returns how many requests this process has begun, and ended.
+        on_fault: called with a fault of scaleobs itself, which it counts and logs; never raises.
     """
 
-    def __init__(self, service: Service, number: int | None) -> None:
-        self._service = service
+    def __init__(
+        self,
+        number: int | None,
+        answers: Answers,
+        *,
+        requests: Callable[[], tuple[float, float]],
+        on_fault: Callable[[Exception], None],
+    ) -> None:
         self._number = number
+        self.answers = answers
+        self.requests = requests
+        self.on_fault = on_fault
         self._is_open = False
 
     def open(self) -> None:
@@ -131,7 +122,7 @@ class Management:
         with _opening:
             there = _ports.get(self._number) or Services(self._number)
             # First, as whoever asks as soon as the port is open has to find it.
-            there.add(self._service)
+            there.add(self)
             if self._number not in _ports:
                 there.port.open()
                 _ports[self._number] = there
@@ -144,7 +135,7 @@ class Management:
         with _opening:
             self._is_open = False
             there = _ports[self._number]
-            if there.remove(self._service):
+            if there.remove(self):
                 there.port.close()
                 del _ports[self._number]
 
@@ -187,7 +178,7 @@ class Management:
         try:
             self.open()
         except Exception as error:
-            self._service.fault(error)
+            self.on_fault(error)
 
     def _open_when_served(self) -> None:
         every = _SOONEST

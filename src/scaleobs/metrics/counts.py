@@ -1,39 +1,37 @@
-"""What a storage hears of, and what it tells a scrape."""
+"""What a storage reads of a service, and what it returns to a scrape."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from scaleobs.health.results import LastRun
 from scaleobs.metrics.series import Labels, Series
 
 
-class Source(Protocol):
-    """A service as the metrics see it."""
+@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
+class Source:
+    """
+    What the metrics read of a service, and what they report to it.
 
-    def info(self) -> tuple[str, ...]:
-        """Return the label values of `service_info`."""
-        ...
+    Attributes:
+        info: returns the label values of `service_info`.
+        is_served: returns whether a server has begun to serve it.
+        is_ready: returns whether the readiness probe would answer 200.
+        last_runs: returns how the last run of each check went; runs none.
+        known_routes: returns every method and route template that it can answer.
+        on_fault: called with a fault of scaleobs itself, which it counts and logs; never raises.
+        on_memory_changed: called when the storage counts in other memory than before.
+    """
 
-    def is_served(self) -> bool:
-        """Return whether a server has begun to serve it."""
-        ...
-
-    def is_ready(self) -> bool:
-        """Return whether the readiness probe would answer 200."""
-        ...
-
-    def known_routes(self) -> Iterable[tuple[str, str]]:
-        """Return every method and route template that it can answer."""
-        ...
-
-    def fault(self, error: Exception) -> None:
-        """Count a fault of scaleobs itself and write it once, and never raise."""
-        ...
-
-    def moved(self) -> None:
-        """Hear that the storage counts in other memory than before."""
-        ...
+    info: Callable[[], tuple[str, ...]]
+    is_served: Callable[[], bool]
+    is_ready: Callable[[], bool]
+    last_runs: Callable[[], Iterable[LastRun]]
+    known_routes: Callable[[], Iterable[tuple[str, str]]]
+    on_fault: Callable[[Exception], None]
+    on_memory_changed: Callable[[], None]
 
 
 class Abandoned(Protocol):

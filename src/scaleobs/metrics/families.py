@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import accumulate
-from typing import Protocol, runtime_checkable
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric, Sample
 from prometheus_client.registry import Collector
@@ -60,28 +59,6 @@ class StorageCollector(Collector):
         return [OwnMetric(family, seen) for family in families if family is not catalog.READY or seen.has_sources]
 
 
-@runtime_checkable
-class _Checked(Protocol):
-    """A service that has checks."""
-
-    def last_runs(self) -> Iterator[_LastRun]:
-        """Yield how the last run of each check went; runs none."""
-        ...
-
-
-class _LastRun(Protocol):
-    """How the last run of a check went."""
-
-    @property
-    def probe(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def is_up(self) -> bool: ...
-    @property
-    def seconds(self) -> float: ...
-
-
 class _Seen:
     """What a storage held when somebody looked first."""
 
@@ -132,7 +109,7 @@ def _checks(sources: list[Source]) -> Iterator[tuple[catalog.Metric, Metric]]:
     """Yield how the last runs went; of several applications with a check of one name, the worst."""
     found: dict[tuple[str, str], tuple[float, float]] = {}
     for source in sources:
-        for run in source.last_runs() if isinstance(source, _Checked) else ():
+        for run in source.last_runs():
             is_up, seconds = found.get((run.probe, run.name), (1.0, 0.0))
             found[run.probe, run.name] = min(is_up, float(run.is_up)), max(seconds, run.seconds)
     for place, family in enumerate((catalog.HEALTH_UP, catalog.HEALTH_DURATION)):

@@ -80,7 +80,7 @@ def _tell(error: Exception) -> None:
     """Have one service of this process count a fault and write it."""
     sources = [source for storage in list(_attached.values()) for source in list(storage.sources)]
     for source in sources[:1]:
-        source.fault(error)
+        source.on_fault(error)
 
 
 def _forked() -> None:

@@ -115,7 +115,7 @@ class Storage:
             for kind, family in families.items():
                 for series in family.values():
                     self._carry(kind, shard, series)
-        self._tell_sources()
+        self._report_new_memory()
 
     def _close_all(self, workers: Workers) -> None:
         """Have as many requests begun in each shard as are counted there, with these buckets or others."""
@@ -141,7 +141,7 @@ class Storage:
         self.abandoned.clear()
         for _, shard in self._shards:
             shard.begin([0, 0])
-        self._tell_sources()
+        self._report_new_memory()
 
     def new_shard(self, token: Token) -> Shard:
         """Return a shard that counts until its thread's token goes."""
@@ -178,9 +178,9 @@ class Storage:
         else:
             self._retired.append((kind, series))
 
-    def _tell_sources(self) -> None:
+    def _report_new_memory(self) -> None:
         for source in list(self.sources):
-            source.moved()
+            source.on_memory_changed()
 
     def widen(self, *, bounds: Iterable[float], limit: int, is_native: bool, has_sizes: bool) -> None:
         """

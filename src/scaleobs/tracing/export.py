@@ -40,11 +40,11 @@ class Export:
 
     Args:
         settings: say who this is.
-        tell: writes a log line; takes its level, its event and what it is about.
-        on_fault: hears of what went wrong.
+        write: writes a log line; takes its level, its event and what it is about.
+        on_fault: called with what went wrong.
     """
 
-    def __init__(self, settings: Settings, tell: Callable[..., None], on_fault: Callable[[Exception], None]) -> None:
+    def __init__(self, settings: Settings, write: Callable[..., None], on_fault: Callable[[Exception], None]) -> None:
         self._on_fault = on_fault
         self._resource = {
             "service.name": settings.service,
@@ -56,7 +56,7 @@ class Export:
                 _load()
             except ImportError as error:
                 fix = "pip install 'scaleobs[otel]', or take OTEL_EXPORTER_OTLP_ENDPOINT out of the environment"
-                tell("warning", "traces.not_exported", reason=str(error), fix=fix)
+                write("warning", "traces.not_exported", reason=str(error), fix=fix)
 
     def begin(self) -> None:
         """Set a provider that exports in batches, once in a process, unless the application has; never raises."""
@@ -69,7 +69,7 @@ class Export:
                 try:
                     if is_wanted() and not is_configured():
                         _set_provider(self._resource)
-                except ImportError:  # It was told.
+                except ImportError:  # It was logged.
                     return
                 except Exception as error:
                     self._on_fault(error)

@@ -45,26 +45,23 @@ class WSGIMiddleware:
     def __init__(self, app: Application, *, observer: Observer | None = None, **settings: Unpack[Arguments]) -> None:
         self.app = app
         self.observer = Observer(**settings) if observer is None else observer
-        self._recorder = self.observer.recorder_for(app, method="REQUEST_METHOD")
-        self._endpoints = self.observer.answers.endpoints
-        self._abandoned = self.observer.storage.abandoned
+        self._service = self.observer._service
+        self._recorder = self._service.recorder_for(app, method="REQUEST_METHOD")
+        self._endpoints = self._service.answers.endpoints
+        self._abandoned = self._service.storage.abandoned
         self._look()
         self._recorder.on_moved = self._look
         self._here = self._recorder.here
         self._writes_lines = self._recorder.log.writes_lines
-        self._sought = () if self._writes_lines else self.observer.storage.sought
-        # WSGI has no start-up of its own: an application that can be called has started, unless it says
-        # otherwise.
-        self.observer.lifecycle.lifespan_started()
-        self.observer.drain.loaded()
-        self.observer.management.loaded(has_lifespan=False)
+        self._sought = () if self._writes_lines else self._service.storage.sought
+        self._service.on_loaded(has_lifespan=False)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
         if self._abandoned:
-            self.observer.storage.settle()
+            self._service.storage.settle()
         is_plain = self._plain[0] and not (
-            self._sought and self.observer.storage.is_trace(str(environ.get("HTTP_TRACEPARENT", "")))
+            self._sought and self._service.storage.is_trace(str(environ.get("HTTP_TRACEPARENT", "")))
         )
         if not is_plain or environ.get("PATH_INFO") in self._endpoints:
             answer = self._served_here(environ, start_response)
@@ -98,7 +95,7 @@ class WSGIMiddleware:
         return as_server_expects(body, exchange)
 
     def _look(self) -> None:
-        self._plain = self.observer.storage.plain
+        self._plain = self._service.storage.plain
 
     def _begin_telling(self, exchange: Watched, environ: Environ) -> None:
         """Note what is told of a request at its end, and what its lines carry."""
@@ -109,8 +106,8 @@ class WSGIMiddleware:
         if self._writes_lines:
             ids = str(environ.get("HTTP_X_REQUEST_ID", "")), str(environ.get("HTTP_TRACEPARENT", ""))
             exchange.context = logs.new_context(*ids)
-            if "trace_id" in exchange.context and self.observer.storage.seeks_traces:
-                self.observer.storage.keep_exemplars()
+            if "trace_id" in exchange.context and self._service.storage.seeks_traces:
+                self._service.storage.keep_exemplars()
         if not self._plain[0]:
             self._begin_span(exchange, environ)
 
@@ -129,19 +126,19 @@ class WSGIMiddleware:
 
     def _served_here(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes] | None:
         """Return the answer to what is not one of the application's requests to be counted."""
-        self.observer.served_seen()
+        self._service.on_first_traffic()
         endpoint = self._endpoints.get(environ.get("PATH_INFO", ""))
         if endpoint is not None:
             return _deliver(self._answer(endpoint, environ), environ, start_response)
-        self.observer.request_seen(environ.get("HTTP_TRACEPARENT", ""))
-        if is_first_to_see(environ, self.observer.storage):
+        self._service.choose_path(environ.get("HTTP_TRACEPARENT", ""))
+        if is_first_to_see(environ, self._service.storage):
             return None
         return self.app(environ, start_response)
 
     def _answer(self, endpoint: str, environ: Environ) -> Answer:
         if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
             return Answers.not_allowed()
-        return self.observer.answers.answer(
+        return self._service.answers.answer(
             endpoint,
             lambda name: environ.get("HTTP_" + name.upper().replace("-", "_"), ""),
             environ.get("QUERY_STRING", ""),

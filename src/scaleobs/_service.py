@@ -1,0 +1,279 @@
+"""One instrumented service: what it is made of, and the four events of its life."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Literal
+
+from scaleobs import logs, tracing
+from scaleobs.accesslog import SLOW_SECONDS, AccessLog
+from scaleobs.answers import Answers
+from scaleobs.drain import Draining
+from scaleobs.drain import Stage as DrainStage
+from scaleobs.health import Checks, events
+from scaleobs.health.results import LastRun
+from scaleobs.lifecycle import Lifecycle
+from scaleobs.management import Management
+from scaleobs.metrics import registry
+from scaleobs.metrics.counts import Source
+from scaleobs.objectives import Latency
+from scaleobs.recorder import Recorder
+from scaleobs.routes import routes_of
+from scaleobs.settings import Settings
+from scaleobs.startup import StartupTasks
+from scaleobs.tracing.export import Export
+
+LifespanStage = Literal["opened", "started", "failed", "stopping", "stopped", "left"]
+
+
+class _Service:
+    """
+    The composition root of one instrumented service.
+
+    Its parts don't refer to each other: four events, `on_loaded`, `on_lifespan`, `on_first_traffic` and `on_drain`,
+    call them in order. `choose_path` is called for single requests.
+
+    Args:
+        settings: how the service is observed.
+
+    Attributes:
+        app: the application that was instrumented, if it is known; it may have routes that what is called hasn't.
+        served: what `instrument` returned.
+
+    Raises:
+        ValueError: the registry holds another library's metric of the same name.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.app: Any = None
+        self.served: Any = None
+        self._info: tuple[str, ...] = ()
+        self._recorders: list[Recorder] = []
+        latencies = [one.under for one in settings.objectives if isinstance(one, Latency)]
+        metrics, self.storage = registry.attach(settings.registry)
+        self.storage.widen(
+            bounds=latencies,
+            limit=settings.max_label_sets,
+            is_native=settings.native_histograms,
+            has_sizes=settings.size_histograms,
+        )
+        if settings.log_format != "off" and not (settings.log_format == "auto" and logs.is_configured()):
+            logs.configure_for(settings)
+        self._traces = Export(settings, _write, self.fault)
+        logger = logs.own_logger()
+        self.log = AccessLog(
+            logger,
+            writes_lines=settings.log_format != "off",
+            levels=settings.access_levels,
+            sample=settings.access_sample,
+            slow_seconds=min(latencies, default=SLOW_SECONDS),
+        )
+        self.checks = Checks(partial(events.write, logger))
+        for check in settings.checks:
+            self.checks.add(check)
+        self.drain = Draining(settings.drain_seconds, _write, self.on_drain)
+        self.lifecycle = Lifecycle(manual_start=settings.manual_start, is_draining=self.drain.is_on)
+        self.startup_tasks = StartupTasks(self.lifecycle, _write_task_failed)
+        self.answers = Answers(settings, self.lifecycle, self.checks, metrics, warn=logger.warning, on_fault=self.fault)
+        # The storage refers to it weakly: a service that is dropped is not on the page any more.
+        self._source = Source(
+            info=self._read_info,
+            is_served=self.is_served,
+            is_ready=self.is_ready,
+            last_runs=self._last_runs,
+            known_routes=self._known_routes,
+            on_fault=self.fault,
+            on_memory_changed=self._switch_memory,
+        )
+        self.storage.sources.add(self._source)
+        self.storage.disable_fast_path()
+        registry.join_workers()
+        self._management = Management(
+            settings.management_port, self.answers, requests=self.storage.progress, on_fault=self.fault
+        )
+
+    def on_loaded(self, *, has_lifespan: bool) -> None:
+        """
+        Handle that the application is loaded, maybe in a process that only forks those that serve.
+
+        Args:
+            has_lifespan: whether its protocol has one, so that the server reports when the application starts.
+
+        Raises:
+            PortError: the management port can't be opened.
+        """
+        if not has_lifespan:  # An application that can be called has started, unless `started()` is to be called.
+            self.lifecycle.lifespan_started()
+            self.drain.loaded()
+        self._management.loaded(has_lifespan=has_lifespan)
+
+    def on_lifespan(self, stage: LifespanStage) -> None:
+        """
+        Handle a stage of the ASGI lifespan. Test clients open it several times.
+
+        Args:
+            stage: `opened` before the application is called; `started` or `failed`, what the application answered;
+                `stopping`, the server's request to shut down; `stopped`, the application's answer; `left` when the
+                application has returned or raised, which those without a lifespan do at once.
+
+        Raises:
+            PortError: the lifespan is opened, and the management port can't be.
+        """
+        if stage == "opened":
+            registry.join_workers()
+            self.lifecycle.lifespan_begun()
+            self.checks.note_loop()
+            logs.take_server_loggers()  # The server may have configured them after `instrument` did.
+            self.drain.serving()
+            self._management.open()
+        elif stage == "started":
+            self.lifecycle.lifespan_started()
+            self.drain.serving()  # The application may have installed signal handlers meanwhile.
+            self.startup_tasks.begin()
+            self._traces.begin()
+            self.storage.disable_fast_path()  # The application may have set a tracer provider meanwhile.
+        elif stage == "failed":
+            self.lifecycle.lifespan_failed()
+        elif stage == "stopping":
+            self.lifecycle.lifespan_stopping()
+            self.drain.stopping()
+        elif stage == "stopped":
+            self._traces.flush()  # Some servers end their process by a signal right after.
+        else:
+            self.lifecycle.lifespan_left()
+            if self.lifecycle.state == "stopping":  # Not if the application has no lifespan.
+                self._management.close()
+
+    def on_first_traffic(self) -> None:
+        """
+        Handle that a server serves this process: a request or probe that is not on the fast path has come.
+
+        What is done once in a process is done for the first one, in place of a lifespan if there was none. The others
+        cost comparisons. Never raises.
+        """
+        self.log.renew_writer()
+        if not self.checks.is_serving:
+            self.checks.serve()
+        self._traces.begin()
+        with contextlib.suppress(Exception):  # `choose_path` finds and logs the same.
+            if self.storage.plain[0] and tracing.is_configured():
+                self.storage.disable_fast_path()
+        if self.lifecycle.state == "new":
+            registry.join_workers()
+            logs.take_server_loggers()
+            self.lifecycle.request_seen()
+        self._management.seen()
+        if not self.drain.is_noted:
+            self.drain.serving()
+        if self.lifecycle.state == "ready" and not self.startup_tasks.is_begun:
+            self.startup_tasks.begin()
+
+    def on_drain(self, stage: DrainStage) -> None:
+        """
+        Handle a stage of the drain of this process, on a thread of its own.
+
+        Args:
+            stage: `begun` before the hooks of the drain are run; `ended` before the server receives the signal.
+        """
+        if stage == "begun":
+            self.storage.plain[0] = False  # From here on responses close their connection.
+        else:
+            self._traces.flush()
+
+    def choose_path(self, traceparent: str) -> None:
+        """
+        Decide by a request to the application whether those after it take the fast path, and never raise.
+
+        Args:
+            traceparent: the header of the request.
+        """
+        storage = self.storage
+        is_traced = False
+        try:
+            is_traced = tracing.is_configured()
+            if storage.seeks_traces and (
+                storage.traces_seen or is_traced or tracing.parse_traceparent(traceparent) is not None
+            ):
+                storage.keep_exemplars()
+        except Exception as error:  # OpenTelemetry can't load the provider that its settings name.
+            self.fault(error)
+        # Those after it are like this one, unless another middleware counts in the same storage.
+        storage.plain[0] = (
+            not is_traced
+            and len(storage.sources) == 1
+            and len(self._recorders) == 1
+            and not self.drain.is_begun
+            and self.drain.is_noted
+            and not storage.wants_more
+        )
+        if storage.seeks_traces:
+            storage.seek_traces()
+
+    def recorder_for(self, app: Any, *, method: str) -> Recorder:
+        """
+        Return a recorder of the requests to an application.
+
+        Args:
+            app: what the middleware wraps; routes are read from the application that was instrumented, if it is known.
+            method: the key of a request's method in the scope or environ.
+        """
+        routes = routes_of(app if self.app is None else self.app, self.settings.route)
+        recorder = Recorder(self.storage, routes, self.log, method, tracing.Spans(app))
+        self._recorders.append(recorder)
+        self.storage.disable_fast_path()
+        return recorder
+
+    def fault(self, error: Exception) -> None:
+        """Count a fault of scaleobs itself and log it once, and never raise."""
+        self.storage.fault()
+        self.log.fault(error)
+
+    def is_served(self) -> bool:
+        """Return whether a server has begun to serve the application, as far as it shows."""
+        return self.lifecycle.state != "new"
+
+    def is_ready(self) -> bool:
+        """Return whether the readiness probe would answer 200, by the last results of its checks; runs none."""
+        return self.lifecycle.is_ready and self.checks.all_up("startup") and self.checks.all_up("ready")
+
+    def _last_runs(self) -> Iterator[LastRun]:
+        """Yield how the last run of each check went, and whether start-up is over, as /startup shows it; runs none."""
+        # Until `started()` is called, if it has to be, only the checks show that requests come.
+        if self.is_served() or self.checks.is_serving:
+            yield LastRun("startup", "lifecycle", is_up=self.lifecycle.is_started, seconds=0.0)
+        yield from self.checks.last_runs()
+
+    def _read_info(self) -> tuple[str, ...]:
+        """Return the label values of `service_info`."""
+        if not self._info:
+            # It takes a tenth of the time of the first `instrument`, and the first scrape is later.
+            from importlib.metadata import version
+
+            mine = self.settings
+            self._info = (mine.service, mine.version, mine.environment, version("scaleobs"))
+        return self._info
+
+    def _known_routes(self) -> Iterator[tuple[str, str]]:
+        """Yield every method and route template that the application can answer."""
+        for recorder in self._recorders:
+            try:
+                yield from recorder.known_routes()
+            except Exception as error:
+                self.fault(error)
+
+    def _switch_memory(self) -> None:
+        for recorder in self._recorders:
+            recorder.on_moved()
+
+
+def _write(level: str, event: str, **about: Any) -> None:
+    """Write a log line, and never raise."""
+    with contextlib.suppress(Exception):
+        getattr(logs.own_logger(), level)(event, **about)
+
+
+def _write_task_failed(name: str, error: BaseException) -> None:
+    _write("warning", "startup.task_failed", task=name, exc_info=error)
