@@ -8,11 +8,14 @@ import zlib
 from bisect import bisect_left
 from collections.abc import Sequence
 from operator import add
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scaleobs.group.kinds import Kind
 from scaleobs.metrics.sparse import CELLS as SPARSE_CELLS
 from scaleobs.metrics.sparse import Sparse
+
+if TYPE_CHECKING:
+    from scaleobs.metrics.workers import Place
 
 Labels = tuple[str, str, str]
 """Method, route and status code."""
@@ -33,14 +36,6 @@ class Exemplar(NamedTuple):
     span_id: str
     value: float
     timestamp: float
-
-
-class Memory(Protocol):
-    """Where the numbers of one series are kept."""
-
-    def cells(self, kind: Kind, length: int) -> Cells:
-        """Return numbers of one kind: those that are there, or new ones, which are 0."""
-        ...
 
 
 class Series:
@@ -67,7 +62,7 @@ class Series:
         self,
         labels: Labels,
         bounds: tuple[float, ...],
-        memory: Memory | None = None,
+        memory: Place | None = None,
         *,
         kind: Kind = DURATION,
         is_native: bool = False,

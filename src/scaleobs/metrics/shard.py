@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from scaleobs import catalog
 from scaleobs.group.kinds import Kind
 from scaleobs.metrics.series import DURATION, HISTOGRAMS, REQUEST_SIZE, RESPONSE_SIZE, Cells, Labels, Series
 
+if TYPE_CHECKING:
+    from scaleobs.metrics.storage import Storage
+
 HTTP, WEBSOCKET = range(2)
 """The places in `Shard.open`."""
-
-
-class Maker(Protocol):
-    """The storage that a shard is part of, as the shard sees it."""
-
-    bounds: tuple[float, ...]
-
-    def admitted(self, labels: Labels) -> Labels:
-        """Return the labels to count a new label set under."""
-        ...
-
-    def new_series(self, kind: Kind, shard: int, labels: Labels, bounds: tuple[float, ...]) -> Series:
-        """Return a series that counts where its storage does."""
-        ...
 
 
 class Shard:
@@ -41,10 +30,10 @@ class Shard:
         found: series by what a request brings, such as its method, endpoint and status; see `Recorder`.
     """
 
-    __slots__ = ("_maker", "families", "found", "number", "open", "series")
+    __slots__ = ("_storage", "families", "found", "number", "open", "series")
 
-    def __init__(self, maker: Maker, number: int, cells: Cells) -> None:
-        self._maker = maker
+    def __init__(self, storage: Storage, number: int, cells: Cells) -> None:
+        self._storage = storage
         self.number = number
         self.begin(cells)
 
@@ -59,10 +48,10 @@ class Shard:
         """Return the series of a label set, or past the limit the overflow series of its status class."""
         series = self.series.get(labels)
         if series is None:
-            labels = self._maker.admitted(labels)
+            labels = self._storage.admitted(labels)
             series = self.series.get(labels)
         if series is None:
-            series = self._maker.new_series(DURATION, self.number, labels, self._maker.bounds)
+            series = self._storage.new_series(DURATION, self.number, labels, self._storage.bounds)
             self.series[labels] = series
         return series
 
@@ -71,7 +60,7 @@ class Shard:
         for kind, size in ((REQUEST_SIZE, request_bytes), (RESPONSE_SIZE, response_bytes)):
             family = self.families[kind]
             if labels not in family:
-                family[labels] = self._maker.new_series(kind, self.number, labels, catalog.SIZE_BUCKETS)
+                family[labels] = self._storage.new_series(kind, self.number, labels, catalog.SIZE_BUCKETS)
             family[labels].observe(size)
 
 
