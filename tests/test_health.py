@@ -217,6 +217,6 @@ def test_an_application_that_nobody_serves_does_not_count(registry):
 
     assert 1 == registry.get_sample_value("service_ready")
 
-    only_imported.begin_starting()
+    only_imported._service.on_lifespan("opened")
 
     assert 0 == registry.get_sample_value("service_ready")

@@ -124,7 +124,7 @@ def test_an_application_that_is_dropped_is_checked_no_more():
         checks.add(Check("db", lambda: None, every=0.005))
         checks.serve()
         until(lambda: list(checks.last_runs()))
-        return weakref.ref(checks), weakref.ref(checks._watched["ready", "db"])
+        return weakref.ref(checks), weakref.ref(checks._states["ready", "db"])
 
     def are_gone():
         gc.collect()
@@ -165,7 +165,7 @@ def test_a_process_without_a_thread_left_tries_again(monkeypatch):
             msg = "can't start new thread"
             raise RuntimeError(msg)
 
-        until(lambda: background._thread is None or background._watched)
+        until(lambda: background._thread is None or background._states)
         patched.setattr(threading.Thread, "start", start)
         patched.setattr(background, "_thread", None)
         assert not checks.report("ready").is_up
@@ -195,8 +195,8 @@ def test_a_forked_process_checks_for_itself(kind, registry):
     obs.check("db", **options)(check if kind == "sync" else check_async)
     obs.check("once", timeout=5)(check if kind == "sync" else check_async)
     obs._service.checks.serve()
-    obs._service.checks.known("ready")
-    until(lambda: all(one._run is not None for one in obs._service.checks._watched.values()))
+    obs._service.checks.report_at_once("ready")
+    until(lambda: all(one._run is not None for one in obs._service.checks._states.values()))
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -205,8 +205,8 @@ def test_a_forked_process_checks_for_itself(kind, registry):
             told["threads"] = threading.active_count()
             told["before"] = [list(run) for run in obs._service.checks.last_runs()]
             told["is_up"] = obs._service.checks.report("ready").is_up
-            at = obs._service.checks._watched["ready", "db"]._last.at
-            until(lambda: obs._service.checks._watched["ready", "db"]._last.at > at)
+            at = obs._service.checks._states["ready", "db"]._last.at
+            until(lambda: obs._service.checks._states["ready", "db"]._last.at > at)
             told["again"] = True
         finally:
             os.write(writing, json.dumps(told).encode())

@@ -107,7 +107,7 @@ def test_only_the_probe_that_begins_a_run_waits_for_it(kind):
 
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(checks.report, "ready")
-        until(lambda: checks._watched["ready", "db"]._run is not None)
+        until(lambda: checks._states["ready", "db"]._run is not None)
         began = time.monotonic()
         other = checks.report("ready")
         other_took = time.monotonic() - began
@@ -125,6 +125,32 @@ def test_only_the_probe_that_begins_a_run_waits_for_it(kind):
     assert [("failed", "db", "no answer within 0.3 s"), ("recovered", "db", "")] == told.events
 
 
+@pytest.mark.parametrize("threshold", [1, 2])
+def test_a_scrape_shows_that_time_is_up_and_leaves_it_to_the_probe(threshold):
+    """What only reads shows a run whose time is up, again and again alike; the next probe logs it, once."""
+    gate, told = threading.Event(), Told()
+    checks = Checks(told)
+    state = {"function": lambda: None}
+
+    def check():
+        return state["function"]()
+
+    checks.add(Check("db", check, timeout=0.05, cache=0, failure_threshold=threshold))
+    assert checks.report("ready").is_up
+    state["function"] = hanging("sync", gate)
+    checks.report_at_once("ready")
+    until(lambda: not any(run.is_up for run in checks.last_runs()))
+    read = [(checks.all_up("ready"), [run.is_up for run in checks.last_runs()]) for _ in range(3)]
+    before = list(told.events)
+    reported = checks.report_at_once("ready").is_up
+    gate.set()
+
+    assert read == [(threshold == 2, [False])] * 3
+    assert [] == before
+    assert reported == (threshold == 2)
+    assert told.events == [("failed", "db", "no answer within 0.05 s")] * (threshold == 1)
+
+
 def test_a_late_answer_is_no_pass_but_worth_waiting_for_the_next():
     """A run that ends after its time has failed; the probe after it waits for a new one, and sees the recovery."""
     gate = threading.Event()
@@ -133,7 +159,7 @@ def test_a_late_answer_is_no_pass_but_worth_waiting_for_the_next():
     assert not checks.report("ready").is_up
 
     gate.set()
-    until(lambda: checks._watched["ready", "db"]._run is None)
+    until(lambda: checks._states["ready", "db"]._run is None)
 
     assert not checks.all_up("ready")
     assert checks.report("ready").is_up

@@ -138,7 +138,7 @@ def test_a_run_that_hangs_counts_once_per_period():
 
     end, seen = time.monotonic() + 20, []
     while checks.report("ready").is_up and time.monotonic() < end:
-        seen.append(checks._watched["ready", "db"]._failures)
+        seen.append(checks._states["ready", "db"]._failures)
     gate.set()
 
     assert {1, 2} <= set(seen)
@@ -185,7 +185,7 @@ def test_the_metrics_show_a_run_that_hangs(registry):
         registry=registry, log_format="off", checks=[Check("db", lambda: gate.wait(60), timeout=0.02)]
     )
     labels = {"probe": "ready", "check": "db"}
-    obs._service.checks.known("ready")
+    obs._service.checks.report_at_once("ready")
     until(lambda: registry.get_sample_value("health_check_up", labels) is not None)
     gate.set()
 

@@ -129,7 +129,7 @@ class Answers:
             stuck_for: for how many seconds no worker has gone on.
         """
         try:
-            report = self._checks.known(kind) if report is None else report
+            report = self._checks.report_at_once(kind) if report is None else report
             if stuck_for >= self._stall_seconds:
                 reason = f"for {stuck_for:.0f} s each worker's event loop, or all its threads, have been stuck"
                 report = _failed(report, "progress", Result(is_up=False, reason=reason))

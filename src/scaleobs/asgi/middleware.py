@@ -78,7 +78,7 @@ class ASGIMiddleware:
             ):
                 await self._serve_other(scope, receive, send)
                 return
-            if sought and storage.is_trace(traceparent_of(scope)):
+            if sought and storage.examine(traceparent_of(scope)):
                 await self._serve_other(scope, receive, send)
                 return
             shard = here.shard

@@ -141,7 +141,7 @@ class Group:
             except BlockingIOError:
                 continue
             try:
-                if self._has_opened(ledger):
+                if self._open(ledger):
                     return ledger
             except BaseException:
                 ledger.close()
@@ -149,8 +149,8 @@ class Group:
             ledger.close()
         raise AssertionError
 
-    def _has_opened(self, ledger: Ledger) -> bool:
-        """Go on in a ledger, unless it is another version's, and return whether it was done."""
+    def _open(self, ledger: Ledger) -> bool:
+        """Go on in a ledger, unless it is another version's, and return whether that was done."""
         copy = self._copy_of(ledger.path)
         data = ledger.read()
         if is_of_other_version(data):

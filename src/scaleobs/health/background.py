@@ -7,7 +7,7 @@ import time
 import weakref
 from collections.abc import Iterable
 
-from scaleobs.health.watched import Watched
+from scaleobs.health.state import CheckState
 
 
 class Background:
@@ -24,12 +24,12 @@ class Background:
     def forget(self) -> None:
         """Begin anew, in a child process that has none of its parent's threads."""
         # Weakly, so that an application that is dropped, as tests do, stops being checked.
-        self._watched: weakref.WeakSet[Watched] = weakref.WeakSet()
+        self._states: weakref.WeakSet[CheckState] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._changed = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def take(self, watched: Iterable[Watched]) -> None:
+    def take(self, states: Iterable[CheckState]) -> None:
         """
         Run these, too.
 
@@ -37,9 +37,9 @@ class Background:
             RuntimeError: the process has no thread left.
         """
         with self._lock:
-            self._watched.update(watched)
+            self._states.update(states)
             self._changed.set()
-            if self._thread is None and self._watched:
+            if self._thread is None and self._states:
                 thread = threading.Thread(target=self._go_on, name="scaleobs-checks", daemon=True)
                 thread.start()
                 self._thread = thread
@@ -48,12 +48,12 @@ class Background:
         while True:
             self._changed.clear()
             with self._lock:
-                watched = list(self._watched)
-                if not watched:
+                states = list(self._states)
+                if not states:
                     self._thread = None
                     return
-            due = min(one.tick() for one in watched)
-            del watched
+            due = min(one.poll() for one in states)
+            del states
             self._changed.wait(max(0.0, due - time.monotonic()))
 
 

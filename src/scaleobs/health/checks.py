@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from scaleobs.health.background import background
 from scaleobs.health.check import Check
 from scaleobs.health.results import LastRun, Report, Result
-from scaleobs.health.watched import OnEvent, Watched
+from scaleobs.health.state import CheckState, OnEvent
 
 _UNKNOWN = Result(is_up=False, reason="its first run was given up")
 _UNASKED = Result(is_up=True)
@@ -21,9 +21,9 @@ class Checks:
     The checks of one service. Any thread may call any method.
 
     Args:
-        on_event: told `failed`, `degraded` or `recovered` of a check that changes, and `slow` of one that has begun to
-            take more than half of its timeout. Called from wherever the check ran, or from the probe that found its
-            time up.
+        on_event: called with `failed`, `degraded` or `recovered` of a check that changes, and `slow` of one that has
+            begun to take more than half of its timeout. Called from wherever the check ran, or from the probe that
+            found its time up.
 
     Attributes:
         is_serving: whether what runs in the background does.
@@ -31,7 +31,7 @@ class Checks:
 
     def __init__(self, on_event: OnEvent) -> None:
         self._on_event = on_event
-        self._watched: dict[tuple[str, str], Watched] = {}
+        self._states: dict[tuple[str, str], CheckState] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self.is_serving = False
         _every.add(self)
@@ -48,13 +48,13 @@ class Checks:
             msg = f"{check!r} is no check: give scaleobs.Check('postgres', function), or one of scaleobs.checks."
             raise TypeError(msg)
         key = (check.probe, check.name)
-        if key in self._watched:
+        if key in self._states:
             msg = f"There is a check {check.name!r} for the probe {check.probe!r} already: give this one another name."
             raise ValueError(msg)
         # A copy, since a probe in another thread may be reading the old one.
-        watched = Watched(check, self._on_event)
-        watched.loop = self._loop
-        self._watched = {**self._watched, key: watched}
+        state = CheckState(check, self._on_event)
+        state.loop = self._loop
+        self._states = {**self._states, key: state}
         if self.is_serving:
             self.serve()
 
@@ -62,7 +62,7 @@ class Checks:
         """Note that the application is served, from its event loop where it has one: what has `every` runs now."""
         self.note_loop()
         try:
-            background.take([one for one in self._watched.values() if one.check.every is not None])
+            background.take([one for one in self._states.values() if one.check.every is not None])
             self.is_serving = True
         except RuntimeError:  # The process has no thread left: the next request tries again.
             self.is_serving = False
@@ -75,7 +75,7 @@ class Checks:
             return
         if loop is not self._loop:
             self._loop = loop
-            for one in self._watched.values():
+            for one in self._states.values():
                 one.loop = loop
 
     def report(self, probe: str) -> Report:
@@ -90,7 +90,7 @@ class Checks:
         if not self.is_serving:
             self.serve()
         asked = self._asked_by(probe)
-        for run in [one.ask() for one in asked]:
+        for run in [one.request_run() for one in asked]:
             if run is not None:
                 run.wait()
         return _report(probe, asked, _UNKNOWN)
@@ -101,16 +101,16 @@ class Checks:
         if not self.is_serving:
             self.serve()
         asked = self._asked_by(probe)
-        for run in [one.ask() for one in asked]:
+        for run in [one.request_run() for one in asked]:
             if run is not None:
                 await run.wait_async()
         return _report(probe, asked, _UNKNOWN)
 
-    def known(self, probe: str) -> Report:
+    def report_at_once(self, probe: str) -> Report:
         """Return what is known of a probe's checks, and begin those that are due, without waiting for any."""
         asked = self._of(probe)
         for one in asked:
-            one.ask()
+            one.request_run()
         return _report(probe, asked, _UNASKED)
 
     def end_startup(self) -> None:
@@ -121,14 +121,12 @@ class Checks:
 
     def all_up(self, probe: str) -> bool:
         """Return whether no check of a probe fails it, as far as is known; runs none."""
-        own = self._of(probe)
-        for one in own:
-            one.look()
-        return all(one.shown is None or one.shown.is_up for one in own)
+        current = [one.current() for one in self._of(probe)]
+        return all(result is None or result.is_up for result in current)
 
     def last_runs(self) -> Iterator[LastRun]:
         """Yield how the last run of each check went, of those that have run; runs none."""
-        for one in self._watched.values():
+        for one in self._states.values():
             last = one.last_run()
             if last is not None:
                 yield LastRun(one.check.probe, one.check.name, last.is_up, last.seconds)
@@ -137,23 +135,23 @@ class Checks:
         """Begin anew in a child process."""
         self._loop = None
         self.is_serving = False
-        for one in self._watched.values():
+        for one in self._states.values():
             one.forget()
 
-    def _of(self, probe: str) -> list[Watched]:
-        return [one for one in self._watched.values() if one.check.probe == probe]
+    def _of(self, probe: str) -> list[CheckState]:
+        return [one for one in self._states.values() if one.check.probe == probe]
 
-    def _asked_by(self, probe: str) -> list[Watched]:
+    def _asked_by(self, probe: str) -> list[CheckState]:
         """Return the checks of a probe; those of the start that readiness requires come first."""
         required = [one for one in self._of("startup") if one.is_critical] if probe == "ready" else []
         return [*required, *self._of(probe)]
 
 
-def _report(probe: str, asked: list[Watched], unknown: Result) -> Report:
+def _report(probe: str, asked: list[CheckState], unknown: Result) -> Report:
     results, is_started = [], True
     for one in asked:
-        one.look()
-        result = unknown if one.shown is None else one.shown
+        one.expire()
+        result = unknown if one.reported is None else one.reported
         is_started = is_started and (result.is_up or one.check.probe != "startup")
         # A probe lists what it requires beside its own checks only if that is missing.
         if one.check.probe == probe or not result.is_up:

@@ -15,12 +15,12 @@ _SLOW = 0.5
 """Which share of its timeout makes a run slow: there is still time to act before it fails."""
 
 _SOONEST = 0.001
-"""Seconds between two looks at a check in the background, at least."""
+"""Seconds between two polls of a check in the background, at least."""
 
 OnEvent = Callable[[str, Check, Result], None]
 
 
-class Watched:
+class CheckState:
     """
     What is known of one check, and its run where there is one. Any thread may call any method.
 
@@ -29,10 +29,10 @@ class Watched:
 
     Args:
         check: the check.
-        on_event: told `failed`, `degraded` or `recovered` once per change, and `slow` once per episode.
+        on_event: called with `failed`, `degraded` or `recovered` once per change, and `slow` once per episode.
 
     Attributes:
-        shown: what a probe shows; `None` before the first run has ended or taken too long.
+        reported: what a probe reports; `None` before the first run has ended or taken too long.
         loop: the event loop of the application, where one was seen.
         is_critical: whether its failure fails the probe. A check of the start is critical until the start is over.
     """
@@ -45,7 +45,7 @@ class Watched:
 
     def forget(self) -> None:
         """Begin anew, in a child process that has none of its parent's threads."""
-        self.shown: Result | None = None
+        self.reported: Result | None = None
         self.loop = None
         self.is_critical = self.check.critical
         self._last: Result | None = None
@@ -56,27 +56,27 @@ class Watched:
         self._failures = 0
         self._lock = threading.Lock()
 
-    def ask(self) -> Run | None:
+    def request_run(self) -> Run | None:
         """
         Begin a run where one is due, and return the one to wait for, `None` where the answer is known.
 
-        Only the probe that begins a run waits for it; others are told what is known, where something is. With
+        Only the probe that begins a run waits for it; others report what is known, where something is. With
         `every`, that is how all of them are answered.
         """
         now = time.monotonic()
         if now < self._fresh_until:
             return None
-        if self.check.every is not None and self.shown is not None:
+        if self.check.every is not None and self.reported is not None:
             return None
         run, is_new = self._current(now)
-        if run is None or not (is_new or self.shown is None):
+        if run is None or not (is_new or self.reported is None):
             return None
         return run if self._is_waited_for else None
 
-    def tick(self) -> float:
+    def poll(self) -> float:
         """Begin a run in the background where one is due, and return when to come again."""
         now = time.monotonic()
-        self.look()
+        self.expire()
         every = self.check.every or self.check.cache
         if self._is_at_rest():
             return now + every
@@ -88,25 +88,31 @@ class Watched:
             due = due if now < due < run.deadline else run.deadline
         return max(due, now + _SOONEST)
 
-    def look(self) -> None:
+    def expire(self) -> None:
         """Note that the run's time is up, where it is; runs nothing."""
         run = self._run
         if run is not None and not run.is_late and run.is_over(time.monotonic()):
             self._note(run, late(self.check.timeout))
 
+    def current(self) -> Result | None:
+        """Return what a probe would report now, by a run whose time is up as well; runs nothing, and notes nothing."""
+        with self._lock:
+            overdue = self._overdue()
+            return self.reported if overdue is None else self._verdict(overdue)[0]
+
     def end_startup(self) -> None:
         """Note that the service has started, with this check passed: from here on its failure degrades the service."""
         with self._lock:
-            if self.shown is None:
+            if self.reported is None:
                 return  # It was registered since.
             self.is_critical = False
-            if not self.shown.is_up:
-                self.shown = self.shown._replace(is_up=True, is_degraded=True)
+            if not self.reported.is_up:
+                self.reported = self.reported._replace(is_up=True, is_degraded=True)
 
     def last_run(self) -> Result | None:
-        """Return how the last run went; runs nothing."""
-        self.look()
-        return self._last
+        """Return how the last run went, or that its time is up; runs nothing, and notes nothing."""
+        with self._lock:
+            return self._overdue() or self._last
 
     def _is_at_rest(self) -> bool:
         """Whether the loop of an async check is closed: nobody serves the application any more."""
@@ -165,23 +171,39 @@ class Watched:
             self._on_event(event, check, result)
         run.make_known()
 
-    def _judge(self, result: Result, *, is_late: bool) -> list[str]:
-        """Set what is shown by one more result, and return what there is to tell."""
-        check, before = self.check, self.shown
-        was_up = before is None or (before.is_up and not before.is_degraded)
-        self._last = result
-        self._failures = 0 if result.is_up else self._failures + 1
-        is_damped = before is not None and was_up and self._failures < check.failure_threshold
+    def _overdue(self) -> Result | None:
+        """Return the failure of a run whose time is up and that `expire` hasn't noted yet."""
+        run, now = self._run, time.monotonic()
+        if run is None or run.is_late or not run.is_over(now):
+            return None
+        return late(self.check.timeout)._replace(seconds=now - run.begun, at=now)
+
+    def _verdict(self, result: Result) -> tuple[Result, int]:
+        """Return what a probe reports by one more result, and how many runs in a row have failed then."""
+        before = self.reported
+        failures = 0 if result.is_up else self._failures + 1
+        is_damped = before is not None and _passes(before) and failures < self.check.failure_threshold
         is_failing = not result.is_up and not is_damped
         is_down, is_degraded = is_failing and self.is_critical, is_failing and not self.is_critical
-        self.shown = result._replace(is_up=not is_down, is_degraded=is_degraded)
+        return result._replace(is_up=not is_down, is_degraded=is_degraded), failures
+
+    def _judge(self, result: Result, *, is_late: bool) -> list[str]:
+        """Take one more result over, and return the events that it is."""
+        was_up = self.reported is None or _passes(self.reported)
+        self._last = result
+        self.reported, self._failures = self._verdict(result)
+        is_up = _passes(self.reported)
         events = []
-        if is_failing and was_up:
+        if was_up and not is_up:
             events.append("failed" if self.is_critical else "degraded")
-        elif not is_failing and not was_up:
+        elif is_up and not was_up:
             events.append("recovered")
-        is_slow = result.seconds > _SLOW * check.timeout
+        is_slow = result.seconds > _SLOW * self.check.timeout
         if is_slow and not self._is_slow and not is_late:
             events.append("slow")
         self._is_slow = is_slow
         return events
+
+
+def _passes(reported: Result) -> bool:
+    return reported.is_up and not reported.is_degraded

@@ -223,7 +223,7 @@ class Storage:
         """Have the next requests examined for a trace on the fast path."""
         self.sought[:] = [None] * _MOST_SOUGHT
 
-    def is_trace(self, traceparent: str) -> bool:
+    def examine(self, traceparent: str) -> bool:
         """Return whether a request that is examined on the fast path has a trace; one less is to be examined."""
         with contextlib.suppress(IndexError):  # Another thread may have examined the last one.
             self.sought.pop()

@@ -61,7 +61,7 @@ class WSGIMiddleware:
         if self._abandoned:
             self._service.storage.settle()
         is_plain = self._plain[0] and not (
-            self._sought and self._service.storage.is_trace(str(environ.get("HTTP_TRACEPARENT", "")))
+            self._sought and self._service.storage.examine(str(environ.get("HTTP_TRACEPARENT", "")))
         )
         if not is_plain or environ.get("PATH_INFO") in self._endpoints:
             answer = self._served_here(environ, start_response)
