@@ -160,7 +160,7 @@ def test_the_start_is_over_only_after_the_lifespan(registry):
     is_migrated = [True]
     obs, request = service("asgi", registry, lambda: bool(is_migrated))
     obs.lifecycle.lifespan_begun()
-    first = obs.answers.answer("startup", lambda _: "", "").status
+    first = obs.answers.answer("startup", "GET", lambda _: "", report=obs.checks.report("startup")).status
     is_migrated.clear()
     obs.lifecycle.lifespan_started()
     then = request("/startup"), request("/ready")

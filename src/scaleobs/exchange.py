@@ -97,9 +97,7 @@ class Exchange:
         shard = self.shard
         recorder = self.recorder
         try:
-            clue = request.get(recorder.clue)
-            if recorder.by_identity:
-                clue = id(clue)
+            clue = id(request.get(recorder.clue)) if recorder.by_identity else request.get(recorder.clue)
             series = shard.found[request[recorder.method], clue, status]
         except Exception:  # The first one like this, one that isn't cached, or a status that has no hash.
             series = recorder.series_of(request, status, shard)
@@ -159,9 +157,7 @@ class DetailedExchange(Exchange):
         shard = self.shard
         recorder = self.recorder
         try:
-            clue = request.get(recorder.clue)
-            if recorder.by_identity:
-                clue = id(clue)
+            clue = id(request.get(recorder.clue)) if recorder.by_identity else request.get(recorder.clue)
             series = shard.found[request[recorder.method], clue, status]
         except Exception:
             series = recorder.series_of(request, status, shard)

@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any, Unpack
 
 from scaleobs import logs
-from scaleobs.answers import Answer, Answers
+from scaleobs.answers import Answer
 from scaleobs.asgi.closing import closing
 from scaleobs.asgi.delivery import deliver
 from scaleobs.asgi.exchange import DetailedHTTPExchange, HTTPExchange
@@ -282,13 +282,11 @@ class ASGIMiddleware:
         return self._endpoints.get(path)
 
     async def _answer(self, endpoint: str, scope: Scope) -> Answer:
-        if scope["method"] not in ("GET", "HEAD"):
-            return Answers.not_allowed()
-
         def header(name: str) -> str:
             return header_of(scope, name.encode())
 
-        if endpoint == "metrics":
-            return self.observer.answers.metrics(header, scope.get("query_string", b"").decode("latin-1"))
-        report = None if endpoint == "live" else await self.observer.checks.report_async(endpoint)
-        return self.observer.answers.probe(endpoint, report, header)
+        answers, method, report = self.observer.answers, scope["method"], None
+        if answers.needs_report(endpoint, method):
+            report = await self.observer.checks.report_async(endpoint)
+        query = scope.get("query_string", b"").decode("latin-1")
+        return answers.answer(endpoint, method, header, query=query, report=report)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from scaleobs import group
 from scaleobs.answers import Answer, Answers, Header
+from scaleobs.health import Checks
 from scaleobs.management import listening, port
 from scaleobs.management.port import Port
 from scaleobs.management.progress import Progress
@@ -34,6 +35,11 @@ class Service(Protocol):
     @property
     def answers(self) -> Answers:
         """What it says about itself."""
+        ...
+
+    @property
+    def checks(self) -> Checks:
+        """Its checks."""
         ...
 
     def requests(self) -> tuple[float, float]:
@@ -78,14 +84,17 @@ class Services:
         kind = known.get(path)
         if kind is None:
             return Answers.not_found(known)
-        if method not in ("GET", "HEAD"):
-            return Answers.not_allowed()
         if kind == "metrics":
             services = services[:1]
         stuck_for = Progress.stuck_for() if kind == "live" else 0.0
-        answers = [
-            one.answers.answer(kind, _reader(headers), query, details=True, stuck_for=stuck_for) for one in services
-        ]
+
+        def answer_of(service: Service) -> Answer:
+            report = service.checks.report(kind) if service.answers.needs_report(kind, method) else None
+            return service.answers.answer(
+                kind, method, _reader(headers), query=query, report=report, details=True, stuck_for=stuck_for
+            )
+
+        answers = [answer_of(service) for service in services]
         return next((one for one in answers if one.status != HTTPStatus.OK), answers[0])
 
     def _tick(self) -> None:

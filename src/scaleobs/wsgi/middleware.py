@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any, Unpack
 
 from scaleobs import logs
-from scaleobs.answers import Answer, Answers
+from scaleobs.answers import Answer
 from scaleobs.exchange import OPEN, claim
 from scaleobs.observer import Observer
 from scaleobs.settings import Arguments
@@ -139,13 +139,12 @@ class WSGIMiddleware:
         return self.app(environ, start_response)
 
     def _answer(self, endpoint: str, environ: Environ) -> Answer:
-        if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
-            return Answers.not_allowed()
-        return self.observer.answers.answer(
-            endpoint,
-            lambda name: environ.get("HTTP_" + name.upper().replace("-", "_"), ""),
-            environ.get("QUERY_STRING", ""),
-        )
+        def header(name: str) -> str:
+            return str(environ.get("HTTP_" + name.upper().replace("-", "_"), ""))
+
+        answers, method = self.observer.answers, environ.get("REQUEST_METHOD", "")
+        report = self.observer.checks.report(endpoint) if answers.needs_report(endpoint, method) else None
+        return answers.answer(endpoint, method, header, query=environ.get("QUERY_STRING", ""), report=report)
 
 
 def attributes_of(environ: Environ, header: Callable[[str], str]) -> dict[str, str | int]:
