@@ -290,3 +290,22 @@ def test_no_thread_is_to_be_had():
     )
 
     assert (0, ["handled"]) == (code, said)
+
+
+def test_late_hook_is_logged_before_the_process_ends():
+    """The thread that waits for hooks may be late itself, on a busy machine: the signal is passed on after its line."""
+    code, said = run(
+        "app = scaleobs.instrument(app, log_format='json', drain_seconds=0.2)",
+        """
+        from scaleobs import hooks
+        run = hooks.run
+        hooks.run = lambda waiting, until, failed: run(waiting, until + 0.2, failed)
+        scaleobs.observer_of(app).on_drain(lambda: time.sleep(60))
+        serve()
+        term()
+        time.sleep(20)
+        """,
+    )
+
+    assert -signal.SIGTERM == code
+    assert 1 == sum("It took longer than the drain." in line for line in said)
