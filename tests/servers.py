@@ -52,6 +52,11 @@ def get(port, path, headers=None, method="GET"):
         connection.close()
 
 
+def until_workers(port, number):
+    """Wait until a page shows so many workers: the first one answers while others may still load the application."""
+    until(lambda: f"\nscaleobs_workers {number}." in get(port, "/metrics")[1].decode())
+
+
 @contextlib.contextmanager
 def running(command, port, folder, **environ):
     """

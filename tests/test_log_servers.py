@@ -124,6 +124,7 @@ def test_every_line_is_one_object(name, tmp_path):
     # hypercorn configures logging when it logs first, which is after it has imported the application.
     at_import = {} if "hypercorn" in name else {"AT_IMPORT": "yes"}
     with servers.running(command, port, tmp_path, SCALEOBS_SERVICE="shop", **at_import) as end:
+        servers.until_workers(port, 2 if "2" in arguments else 1)
         assert 200 == servers.get(port, "/all")[0]
         assert 500 == servers.get(port, "/boom")[0]
         stdout, stderr = end()
