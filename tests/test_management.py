@@ -64,7 +64,7 @@ asgi_alone_app = scaleobs.instrument(asgi_alone, **SETTINGS) if os.environ.get("
 wsgi_app = scaleobs.instrument(wsgi, **SETTINGS) if os.environ.get("KIND") == "wsgi" else None
 """
 
-GUNICORN = ["gunicorn", "-b", "127.0.0.1:PORT", "--graceful-timeout", "2", "-w", "2"]
+GUNICORN = ["gunicorn", "-b", "127.0.0.1:PORT", "--graceful-timeout", "5", "-w", "2"]
 WSGIREF = [
     sys.executable,
     "-c",
