@@ -102,6 +102,8 @@ def test_second_signal_ends_the_drain(name, second, tmp_path):
         server.tell(signal.SIGTERM)
         servers.until(lambda: server.status("/ready") == 503)
         servers.until(lambda: server.said().count("hook: ") == 2 * workers)
+        if command[0] == "gunicorn":
+            server.settle()
         server.tell(second)
         server.gone_after()
 
