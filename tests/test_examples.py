@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 from scaleobs.cli.stack import LOOPBACK, get, get_json, running
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-ENVIRONMENT = {"PYTHONPATH": str(EXAMPLES), "SCALEOBS_DRAIN_SECONDS": "0"}
+PATHS = os.pathsep.join([str(EXAMPLES), *filter(None, [os.environ.get("PYTHONPATH")])])
+ENVIRONMENT = {"PYTHONPATH": PATHS, "SCALEOBS_DRAIN_SECONDS": "0"}
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
