@@ -26,6 +26,9 @@ service, and the main process its workers once more.
 
 _TICK = 0.05
 
+_LOGGED_WITHIN = 1.0
+"""Seconds after the drain within which late hooks have to be logged."""
+
 Tell = Callable[..., None]
 
 
@@ -195,8 +198,9 @@ class Process:
             for part in parts:
                 part.on_begin()
             self._tell(parts[:1], "info", "drain.begun", seconds=seconds)
-            self._run_hooks(parts, until)
-            while not self.is_over and time.monotonic() < until:
+            has_ended = self._run_hooks(parts, until)
+            # A late hook is logged before the signal is passed on, after which the process may end at once.
+            while not self.is_over and time.monotonic() < (until if has_ended else until + _LOGGED_WITHIN):
                 time.sleep(_TICK)
             for part in parts:
                 part.on_end()
@@ -206,7 +210,8 @@ class Process:
             if not is_over and not self._is_told_by_event:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    def _run_hooks(self, parts: list[Draining], until: float) -> None:
+    def _run_hooks(self, parts: list[Draining], until: float) -> list[bool]:
+        """Begin the hooks, and return a list that isn't empty once each has ended or is logged as late."""
         # Their threads must not hold up what comes next, in a process that has been told to hurry.
         of = {hook: part for part in parts for hook in part.hooks}
 
@@ -216,9 +221,19 @@ class Process:
             reason = "It took longer than the drain." if is_late else f"{type(error).__name__}: {error}"
             self._tell([of[hook]], "warning", "drain.hook_failed", hook=name, reason=reason)
 
+        has_ended: list[bool] = []
+
+        def run() -> None:
+            try:
+                hooks.run([(hook, part.loop) for hook, part in of.items()], until, failed)
+            finally:
+                has_ended.append(True)
+
         if of:
-            waiting = [(hook, part.loop) for hook, part in of.items()]
-            _thread.start_new_thread(hooks.run, (waiting, until, failed))
+            _thread.start_new_thread(run, ())
+        else:
+            has_ended.append(True)
+        return has_ended
 
     @staticmethod
     def _tell(parts: list[Draining], level: str, event: str, **about: Any) -> None:
