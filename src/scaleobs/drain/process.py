@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 from scaleobs import group, hooks
+from scaleobs._fork import Step, after_fork
 from scaleobs.drain import workers
 from scaleobs.drain.servers import is_reloading, shorter_limit
 from scaleobs.drain.signals import Gate
-from scaleobs.metrics import registry  # noqa: F401 - What it does in a forked process comes before what is done here.
 
 _SAME_STOP = 2.0
 """
@@ -250,4 +250,4 @@ def of_process() -> Process:
     return _here
 
 
-os.register_at_fork(after_in_child=_here.forked)
+after_fork(Step.DRAIN, _here.forked)

@@ -13,12 +13,12 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from scaleobs import group
+from scaleobs._fork import Step, after_fork
 from scaleobs.answers import Answer, Answers, Header
 from scaleobs.health import Checks
 from scaleobs.management import listening, port
 from scaleobs.management.port import Port
 from scaleobs.management.progress import Progress
-from scaleobs.metrics import registry  # noqa: F401 - What it does in a forked process comes before what is done here.
 
 _SOONEST, _LATEST = 0.1, 1.0
 """Seconds between two looks whether a process that has loaded an application serves it."""
@@ -240,4 +240,4 @@ def _forked() -> None:
         management.forked()
 
 
-os.register_at_fork(after_in_child=_forked)
+after_fork(Step.MANAGEMENT, _forked)
