@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any
 
-from scaleobs.asgi.protocol import Message, Receive, Send, body_length, client_of, header_of, with_id
+from scaleobs.asgi.protocol import Message, Receive, Scope, Send, header_of
 from scaleobs.exchange import COMPLETING, ENDED, OPEN, SERVER_ERROR, STREAMING, DetailedExchange, Exchange
+from scaleobs.logs import new_context
 
 _LONGEST_CHAIN = 100
+_LENGTH_OF_NAME = len(b"x-request-id")
 
 
 class HTTPExchange(Exchange):
@@ -105,13 +109,13 @@ class DetailedHTTPExchange(DetailedExchange, HTTPExchange):
         """Receive from the server."""
         message = await HTTPExchange.receive(self)
         if self.received is not None:
-            self.received += body_length(message)
+            self.received += _body_length(message)
         return message
 
     def send(self, message: Message) -> Awaitable[None]:
         """Return what sends a message to the server when awaited; an answer starts with its request's id."""
         if self.received is not None:
-            self.sent += body_length(message)
+            self.sent += _body_length(message)
         try:
             is_start = self.status is None and message["type"] == "http.response.start"
             if is_start:
@@ -124,7 +128,10 @@ class DetailedHTTPExchange(DetailedExchange, HTTPExchange):
 
     def client(self) -> str:
         """Return the address of the client, as far as the server knows."""
-        return client_of(self.request)
+        try:
+            return str(self.request["client"][0])
+        except Exception:  # A Unix socket has none.
+            return ""
 
     def traceparent(self) -> str:
         """Return the `traceparent` that the client sent, or nothing."""
@@ -149,3 +156,40 @@ def _comes_from(error: BaseException | None, send: Send) -> bool:
             frames = frames.tb_next
         error, seen = error.__cause__ or error.__context__, seen + 1
     return False
+
+
+def context_of(scope: Scope) -> dict[str, Any]:
+    """Return what identifies a request in the log, by `X-Request-ID` and `traceparent` where the client sent them."""
+    try:
+        headers = dict(scope["headers"])
+        if b"x-request-id" not in headers and b"traceparent" not in headers:
+            return new_context()
+    except Exception:  # noqa: S110 - One that can be iterated once, or is wrong: see `header_of`.
+        pass
+    return new_context(header_of(scope, b"x-request-id"), header_of(scope, b"traceparent"))
+
+
+def with_id(message: Message, context: dict[str, Any]) -> Message:
+    """Return the start of an answer, or what accepts a WebSocket, with `X-Request-ID`, unless it has one already."""
+    headers = message.get("headers", ())
+    try:
+        if type(headers) is not list and type(headers) is not tuple:  # It may be one that can be read once.
+            message = {**message, "headers": (headers := list(headers))}
+        for name, _ in headers:
+            if len(name) == _LENGTH_OF_NAME and name.lower() == b"x-request-id":
+                return message
+    except Exception:  # What is wrong with them is for the server to say.
+        return message
+    message = message.copy() if type(message) is dict else dict(message)
+    message["headers"] = [*headers, (b"x-request-id", context["request_id"].encode())]
+    return message
+
+
+def _body_length(message: Message) -> int:
+    """Return how many bytes a message carries; a file that the server sends by itself is measured on disk."""
+    try:
+        if message["type"] == "http.response.pathsend":
+            return Path(message["path"]).stat().st_size
+        return len(message.get("body", b""))
+    except Exception:  # What is wrong with it is for the server or the application to say.
+        return 0

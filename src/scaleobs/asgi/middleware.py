@@ -10,7 +10,7 @@ from scaleobs import logs
 from scaleobs.answers import Answer
 from scaleobs.asgi.closing import closing
 from scaleobs.asgi.delivery import deliver
-from scaleobs.asgi.exchange import DetailedHTTPExchange, HTTPExchange
+from scaleobs.asgi.exchange import DetailedHTTPExchange, HTTPExchange, context_of
 from scaleobs.asgi.protocol import (
     Application,
     Message,
@@ -18,7 +18,6 @@ from scaleobs.asgi.protocol import (
     Scope,
     Send,
     attributes_of,
-    context_of,
     header_of,
     traceparent_of,
 )
