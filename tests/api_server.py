@@ -2,12 +2,12 @@
 
 import json
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
 
 import yaml
 
+from answering import answering
 from operator_schema import faults
 
 VERBS = ["create", "get", "list", "patch"]
@@ -47,7 +47,7 @@ def merged(old, patch):
     return new
 
 
-class Handler(BaseHTTPRequestHandler):
+class Keeping(BaseHTTPRequestHandler):
     """Answers one request; what was accepted is kept by its path."""
 
     protocol_version = "HTTP/1.1"
@@ -105,20 +105,10 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(raw)
 
-    def log_message(self, *_):
-        """Say nothing."""
-
 
 @contextmanager
 def api_server():
     """Yield the address of a server on a free port, and what it keeps by path."""
     kept = {}
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Keeping", (Handler,), {"kept": kept}))
-    thread = Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", kept
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with answering(type("Keeping", (Keeping,), {"kept": kept})) as port:
+        yield f"http://127.0.0.1:{port}", kept

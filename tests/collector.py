@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import NamedTuple
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+
+from answering import answering
 
 
 class Received(NamedTuple):
@@ -36,7 +37,7 @@ def collecting():
     """Run a collector, and yield its endpoint and the list of what it has received."""
     received: list[Received] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Collecting(BaseHTTPRequestHandler):
         def do_POST(self):
             body = self.rfile.read(int(self.headers["content-length"]))
             if self.headers.get("content-encoding") == "gzip":
@@ -55,15 +56,5 @@ def collecting():
             self.end_headers()
             self.wfile.write(answer)
 
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", received
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with answering(Collecting) as port:
+        yield f"http://127.0.0.1:{port}", received

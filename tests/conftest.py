@@ -18,8 +18,10 @@ from flask import Flask
 from prometheus_client import CollectorRegistry
 
 import scaleobs
+import servers
 from callers import asgi, wsgi
 from scaleobs import logs
+from scaleobs.cli import stack
 from scaleobs.logs.configuration import ACCESS_LOGGERS, SERVER_LOGGERS
 from scaleobs.logs.stdout import stdout
 from scaleobs.metrics import loops
@@ -33,6 +35,9 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 # A shell has what it starts in the background ignore SIGINT, and so would every process of these tests.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Whatever starts a program gets its port from the same place, so that none is given twice.
+stack.free_port = servers.free_port
 
 LOCAL_TOOLS = Path(__file__).parent.parent / ".tools" / "bin"
 

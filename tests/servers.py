@@ -15,12 +15,22 @@ from pathlib import Path
 BIN = Path(sys.executable).parent
 LIMIT = 20
 
+# Of pytest-xdist, each of which takes other ports; one that follows a worker that crashed has a larger number.
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_OWN = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _WORKERS
+_given: set[int] = set()
+
 
 def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Return a port that nobody listens on now, and that no other test of this run is given before it is in use."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        # Linux gives every second port to servers, and the others to clients.
+        if port // 2 % _WORKERS == _OWN and port not in _given:
+            _given.add(port)
+            return port
 
 
 def until(condition):
@@ -40,6 +50,11 @@ def get(port, path, headers=None, method="GET"):
         return answer.status, answer.read()
     finally:
         connection.close()
+
+
+def until_workers(port, number):
+    """Wait until a page shows so many workers: the first one answers while others may still load the application."""
+    until(lambda: f"\nscaleobs_workers {number}." in get(port, "/metrics")[1].decode())
 
 
 @contextlib.contextmanager

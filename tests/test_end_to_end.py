@@ -104,6 +104,12 @@ def groups(prometheus):
     return get_json(f"{prometheus.url}/api/v1/rules")["data"]["groups"]
 
 
+def evaluated(prometheus):
+    """Return all rules, or nothing as long as one was never evaluated."""
+    rules = [rule for group in groups(prometheus) for rule in group["rules"]]
+    return rules if "unknown" not in {rule["health"] for rule in rules} else None
+
+
 @contextlib.contextmanager
 def traffic(*urls):
     """Send about twenty requests a second to each address, at most two thousand."""
@@ -113,7 +119,7 @@ def traffic(*urls):
         for number in range(2000):
             if is_over.wait(0.05):
                 return
-            with contextlib.suppress(urllib.error.HTTPError):
+            with contextlib.suppress(OSError):  # An HTTPError is one, and so is a timeout.
                 urllib.request.urlopen(f"{url}{number}", timeout=5).close()
 
     threads = [threading.Thread(target=send, args=(url,)) for url in urls]
@@ -189,7 +195,7 @@ def test_every_rule_and_panel_finds_its_series(stack):
     """
     with traffic(f"{stack.services['orders'].url}/orders/", f"{stack.services['billing'].url}/bills/"):
         wait_until(lambda: len(stack.query("job:http_requests:rate5m > 0")) == 2, seconds=30, what="both have traffic")
-        rules = [rule for group in groups(stack.prometheus) for rule in group["rules"]]
+        rules = wait_until(lambda: evaluated(stack.prometheus), seconds=30, what="each rule is evaluated")
         texts = [outputs.rules_text(), *outputs.dashboard_texts().values()]
         recorded = {rule["name"] for rule in rules if rule["type"] == "recording"}
         asked = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from scaleobs.cli.stack import LOOPBACK, get, get_json, running
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+PATHS = os.pathsep.join([str(EXAMPLES), *filter(None, [os.environ.get("PYTHONPATH")])])
+ENVIRONMENT = {"PYTHONPATH": PATHS, "SCALEOBS_DRAIN_SECONDS": "0"}
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
@@ -26,7 +29,8 @@ def test_example_runs_as_it_says(path, tmp_path):
     def at(port):
         return [*command, "--port", str(port)] if server == "uvicorn" else [*command, "--bind", f"{LOOPBACK}:{port}"]
 
-    with running(path.stem, at, ready="/health", directory=tmp_path, env={"PYTHONPATH": str(EXAMPLES)}) as program:
+    # A check may need longer than its time at the first request, on a busy machine.
+    with running(path.stem, at, ready="/ready", directory=tmp_path, env=ENVIRONMENT) as program:
         status, _ = get(f"{program.url}{to_try}")
         ready = get_json(f"{program.url}/ready")
         _, metrics = get(f"{program.url}/metrics")
@@ -46,9 +50,8 @@ def test_own_metric_stands_beside_ours(tmp_path):
     A counter of the application's own is in the answer of /metrics.
     """
     command = [sys.executable, "-m", "uvicorn", "own_metric:app", "--port"]
-    environment = {"PYTHONPATH": str(EXAMPLES)}
     with running(
-        "own", lambda port: [*command, str(port)], ready="/health", directory=tmp_path, env=environment
+        "own", lambda port: [*command, str(port)], ready="/health", directory=tmp_path, env=ENVIRONMENT
     ) as program:
         get(f"{program.url}/pay")
         _, metrics = get(f"{program.url}/metrics")

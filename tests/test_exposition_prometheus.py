@@ -96,9 +96,10 @@ def asked(tmp_path_factory, tool):
             for one in programs.values():
                 wait_until(lambda one=one: value(one, 'up{job="orders"} == 1'), seconds=20, what="a scrape")
             for _ in range(12):
-                get(service.url + "/observe")
+                assert (204, b"") == get(service.url + "/observe")
                 time.sleep(0.25)
-            time.sleep(0.5)
+            for name, one in programs.items():
+                wait_until(lambda one=one: value(one, "http_requests_total == 12000"), seconds=20, what=f"{name}: all")
             yield programs
     finally:
         os.environ["PATH"] = paths
@@ -114,17 +115,17 @@ def value(prometheus, query):
 def test_prometheus_knows_the_quantile(asked):
     """`histogram_quantile` of the native histogram is within its resolution, and nearer than by classic buckets."""
     truth = VALUES[949]
-    seen = value(asked["protobuf"], "histogram_quantile(0.95, sum(rate(http_request_duration_seconds[10s])))")
+    seen = value(asked["protobuf"], "histogram_quantile(0.95, sum(rate(http_request_duration_seconds[5m])))")
 
     assert truth == pytest.approx(seen, rel=0.09)
-    by_buckets = "histogram_quantile(0.95, sum by (le) (rate(http_request_duration_seconds_bucket[10s])))"
+    by_buckets = "histogram_quantile(0.95, sum by (le) (rate(http_request_duration_seconds_bucket[5m])))"
     assert abs(seen - truth) < abs(value(asked["openmetrics"], by_buckets) - truth)
 
 
 def test_prometheus_knows_count_sum_and_fraction(asked):
     """`histogram_count`, `histogram_sum` and `histogram_fraction` say what was counted."""
     share = sum(seconds <= 0.25 for seconds in VALUES) / len(VALUES)
-    fraction = value(asked["protobuf"], "histogram_fraction(0, 0.25, sum(rate(http_request_duration_seconds[10s])))")
+    fraction = value(asked["protobuf"], "histogram_fraction(0, 0.25, sum(rate(http_request_duration_seconds[5m])))")
 
     assert 12_000 == value(asked["protobuf"], "histogram_count(http_request_duration_seconds)")
     assert 12 * sum(VALUES) == pytest.approx(value(asked["protobuf"], "histogram_sum(http_request_duration_seconds)"))

@@ -108,9 +108,7 @@ def test_only_the_probe_that_begins_a_run_waits_for_it(kind):
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(checks.report, "ready")
         until(lambda: checks._states["ready", "db"]._run is not None)
-        began = time.monotonic()
         other = checks.report("ready")
-        other_took = time.monotonic() - began
         assert not first.result().is_up
     began = time.monotonic()
     later = [checks.report("ready") for _ in range(100)]
@@ -118,10 +116,9 @@ def test_only_the_probe_that_begins_a_run_waits_for_it(kind):
     gate.set()
     until(lambda: checks.report("ready").is_up)
 
-    assert other.is_up
-    assert other_took < 0.2
+    assert other.is_up  # By the end of the run it would not be.
     assert {False} == {report.is_up for report in later}
-    assert later_took < 0.2
+    assert later_took < 10  # A hundred times 0.3 s would be 30 s.
     assert [("failed", "db", "no answer within 0.3 s"), ("recovered", "db", "")] == told.events
 
 
@@ -155,7 +152,7 @@ def test_a_late_answer_is_no_pass_but_worth_waiting_for_the_next():
     """A run that ends after its time has failed; the probe after it waits for a new one, and sees the recovery."""
     gate = threading.Event()
     checks = Checks(Told())
-    checks.add(Check("db", hanging("sync", gate), timeout=0.05, cache=0))
+    checks.add(Check("db", hanging("sync", gate), timeout=0.5, cache=0))
     assert not checks.report("ready").is_up
 
     gate.set()
@@ -167,19 +164,19 @@ def test_a_late_answer_is_no_pass_but_worth_waiting_for_the_next():
 
 def test_an_async_check_that_wont_be_cancelled_has_one_run():
     """One that swallows its cancellation keeps that run, and gets no second one beside it."""
-    runs = []
+    runs, is_over = [], threading.Event()
 
     async def stubborn():
         runs.append(1)
-        end = time.monotonic() + 0.4
-        while time.monotonic() < end:
+        while not is_over.is_set():
             try:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.01)
             except asyncio.CancelledError:
                 continue
 
     async def probe():
         answers = [(await checks.report_async("ready")).is_up for _ in range(20)]
+        is_over.set()
         return answers, len(runs)
 
     checks = Checks(Told())
@@ -260,16 +257,14 @@ def test_a_scrape_and_liveness_ask_no_check(protocol, registry):
 
 def test_slow_runs_are_warned_of_once(registry, capsys):
     """A run that takes more than half of its time is told of once, until one is quick again."""
-    pause = {"seconds": 0.15}
+    pause = {"seconds": 0.55}
     app = scaleobs.instrument(lambda environ, start: [], registry=registry)
-    scaleobs.observer_of(app).check("db", timeout=0.25, cache=0)(
-        lambda: threading.Event().wait(pause["seconds"]) or None
-    )
-    for pause["seconds"] in (0.15, 0.15, 0, 0.15):
+    scaleobs.observer_of(app).check("db", timeout=1, cache=0)(lambda: threading.Event().wait(pause["seconds"]) or None)
+    for pause["seconds"] in (0.55, 0.55, 0, 0.55):
         assert 200 == wsgi(app, path="/ready").status
     lines = [line for line in log_lines(capsys) if line["event"].startswith("check.")]
 
-    assert [("check.slow", "warning", "db", 0.25)] * 2 == [
+    assert [("check.slow", "warning", "db", 1)] * 2 == [
         (line["event"], line["level"], line["check"], line["timeout_seconds"]) for line in lines
     ]
-    assert all(0.15 <= line["duration_seconds"] < 0.25 for line in lines)
+    assert all(0.55 <= line["duration_seconds"] < 1 for line in lines)

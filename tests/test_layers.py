@@ -17,7 +17,8 @@ CORE = [
     {"asgi", "wsgi", "_service", "observer", "management", "frameworks"},
 ]
 MAY_IMPORT = {room: set().union(*CORE[: level + 1]) for level, rooms in enumerate(CORE) for room in rooms}
-MAY_IMPORT |= {"render": {*CORE[0], "render"}, "probe": set(), "__init__": {*MAY_IMPORT}}
+MAY_IMPORT |= {room: {"_fork", *may} for room, may in MAY_IMPORT.items()}
+MAY_IMPORT |= {"render": {*CORE[0], "render"}, "probe": set(), "_fork": set(), "__init__": {*MAY_IMPORT}}
 
 FRAMEWORKS = {"starlette", "fastapi", "flask", "werkzeug", "django", "asgiref", "uvicorn", "gunicorn"}
 FRAMEWORKS |= {"litestar", "quart", "falcon", "pyramid", "bottle"}

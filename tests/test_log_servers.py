@@ -155,6 +155,7 @@ def test_every_line_is_one_object(name, tmp_path):
     is_gunicorn_by_file = name in BY_FILE and program == "gunicorn"
     workers = {"WEB_CONCURRENCY": "2"} if is_gunicorn_by_file else {}
     with servers.running(command, port, tmp_path, SCALEOBS_SERVICE="shop", **at_import, **workers) as end:
+        servers.until_workers(port, 2 if "2" in arguments or is_gunicorn_by_file else 1)
         assert 200 == servers.get(port, "/all")[0]
         assert 500 == servers.get(port, "/boom")[0]
         if is_gunicorn_by_file:

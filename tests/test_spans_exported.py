@@ -229,11 +229,16 @@ def test_one_request_has_the_same_ids_everywhere(name, tmp_path):
     with collecting() as (endpoint, received):
         port, running = started(name, tmp_path, endpoint)
         with running as end:
+            workers, pids = SERVERS[name][2], set()
+
+            def have_answered():
+                pids.add(json.loads(servers.get(port, "/items/1")[1])["pid"])
+                return len(pids) == workers
+
+            # A worker keeps exemplars from its first request after a scrape on, which it has to be there for.
+            servers.until_workers(port, workers)
             servers.get(port, "/metrics", openmetrics)
-            # Another worker may have heard of the scrape a moment later.
-            servers.until(
-                lambda: servers.get(port, "/items/1") and b"trace_id=" in servers.get(port, "/metrics", openmetrics)[1]
-            )
+            servers.until(have_answered)
             assert 200 == servers.get(port, "/items/7", headers)[0]
             page = servers.get(port, "/metrics", openmetrics)[1].decode()
             out, _ = end()

@@ -160,7 +160,9 @@ def test_the_start_is_over_only_after_the_lifespan(registry):
     is_migrated = [True]
     obs, request = service("asgi", registry, lambda: bool(is_migrated))
     obs._service.lifecycle.lifespan_begun()
-    first = obs._service.answers.answer("startup", lambda _: "", "").status
+    first = obs._service.answers.answer(
+        "startup", "GET", lambda _: "", report=obs._service.checks.report("startup")
+    ).status
     is_migrated.clear()
     obs._service.lifecycle.lifespan_started()
     then = request("/startup"), request("/ready")

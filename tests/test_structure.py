@@ -1,4 +1,4 @@
-"""No detours at run time: protocols with several implementers, getters that only return, imports that are used."""
+"""No detours at run time: a protocol has several implementers, a getter only returns."""
 
 from __future__ import annotations
 
@@ -74,14 +74,6 @@ def test_protocols_have_several_implementers():
 
     assert protocols
     assert {} == {name: found for name, found in lonely.items() if len(found) < 2}
-
-
-def test_no_unused_import_orders_side_effects():
-    """No module is imported for what it does when it is loaded."""
-    found = {str(path.relative_to(SOURCE)) for path in FILES if "F401" in path.read_text()}
-
-    # These two go with the ordered list of what is done after a fork.
-    assert found <= {"drain/process.py", "management/services.py"}
 
 
 def own_nodes(function):

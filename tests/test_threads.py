@@ -128,11 +128,11 @@ def test_request_may_end_in_another_thread(storage_of, registry):
     bodies = queue.SimpleQueue()
 
     def begin():
-        for _ in range(500):
+        for _ in range(2500):
             bodies.put(app(environ(status="200 OK"), started))
 
     def end():
-        for _ in range(1000):
+        for _ in range(5000):
             body = bodies.get()
             next(body)
             body.close()
@@ -142,7 +142,7 @@ def test_request_may_end_in_another_thread(storage_of, registry):
         storage.read()
         run(begin, end, begin, end)
 
-    assert {("GET", "unmatched", "200"): 2000} == counted(registry)
+    assert {("GET", "unmatched", "200"): 10_000} == counted(registry)
     assert 0 == active(registry)
 
 
@@ -160,7 +160,7 @@ def test_loops_in_several_threads_count_every_request(storage_of, registry):
         await asyncio.sleep(0)
 
     async def serve_all():
-        tasks = [asyncio.create_task(app(http_scope(path=path), None, take)) for path in ["/", "/stuck"] * 200]
+        tasks = [asyncio.create_task(app(http_scope(path=path), None, take)) for path in ["/", "/stuck"] * 1000]
         for _ in range(5):
             await asyncio.sleep(0)
         for task in tasks[1::2]:
@@ -170,7 +170,7 @@ def test_loops_in_several_threads_count_every_request(storage_of, registry):
     with scraping(storage):
         run(*[lambda: asyncio.run(serve_all())] * 4)
 
-    assert {("GET", "unmatched", "200"): 800, ("GET", "unmatched", "500"): 800} == counted(registry)
+    assert {("GET", "unmatched", "200"): 4000, ("GET", "unmatched", "500"): 4000} == counted(registry)
     assert 0 == active(registry)
 
 

@@ -92,7 +92,7 @@ class _Service:
         self.storage.disable_fast_path()
         registry.join_workers()
         self._management = Management(
-            settings.management_port, self.answers, requests=self.storage.progress, on_fault=self.fault
+            settings.management_port, self.answers, self.checks, requests=self.storage.progress, on_fault=self.fault
         )
 
     def on_loaded(self, *, has_lifespan: bool) -> None:

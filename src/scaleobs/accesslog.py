@@ -1,14 +1,20 @@
-"""The one line that tells of a request, `request.finished`, and the lines that tell of what went wrong around it."""
+"""The one line of a request, `request.finished`, and the lines of what went wrong around it."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import random
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import structlog
+
 from scaleobs import logs
+from scaleobs.logs import counts
+from scaleobs.logs.logger import Logger, Output
+from scaleobs.logs.stdout import stdout
 
 SLOW_SECONDS = 1.0
 """From when a request is slow where no objective says so."""
@@ -52,7 +58,7 @@ class AccessLog:
     def renew_writer(self) -> None:
         """Write as logging is configured now, which takes longer to find out than to write a line; never raises."""
         with contextlib.suppress(Exception):
-            self._write = logs.direct("scaleobs") or self._by_logger
+            self._write = access_writer("scaleobs") or self._by_logger
 
     def request_finished(self, fields: dict[str, Any], error: BaseException | None = None) -> None:
         """Write the line of a request, with what the application raised; `fields` has its event and is its to keep."""
@@ -110,3 +116,36 @@ class AccessLog:
                 self.logger.error("scaleobs.fault", kind=kind, exc_info=error)
         except Exception:  # noqa: S110 - There is nobody left to tell.
             pass
+
+
+def access_writer(name: str) -> Callable[[str, dict[str, Any]], None] | None:
+    """
+    Return what writes an event with a level through the configured chain, or `None` if that isn't scaleobs's.
+
+    structlog's loggers pass the fields of a line on as keyword arguments, three times, which takes a third of what the
+    line takes. The writer has the configuration of this moment: a change needs another one.
+
+    Args:
+        name: shown as `logger`.
+    """
+    config = structlog.get_config()
+    processors, least = config["processors"], Logger.least
+    if config["logger_factory"] is not Output or config["wrapper_class"] is not Logger:
+        return None
+    output, put = Output(name), stdout.write
+    numbers = logging.getLevelNamesMapping()
+    places = {level: place for level, place in counts.LEVELS.items() if numbers[level.upper()] >= least}
+
+    def write(level: str, event: dict[str, Any]) -> None:
+        place = places.get(level)
+        if place is None:
+            return
+        line: Any = event
+        try:
+            for processor in processors:
+                line = processor(output, level, line)
+        except structlog.DropEvent:
+            return
+        put(line, place)
+
+    return write

@@ -20,6 +20,8 @@ from scaleobs.settings import Settings
 _ALIASES = {"/livez": "live", "/healthz": "live", "/readyz": "ready"}
 """What Kubernetes calls the probes of its own programs."""
 
+_METHODS = ("GET", "HEAD")
+
 _WHOLE_BYTES = 64 * 1024
 _WHOLE_PIECES = 16
 """A page that is no longer than this, and no more work, is sent in one piece, with its length."""
@@ -90,20 +92,38 @@ class Answers:
         if settings.management_port is not None:
             self.endpoints = {path: kind for path, kind in self.endpoints.items() if kind != "metrics"}
 
-    def answer(self, kind: str, header: Header, query: str, *, details: bool = False, stuck_for: float = 0.0) -> Answer:
+    @staticmethod
+    def needs_report(kind: str, method: str) -> bool:
+        """Return whether an endpoint is answered from a report that its caller waits for; liveness waits for none."""
+        return kind in ("ready", "startup") and method in _METHODS
+
+    def answer(
+        self,
+        kind: str,
+        method: str,
+        header: Header,
+        *,
+        query: str = "",
+        report: Report | None = None,
+        details: bool = False,
+        stuck_for: float = 0.0,
+    ) -> Answer:
         """
-        Return what an endpoint answers; may wait for checks.
+        Return what an endpoint answers; waits for nothing and never raises.
 
         Args:
             kind: `live`, `ready`, `startup` or `metrics`.
+            method: of the request.
             header: of the request.
             query: of the request.
+            report: of the checks, if it `needs_report`.
             details: see `probe`.
             stuck_for: see `probe`.
         """
+        if method not in _METHODS:
+            return _not_allowed()
         if kind == "metrics":
             return self.metrics(header, query)
-        report = None if kind == "live" else self._checks.report(kind)
         return self.probe(kind, report, header, details=details, stuck_for=stuck_for)
 
     def probe(
@@ -188,11 +208,6 @@ class Answers:
         return Answer(200, headers, b"".join(begun))
 
     @staticmethod
-    def not_allowed() -> Answer:
-        """Return the answer to any method but GET and HEAD."""
-        return Answer(405, [("Allow", "GET, HEAD"), *_headers("text/plain; charset=utf-8")], b"Use GET or HEAD.\n")
-
-    @staticmethod
     def not_found(known: Iterable[str]) -> Answer:
         """Return the answer where there is nothing, with what there is."""
         text = f"Here are {' '.join(sorted(known))}\n"
@@ -208,6 +223,10 @@ class Answers:
     def _broken() -> Answer:
         """Return the answer where scaleobs itself failed to make one."""
         return Answer(500, _headers("text/plain; charset=utf-8"), b"scaleobs failed to answer; its log says why.\n")
+
+
+def _not_allowed() -> Answer:
+    return Answer(405, [("Allow", "GET, HEAD"), *_headers("text/plain; charset=utf-8")], b"Use GET or HEAD.\n")
 
 
 def _failed(report: Report, name: str, result: Result) -> Report:

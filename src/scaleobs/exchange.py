@@ -1,54 +1,66 @@
 """
-One request from first byte to last: timed, labelled, counted and logged once, whatever the application does.
+One request and its response, from first byte to last: timed, labelled, counted and logged once.
 
-ASGI and WSGI tell what happens in the words of this file, so that both mean the same by it. Nothing here raises into
-the application: a fault of our own is counted, logged once, and the request goes on.
+ASGI and WSGI report what happens by the methods of this file, so that both mean the same by it. Nothing here raises
+into the application: a fault of scaleobs is counted, logged once, and the request goes on.
 
-This is the hot path. Its objects are filled in by their makers, field by field, because a call of `__init__` would cost
-a tenth of all there is to do; `benchmarks/` says what that is.
+This is the hot path. Its objects are filled slot by slot by the middlewares, since a call of `__init__` would cost a
+tenth of all there is to do; `benchmarks/` has the numbers.
 """
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from time import perf_counter
 from typing import Any
 
+from scaleobs import tracing
+from scaleobs.metrics.series import Exemplar, Series
 from scaleobs.metrics.shard import Shard
-from scaleobs.metrics.storage import Storage
-from scaleobs.recorder import Recorder, Request
+from scaleobs.metrics.storage import OVERFLOW_ROUTE, Storage
+from scaleobs.recorder import Recorder, Request, code_of
 
 CLIENT_GONE = 499
-"""The status of a request whose client went away before the answer began; nginx's number for it."""
+"""The status of a request whose client disconnected before the answer began; nginx's number for it."""
 
 SERVER_ERROR = 500
 
-OPEN, WATCHED, COMPLETING, ENDED = range(4)
+OPEN, STREAMING, COMPLETING, ENDED = range(4)
 """
-The stages of a request: none of its answer's body is on its way; some is, or may be; the last byte is; and nothing that
-happens is counted any more.
+The stages of a request: no part of its answer's body is on its way; some is, or may be; the last byte is; and nothing
+that happens is counted any more.
 """
 
-_SIGNED = "scaleobs.counted_in"
+_CLAIMS = "scaleobs.counted_in"
 
 
 class Exchange:
     """
     One HTTP request that is counted and nothing more.
 
-    It is ended by whichever comes first: `finished`, `client_gone` or `left`. Each may be called any number of times
-    and in any order; what follows the end changes nothing.
+    It is ended by whichever comes first: `finished`, `client_gone` or `app_finished`. Each may be called any number of
+    times and in any order; what follows the end changes nothing.
 
     Attributes:
         begun: when the server called, by `perf_counter`.
-        recorder: what hears of it.
+        recorder: where it is counted.
         request: the scope or environ.
-        shard: where this thread counts.
-        stage: one of `OPEN`, `WATCHED`, `COMPLETING`, `ENDED`.
+        shard: the counts of this thread.
+        stage: one of `OPEN`, `STREAMING`, `COMPLETING`, `ENDED`.
         status: what was handed to the server, as a number, an enum or whatever the framework used; `None` before that.
+        context: of a `DetailedExchange`, as are all that follow: what identifies the request in every log line, or
+            `None` if it has no line of its own.
+        path: as the server called, without the query; an application may change its own.
+        client_disconnected: whether the client is gone; what the application raises because of it is not logged.
+        span: its server span, or `None` if nothing traces.
+        pending_log_fields: the fields of a line that is written when the application has finished.
     """
 
-    __slots__ = ("begun", "recorder", "request", "shard", "stage", "status")
+    __slots__ = (
+        *("begun", "recorder", "request", "shard", "stage", "status"),
+        *("client_disconnected", "context", "path", "pending_log_fields", "span"),
+    )
 
     begun: float
     recorder: Recorder
@@ -56,6 +68,11 @@ class Exchange:
     shard: Shard
     stage: int
     status: Any
+    context: dict[str, Any] | None
+    path: str
+    client_disconnected: bool
+    span: tracing.RequestSpan | None
+    pending_log_fields: dict[str, Any] | None
 
     def finished(self) -> None:
         """Note that the last byte was handed to the server."""
@@ -63,11 +80,11 @@ class Exchange:
             self.end(SERVER_ERROR if self.status is None else self.status)
 
     def client_gone(self) -> None:
-        """Note that the client went away."""
+        """Note that the client disconnected."""
         if self.stage != ENDED:
             self.end(CLIENT_GONE if self.status is None else self.status)
 
-    def left(self, error: BaseException | None = None) -> None:  # noqa: ARG002 - For the one that tells of it.
+    def app_finished(self, error: BaseException | None = None) -> None:  # noqa: ARG002 - A line has it.
         """Note that the application returned, or raised; it can add nothing to its answer from now on."""
         if self.stage != ENDED:
             self.end(SERVER_ERROR)
@@ -80,33 +97,155 @@ class Exchange:
         shard = self.shard
         recorder = self.recorder
         try:
-            clue = request.get(recorder.clue)
-            if recorder.by_identity:
-                clue = id(clue)
+            clue = id(request.get(recorder.clue)) if recorder.by_identity else request.get(recorder.clue)
             series = shard.found[request[recorder.method], clue, status]
-        except Exception:  # The first one like this, one that isn't remembered, or a status that can't be looked up.
+        except Exception:  # The first one like this, one that isn't cached, or a status that has no hash.
             series = recorder.series_of(request, status, shard)
         cells = series.cells
         cells[bisect_left(series.bounds, seconds)] += 1
         cells[-1] += seconds
 
-    def collected(self) -> None:
-        """Note that nobody read the answer to its end, nor closed it."""
+    def finish_abandoned(self) -> None:
+        """Note that the answer was neither read to its end nor closed."""
         if self.stage != ENDED:
             self.shard = self.recorder.here.shard
             self.finished()
-            self.left()
+            self.app_finished()
 
-    def abandon(self) -> None:
-        """Leave word that nobody will end this any more; safe in a finalizer. The next scrape calls `collected`."""
+    def mark_abandoned(self) -> None:
+        """Have the next scrape call `finish_abandoned`, since nothing will end this any more; safe in a finalizer."""
         if self.stage != ENDED:
             # By then it would seem to have lasted until that scrape.
             lasted = perf_counter() - self.begun
             self.recorder.storage.abandoned.append(_Abandoned(self, lasted))
 
 
+class DetailedExchange(Exchange):
+    """
+    One HTTP request that has more than its count: a line, a span, an exemplar, sizes.
+
+    Its line is written when it has ended; after an answer of 5xx when the application has finished, because it may be
+    about to raise what the line should carry.
+    """
+
+    __slots__ = ()
+
+    def client_gone(self) -> None:
+        """Note that the client disconnected."""
+        if self.stage != ENDED:
+            self.client_disconnected = True
+        super().client_gone()
+
+    def app_finished(self, error: BaseException | None = None) -> None:
+        """Note that the application returned, or raised; it can add nothing to its answer from now on."""
+        if self.stage != ENDED:
+            self.end(SERVER_ERROR)
+        if self.pending_log_fields is None and error is None and self.span is None:
+            return
+        try:
+            if self.span is not None:
+                self.span.left(None if self.client_disconnected else error)
+            self._log_finish(error)
+        except Exception as fault:
+            self.recorder.fault(fault)
+
+    def end(self, status: Any) -> None:
+        """Count the request with this status, now, and log it; to be called once."""
+        seconds = perf_counter() - self.begun
+        self.stage = ENDED
+        request = self.request
+        shard = self.shard
+        recorder = self.recorder
+        try:
+            clue = id(request.get(recorder.clue)) if recorder.by_identity else request.get(recorder.clue)
+            series = shard.found[request[recorder.method], clue, status]
+        except Exception:
+            series = recorder.series_of(request, status, shard)
+        cells = series.cells
+        cells[bisect_left(series.bounds, seconds)] += 1
+        cells[-1] += seconds
+        try:
+            if recorder.storage.wants_more:
+                self._observe(series, seconds)
+            if self.span is not None:
+                self._end_span(self.span, series, status)
+            if self.context is not None:
+                code = status if type(status) is int and 0 <= status < 1000 else code_of(status)  # noqa: PLR2004
+                fields = {
+                    **self.context,
+                    "event": "request.finished",
+                    "method": request.get(recorder.method, ""),
+                    "route": series.labels[1],
+                    "path": self.path,
+                    "status_code": code,
+                    "duration_seconds": int(seconds * 1e6 + 0.5) / 1e6,  # A third of what `round` takes.
+                    "client": self.client(),
+                }
+                if self.client_disconnected or self.status is not status or recorder.spans.are_inside:
+                    self._add_fields(fields)
+                if code < SERVER_ERROR or self.client_disconnected:
+                    recorder.log.request_finished(fields)
+                else:
+                    self.pending_log_fields = fields
+        except Exception as error:
+            recorder.fault(error)
+
+    def traceparent(self) -> str:
+        """Return the `traceparent` that the client sent, or nothing."""
+        raise NotImplementedError
+
+    def client(self) -> str:
+        """Return the address of the client, as far as it is known."""
+        raise NotImplementedError
+
+    def sizes(self) -> tuple[int, int] | None:
+        """Return the bytes of the bodies of the request and the response, `None` if they were not measured."""
+        raise NotImplementedError
+
+    def _add_fields(self, fields: dict[str, Any]) -> None:
+        if self.recorder.spans.are_inside and (span := tracing.current_span()) is not None:
+            fields["trace_id"], fields["span_id"] = span.trace_id, span.span_id
+        if self.status is None:
+            return
+        if self.client_disconnected:
+            fields["truncated"] = True
+        if code_of(self.status) != fields["status_code"]:
+            fields["sent_status"] = code_of(self.status)
+
+    def _end_span(self, span: tracing.RequestSpan, series: Series, status: Any) -> None:
+        method, route, _ = series.labels
+        if route == OVERFLOW_ROUTE:
+            method = self.request.get(self.recorder.method, "")
+            route, _ = self.recorder.routes.template(self.request)
+        code = code_of(status)
+        sent = code if self.status is None else code_of(self.status)
+        span.ended(method, route, code, sent)
+
+    def _log_finish(self, error: BaseException | None) -> None:
+        fields, self.pending_log_fields = self.pending_log_fields, None
+        log = self.recorder.log
+        if fields is not None:
+            log.request_finished(fields, error)
+        elif error is not None and self.context is not None and not self.client_disconnected:
+            method, route, _ = self.recorder.series_of(self.request, self.status, self.shard).labels
+            log.background_failed({**self.context, "method": method, "route": route}, error)
+
+    def _observe(self, series: Series, seconds: float) -> None:
+        """Add what has no place in the buckets: a native histogram, an exemplar, sizes."""
+        storage = self.recorder.storage
+        if series.sparse is not None:
+            series.sparse.observe(seconds)
+        if storage.keeps_exemplars:
+            own = None if self.span is None else self.span.ids
+            span = own or tracing.current_span() or tracing.parse_traceparent(self.traceparent())
+            if span is not None and span.is_sampled:
+                series.leave(Exemplar(span.trace_id, span.span_id, seconds, time.time()))
+        if storage.has_sizes and (sizes := self.sizes()) is not None:
+            self.shard.measure(series.labels, *sizes)
+
+
 class _Abandoned:
-    """A request that nobody will end, and how long it lasted until then."""
+    """A request that nothing will end, and how long it lasted until then."""
 
     __slots__ = ("_exchange", "_lasted")
 
@@ -116,17 +255,17 @@ class _Abandoned:
 
     def collected(self) -> None:
         self._exchange.begun = perf_counter() - self._lasted
-        self._exchange.collected()
+        self._exchange.finish_abandoned()
 
 
-def is_first_to_see(request: Request, storage: Storage) -> bool:
+def claim(request: Request, storage: Storage) -> bool:
     """
-    Return whether no other middleware counts this request in the same storage, and sign it.
+    Return whether no other middleware counts this request in the same storage; afterwards the caller does.
 
-    An application that is mounted in another one, both instrumented, would count twice.
+    An application that is mounted in another one, both instrumented, would be counted twice.
     """
-    signed = request.get(_SIGNED, ())
-    if storage in signed:
+    claimed = request.get(_CLAIMS, ())
+    if storage in claimed:
         return False
-    request[_SIGNED] = (*signed, storage)
+    request[_CLAIMS] = (*claimed, storage)
     return True

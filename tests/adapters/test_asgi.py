@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import logging
+import time
 
 import pytest
 
@@ -148,16 +149,19 @@ def test_client_gone_before_the_answer_is_499(registry, capsys):
     async def app(scope, receive, send):
         await receive()
         assert "http.disconnect" == (await receive())["type"]
-        await asyncio.sleep(0.2)
+        moments.append(time.perf_counter())
         await send(START)
         await send(END)
 
     app = scaleobs.instrument(app, registry=registry)
+    moments = [time.perf_counter()]
     asgi(app, received=[{"type": "http.request"}, {"type": "http.disconnect"}])
     line = finished(capsys)[0]
 
+    begun, left = moments
+
     assert {("GET", "unmatched", "499"): 1} == counted(registry)
-    assert seconds(registry) < 0.15
+    assert seconds(registry) <= left - begun
     assert ("info", 499) == (line["level"], line["status_code"])
     assert "truncated" not in line
 
@@ -246,19 +250,21 @@ def test_background_task_is_not_in_the_duration(registry, capsys):
     async def app(scope, receive, send):
         await send(START)
         await send(END)
+        moments.append(time.perf_counter())
         assert 0 == active(registry)
-        await asyncio.sleep(0.2)
         raise error
 
     app = scaleobs.instrument(app, registry=registry)
+    moments = [time.perf_counter()]
     seen = asgi(app)
+    begun, ended = moments
     lines = log_lines(capsys)
     logging.getLogger("uvicorn.error").error("Exception in ASGI application", exc_info=seen.error)
 
     assert "exception" not in log_lines(capsys)[0]
     assert error is seen.error
     assert {("GET", "unmatched", "200"): 1} == counted(registry)
-    assert seconds(registry) < 0.15
+    assert seconds(registry) <= ended - begun
     assert [("request.finished", "info"), ("background.failed", "error")] == [(x["event"], x["level"]) for x in lines]
     assert ["exception" in line for line in lines] == [False, True]
     assert lines[0]["request_id"] == lines[1]["request_id"]
@@ -319,16 +325,18 @@ def test_trailers_pass_unchanged_and_are_not_timed(registry):
     async def app(scope, receive, send):
         await send({**START, "trailers": True})
         await send(END)
+        moments.append(time.perf_counter())
         assert 0 == active(registry)
-        await asyncio.sleep(0.1)
         await send(trailers)
 
+    moments = [time.perf_counter()]
     seen = asgi(scaleobs.instrument(app, registry=registry))
+    begun, ended = moments
 
     assert seen.error is None
     assert trailers is seen.messages[-1]
     assert {("GET", "unmatched", "200"): 1} == counted(registry)
-    assert seconds(registry) < 0.09
+    assert seconds(registry) <= ended - begun
 
 
 def test_headers_that_can_be_read_once_reach_the_server(registry):

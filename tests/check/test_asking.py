@@ -8,10 +8,11 @@ import socket
 import ssl
 import subprocess
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
+from answering import answering
 from checked import call, check
 
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
@@ -22,7 +23,7 @@ def serving(status=200, content_type=METRICS, body=b"", *, wait=0.0, drip=0, cer
     """Answer every GET alike, and yield the address."""
     is_over = threading.Event()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Alike(BaseHTTPRequestHandler):
         def do_GET(self):
             if heard is not None:
                 heard.append((self.path, dict(self.headers)))
@@ -33,27 +34,19 @@ def serving(status=200, content_type=METRICS, body=b"", *, wait=0.0, drip=0, cer
                     self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
-            with contextlib.suppress(OSError):
-                for _ in range(drip):
-                    self.wfile.write(b"#\n")
-                    is_over.wait(0.1)
+            for _ in range(drip):
+                self.wfile.write(b"#\n")
+                is_over.wait(0.1)
 
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        if certificate:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate)
-            server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
+    tls = None
+    if certificate:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate)
+    with answering(Alike, tls=tls) as port:
         try:
-            yield f"http{'s' if certificate else ''}://127.0.0.1:{server.server_address[1]}/metrics"
+            yield f"http{'s' if certificate else ''}://127.0.0.1:{port}/metrics"
         finally:
             is_over.set()
-            server.shutdown()
-            thread.join()
 
 
 def refused(url, *arguments):

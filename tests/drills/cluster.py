@@ -7,9 +7,10 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+from answering import answering
 from scaleobs.cli.stack import LOOPBACK
 
 NAMESPACE, NODE, UID = "shop", "worker-1", "5d2b3c1e-0000-4000-8000-000000000001"
@@ -164,25 +165,15 @@ def _kube_state_metrics(one: Deployment) -> Iterator[str]:
 def cluster() -> Iterator[Cluster]:
     """Serve what is deployed for the length of a `with` block."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Showing(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             page = there.page(self.path).encode()
             self.send_response(200)
             self.send_header("Content-Type", "text/plain; version=0.0.4")
             self.send_header("Content-Length", str(len(page)))
             self.end_headers()
-            with contextlib.suppress(ConnectionError):  # Who scrapes may have given up.
-                self.wfile.write(page)
+            self.wfile.write(page)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer((LOOPBACK, 0), Handler) as server:
-        there = Cluster(server.server_address[1])
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        thread.start()
-        try:
-            yield there
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering(Showing) as port:
+        there = Cluster(port)
+        yield there

@@ -11,10 +11,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+from answering import answering
 from drills.cluster import NAMESPACE, Cluster, Deployment
 from drills.stage import Stage
 from scaleobs.cli.stack import LOOPBACK, Program, free_port, running
@@ -120,21 +121,12 @@ def asking(url: str, *, clients: int = 1, pause: float = _PAUSE) -> Iterator[Non
 def plain_exporter() -> Iterator[int]:
     """Serve metrics that aren't ours for the length of a `with` block, and yield the port."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Plain(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Type", "text/plain; version=0.0.4")
             self.end_headers()
             self.wfile.write(b"process_cpu_seconds_total 1\n")
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer((LOOPBACK, 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering(Plain) as port:
+        yield port

@@ -53,10 +53,12 @@ def forked():
             os.write(writing, json.dumps([SAID["in the fork"], root(), afresh()]).encode())
         finally:
             os._exit(0)
-    os.close(writing)
     os.waitpid(pid, 0)
-    with os.fdopen(reading) as file:
-        return json.load(file)
+    # Not to the end: gevent defers `os.close`, and the pipe has no end before.
+    said = json.loads(os.read(reading, 1 << 16))
+    os.close(reading)
+    os.close(writing)
+    return said
 
 
 def process(context):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -111,8 +113,9 @@ def ask_all(port, number=2):
     said = {}
 
     def ask_one():
-        one = ask(port)
-        said[one["pid"]] = one
+        with contextlib.suppress(OSError, http.client.HTTPException):  # A worker ends with what it has accepted.
+            one = ask(port)
+            said[one["pid"]] = one
 
     def ask_some():
         threads = [threading.Thread(target=ask_one) for _ in range(4)]

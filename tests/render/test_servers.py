@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -60,8 +61,8 @@ def test_every_line_of_a_server_is_json(name, content, command, tmp_path):
     (tmp_path / "app.py").write_text(APP, encoding="utf-8")
     config = tmp_path / name
     config.write_text(content(), encoding="utf-8")
-    socket = tmp_path / "s"
-    program, *arguments = [part.format(socket=socket, config=config) for part in command]
+    path_of_socket = tmp_path / "s"
+    program, *arguments = [part.format(socket=path_of_socket, config=config) for part in command]
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     with (tmp_path / "output").open("w+b") as output:
         process = subprocess.Popen(
@@ -72,8 +73,8 @@ def test_every_line_of_a_server_is_json(name, content, command, tmp_path):
             stderr=output,
         )
         try:
-            wait_for(socket, process)
-            subprocess.run([sys.executable, "-c", CLIENT, socket], check=True, timeout=30)
+            wait_for(path_of_socket, process)
+            subprocess.run([sys.executable, "-c", CLIENT, path_of_socket], check=True, timeout=30)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
@@ -86,12 +87,13 @@ def test_every_line_of_a_server_is_json(name, content, command, tmp_path):
 
 
 def wait_for(path, process):
-    """Wait until a server listens."""
+    """Wait until a server listens, which is after its socket is there."""
     end = time.monotonic() + 30
-    while not path.exists():
-        assert process.poll() is None, "the server ended"
-        assert time.monotonic() < end, "the server doesn't listen"
-        time.sleep(0.05)
+    with socket.socket(socket.AF_UNIX) as client:
+        while client.connect_ex(str(path)):
+            assert process.poll() is None, "the server ended"
+            assert time.monotonic() < end, "the server doesn't listen"
+            time.sleep(0.05)
 
 
 def test_gunicorn_listens_where_the_deployment_expects_it(monkeypatch):

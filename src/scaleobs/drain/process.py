@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from scaleobs import group, hooks
+from scaleobs._fork import Step, after_fork
 from scaleobs.drain import workers
 from scaleobs.drain.servers import is_reloading, shorter_limit
 from scaleobs.drain.signals import Gate
-from scaleobs.metrics import registry  # noqa: F401 - What it does in a forked process comes before what is done here.
 
 _SAME_STOP = 2.0
 """
@@ -25,6 +25,9 @@ service, and the main process its workers once more.
 """
 
 _TICK = 0.05
+
+_LOGGED_WITHIN = 1.0
+"""Seconds after the drain within which late hooks have to be logged."""
 
 Stage = Literal["begun", "ended"]
 Write = Callable[..., None]
@@ -195,8 +198,9 @@ class Process:
             for part in parts:
                 part.on_drain("begun")
             self._write(parts[:1], "info", "drain.begun", seconds=seconds)
-            self._run_hooks(parts, until)
-            while not self.is_over and time.monotonic() < until:
+            has_ended = self._run_hooks(parts, until)
+            # A late hook is logged before the signal is passed on, after which the process may end at once.
+            while not self.is_over and time.monotonic() < (until if has_ended else until + _LOGGED_WITHIN):
                 time.sleep(_TICK)
             for part in parts:
                 part.on_drain("ended")
@@ -206,7 +210,8 @@ class Process:
             if not is_over and not self._is_told_by_event:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    def _run_hooks(self, parts: list[Draining], until: float) -> None:
+    def _run_hooks(self, parts: list[Draining], until: float) -> list[bool]:
+        """Begin the hooks, and return a list that isn't empty once each has ended or is logged as late."""
         # Their threads must not hold up what comes next, in a process that has been told to hurry.
         of = {hook: part for part in parts for hook in part.hooks}
 
@@ -216,9 +221,19 @@ class Process:
             reason = "It took longer than the drain." if is_late else f"{type(error).__name__}: {error}"
             self._write([of[hook]], "warning", "drain.hook_failed", hook=name, reason=reason)
 
+        has_ended: list[bool] = []
+
+        def run() -> None:
+            try:
+                hooks.run([(hook, part.loop) for hook, part in of.items()], until, failed)
+            finally:
+                has_ended.append(True)
+
         if of:
-            waiting = [(hook, part.loop) for hook, part in of.items()]
-            _thread.start_new_thread(hooks.run, (waiting, until, failed))
+            _thread.start_new_thread(run, ())
+        else:
+            has_ended.append(True)
+        return has_ended
 
     @staticmethod
     def _write(parts: list[Draining], level: str, event: str, **about: Any) -> None:
@@ -230,4 +245,4 @@ class Process:
 _here = Process()
 
 
-os.register_at_fork(after_in_child=_here.forked)
+after_fork(Step.DRAIN, _here.forked)

@@ -141,7 +141,8 @@ class Group:
             except BlockingIOError:
                 continue
             try:
-                if self._open(ledger):
+                if not is_of_other_version(ledger.read()):
+                    self._open(ledger)
                     return ledger
             except BaseException:
                 ledger.close()
@@ -149,19 +150,15 @@ class Group:
             ledger.close()
         raise AssertionError
 
-    def _open(self, ledger: Ledger) -> bool:
-        """Go on in a ledger, unless it is another version's, and return whether that was done."""
+    def _open(self, ledger: Ledger) -> None:
         copy = self._copy_of(ledger.path)
         data = ledger.read()
-        if is_of_other_version(data):
-            return False
         if not has_fallen(copy, data):
             with contextlib.suppress(DamagedError):
                 ledger.open(b"" if is_blank(data) else data)
-                return True
+                return
         self._note(DamagedError(f"{ledger.path} is damaged: its counts go on from the last copy"))
         ledger.open(copy if entries_of(copy) else b"")
-        return True
 
     def _look_after_own(self) -> None:
         path = self.ledger.path

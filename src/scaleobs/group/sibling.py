@@ -59,21 +59,15 @@ class Sibling:
         self.shape = Shape()
         self.owner = 0
         self.is_living = False
-        self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        self._opened_by = os.getpid()
         self._parsed = 0
         self._instead: bytes | None = None
+        self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._opened_by = os.getpid()
 
     def __del__(self) -> None:
         # When nobody reads it any more; never in a child, where closing might end a lock that the child has.
         if getattr(self, "_opened_by", 0) == os.getpid():
-            self.close()
-
-    def close(self) -> None:
-        """Close the file; the last one that lets go of it does so otherwise."""
-        file, self._file = self._file, -1
-        if file >= 0:
-            os.close(file)
+            os.close(self._file)
 
     @property
     def is_copy(self) -> bool:

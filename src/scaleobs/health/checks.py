@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import weakref
 from collections.abc import Iterator
 
+from scaleobs._fork import Step, after_fork
 from scaleobs.health.background import background
 from scaleobs.health.check import Check
 from scaleobs.health.results import LastRun, Report, Result
@@ -168,5 +168,4 @@ def _forked() -> None:
         checks.forget()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+after_fork(Step.HEALTH, _forked)

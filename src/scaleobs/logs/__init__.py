@@ -21,7 +21,6 @@ from scaleobs.logs.configuration import (
 )
 from scaleobs.logs.configured import Configured
 from scaleobs.logs.context import bind_context, forget_request, new_context, request_context
-from scaleobs.logs.direct import direct
 from scaleobs.logs.output import JSONFormatter, StdoutHandler
 from scaleobs.logs.redaction import Redact
 
@@ -33,7 +32,6 @@ __all__ = [
     "bind_context",
     "configure_for",
     "configure_logging",
-    "direct",
     "forget_request",
     "get_logger",
     "is_configured",

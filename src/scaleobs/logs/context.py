@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 from contextvars import ContextVar, Token
 from typing import Any
 
 from scaleobs import tracing
+from scaleobs._fork import Step, after_fork
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
 # Ids have to differ, not to be unpredictable; an application that seeds the shared generator must not repeat them, nor
 # must two workers of one parent.
 _ids = random.Random()  # noqa: S311
-os.register_at_fork(after_in_child=_ids.seed)
+after_fork(Step.REQUEST_IDS, _ids.seed)
 _bits = _ids.getrandbits
 
 request_context: ContextVar[dict[str, Any] | None] = ContextVar("scaleobs_request", default=None)

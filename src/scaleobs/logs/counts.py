@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import MutableSequence
 from typing import Any
 
+from scaleobs._fork import Step, after_fork
 from scaleobs.catalog import LOG_LEVELS
 
 KINDS = len(LOG_LEVELS) + 1
@@ -64,4 +64,4 @@ def _forked() -> None:
     _before[:] = [0] * KINDS
 
 
-os.register_at_fork(after_in_child=_forked)
+after_fork(Step.LOG_COUNTS, _forked)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from scaleobs._fork import Step, after_fork
 from scaleobs.logs import counts
 from scaleobs.logs.counts import LOST
 from scaleobs.logs.pipe import Pipe
@@ -181,7 +182,7 @@ def _ways_to(stream: Any) -> tuple[int | None, Any]:
 
 _write = os.write
 stdout = Stdout()
-os.register_at_fork(after_in_child=stdout.forget)
+after_fork(Step.STDOUT, stdout.forget)
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -86,7 +86,7 @@ class Port:
         """Let go of what is the parent's."""
         self._is_wanted = False
         if self._descriptor is not None:
-            os.close(self._descriptor)
+            _close(self._descriptor)
 
     def _claim(self) -> None:
         if self._descriptor is not None or not self._turn.take():
@@ -125,7 +125,7 @@ class Port:
         if waiting is not None:
             waiting.close()
         elif self._descriptor is not None:  # It was closed just as it became the turn of this process.
-            os.close(self._descriptor)
+            _close(self._descriptor)
             self._turn.end()
 
     def _serve(self, waiting: socket.socket, handler: Callable[..., object]) -> None:
@@ -208,7 +208,7 @@ _files: dict[Path, int] = {}
 def forked() -> None:
     """Begin anew in a child process, which has none of its parent's locks."""
     for file in _files.values():
-        os.close(file)
+        _close(file)
     _files.clear()
 
 
@@ -220,7 +220,7 @@ def try_out(number: int) -> None:
         PortError: it can't.
     """
     try:
-        os.close(listening.listen(number))
+        _close(listening.listen(number))
     except OSError as error:
         raise PortError(number, error) from error
 
@@ -228,6 +228,11 @@ def try_out(number: int) -> None:
 def start_thread(run: Callable[[], None]) -> None:
     """Run a function on a thread of its own, a real one, which doesn't hold up the end of the process."""
     _real(_thread, "start_new_thread")(run, ())
+
+
+def _close(descriptor: int) -> None:
+    """Close a descriptor now: gevent's `os.close` waits for its event loop, which may not run any more."""
+    _real(os, "close")(descriptor)
 
 
 def _real(module: ModuleType, name: str) -> Any:

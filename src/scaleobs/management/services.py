@@ -14,11 +14,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from scaleobs import group
+from scaleobs._fork import Step, after_fork
 from scaleobs.answers import Answer, Answers, Header
+from scaleobs.health import Checks
 from scaleobs.management import listening, port
 from scaleobs.management.port import Port
 from scaleobs.management.progress import Progress
-from scaleobs.metrics import registry  # noqa: F401 - What it does in a forked process comes before what is done here.
 
 _SOONEST, _LATEST = 0.1, 1.0
 """Seconds between two looks whether a process that has loaded an application serves it."""
@@ -58,14 +59,17 @@ class Services:
         kind = known.get(path)
         if kind is None:
             return Answers.not_found(known)
-        if method not in ("GET", "HEAD"):
-            return Answers.not_allowed()
         if kind == "metrics":
             services = services[:1]
         stuck_for = Progress.stuck_for() if kind == "live" else 0.0
-        answers = [
-            one.answers.answer(kind, _reader(headers), query, details=True, stuck_for=stuck_for) for one in services
-        ]
+
+        def answer_of(service: Management) -> Answer:
+            report = service.checks.report(kind) if service.answers.needs_report(kind, method) else None
+            return service.answers.answer(
+                kind, method, _reader(headers), query=query, report=report, details=True, stuck_for=stuck_for
+            )
+
+        answers = [answer_of(service) for service in services]
         return next((one for one in answers if one.status != HTTPStatus.OK), answers[0])
 
     def _tick(self) -> None:
@@ -92,6 +96,7 @@ class Management:
     Args:
         number: its port; without one nothing is done.
         answers: its answers.
+        checks: its checks.
         requests: returns how many requests this process has begun, and ended.
         on_fault: called with a fault of scaleobs itself, which it counts and logs; never raises.
     """
@@ -100,12 +105,14 @@ class Management:
         self,
         number: int | None,
         answers: Answers,
+        checks: Checks,
         *,
         requests: Callable[[], tuple[float, float]],
         on_fault: Callable[[Exception], None],
     ) -> None:
         self._number = number
         self.answers = answers
+        self.checks = checks
         self.requests = requests
         self.on_fault = on_fault
         self._is_open = False
@@ -222,4 +229,4 @@ def _forked() -> None:
         management.forked()
 
 
-os.register_at_fork(after_in_child=_forked)
+after_fork(Step.MANAGEMENT, _forked)

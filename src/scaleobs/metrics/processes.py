@@ -70,9 +70,8 @@ class _Processes:
     def __init__(self, group: Group) -> None:
         self._group = group
         self._length = 1 + len(_garbage())
-        cells = group.slots(Kind.PROCESS, _KEY, 2 * self._length)
         # What those before this process have counted, then what it has itself.
-        self._before, self._now = _halves(cells)
+        self._before, self._now = _halves(group.slots(Kind.PROCESS, _KEY, 2 * self._length))
         seen = group.slots(Kind.CPU, _KEY, 1)
         self._now[0], seen[0] = max(self._now[0], seen[0]), 0.0
         for place, number in enumerate(self._now):
@@ -103,11 +102,14 @@ class _Processes:
                 for name, metric in theirs.items():
                     _value(found[name], _value(found[name]) + _value(metric))
             counted, seen = other.find(Kind.PROCESS, _KEY, 2 * self._length), other.find(Kind.CPU, _KEY, 1)
-            if counted is not None and seen is not None:
+            if seen is not None:
+                known = other.part(seen)[0]
+                if cpu > known:
+                    other.write(seen, cpu)
+                cpu = max(cpu, known)
+            if counted is not None:
                 before, now = (list(half) for half in _halves(other.part(counted)))
-                now[0] = max(now[0], cpu, other.part(seen)[0])
-                if other.is_living:
-                    other.write(seen, now[0])
+                now[0] = max(now[0], cpu)
                 for each, *both in zip(grown, before, now, strict=True):
                     each.extend(both)
         return self._filled(found, list(map(total_of, grown)))

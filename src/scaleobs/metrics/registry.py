@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 import weakref
 
 from prometheus_client import REGISTRY, CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from scaleobs import group
+from scaleobs._fork import Step, after_fork
 from scaleobs.metrics import loops, processes, values
 from scaleobs.metrics.families import StorageCollector
 from scaleobs.metrics.runtime import runtime
@@ -96,7 +96,7 @@ def _forked() -> None:
     join_workers()
 
 
-os.register_at_fork(after_in_child=_forked)
+after_fork(Step.METRICS, _forked)
 
 
 def _add_runtime_collectors(registry: CollectorRegistry) -> None:

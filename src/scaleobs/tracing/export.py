@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from scaleobs._fork import Step, after_fork
 from scaleobs.settings import Settings
 from scaleobs.tracing.current import is_configured
 
@@ -166,4 +167,4 @@ def _forked() -> None:
             _last = _Last(last)
 
 
-os.register_at_fork(after_in_child=_forked)
+after_fork(Step.TRACES, _forked)

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from scaleobs.wsgi.watched import Watched, WatchedSized
+from scaleobs.wsgi.watched import SizedBody, WSGIExchange
 
 
-def as_server_expects(body: Iterable[bytes], exchange: Watched) -> Iterable[bytes]:
+def as_server_expects(body: Iterable[bytes], exchange: WSGIExchange) -> Iterable[bytes]:
     """Return what looks to the server like the body: with a length where it has one, or its own file wrapper."""
     file_wrapper = exchange.request.get("wsgi.file_wrapper")
     if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
         return _watched_file(body, exchange)
     if hasattr(type(body), "__len__"):
-        exchange.__class__ = WatchedSized
+        exchange.__class__ = SizedBody
     return exchange
 
 
-def _watched_file(body: Any, exchange: Watched) -> Iterable[bytes]:
+def _watched_file(body: Any, exchange: WSGIExchange) -> Iterable[bytes]:
     """Return the server's own file wrapper, which it must recognise to send the file itself, with a watched `close`."""
     closing = getattr(body, "close", None)
     exchange.body = _Closing(closing)

@@ -9,13 +9,13 @@ from time import perf_counter
 from typing import Any, Unpack
 
 from scaleobs import logs
-from scaleobs.answers import Answer, Answers
-from scaleobs.exchange import OPEN, is_first_to_see
+from scaleobs.answers import Answer
+from scaleobs.exchange import OPEN, claim
 from scaleobs.observer import Observer
 from scaleobs.settings import Arguments
 from scaleobs.tracing import request_attributes
 from scaleobs.wsgi.bodies import as_server_expects
-from scaleobs.wsgi.watched import StartResponse, Watched, WatchedList
+from scaleobs.wsgi.watched import ListBody, StartResponse, WSGIExchange
 
 Environ = dict[str, Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
@@ -69,7 +69,7 @@ class WSGIMiddleware:
                 return answer
         shard = self._here.shard
         shard.open[0] += 1
-        exchange = Watched()
+        exchange = WSGIExchange()
         exchange.recorder = self._recorder
         exchange.request = environ
         exchange.shard = shard
@@ -80,28 +80,28 @@ class WSGIMiddleware:
         exchange.status = exchange.context = None
         exchange.begun = perf_counter()
         if not exchange.is_plain:
-            self._begin_telling(exchange, environ)
+            self._begin_details(exchange, environ)
         try:
             if exchange.is_plain:
                 exchange.body = body = self.app(environ, exchange.start_response)
             else:
-                exchange.body = body = exchange.within(self.app, environ, exchange.start_response)
+                exchange.body = body = exchange.run_in_context(self.app, environ, exchange.start_response)
         except BaseException as error:
-            exchange.left(error)
+            exchange.app_finished(error)
             raise
         if type(body) is list or type(body) is tuple:
-            exchange.__class__ = WatchedList
+            exchange.__class__ = ListBody
             return exchange
         return as_server_expects(body, exchange)
 
     def _look(self) -> None:
         self._plain = self._service.storage.plain
 
-    def _begin_telling(self, exchange: Watched, environ: Environ) -> None:
+    def _begin_details(self, exchange: WSGIExchange, environ: Environ) -> None:
         """Note what is told of a request at its end, and what its lines carry."""
-        exchange.headers = exchange.waiting = exchange.span = None
+        exchange.headers = exchange.pending_log_fields = exchange.span = None
         exchange.sent = 0
-        exchange.is_gone = False
+        exchange.client_disconnected = False
         exchange.path = environ.get("PATH_INFO", "")
         if self._writes_lines:
             ids = str(environ.get("HTTP_X_REQUEST_ID", "")), str(environ.get("HTTP_TRACEPARENT", ""))
@@ -111,7 +111,7 @@ class WSGIMiddleware:
         if not self._plain[0]:
             self._begin_span(exchange, environ)
 
-    def _begin_span(self, exchange: Watched, environ: Environ) -> None:
+    def _begin_span(self, exchange: WSGIExchange, environ: Environ) -> None:
         """Begin the server span of a request, if there is to be one."""
 
         def header(name: str) -> str:
@@ -131,18 +131,17 @@ class WSGIMiddleware:
         if endpoint is not None:
             return _deliver(self._answer(endpoint, environ), environ, start_response)
         self._service.choose_path(environ.get("HTTP_TRACEPARENT", ""))
-        if is_first_to_see(environ, self._service.storage):
+        if claim(environ, self._service.storage):
             return None
         return self.app(environ, start_response)
 
     def _answer(self, endpoint: str, environ: Environ) -> Answer:
-        if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
-            return Answers.not_allowed()
-        return self._service.answers.answer(
-            endpoint,
-            lambda name: environ.get("HTTP_" + name.upper().replace("-", "_"), ""),
-            environ.get("QUERY_STRING", ""),
-        )
+        def header(name: str) -> str:
+            return str(environ.get("HTTP_" + name.upper().replace("-", "_"), ""))
+
+        answers, method = self._service.answers, environ.get("REQUEST_METHOD", "")
+        report = self._service.checks.report(endpoint) if answers.needs_report(endpoint, method) else None
+        return answers.answer(endpoint, method, header, query=environ.get("QUERY_STRING", ""), report=report)
 
 
 def attributes_of(environ: Environ, header: Callable[[str], str]) -> dict[str, str | int]:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from scaleobs import logs
-from scaleobs.exchange import ENDED, OPEN, Exchange
-from scaleobs.told import ToldExchange
+from scaleobs.exchange import ENDED, OPEN, DetailedExchange, Exchange
 
 Result = TypeVar("Result")
 StartResponse = Callable[..., Callable[[bytes], object]]
@@ -17,7 +16,7 @@ _LONGEST_NUMBER = 13
 """In digits: what a client declares beyond a terabyte would be all that the sum of such a histogram says."""
 
 
-class Watched(ToldExchange):
+class WSGIExchange(DetailedExchange):
     """
     A request whose `start_response` and whose body are watched; it is itself the iterable that the server gets.
 
@@ -25,10 +24,7 @@ class Watched(ToldExchange):
     server may read and close in another one than it called in, or let go of a body without closing it.
     """
 
-    __slots__ = (
-        *("body", "headers", "is_plain", "is_read", "sent", "server_start"),
-        *("context", "is_gone", "path", "span", "waiting"),
-    )
+    __slots__ = ("body", "headers", "is_plain", "is_read", "sent", "server_start")
 
     body: Any
     headers: Any
@@ -37,7 +33,7 @@ class Watched(ToldExchange):
     sent: int
     server_start: StartResponse
 
-    def within(self, function: Callable[..., Result], *arguments: Any) -> Result:
+    def run_in_context(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Call a function of the application's, whose lines have the request's ids and whose spans its span."""
         span, context = self.span, self.context
         token = None if context is None else logs.request_context.set(context)
@@ -86,21 +82,21 @@ class Watched(ToldExchange):
         else:
             super().end(status)
 
-    def left(self, error: BaseException | None = None) -> None:
+    def app_finished(self, error: BaseException | None = None) -> None:
         """Note that the application returned, or raised; it can add nothing to its answer from now on."""
         if self.is_plain:
-            Exchange.left(self, error)
+            Exchange.app_finished(self, error)
         else:
-            super().left(error)
+            super().app_finished(error)
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            chunks = iter(self.body) if self.is_plain else self.within(iter, self.body)
+            chunks = iter(self.body) if self.is_plain else self.run_in_context(iter, self.body)
         except BaseException as error:
             self._over(error)
             raise
         # A body that isn't its own iterator may be read again from its beginning, or by several.
-        return self if chunks is self.body else _Reading(self, chunks)
+        return self if chunks is self.body else BodyIterator(self, chunks)
 
     def __next__(self) -> bytes:
         return self.read(self.body)
@@ -108,7 +104,7 @@ class Watched(ToldExchange):
     def read(self, chunks: Iterator[bytes]) -> bytes:
         """Return the next chunk."""
         try:
-            chunk = next(chunks) if self.is_plain else self.within(next, chunks)
+            chunk = next(chunks) if self.is_plain else self.run_in_context(next, chunks)
             if not self.is_plain and isinstance(chunk, bytes):
                 self.sent += len(chunk)
             return chunk  # noqa: TRY300 - It reads as it happens.
@@ -124,7 +120,7 @@ class Watched(ToldExchange):
         try:
             close = getattr(self.body, "close", None)
             if close is not None:
-                close() if self.is_plain else self.within(close)
+                close() if self.is_plain else self.run_in_context(close)
         except BaseException as error:
             self._over(error, is_whole=self.is_read)
             raise
@@ -143,7 +139,7 @@ class Watched(ToldExchange):
         """Return the bytes of both bodies: what they declare, or as far as they were sent."""
         received = _length(self.request.get("CONTENT_LENGTH"), 0)
         # A whole body isn't read through us, nor is a file that the server sends by itself.
-        whole = self.body if isinstance(self, WatchedList) else ()
+        whole = self.body if isinstance(self, ListBody) else ()
         sent = self.sent + sum(len(chunk) for chunk in whole if isinstance(chunk, bytes))
         return received, sent if self.request.get("REQUEST_METHOD") == "HEAD" else _length(
             _declared(self.headers), sent
@@ -155,21 +151,21 @@ class Watched(ToldExchange):
             self.shard = self.recorder.here.shard
             if is_whole:
                 self.finished()
-        self.left(error)
+        self.app_finished(error)
 
     def __del__(self) -> None:
         # A finalizer may run in the middle of anything, so it only leaves word. The body goes now, as without us.
         if self.stage != ENDED:
-            self.abandon()
+            self.mark_abandoned()
             self.body = None
 
 
-class _Reading:
+class BodyIterator:
     """One time that a body is read."""
 
     __slots__ = ("_chunks", "_exchange")
 
-    def __init__(self, exchange: Watched, chunks: Iterator[bytes]) -> None:
+    def __init__(self, exchange: WSGIExchange, chunks: Iterator[bytes]) -> None:
         self._exchange = exchange
         self._chunks = chunks
 
@@ -180,7 +176,7 @@ class _Reading:
         return self._exchange.read(self._chunks)
 
 
-class WatchedList(Watched):
+class ListBody(WSGIExchange):
     """The same for a body that is there as a whole: it can't fail, nor be closed, and servers ask for its length."""
 
     __slots__ = ()
@@ -197,13 +193,13 @@ class WatchedList(Watched):
             self.shard = self.recorder.here.shard
             self.finished()
         if not self.is_plain:
-            self.left()
+            self.app_finished()
 
     def __del__(self) -> None:
-        self.abandon()  # Nothing waits for these chunks to go, and they may be measured yet.
+        self.mark_abandoned()  # Nothing waits for these chunks to go, and they may be measured yet.
 
 
-class WatchedSized(Watched):
+class SizedBody(WSGIExchange):
     """The same for any other iterable with a length."""
 
     __slots__ = ()

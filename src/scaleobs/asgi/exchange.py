@@ -1,17 +1,20 @@
-"""One HTTP request whose messages are watched on their way."""
+"""One HTTP request whose messages pass through here."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any
 
-from scaleobs.asgi.protocol import Message, Receive, Send, body_length, header_of, with_id
-from scaleobs.exchange import COMPLETING, ENDED, OPEN, SERVER_ERROR, WATCHED, Exchange
-from scaleobs.told import ToldExchange
+from scaleobs.asgi.protocol import Message, Receive, Scope, Send, header_of
+from scaleobs.exchange import COMPLETING, ENDED, OPEN, SERVER_ERROR, STREAMING, DetailedExchange, Exchange
+from scaleobs.logs import new_context
 
 _LONGEST_CHAIN = 100
+_LENGTH_OF_NAME = len(b"x-request-id")
 
 
-class Watched(Exchange):
+class HTTPExchange(Exchange):
     """A request that is counted and nothing more; its `receive` and `send` stand in for the server's."""
 
     __slots__ = ("server_receive", "server_send")
@@ -22,12 +25,12 @@ class Watched(Exchange):
     async def receive(self) -> Message:
         """Receive from the server."""
         message = await self.server_receive()
-        # Servers say this too when an answer is complete, perhaps before its last `send` has returned.
+        # Servers send this after a complete answer, too, perhaps before its last `send` has returned.
         if self.stage < COMPLETING:
             try:
                 if message["type"] == "http.disconnect":
                     self.client_gone()
-            except Exception:  # noqa: S110 - What is wrong with it is for the application to say.
+            except Exception:  # noqa: S110 - What is wrong with it is the application's to report.
                 pass
         return message
 
@@ -36,13 +39,13 @@ class Watched(Exchange):
         try:
             kind = message["type"]
             if kind == "http.response.body":
-                # A look for the key costs half of a call of get, and most last messages don't have it.
+                # To test for the key costs half of a call of get, and most last messages don't have it.
                 if "more_body" in message and message["more_body"]:  # noqa: RUF019
-                    self.stage = max(self.stage, WATCHED)
+                    self.stage = max(self.stage, STREAMING)
                     return self._send_body(message)
                 if self.stage != OPEN:
                     return self._send_last(message)
-                # Of an answer in one piece nothing is waited for, and a coroutine of ours would cost a tenth.
+                # For an answer in one piece nothing is awaited, and a coroutine here would cost a tenth.
                 self.end(SERVER_ERROR if self.status is None else self.status)
             if kind == "http.response.start":
                 # Servers refuse a second one.
@@ -50,14 +53,14 @@ class Watched(Exchange):
                     self.status = message["status"]
             elif kind == "http.response.pathsend":
                 return self._send_last(message)
-        except Exception:  # noqa: S110 - What is wrong with it is for the server to say.
+        except Exception:  # noqa: S110 - What is wrong with it is the server's to report.
             pass
         return self.server_send(message)
 
     async def _send_body(self, message: Message) -> None:
         try:
             await self.server_send(message)
-        except OSError:  # What a server says of a client that is gone (ASGI 2.4).
+        except OSError:  # What a server raises if the client is gone (ASGI 2.4).
             self.client_gone()
             raise
 
@@ -74,36 +77,54 @@ class Watched(Exchange):
     def raised(self, error: BaseException) -> None:
         """Note what the application raised."""
         if isinstance(error, GeneratorExit):  # It is being collected, perhaps in a finalizer.
-            self.abandon()
+            self.mark_abandoned()
             return
         if self.stage < COMPLETING and _comes_from(error, self.server_send):
             self.status = None  # A body would have ended it, so that this came of the start.
             self.client_gone()
-        self.left(error)
+        self.app_finished(error)
 
-    def collected(self) -> None:
+    def finish_abandoned(self) -> None:
         """Note that the application was collected in the middle of its answer."""
         if self.stage != ENDED:
             self.shard = self.recorder.here.shard
-            self.left()
+            self.app_finished()
 
 
-class Told(ToldExchange, Watched):
-    """A request of which more is wanted."""
+class DetailedHTTPExchange(DetailedExchange, HTTPExchange):
+    """
+    A request that has more than its count.
 
-    __slots__ = ("context", "is_gone", "path", "span", "waiting")
+    Attributes:
+        received: the bytes of the request's body that the application has read, `None` if bodies are not measured.
+        sent: the bytes of the response's body, if they are.
+    """
+
+    __slots__ = ("received", "sent")
+
+    received: int | None
+    sent: int
+
+    async def receive(self) -> Message:
+        """Receive from the server."""
+        message = await HTTPExchange.receive(self)
+        if self.received is not None:
+            self.received += _body_length(message)
+        return message
 
     def send(self, message: Message) -> Awaitable[None]:
         """Return what sends a message to the server when awaited; an answer starts with its request's id."""
+        if self.received is not None:
+            self.sent += _body_length(message)
         try:
             is_start = self.status is None and message["type"] == "http.response.start"
             if is_start:
                 self.status = message["status"]
                 if self.context is not None:
                     message = with_id(message, self.context)
-        except Exception:  # What is wrong with it is for the server to say.
+        except Exception:  # What is wrong with it is the server's to report.
             is_start = False
-        return self.server_send(message) if is_start else Watched.send(self, message)
+        return self.server_send(message) if is_start else HTTPExchange.send(self, message)
 
     def client(self) -> str:
         """Return the address of the client, as far as the server knows."""
@@ -116,35 +137,15 @@ class Told(ToldExchange, Watched):
         """Return the `traceparent` that the client sent, or nothing."""
         return header_of(self.request, b"traceparent")
 
-
-class Measured(Told):
-    """A request whose bodies are measured, too."""
-
-    __slots__ = ("received", "sent")
-
-    received: int
-    sent: int
-
-    async def receive(self) -> Message:
-        """Receive from the server, and measure it."""
-        message = await super().receive()
-        self.received += body_length(message)
-        return message
-
-    def send(self, message: Message) -> Awaitable[None]:
-        """Return what sends a message to the server when awaited, and measure it."""
-        self.sent += body_length(message)
-        return super().send(message)
-
-    def sizes(self) -> tuple[int, int]:
+    def sizes(self) -> tuple[int, int] | None:
         """Return the bytes of both bodies: of the request's what the application has read, whatever was declared."""
-        return self.received, self.sent
+        return None if self.received is None else (self.received, self.sent)
 
 
 def _comes_from(error: BaseException | None, send: Send) -> bool:
     """Return whether an error is an OSError of the server's `send`, or comes of one: the client is gone (ASGI 2.4)."""
-    while isinstance(watched := getattr(send, "__self__", None), Watched):  # Another middleware of ours.
-        send = watched.server_send
+    while isinstance(around := getattr(send, "__self__", None), HTTPExchange):  # Another middleware of ours.
+        send = around.server_send
     code = getattr(getattr(send, "__func__", send), "__code__", None)
     seen = 0
     while error is not None and code is not None and seen < _LONGEST_CHAIN:
@@ -155,3 +156,40 @@ def _comes_from(error: BaseException | None, send: Send) -> bool:
             frames = frames.tb_next
         error, seen = error.__cause__ or error.__context__, seen + 1
     return False
+
+
+def context_of(scope: Scope) -> dict[str, Any]:
+    """Return what identifies a request in the log, by `X-Request-ID` and `traceparent` where the client sent them."""
+    try:
+        headers = dict(scope["headers"])
+        if b"x-request-id" not in headers and b"traceparent" not in headers:
+            return new_context()
+    except Exception:  # noqa: S110 - One that can be iterated once, or is wrong: see `header_of`.
+        pass
+    return new_context(header_of(scope, b"x-request-id"), header_of(scope, b"traceparent"))
+
+
+def with_id(message: Message, context: dict[str, Any]) -> Message:
+    """Return the start of an answer, or what accepts a WebSocket, with `X-Request-ID`, unless it has one already."""
+    headers = message.get("headers", ())
+    try:
+        if type(headers) is not list and type(headers) is not tuple:  # It may be one that can be read once.
+            message = {**message, "headers": (headers := list(headers))}
+        for name, _ in headers:
+            if len(name) == _LENGTH_OF_NAME and name.lower() == b"x-request-id":
+                return message
+    except Exception:  # What is wrong with them is for the server to say.
+        return message
+    message = message.copy() if type(message) is dict else dict(message)
+    message["headers"] = [*headers, (b"x-request-id", context["request_id"].encode())]
+    return message
+
+
+def _body_length(message: Message) -> int:
+    """Return how many bytes a message carries; a file that the server sends by itself is measured on disk."""
+    try:
+        if message["type"] == "http.response.pathsend":
+            return Path(message["path"]).stat().st_size
+        return len(message.get("body", b""))
+    except Exception:  # What is wrong with it is for the server or the application to say.
+        return 0
