@@ -106,7 +106,7 @@ class Answers:
         query: str = "",
         report: Report | None = None,
         details: bool = False,
-        stuck_for: float = 0.0,
+        stalled_seconds: float = 0.0,
     ) -> Answer:
         """
         Return what an endpoint answers; waits for nothing and never raises.
@@ -118,16 +118,16 @@ class Answers:
             query: of the request.
             report: of the checks, if it `needs_report`.
             details: see `probe`.
-            stuck_for: see `probe`.
+            stalled_seconds: see `probe`.
         """
         if method not in _METHODS:
             return _not_allowed()
         if kind == "metrics":
             return self.metrics(header, query)
-        return self.probe(kind, report, header, details=details, stuck_for=stuck_for)
+        return self.probe(kind, report, header, details=details, stalled_seconds=stalled_seconds)
 
     def probe(
-        self, kind: str, report: Report | None, header: Header, *, details: bool = False, stuck_for: float = 0.0
+        self, kind: str, report: Report | None, header: Header, *, details: bool = False, stalled_seconds: float = 0.0
     ) -> Answer:
         """
         Return what a probe answers: 200 or 503, and the checks with their states, as MicroProfile Health or
@@ -146,12 +146,12 @@ class Answers:
             report: what its checks say; liveness, which waits for no check, is answered from what is known.
             header: of the request.
             details: show them whatever the settings say.
-            stuck_for: for how many seconds no worker has gone on.
+            stalled_seconds: for how many seconds no worker has gone on.
         """
         try:
             report = self._checks.report_at_once(kind) if report is None else report
-            if stuck_for >= self._stall_seconds:
-                reason = f"for {stuck_for:.0f} s each worker's event loop, or all its threads, have been stuck"
+            if stalled_seconds >= self._stall_seconds:
+                reason = f"for {stalled_seconds:.0f} s each worker's event loop, or all its threads, have been stuck"
                 report = _failed(report, "progress", Result(is_up=False, reason=reason))
             shown = report if details or self._shows_details else names_and_states(report)
             if not self._is_far_enough(kind, report):

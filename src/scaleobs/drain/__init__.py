@@ -1,4 +1,4 @@
-"""Between SIGTERM and the server's own stop: `/ready` says no, and requests go on being served."""
+"""Between SIGTERM and the server's own stop: `/ready` answers 503, and requests go on being served."""
 
 from __future__ import annotations
 

@@ -16,12 +16,12 @@ from scaleobs import group, hooks
 from scaleobs._fork import Step, after_fork
 from scaleobs.drain import workers
 from scaleobs.drain.servers import is_reloading, shorter_limit
-from scaleobs.drain.signals import Gate
+from scaleobs.drain.signals import SignalWrapper
 
-_SAME_STOP = 2.0
+ECHO_SECONDS = 2.0
 """
-For how long a worker takes a second SIGTERM for the first one's echo: a supervisor may tell every process of a
-service, and the main process its workers once more.
+For how long a worker ignores a second SIGTERM: a supervisor may send it to every process of a service, and the main
+process to its workers once more.
 """
 
 _TICK = 0.05
@@ -56,17 +56,17 @@ class Draining:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._noted_in = 0
         if seconds:
-            _here.add(self)
+            process_drain.add(self)
 
     def serving(self) -> None:
-        """Note that the server serves, or is about to: whoever handles SIGTERM now is stood before."""
+        """Wrap the current SIGTERM handler: the server serves, or is about to."""
         if not self.seconds:
             return
         with contextlib.suppress(RuntimeError):
             self.loop = asyncio.get_running_loop()
-        is_noted = _here.serving()
+        is_noted = process_drain.serving()
         if self.loop is not None:
-            _here.gate.expect_no_call()
+            process_drain.signals.disarm_main_thread()
         if is_noted and self._noted_in != os.getpid():
             self._noted_in = os.getpid()
             limit = shorter_limit(self.seconds)
@@ -74,37 +74,37 @@ class Draining:
                 self.write("warning", "drain.cut_short", drain_seconds=self.seconds, **limit)
 
     def loaded(self) -> None:
-        """Note that a WSGI application is loaded: workers of a server that is known here serve from then on."""
+        """Do the same if this is a worker of a recognised server, which serves once its WSGI application is loaded."""
         if self.seconds and group.root() is not None:
-            _here.serving()
+            process_drain.serving()
 
     @property
     def is_noted(self) -> bool:
-        """Whether this process, and not only one that it was forked from, is known to serve."""
+        """Whether the handler is wrapped in this process, and not only in one that it was forked from."""
         return not self.seconds or self._noted_in == os.getpid()
 
     @property
     def is_begun(self) -> bool:
         """Whether this process drains, or has drained, whatever the other workers do."""
-        return bool(self.seconds and _here.begun)
+        return bool(self.seconds and process_drain.begun)
 
     def stopping(self) -> None:
         """Note that the server has begun to stop."""
         if self.seconds:
-            _here.stopping()
+            process_drain.stopping()
 
     def is_on(self) -> bool:
         """
-        Return whether readiness has to say no: this process drains, and so does every other worker of the service.
+        Return whether the service isn't ready since this process and every other worker of the service drain.
 
         Costs a comparison unless it drains.
         """
-        return bool(self.seconds and _here.begun and workers.all_others_drain())
+        return bool(self.seconds and process_drain.begun and workers.all_others_drain())
 
 
-class Process:
+class ProcessDrain:
     """
-    What the gate before SIGTERM asks, and what is done about it.
+    The drain of all services of this process: it defers SIGTERM, runs their hooks, and passes the signal on.
 
     Inside the handler there is no lock, no log line and no wait: two numbers are set and a thread is started, by the
     one call that takes no lock in Python.
@@ -117,13 +117,13 @@ class Process:
 
     def __init__(self) -> None:
         self._parts: weakref.WeakSet[Draining] = weakref.WeakSet()
-        self.gate = Gate(self.holds_signal, self.holds_event, self.interrupted)
+        self.signals = SignalWrapper(self.defers_signal, self.defers_event, self.interrupted)
         self._forget()
 
     def _forget(self) -> None:
         self.begun = 0.0
         self.is_over = self.is_serving = False
-        self._is_told_by_event = False
+        self._is_stopped_by_event = False
         self._is_worker = group.root() is not None
         self._mark: group.Slots = [0.0]
 
@@ -131,14 +131,14 @@ class Process:
         """Take a service in."""
         self._parts.add(part)
         self._is_worker = self._is_worker or group.root() is not None
-        self.gate.expect_call()
-        self.gate.close()
+        self.signals.arm_main_thread()
+        self.signals.install()
 
     def serving(self) -> bool:
-        """Note that there is something to drain, and return whether the gate before SIGTERM is closed."""
+        """Note that there is something to drain, and return whether the SIGTERM handler is wrapped."""
         self._mark = workers.mark()
         self.is_serving = not is_reloading()
-        return self.gate.close()
+        return self.signals.install()
 
     def forked(self) -> None:
         """Begin anew in a process forked from this one."""
@@ -150,27 +150,27 @@ class Process:
         self.is_serving = False
 
     def interrupted(self) -> None:
-        """Note a SIGINT, after which nothing is held back any more."""
+        """Note a SIGINT, after which no signal is deferred any more."""
         self.is_over = True
 
-    def holds_signal(self) -> bool:
-        """Return whether a SIGTERM that came is held back; the first one begins the drain."""
-        if self._is_told_by_event:
+    def defers_signal(self) -> bool:
+        """Handle a SIGTERM: return whether it is deferred; the first one begins the drain."""
+        if self._is_stopped_by_event:
             # hypercorn ends its other workers by SIGTERM as soon as one has stopped; they stop already, and in time.
             return True
         if self.is_over:
             return False
         if not self.begun:
             return self._begin()
-        if self._is_worker and time.monotonic() - self.begun < _SAME_STOP:
+        if self._is_worker and time.monotonic() - self.begun < ECHO_SECONDS:
             return True
         self.is_over = True
         return False
 
-    def holds_event(self) -> bool:
-        """Return whether an event that is set seems not to be."""
-        if not self._is_told_by_event:
-            self._is_told_by_event = True
+    def defers_event(self) -> bool:
+        """Handle an event that is set: return whether it is deferred; the first call begins the drain."""
+        if not self._is_stopped_by_event:
+            self._is_stopped_by_event = True
             self.is_over = self.is_over or not (self.begun or self._begin())
         return not self.is_over
 
@@ -207,12 +207,12 @@ class Process:
             self._write(parts[:1], "info", "drain.ended", seconds=round(time.monotonic() - self.begun, 3))
         finally:
             is_over, self.is_over = self.is_over, True
-            if not is_over and not self._is_told_by_event:
+            if not is_over and not self._is_stopped_by_event:
                 os.kill(os.getpid(), signal.SIGTERM)
 
     def _run_hooks(self, parts: list[Draining], until: float) -> list[bool]:
         """Begin the hooks, and return a list that isn't empty once each has ended or is logged as late."""
-        # Their threads must not hold up what comes next, in a process that has been told to hurry.
+        # Their threads must not hold up what comes next, in a process that is to end soon.
         of = {hook: part for part in parts for hook in part.hooks}
 
         def failed(hook: hooks.Hook, error: BaseException) -> None:
@@ -242,7 +242,6 @@ class Process:
                 part.write(level, event, **about)
 
 
-_here = Process()
+process_drain = ProcessDrain()
 
-
-after_fork(Step.DRAIN, _here.forked)
+after_fork(Step.DRAIN, process_drain.forked)

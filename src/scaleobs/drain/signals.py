@@ -1,9 +1,9 @@
 """
-Standing before whatever handles SIGTERM, so that it can be held back and passed on.
+Wraps the current SIGTERM handler, so that the signal can be deferred and passed on.
 
-uvicorn handles it before it loads the application where it is started by its command, and after where it is started by
-a script or by gunicorn; gunicorn's other workers before, unless the application is preloaded; granian and hypercorn on
-the event loop, granian for WSGI after. Therefore what is installed is looked at more than once. No class of a server is
+uvicorn installs its handler before it loads the application if it is started by its command, and after if it is started
+by a script or by gunicorn; gunicorn's other workers before, unless the application is preloaded; granian and hypercorn
+on the event loop, granian for WSGI after. Therefore the wrapper is installed more than once. No class of a server is
 changed.
 """
 
@@ -23,69 +23,69 @@ from typing import Any
 from scaleobs import group
 from scaleobs.drain import servers
 
-_ELSEWHERE = signal.SIGURG
-"""What brings a thread's wish to the main thread: ignored where nobody handles it, and Go uses it so, too."""
+_WAKEUP = signal.SIGURG
+"""The signal by which a thread calls the main thread: ignored if nothing handles it, and Go uses it so, too."""
 
 
-class Gate:
+class SignalWrapper:
     """
-    Stands before what handles SIGTERM.
+    Wraps the current SIGTERM handler.
 
     Args:
-        holds_signal: asked inside the handler, each time the signal comes, whether it is held back.
-        holds_event: the same where a server tells its workers by an event; asked again and again.
-        interrupted: hears inside the handler of each SIGINT, which is never held back.
+        defers_signal: called inside the handler each time the signal comes; returns whether it is deferred.
+        defers_event: the same if a server stops its workers by an event; called again and again.
+        interrupted: called inside the handler for each SIGINT, which is never deferred.
     """
 
     def __init__(
-        self, holds_signal: Callable[[], bool], holds_event: Callable[[], bool], interrupted: Callable[[], None]
+        self, defers_signal: Callable[[], bool], defers_event: Callable[[], bool], interrupted: Callable[[], None]
     ) -> None:
-        self._holds_event = holds_event
+        self._defers_event = defers_event
 
-        def holds_interrupt() -> bool:
+        def defers_interrupt() -> bool:
             interrupted()
             return False
 
-        self._asked = {signal.SIGTERM: holds_signal, signal.SIGINT: holds_interrupt}
+        self._defers_by_signal = {signal.SIGTERM: defers_signal, signal.SIGINT: defers_interrupt}
 
-    def close(self) -> bool:
+    def install(self) -> bool:
         """
-        Stand before what handles SIGTERM now, unless that is so already, and return whether nothing is left to do.
+        Wrap what handles SIGTERM now, unless that is done, and return whether nothing is left to do.
 
         Any thread may call. Handlers are the main thread's; a call from another one reaches it a moment later, if
-        `expect_call` was called there before. Until it has, call again: a signal that comes just as the main thread
-        begins to wait doesn't wake it. Where SIGTERM is ignored, or handled by no Python, nothing is done.
+        `arm_main_thread` was called there before. Until it has, call again: a signal that comes just as the main thread
+        begins to wait doesn't wake it. If SIGTERM is ignored, or handled by no Python, nothing is done.
         """
         try:
-            for number in self._asked:
-                if not self._close_loop(number):
-                    self._close_handler(number)
+            for number in self._defers_by_signal:
+                if not self._wrap_loop(number):
+                    self._wrap_handler(number)
         except ValueError:
-            # Only the main thread may; and who has put another handler there meanwhile hears of nothing new.
-            handler = signal.getsignal(_ELSEWHERE)
-            is_expected = isinstance(handler, _Elsewhere) and not handler.is_done
+            # Only the main thread may; a handler that has replaced ours meanwhile is sent no signal.
+            handler = signal.getsignal(_WAKEUP)
+            is_expected = isinstance(handler, MainThreadWakeup) and not handler.is_done
             if is_expected:
                 # Sent to the process, it may be taken by a thread that is about to start another one, and the main
                 # thread would sleep on.
-                signal.pthread_kill(threading.main_thread().ident or 0, _ELSEWHERE)
+                signal.pthread_kill(threading.main_thread().ident or 0, _WAKEUP)
             return not is_expected
-        self._close_event()
+        self._wrap_event()
         return True
 
-    def expect_call(self) -> None:
-        """Let a later call of `close` from another thread reach the main thread, if this is that one."""
+    def arm_main_thread(self) -> None:
+        """Let a later call of `install` from another thread reach the main thread, if this is that one."""
         with contextlib.suppress(ValueError):
-            if signal.getsignal(_ELSEWHERE) == signal.SIG_DFL:
-                signal.signal(_ELSEWHERE, _Elsewhere(self))
+            if signal.getsignal(_WAKEUP) == signal.SIG_DFL:
+                signal.signal(_WAKEUP, MainThreadWakeup(self))
 
     @staticmethod
-    def expect_no_call() -> None:
-        """Leave the signal that `expect_call` took as it was."""
+    def disarm_main_thread() -> None:
+        """Restore the signal that `arm_main_thread` took."""
         with contextlib.suppress(ValueError):
-            if isinstance(signal.getsignal(_ELSEWHERE), _Elsewhere):
-                signal.signal(_ELSEWHERE, signal.SIG_DFL)
+            if isinstance(signal.getsignal(_WAKEUP), MainThreadWakeup):
+                signal.signal(_WAKEUP, signal.SIG_DFL)
 
-    def _close_handler(self, number: signal.Signals) -> None:
+    def _wrap_handler(self, number: signal.Signals) -> None:
         now = signal.getsignal(number)
         root = group.root()
         server = "" if root is None else root.server
@@ -93,16 +93,16 @@ class Gate:
         if number == signal.SIGINT:
             # Where nobody handles it, it ends the process; asyncio looks whether Python's own handler is there.
             left_alone += [signal.SIG_DFL, signal.default_int_handler]
-            if server == "hypercorn":  # Its workers ignore it, since the main process tells them by an event.
+            if server == "hypercorn":  # Its workers ignore it, since the main process stops them by an event.
                 left_alone.remove(signal.SIG_IGN)
         if isinstance(now, _Handler) or now in left_alone:
             return
-        signal.signal(number, _Handler(self._asked[number], now))
+        signal.signal(number, _Handler(self._defers_by_signal[number], now))
         if number == signal.SIGTERM and server == "gunicorn":
             # gunicorn lets the signal interrupt no system call; Python forgets that with each handler.
             signal.siginterrupt(number, False)
 
-    def _close_loop(self, number: signal.Signals) -> bool:
+    def _wrap_loop(self, number: signal.Signals) -> bool:
         """Return whether the running loop handles a signal itself."""
         try:
             loop = asyncio.get_running_loop()
@@ -114,36 +114,36 @@ class Gate:
             handle = handles.get(number)
             if handle is None or getattr(now, "__module__", "") != "asyncio.unix_events":
                 return False
-            if not isinstance(handle._callback, _LoopHandler):  # noqa: SLF001 - The loop tells it in no other way.
-                loop.add_signal_handler(number, _LoopHandler(self._asked[number], handle._run))  # noqa: SLF001
+            if not isinstance(handle._callback, _LoopHandler):  # noqa: SLF001 - The loop has no other way to read it.
+                loop.add_signal_handler(number, _LoopHandler(self._defers_by_signal[number], handle._run))  # noqa: SLF001
             return True
         if getattr(now, "__self__", None) is not loop:
             return False
         if number == signal.SIGTERM and getattr(signal.getsignal(signal.SIGINT), "__self__", None) is loop:
             # uvloop shows nobody what it calls. The servers that let the loop handle SIGTERM, which are granian and
             # hypercorn, do the same for SIGINT.
-            loop.add_signal_handler(number, _LoopHandler(self._asked[number], _interrupt))
+            loop.add_signal_handler(number, _LoopHandler(self._defers_by_signal[number], _interrupt))
         return True
 
-    def _close_event(self) -> None:
-        """Stand before the event by which hypercorn's main process tells its workers to stop, who get no signal."""
+    def _wrap_event(self) -> None:
+        """Wrap the event by which hypercorn's main process stops its workers, which get no signal."""
         root = group.root()
         if root is None or root.server != "hypercorn":
             return
         event: Any = servers.spawned_with("shutdown_event")
         if event is not None and not isinstance(event.is_set, _Event):
-            event.is_set = _Event(event.is_set, self._holds_event)
+            event.is_set = _Event(event.is_set, self._defers_event)
 
 
 class _Handler:
-    """A handler that passes the signal on to the one before, unless it is held back."""
+    """A handler that passes the signal on to the one before, unless it is deferred."""
 
-    def __init__(self, holds: Callable[[], bool], before: Any) -> None:
-        self._holds = holds
+    def __init__(self, defers: Callable[[], bool], before: Any) -> None:
+        self._defers = defers
         self._before = before
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self._holds():
+        if self._defers():
             return
         if callable(self._before):
             self._before(number, frame)
@@ -155,37 +155,38 @@ class _Handler:
 class _LoopHandler:
     """The same for a handler of an event loop."""
 
-    def __init__(self, holds: Callable[[], bool], before: Callable[[], Any]) -> None:
-        self._holds = holds
+    def __init__(self, defers: Callable[[], bool], before: Callable[[], Any]) -> None:
+        self._defers = defers
         self._before = before
 
     def __call__(self) -> None:
-        if not self._holds():
+        if not self._defers():
             self._before()
 
 
 class _Event:
-    """An event's `is_set` that is false for as long as it is held back."""
+    """An event's `is_set` that is false for as long as it is deferred."""
 
-    def __init__(self, before: Callable[[], bool], holds: Callable[[], bool]) -> None:
+    def __init__(self, before: Callable[[], bool], defers: Callable[[], bool]) -> None:
         self._before = before
-        self._holds = holds
+        self._defers = defers
 
     def __call__(self) -> bool:
-        return self._before() and not self._holds()
+        return self._before() and not self._defers()
 
 
-class _Elsewhere:
-    """Closes the gate on the main thread, once; after that it is there to wake that thread."""
+class MainThreadWakeup:
+    """Installs the wrapper on the main thread, once; after that it wakes that thread."""
 
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
+    def __init__(self, wrapper: SignalWrapper) -> None:
+        self._wrapper = wrapper
         self.is_done = False
 
     def __call__(self, _: int, __: FrameType | None) -> None:
+        """Handle the signal."""
         if not self.is_done:
             self.is_done = True
-            self._gate.close()
+            self._wrapper.install()
             _wake_for_signals()
 
 
@@ -208,9 +209,9 @@ def _wake_for_signals() -> None:
 
     def wake() -> None:
         while came := os.read(read, 64):
-            if any(number != _ELSEWHERE for number in came):
+            if any(number != _WAKEUP for number in came):
                 for _ in range(2):  # Once more, since it may have been about to fall asleep.
-                    signal.pthread_kill(sleeper, _ELSEWHERE)
+                    signal.pthread_kill(sleeper, _WAKEUP)
                     time.sleep(0.05)
 
     with contextlib.suppress(RuntimeError):  # No more threads.

@@ -46,6 +46,8 @@ class Group:
 
     Args:
         started_by: the process that started them.
+        on_trouble: called with each error of a ledger that is damaged, and of what has no room, once; without it, they
+            wait.
 
     Attributes:
         root: the same.
@@ -53,16 +55,16 @@ class Group:
         root_directory: what it shares with workers of the same root that run another version of scaleobs.
         started: when the group began, in seconds since 1970.
         mended: how often its ledger had to be written anew.
-        on_trouble: hears of each ledger that is damaged, and of what has no room, once.
+        on_trouble: the same.
 
     Raises:
         OSError: there is no place to meet, or no room.
     """
 
-    def __init__(self, started_by: Root) -> None:
+    def __init__(self, started_by: Root, on_trouble: Callable[[Exception], None] | None = None) -> None:
         self.root = started_by
         self.mended = 0
-        self.on_trouble: Callable[[Exception], None] | None = None
+        self.on_trouble = on_trouble
         self._directory = directory_of(started_by)
         self.root_directory = self._directory.parent
         self.started = self._since(started_by)
@@ -271,9 +273,12 @@ def leave() -> None:
     _mine = None
 
 
-def join() -> Group | None:
+def join(on_trouble: Callable[[Exception], None] | None = None) -> Group | None:
     """
-    Return the group of this process, or `None` where it is no worker of a recognised server.
+    Return the group of this process, or `None` if it is no worker of a recognised server.
+
+    Args:
+        on_trouble: see `Group`; of the call that makes the group, which is that of the metrics.
 
     Raises:
         AloneError: there is no place to meet.
@@ -283,7 +288,7 @@ def join() -> Group | None:
         started_by = root()
         if started_by is not None:
             try:
-                _mine = Group(started_by)
+                _mine = Group(started_by, on_trouble)
             except OSError as error:
                 raise AloneError(error) from error
     return _mine

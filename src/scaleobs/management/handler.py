@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler
 
 from scaleobs.answers import Answer
 
-Answering = Callable[[str, str, Message], Answer]
+Respond = Callable[[str, str, Message], Answer]
 """From the method, the path with its query, and the headers to the answer."""
 
 
@@ -23,10 +23,10 @@ class Handler(BaseHTTPRequestHandler):
     timeout = 5
     """Seconds that a client may take to send, or to read on."""
 
-    answering: Answering
+    respond: Respond
 
     def _answer(self) -> None:
-        answer = self.answering(self.command, self.path, self.headers)
+        answer = self.respond(self.command, self.path, self.headers)
         self.send_response(answer.status)
         for name, value in answer.headers:
             self.send_header(name, value)

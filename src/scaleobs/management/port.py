@@ -44,23 +44,23 @@ class Port:
 
     Args:
         number: which port.
-        answering: makes an answer of a request's method, path and headers; called from several threads.
+        respond: returns the answer to a request's method, path and headers; called from several threads.
         on_tick: called about twice a second from the port's thread.
-        on_error: hears of what goes wrong there.
+        on_error: called with what goes wrong there.
     """
 
     def __init__(
         self,
         number: int,
-        answering: Callable[..., Any],
+        respond: Callable[..., Any],
         on_tick: Callable[[], None],
         on_error: Callable[[Exception], None],
     ) -> None:
         self._number = number
-        self._answering = answering
+        self._respond = respond
         self._on_tick = on_tick
         self._on_error = on_error
-        self._turn = _Turn(number)
+        self._lock = PortLock(number)
         self._descriptor: int | None = None
         self._is_wanted = True
         self._serving: set[socket.socket] = set()
@@ -80,7 +80,7 @@ class Port:
         self._is_wanted = False
         if self._descriptor is not None:
             listening.stop(self._descriptor)
-            self._turn.end()
+            self._lock.end()
 
     def forked(self) -> None:
         """Let go of what is the parent's."""
@@ -89,20 +89,20 @@ class Port:
             _close(self._descriptor)
 
     def _claim(self) -> None:
-        if self._descriptor is not None or not self._turn.take():
+        if self._descriptor is not None or not self._lock.take():
             return
         try:
             self._descriptor = listening.listen(self._number)
         except OSError as error:
-            self._turn.end()
-            if not self._turn.is_shared:
+            self._lock.end()
+            if not self._lock.is_shared:
                 raise PortError(self._number, error) from error
 
     def _run(self) -> None:
         from scaleobs.management.handler import Handler
 
         # A class of its own, since an instance answers as soon as it is made.
-        handler = type("Handler", (Handler,), {"answering": staticmethod(self._answering)})
+        handler = type("Handler", (Handler,), {"respond": staticmethod(self._respond)})
         waiting: socket.socket | None = None
         sleep = _real(time, "sleep")
         while self._is_wanted:
@@ -126,7 +126,7 @@ class Port:
             waiting.close()
         elif self._descriptor is not None:  # It was closed just as it became the turn of this process.
             _close(self._descriptor)
-            self._turn.end()
+            self._lock.end()
 
     def _serve(self, waiting: socket.socket, handler: Callable[..., object]) -> None:
         """Answer one connection on a thread of its own, if one comes."""
@@ -158,7 +158,7 @@ class Port:
             self._serving.discard(connection)
 
 
-class _Turn:
+class PortLock:
     """
     Which worker of the group owns a port.
 
@@ -212,7 +212,7 @@ def forked() -> None:
     _files.clear()
 
 
-def try_out(number: int) -> None:
+def check_free(number: int) -> None:
     """
     Find out whether a port can be opened, and leave it.
 

@@ -19,7 +19,7 @@ from scaleobs.answers import Answer, Answers, Header
 from scaleobs.health import Checks
 from scaleobs.management import listening, port
 from scaleobs.management.port import Port
-from scaleobs.management.progress import Progress
+from scaleobs.management.stalls import StallDetector
 
 _SOONEST, _LATEST = 0.1, 1.0
 """Seconds between two looks whether a process that has loaded an application serves it."""
@@ -39,13 +39,13 @@ class Services:
 
     def __init__(self, number: int) -> None:
         self._all: list[Management] = []
-        self.progress: Progress | None = None
+        self.detector: StallDetector | None = None
         self.port = Port(number, self._answer, self._tick, self._failed)
 
     def add(self, service: Management) -> None:
         """Answer for a service, too."""
         self._all = [*(one for one in self._all if one is not service), service]
-        self.progress = self.progress or Progress(service.requests)
+        self.detector = self.detector or StallDetector(service.requests)
 
     def remove(self, service: Management) -> bool:
         """Answer for it no more, and return whether none is left."""
@@ -61,20 +61,20 @@ class Services:
             return Answers.not_found(known)
         if kind == "metrics":
             services = services[:1]
-        stuck_for = Progress.stuck_for() if kind == "live" else 0.0
+        stalled = StallDetector.stalled_seconds() if kind == "live" else 0.0
 
         def answer_of(service: Management) -> Answer:
             report = service.checks.report(kind) if service.answers.needs_report(kind, method) else None
             return service.answers.answer(
-                kind, method, _reader(headers), query=query, report=report, details=True, stuck_for=stuck_for
+                kind, method, _reader(headers), query=query, report=report, details=True, stalled_seconds=stalled
             )
 
         answers = [answer_of(service) for service in services]
         return next((one for one in answers if one.status != HTTPStatus.OK), answers[0])
 
     def _tick(self) -> None:
-        if self.progress is not None:
-            self.progress.look()
+        if self.detector is not None:
+            self.detector.look()
 
     def _failed(self, error: Exception) -> None:
         for service in self._all[:1]:
@@ -159,7 +159,7 @@ class Management:
             if not has_lifespan:
                 _preloaded.add(self)
             if not os.environ.get("GUNICORN_PID"):  # The one before this one has it until it ends.
-                port.try_out(self._number)
+                port.check_free(self._number)
         elif group.root() is not None and not has_lifespan:
             self.open()
         else:
@@ -172,8 +172,8 @@ class Management:
         if not self._is_open:
             self._try()
         there = _ports.get(self._number)
-        if there is not None and there.progress is not None:
-            there.progress.note_hub()
+        if there is not None and there.detector is not None:
+            there.detector.note_hub()
 
     def forked(self) -> None:
         """Begin anew in a child process, which answers where it is a worker that its parent has loaded this for."""

@@ -59,9 +59,8 @@ def join_workers() -> None:
         return
     with _attaching:
         try:
-            mine = group.join()
+            mine = group.join(_report)
             if mine is not None:
-                mine.on_trouble = _tell
                 for storage in list(_attached.values()):
                     if storage.workers is None:
                         storage.join(mine)
@@ -73,11 +72,11 @@ def join_workers() -> None:
             _is_apart = True
             for storage in list(_attached.values()):
                 storage.is_apart = True
-            _tell(error)
+            _report(error)
 
 
-def _tell(error: Exception) -> None:
-    """Have one service of this process count a fault and write it."""
+def _report(error: Exception) -> None:
+    """Have one service of this process count a fault and log it."""
     sources = [source for storage in list(_attached.values()) for source in list(storage.sources)]
     for source in sources[:1]:
         source.on_fault(error)

@@ -11,7 +11,7 @@ from scaleobs.drain import servers
 from scaleobs.metrics.runtime import runtime
 
 
-class Progress:
+class StallDetector:
     """
     Whether this worker goes on, and for how long none of its group has.
 
@@ -48,7 +48,7 @@ class Progress:
             runtime.beat()
 
     @staticmethod
-    def stuck_for() -> float:
+    def stalled_seconds() -> float:
         """Return for how many seconds no worker has gone on; 0 as long as one is starting."""
         pulses = runtime.pulses().values()
         return monotonic() - max(pulses) if all(pulses) else 0.0
