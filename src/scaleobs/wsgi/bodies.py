@@ -5,16 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from scaleobs.wsgi.watched import Watched, WatchedSized
+from scaleobs.wsgi.watched import Watched, WatchedList, WatchedSized
+
+WITHOUT_LENGTH: set[type] = set()
+"""Some types of bodies: to find out that a type has no length takes longer than anything else here."""
+
+_MOST_KINDS = 100
 
 
 def as_server_expects(body: Iterable[bytes], exchange: Watched) -> Iterable[bytes]:
     """Return what looks to the server like the body: with a length where it has one, or its own file wrapper."""
+    kind = type(body)
+    if kind is list or kind is tuple:
+        exchange.__class__ = WatchedList
+        return exchange
     file_wrapper = exchange.request.get("wsgi.file_wrapper")
     if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
         return _watched_file(body, exchange)
-    if hasattr(type(body), "__len__"):
-        exchange.__class__ = WatchedSized
+    if kind not in WITHOUT_LENGTH:
+        if hasattr(kind, "__len__"):
+            exchange.__class__ = WatchedSized
+        elif len(WITHOUT_LENGTH) < _MOST_KINDS:
+            WITHOUT_LENGTH.add(kind)
     return exchange
 
 

@@ -14,7 +14,7 @@ from scaleobs.exchange import OPEN, is_first_to_see
 from scaleobs.observer import Observer
 from scaleobs.settings import Arguments
 from scaleobs.tracing import request_attributes
-from scaleobs.wsgi.bodies import as_server_expects
+from scaleobs.wsgi.bodies import WITHOUT_LENGTH, as_server_expects
 from scaleobs.wsgi.watched import StartResponse, Watched, WatchedList
 
 Environ = dict[str, Any]
@@ -62,11 +62,8 @@ class WSGIMiddleware:
         """Serve one request."""
         if self._abandoned:
             self.observer.storage.settle()
-        is_plain = self._plain[0]
-        if not is_plain or environ.get("PATH_INFO") in self._endpoints:
-            answer = self._served_here(environ, start_response)
-            if answer is not None:
-                return answer
+        if not self._plain[0] or self._writes_lines or environ.get("PATH_INFO") in self._endpoints:
+            return self._serve_other(environ, start_response)
         shard = self._here.shard
         shard.open[0] += 1
         exchange = Watched()
@@ -75,39 +72,58 @@ class WSGIMiddleware:
         exchange.shard = shard
         exchange.server_start = start_response
         exchange.stage = OPEN
-        exchange.is_plain = is_plain and not self._writes_lines
+        exchange.is_plain = True
         exchange.is_read = False
-        exchange.status = exchange.context = None
+        exchange.status = None
         exchange.begun = perf_counter()
-        if not exchange.is_plain:
-            self._begin_telling(exchange, environ)
+        app = self.app  # A call of `self.app(...)` would look for a method first.
         try:
-            if exchange.is_plain:
-                exchange.body = body = self.app(environ, exchange.start_response)
-            else:
-                exchange.body = body = exchange.within(self.app, environ, exchange.start_response)
+            exchange.body = body = app(environ, exchange.start_response)
         except BaseException as error:
             exchange.left(error)
             raise
-        if type(body) is list or type(body) is tuple:
+        kind = type(body)
+        if kind is list or kind is tuple:
             exchange.__class__ = WatchedList
+            return exchange
+        if kind in WITHOUT_LENGTH and kind is not environ.get("wsgi.file_wrapper"):
             return exchange
         return as_server_expects(body, exchange)
 
     def _look(self) -> None:
         self._plain = self.observer.storage.plain
 
-    def _begin_telling(self, exchange: Watched, environ: Environ) -> None:
-        """Note what is told of a request at its end, and what its lines carry."""
-        exchange.headers = exchange.waiting = exchange.span = None
+    def _serve_other(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve what is not a request that is counted and nothing more."""
+        recorder = self._recorder
+        if not recorder.storage.plain[0] or environ.get("PATH_INFO") in self._endpoints:
+            answer = self._served_here(environ, start_response)
+            if answer is not None:
+                return answer
+        shard = recorder.here.shard
+        shard.open[0] += 1
+        exchange = Watched()
+        exchange.recorder = recorder
+        exchange.request = environ
+        exchange.shard = shard
+        exchange.server_start = start_response
+        exchange.stage = OPEN
+        exchange.is_plain = exchange.is_read = exchange.is_gone = False
+        exchange.status = exchange.headers = exchange.context = exchange.waiting = exchange.span = None
         exchange.sent = 0
-        exchange.is_gone = False
         exchange.path = environ.get("PATH_INFO", "")
+        exchange.begun = perf_counter()
         if self._writes_lines:
             ids = str(environ.get("HTTP_X_REQUEST_ID", "")), str(environ.get("HTTP_TRACEPARENT", ""))
             exchange.context = logs.new_context(*ids)
-        if not self._plain[0]:
+        if not recorder.storage.plain[0]:
             self._begin_span(exchange, environ)
+        try:
+            exchange.body = body = exchange.within(self.app, environ, exchange.start_response)
+        except BaseException as error:
+            exchange.left(error)
+            raise
+        return as_server_expects(body, exchange)
 
     def _begin_span(self, exchange: Watched, environ: Environ) -> None:
         """Begin the server span of a request, if there is to be one."""

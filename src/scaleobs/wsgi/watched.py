@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from operator import length_hint
 from typing import Any, TypeVar
 
 from scaleobs import logs
-from scaleobs.exchange import ENDED, OPEN, Exchange
+from scaleobs.exchange import ENDED, OPEN, SERVER_ERROR, Exchange
 from scaleobs.told import ToldExchange
 
 Result = TypeVar("Result")
 StartResponse = Callable[..., Callable[[bytes], object]]
+
+_NOT_GIVEN: Any = object()
+_LIST_ITERATOR = type(iter(list[bytes]()))
+_count = Exchange.end
 
 _LENGTH_OF_NAME = len("x-request-id")
 _LONGEST_NUMBER = 13
@@ -26,7 +31,7 @@ class Watched(ToldExchange):
     """
 
     __slots__ = (
-        *("body", "headers", "is_plain", "is_read", "sent", "server_start"),
+        *("body", "headers", "is_plain", "is_read", "listed", "sent", "server_start"),
         *("context", "is_gone", "path", "span", "waiting"),
     )
 
@@ -34,6 +39,7 @@ class Watched(ToldExchange):
     headers: Any
     is_plain: bool
     is_read: bool
+    listed: Iterator[bytes]
     sent: int
     server_start: StartResponse
 
@@ -50,15 +56,24 @@ class Watched(ToldExchange):
             if token is not None:
                 logs.request_context.reset(token)
 
-    def start_response(self, *args: Any, **kwargs: Any) -> Callable[[bytes], object]:
+    def start_response(
+        self, status: Any = _NOT_GIVEN, headers: Any = _NOT_GIVEN, /, *more: Any, **named: Any
+    ) -> Callable[[bytes], object]:
         """Start the response with the server, and note its status."""
-        write = self.server_start(*(args if self.context is None else self._with_id(args)), **kwargs)
-        # A later status replaces an earlier one, as an application may ask for before it has sent anything.
+        start = self.server_start  # A call of `self.server_start(...)` would look for a method first.
+        if self.is_plain and headers is not _NOT_GIVEN and not more and not named:
+            write = start(status, headers)
+            # A later status replaces an earlier one, as an application may ask for before it has sent anything.
+            if self.stage == OPEN:
+                self.status = status
+            return write
+        args = () if status is _NOT_GIVEN else (status,) if headers is _NOT_GIVEN else (status, headers, *more)
+        write = start(*(args if self.is_plain or self.context is None else self._with_id(args)), **named)
         if self.stage == OPEN:
-            self.status = args[0] if args else kwargs.get("status")
+            self.status = args[0] if args else named.get("status")
             if not self.is_plain:
-                self.headers = args[1] if len(args) > 1 else kwargs.get("headers")
-        return self._measured(write) if self.recorder.storage.has_sizes else write
+                self.headers = args[1] if len(args) > 1 else named.get("headers")
+        return write if self.is_plain or not self.recorder.storage.has_sizes else self._measured(write)
 
     def _with_id(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the start of an answer with `X-Request-ID`, unless the application has given one."""
@@ -99,8 +114,26 @@ class Watched(ToldExchange):
         except BaseException as error:
             self._over(error)
             raise
+        if self.is_plain:
+            if type(chunks) is _LIST_ITERATOR:  # That of Django's usual responses; it can't fail.
+                self.listed = chunks
+                return chunks
+            return self._chunks(chunks)
         # A body that isn't its own iterator may be read again from its beginning, or by several.
         return self if chunks is self.body else _Reading(self, chunks)
+
+    def _chunks(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """Yield the chunks; a generator costs a third of what `__next__` does, which raises at their end."""
+        try:
+            for chunk in chunks:
+                try:
+                    yield chunk
+                except GeneratorExit:  # The reader has dropped this. What `chunks` raises is not caught here.
+                    return
+        except BaseException as error:
+            self._over(error)
+            raise
+        self.is_read = True
 
     def __next__(self) -> bytes:
         return self.read(self.body)
@@ -126,10 +159,13 @@ class Watched(ToldExchange):
             if close is not None:
                 close() if self.is_plain else self.within(close)
         except BaseException as error:
-            self._over(error, is_whole=self.is_read)
+            self._over(error, is_whole=self._is_whole())
             raise
-        else:
+        if not self.is_plain:
             self._over(is_whole=True)
+        elif self.stage != ENDED:
+            self.shard = self.recorder.here.shard
+            _count(self, SERVER_ERROR if self.status is None else self.status)
 
     def client(self) -> str:
         """Return the address of the client, as far as the server knows."""
@@ -148,6 +184,11 @@ class Watched(ToldExchange):
         return received, sent if self.request.get("REQUEST_METHOD") == "HEAD" else _length(
             _declared(self.headers), sent
         )
+
+    def _is_whole(self) -> bool:
+        """Return whether the server has read all chunks."""
+        listed = getattr(self, "listed", None)
+        return self.is_read if listed is None else length_hint(listed) == 0
 
     def _over(self, error: BaseException | None = None, *, is_whole: bool = False) -> None:
         if self.stage != ENDED:
@@ -191,16 +232,9 @@ class WatchedList(Watched):
     def __len__(self) -> int:
         return len(self.body)
 
-    def close(self) -> None:
-        """End the request."""
-        if self.stage != ENDED:
-            self.shard = self.recorder.here.shard
-            self.finished()
-        if not self.is_plain:
-            self.left()
-
     def __del__(self) -> None:
-        self.abandon()  # Nothing waits for these chunks to go, and they may be measured yet.
+        if self.stage != ENDED:
+            self.abandon()  # Nothing waits for these chunks to go, and they may be measured yet.
 
 
 class WatchedSized(Watched):
