@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from django.core.asgi import get_asgi_application
+from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.wsgi import get_wsgi_application
 from django.utils import translation
@@ -138,3 +139,49 @@ def test_fault_of_the_hook_reaches_scaleobs_alone(registry, monkeypatch):
     assert 200 == wsgi(app, path="/items/7/").status
     assert {("GET", "unmatched", "200"): 1} == counted(registry)
     assert 1 == registry.get_sample_value("scaleobs_internal_faults_total")
+
+
+def test_django_handler_is_hooked_once():
+    """A handler that is asked for twice has one hook."""
+    handler = get_wsgi_application()
+    Site(handler, "wsgi")
+    hooked = handler.resolve_request
+    Site(handler, "wsgi")
+
+    assert hooked is handler.resolve_request
+
+
+def test_hook_of_another_library_is_kept(registry):
+    """What has replaced a method of the handler before is called as ever, and the pattern is found."""
+    handler, seen = get_wsgi_application(), []
+    resolve = handler.resolve_request
+    handler.resolve_request = lambda request: seen.append(request.path) or resolve(request)
+    app = scaleobs.instrument(handler, registry=registry)
+
+    assert 200 == wsgi(app, path="/items/7/").status
+    assert ["/items/7/"] == seen
+    assert {("GET", "/items/<int:item_id>/", "200"): 1} == counted(registry)
+
+
+class Plain(ASGIHandler):
+    """A handler whose call is no coroutine function."""
+
+    def __call__(self, scope, receive, send):
+        """Return what serves."""
+        return super().__call__(scope, receive, send)
+
+
+def test_handler_of_asgi_that_looks_like_another():
+    """The pattern is in the scope, however a subclass is called."""
+    assert (200, "/items/<int:item_id>/") == Site(Plain(), "asgi").get(
+        "GET", "/items/7/", headers=[("Host", "testserver")]
+    )
+
+
+def test_scope_that_a_middleware_sets_is_none_of_ours(registry):
+    """An attribute `scope` of a request to WSGI is the application's."""
+    handler = get_wsgi_application()
+    handler.request_class = type("Scoped", (handler.request_class,), {"scope": "read write"})
+
+    assert 200 == wsgi(scaleobs.instrument(handler, registry=registry), path="/items/7/").status
+    assert {("GET", "/items/<int:item_id>/", "200"): 1} == counted(registry)

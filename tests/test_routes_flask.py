@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from flask import Blueprint, Flask, abort, request
+from flask.ctx import RequestContext
 from flask.views import MethodView
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.routing import BaseConverter, ValidationError
@@ -222,3 +223,33 @@ def test_flask_is_hooked_once():
     Site(app, "wsgi")
 
     assert hooked is app.full_dispatch_request
+
+
+@pytest.mark.parametrize("log_format", ["json", "off"])
+def test_rule_that_cannot_be_read_is_a_fault_of_ours(log_format, registry):
+    """A rule that raises when it is looked at fails no request: it is counted as unmatched, and the fault each time."""
+    app = site()
+    scaleobs.instrument(app, registry=registry, log_format=log_format)
+    assert 200 == wsgi(app, path="/items/7").status
+
+    class Broken:
+        @property
+        def rule(self):
+            raise LookupError
+
+        def __getattr__(self, name):
+            return getattr(rule, name)
+
+    rule = next(rule for rule in app.url_map.iter_rules() if rule.endpoint == "item")
+    match = RequestContext.match_request
+
+    def match_request(self):
+        match(self)
+        self.request.url_rule = Broken()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RequestContext, "match_request", match_request)
+        assert [200, 200] == [wsgi(app, path="/items/7").status for _ in range(2)]
+
+    assert {("GET", "/items/<int:item_id>", "200"): 1, ("GET", "unmatched", "200"): 2} == counted(registry)
+    assert 2 == registry.get_sample_value("scaleobs_internal_faults_total")

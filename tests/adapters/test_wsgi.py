@@ -15,6 +15,7 @@ import pytest
 import scaleobs
 from callers import Handler, active, counted, environ, finished, log_lines, seconds, wsgi
 from scaleobs import logs
+from scaleobs.wsgi.exchange import WITHOUT_LENGTH
 
 
 class Body:
@@ -75,6 +76,92 @@ def test_stream_is_timed_to_its_close_and_active_until_then(registry):
 
     assert (None, b"xxx") == (seen.error, seen.body)
     assert 0.14 < seconds(registry) < 5
+
+
+class Listed:
+    """A body that hands out the iterator of a list, as Django's does, and may fail to close."""
+
+    def __iter__(self):
+        return iter([b"a", b"b"])
+
+    def close(self):
+        """Fail."""
+        raise RuntimeError("in close")
+
+
+@pytest.mark.parametrize(("chunks_read", "status"), [(None, "200"), (1, "500"), (0, "500")])
+def test_close_that_fails_leaves_the_status_of_a_whole_answer_alone(chunks_read, status, observe, registry):
+    """What fails in `close()` after all of a list was read leaves the status; before that, the answer has failed."""
+    wsgi(observe(answering(Listed())), chunks_read=chunks_read)
+
+    assert {("GET", "unmatched", status): 1} == counted(registry)
+
+
+class Failing:
+    """An iterator that raises after its first chunk."""
+
+    def __init__(self, error):
+        self.error = error
+        self.asked = 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.asked += 1
+        if self.asked == 1:
+            return b"a"
+        raise self.error
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, OSError, KeyboardInterrupt, GeneratorExit])
+def test_whatever_a_body_raises_is_500(kind, observe, registry):
+    """Also what a generator raises when it is dropped, where the application itself raises it."""
+    error = kind()
+    body = observe(answering(Failing(error)))(environ(), lambda *_: None)
+
+    with pytest.raises(kind) as raised:
+        list(body)
+    body.close()
+
+    assert error is raised.value
+    assert {("GET", "unmatched", "500"): 1} == counted(registry)
+
+
+def test_body_whose_reader_is_dropped_is_no_failure(observe, registry):
+    """A server that lets go of the iterator early and closes has sent the status."""
+    body = observe(answering(Body(b"a", b"b", b"c")))(environ(), lambda *_: None)
+    reading = iter(body)
+
+    assert b"a" == next(reading)
+    del reading
+    body.close()
+    assert {("GET", "unmatched", "200"): 1} == counted(registry)
+
+
+def test_body_that_is_no_iterator_is_read_from_its_beginning(observe, registry):
+    """Two readers of one body get all of it each."""
+    body = observe(answering(Body(b"a", b"b")))(environ(), lambda *_: None)
+    one, other = iter(body), iter(body)
+
+    assert [b"a", b"a", b"b", b"b"] == [next(one), next(other), next(one), next(other)]
+    body.close()
+    assert {("GET", "unmatched", "200"): 1} == counted(registry)
+
+
+def test_types_of_bodies_are_not_remembered_without_end(observe, registry):
+    """An application that makes a class for each body costs no memory, and each is served as it is."""
+    kinds = [type(f"Made{number}", (Body,), {}) for number in range(300)]
+    sized = type("Sized", (Body,), {"__len__": lambda self: len(self.chunks)})
+    app = observe(lambda environ, start_response: (start_response("200 OK", []), environ["kind"](b"a"))[1])
+
+    for kind in (*kinds, *kinds[-2:], sized, sized):
+        body = app(environ(kind=kind), lambda *_: None)
+        assert hasattr(body, "__len__") is (kind is sized)
+        assert [b"a"] == list(body)
+        body.close()
+    assert {("GET", "unmatched", "200"): 304} == counted(registry)
+    assert len(WITHOUT_LENGTH) <= 100
 
 
 def test_exception_in_close_after_the_last_byte_leaves_the_status(registry, capsys):

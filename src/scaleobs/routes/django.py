@@ -14,6 +14,9 @@ from scaleobs.routes.notes import NOTE, note, noted
 _ANCHOR = re.compile(r"(?<![\[\\])\^|(?<!\\)\$$|\\[AZ]")
 _REDIRECTS = frozenset({301, 302, 307, 308})
 _LANGUAGE = "<language>/"
+_HOOKED = "is_scaleobs_hook"
+_ASYNC_HANDLERS = ("ASGIHandler", "AsyncClientHandler")
+"""Those whose requests have a scope; `META` is the environ in those of the others."""
 
 
 class DjangoRoutes:
@@ -24,7 +27,8 @@ class DjangoRoutes:
     def __init__(self, handler: Any) -> None:
         self._resolver: Any = None
         self._known: Pairs = ()
-        if "resolve_request" not in vars(handler):
+        # To look into the handler's `vars` would make each of its attributes take longer from then on (Python 3.11).
+        if not hasattr(handler.resolve_request, _HOOKED):
             _watch(handler, _Templates())
 
     def template(self, request: Request) -> tuple[str, bool]:
@@ -44,20 +48,25 @@ class DjangoRoutes:
 
 
 class _Templates:
-    """What routes are called: one name for a pattern in all languages, since the client chooses among them."""
+    """
+    What routes are called: one name for a pattern in all languages, since the client chooses among them.
+
+    Attributes:
+        known: the templates of the routes that were resolved so far.
+    """
 
     def __init__(self) -> None:
-        self._of: dict[str, str] = {}
+        self.known: dict[str, str] = {}
 
     def of(self, request: Any, route: str) -> str:
         """Return the template of a route that was just resolved, in the language of the request."""
-        if route not in self._of:
+        if route not in self.known:
             from django.urls import get_resolver
 
             resolver = get_resolver(getattr(request, "urlconf", None))
-            self._of |= {now: template for now, template, _ in _patterns(resolver)}
-            self._of.setdefault(route, _template(route))
-        return self._of[route]
+            self.known |= {now: template for now, template, _ in _patterns(resolver)}
+            self.known.setdefault(route, _template(route))
+        return self.known[route]
 
     def of_path(self, request: Any, path: str) -> str | None:
         """Return the template that a path would resolve to."""
@@ -74,40 +83,44 @@ def _watch(handler: Any, templates: _Templates) -> None:
     from django.urls import Resolver404
 
     resolve, respond, respond_async = handler.resolve_request, handler.get_response, handler.get_response_async
+    is_asgi = any(base.__name__ in _ASYNC_HANDLERS for base in type(handler).__mro__)
+    known = templates.known
 
     def resolve_and_note(request: Any) -> Any:
         try:
             match = resolve(request)
         except Resolver404:
-            note(_notes(request), lambda: UNMATCHED_ROUTE)
+            note(request.scope if is_asgi else request.META, lambda: UNMATCHED_ROUTE)
             raise
-        note(_notes(request), lambda: templates.of(request, match.route))
+        notes = request.scope if is_asgi else request.META
+        try:
+            notes[NOTE] = known[match.route]
+        except Exception:  # The first one of this route, or one that can't be looked at.
+            note(notes, lambda: templates.of(request, match.route))
         return match
 
     def respond_and_note(request: Any) -> Any:
         response = respond(request)
-        _note_unresolved(request, response, templates)
+        notes = request.scope if is_asgi else request.META
+        if notes.get(NOTE, UNMATCHED_ROUTE) == UNMATCHED_ROUTE:
+            _note_unresolved(notes, request, response, templates)
         return response
 
     async def respond_and_note_async(request: Any) -> Any:
         response = await respond_async(request)
-        _note_unresolved(request, response, templates)
+        notes = request.scope if is_asgi else request.META
+        if notes.get(NOTE, UNMATCHED_ROUTE) == UNMATCHED_ROUTE:
+            _note_unresolved(notes, request, response, templates)
         return response
 
+    setattr(resolve_and_note, _HOOKED, True)
     handler.resolve_request = resolve_and_note
     handler.get_response, handler.get_response_async = respond_and_note, respond_and_note_async
 
 
-def _notes(request: Any) -> Request:
-    notes: Request = request.scope if hasattr(request, "scope") else request.META
-    return notes
-
-
-def _note_unresolved(request: Any, response: Any, templates: _Templates) -> None:
-    notes = _notes(request)
-    if notes.get(NOTE, UNMATCHED_ROUTE) == UNMATCHED_ROUTE:
-        is_resolved = NOTE in notes
-        note(notes, lambda: _unresolved(request, response, templates, is_resolved=is_resolved))
+def _note_unresolved(notes: Request, request: Any, response: Any, templates: _Templates) -> None:
+    is_resolved = NOTE in notes
+    note(notes, lambda: _unresolved(request, response, templates, is_resolved=is_resolved))
 
 
 def _unresolved(request: Any, response: Any, templates: _Templates, *, is_resolved: bool) -> str | None:

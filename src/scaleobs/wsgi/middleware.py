@@ -14,8 +14,7 @@ from scaleobs.exchange import OPEN, claim
 from scaleobs.observer import Observer
 from scaleobs.settings import Arguments
 from scaleobs.tracing import request_attributes
-from scaleobs.wsgi.bodies import as_server_expects
-from scaleobs.wsgi.watched import ListBody, StartResponse, WSGIExchange
+from scaleobs.wsgi.exchange import WITHOUT_LENGTH, SizedBody, StartResponse, WSGIExchange, as_server_expects
 
 Environ = dict[str, Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
@@ -60,13 +59,13 @@ class WSGIMiddleware:
         """Serve one request."""
         if self._abandoned:
             self._service.storage.settle()
-        is_plain = self._plain[0] and not (
-            self._sought and self._service.storage.examine(str(environ.get("HTTP_TRACEPARENT", "")))
-        )
-        if not is_plain or environ.get("PATH_INFO") in self._endpoints:
-            answer = self._served_here(environ, start_response)
-            if answer is not None:
-                return answer
+        if (
+            not self._plain[0]
+            or self._writes_lines
+            or environ.get("PATH_INFO") in self._endpoints
+            or (self._sought and self._service.storage.examine(str(environ.get("HTTP_TRACEPARENT", ""))))
+        ):
+            return self._serve_other(environ, start_response)
         shard = self._here.shard
         shard.open[0] += 1
         exchange = WSGIExchange()
@@ -75,41 +74,62 @@ class WSGIMiddleware:
         exchange.shard = shard
         exchange.server_start = start_response
         exchange.stage = OPEN
-        exchange.is_plain = is_plain and not self._writes_lines
+        exchange.is_plain = True
         exchange.is_read = False
-        exchange.status = exchange.context = None
+        exchange.status = None
         exchange.begun = perf_counter()
-        if not exchange.is_plain:
-            self._begin_details(exchange, environ)
+        app = self.app  # A call of `self.app(...)` would look for a method first.
         try:
-            if exchange.is_plain:
-                exchange.body = body = self.app(environ, exchange.start_response)
-            else:
-                exchange.body = body = exchange.run_in_context(self.app, environ, exchange.start_response)
+            exchange.body = body = app(environ, exchange.start_response)
         except BaseException as error:
             exchange.app_finished(error)
             raise
-        if type(body) is list or type(body) is tuple:
-            exchange.__class__ = ListBody
+        kind = type(body)
+        if kind is list or kind is tuple:
+            exchange.__class__ = SizedBody
+            return exchange
+        if kind in WITHOUT_LENGTH and kind is not environ.get("wsgi.file_wrapper"):
             return exchange
         return as_server_expects(body, exchange)
 
     def _look(self) -> None:
         self._plain = self._service.storage.plain
 
-    def _begin_details(self, exchange: WSGIExchange, environ: Environ) -> None:
-        """Note what is told of a request at its end, and what its lines carry."""
-        exchange.headers = exchange.pending_log_fields = exchange.span = None
+    def _serve_other(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve what is not a request that is counted and nothing more."""
+        recorder, storage = self._recorder, self._service.storage
+        # On the fast path, what has no line comes here if it is for an endpoint, or has a trace.
+        if not storage.plain[0] or not self._writes_lines or environ.get("PATH_INFO") in self._endpoints:
+            answer = self._served_here(environ, start_response)
+            if answer is not None:
+                return answer
+        shard = recorder.here.shard
+        shard.open[0] += 1
+        exchange = WSGIExchange()
+        exchange.recorder = recorder
+        exchange.request = environ
+        exchange.shard = shard
+        exchange.server_start = start_response
+        exchange.stage = OPEN
+        exchange.is_plain = exchange.is_read = exchange.client_disconnected = False
+        exchange.status = exchange.headers = exchange.context = exchange.pending_log_fields = exchange.span = None
+        exchange.body = None
         exchange.sent = 0
-        exchange.client_disconnected = False
         exchange.path = environ.get("PATH_INFO", "")
+        exchange.begun = perf_counter()
         if self._writes_lines:
             ids = str(environ.get("HTTP_X_REQUEST_ID", "")), str(environ.get("HTTP_TRACEPARENT", ""))
             exchange.context = logs.new_context(*ids)
-            if "trace_id" in exchange.context and self._service.storage.seeks_traces:
-                self._service.storage.keep_exemplars()
-        if not self._plain[0]:
+            if "trace_id" in exchange.context and storage.seeks_traces:
+                storage.keep_exemplars()
+        if not storage.plain[0]:
             self._begin_span(exchange, environ)
+        try:
+            exchange.body = body = exchange.run_in_context(self.app, environ, exchange.start_response)
+        except BaseException as error:
+            exchange.app_finished(error)
+            raise
+        return as_server_expects(body, exchange)
 
     def _begin_span(self, exchange: WSGIExchange, environ: Environ) -> None:
         """Begin the server span of a request, if there is to be one."""

@@ -1,0 +1,299 @@
+"""One request whose `start_response` and whose body pass through here, in the form that the server expects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from operator import length_hint
+from typing import Any, TypeVar
+
+from scaleobs import logs
+from scaleobs.exchange import ENDED, OPEN, SERVER_ERROR, DetailedExchange, Exchange
+
+Result = TypeVar("Result")
+StartResponse = Callable[..., Callable[[bytes], object]]
+
+WITHOUT_LENGTH: set[type] = set()
+"""Some types of bodies: to find out that a type has no length takes longer than anything else here."""
+
+_MOST_KINDS = 100
+
+_NOT_GIVEN: Any = object()
+_LIST_ITERATOR = type(iter(list[bytes]()))
+_count = Exchange.end
+
+_LENGTH_OF_NAME = len("x-request-id")
+_LONGEST_NUMBER = 13
+"""In digits: what a client declares beyond a terabyte would be all that the sum of such a histogram says."""
+
+
+class WSGIExchange(DetailedExchange):
+    """
+    A request of WSGI; it is itself the iterable that the server gets.
+
+    The ids of the request are bound while the application runs in a call of this class, in whichever thread: a server
+    may read and close in another one than it called in, or drop a body without closing it.
+
+    Attributes:
+        body: what the application returned.
+        headers: of the response, if more than its count is needed.
+        is_plain: whether the request is counted and nothing more. Otherwise the slots of `DetailedExchange` are set.
+        is_read: whether the server has read all chunks.
+        listed: the iterator that the server reads, if that is a list's.
+        sent: the bytes that the server has read.
+        server_start: the server's `start_response`.
+    """
+
+    __slots__ = ("body", "headers", "is_plain", "is_read", "listed", "sent", "server_start")
+
+    body: Any
+    headers: Any
+    is_plain: bool
+    is_read: bool
+    listed: Iterator[bytes]
+    sent: int
+    server_start: StartResponse
+
+    def run_in_context(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Call a function of the application, with the ids of the request and its span bound."""
+        span, context = self.span, self.context
+        token = None if context is None else logs.request_context.set(context)
+        entered = None if span is None else span.enter()
+        try:
+            return function(*arguments)
+        finally:
+            if span is not None:
+                span.leave(entered)
+            if token is not None:
+                logs.request_context.reset(token)
+
+    def start_response(
+        self, status: Any = _NOT_GIVEN, headers: Any = _NOT_GIVEN, /, *more: Any, **named: Any
+    ) -> Callable[[bytes], object]:
+        """Start the response with the server, and note its status."""
+        start = self.server_start  # A call of `self.server_start(...)` would look for a method first.
+        if self.is_plain and headers is not _NOT_GIVEN and not more and not named:
+            write = start(status, headers)
+            # A later status replaces an earlier one, as an application may ask for before it has sent anything.
+            if self.stage == OPEN:
+                self.status = status
+            return write
+        args = () if status is _NOT_GIVEN else (status,) if headers is _NOT_GIVEN else (status, headers, *more)
+        write = start(*(args if self.is_plain or self.context is None else self._with_id(args)), **named)
+        if self.stage == OPEN:
+            self.status = args[0] if args else named.get("status")
+            if not self.is_plain:
+                self.headers = args[1] if len(args) > 1 else named.get("headers")
+        return write if self.is_plain or not self.recorder.storage.has_sizes else self._measured(write)
+
+    def _with_id(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the start of an answer with `X-Request-ID`, unless the application has given one."""
+        try:
+            status, headers, *rest = args
+            for name, _ in headers:
+                if len(name) == _LENGTH_OF_NAME and name.lower() == "x-request-id":
+                    return args
+            return status, [*headers, ("X-Request-ID", self.context["request_id"])], *rest  # type: ignore[index]
+        except Exception:  # What is wrong with it is for the server to say.
+            return args
+
+    def _measured(self, write: Callable[[bytes], object]) -> Callable[[bytes], object]:
+        def measured(chunk: bytes) -> object:
+            result = write(chunk)
+            self.sent += len(chunk)
+            return result
+
+        return measured
+
+    def end(self, status: Any) -> None:
+        """Count the request with this status, now; to be called once."""
+        if self.is_plain:
+            Exchange.end(self, status)
+        else:
+            super().end(status)
+
+    def app_finished(self, error: BaseException | None = None) -> None:
+        """Note that the application returned, or raised; it can add nothing to its answer from now on."""
+        if self.is_plain:
+            Exchange.app_finished(self, error)
+        else:
+            super().app_finished(error)
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            chunks = iter(self.body) if self.is_plain else self.run_in_context(iter, self.body)
+        except BaseException as error:
+            self._over(error)
+            raise
+        if not self.is_plain:
+            return self._read_all(chunks)
+        if type(chunks) is _LIST_ITERATOR:  # That of Django's usual responses; it can't fail.
+            self.listed = chunks
+            return chunks
+        return self._chunks(chunks)
+
+    def _chunks(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """Yield the chunks; a generator costs a third of what `__next__` does, which raises at their end."""
+        try:
+            for chunk in chunks:
+                try:
+                    yield chunk
+                except GeneratorExit:  # The reader has dropped this. What `chunks` raises is not caught here.
+                    return
+        except BaseException as error:
+            self._over(error)
+            raise
+        self.is_read = True
+
+    def _read_all(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """Yield the chunks, each read with the ids of the request bound."""
+        with suppress(StopIteration):
+            while True:
+                yield self._read(chunks)
+
+    def __next__(self) -> bytes:
+        return self._read(self.body)
+
+    def _read(self, chunks: Iterator[bytes]) -> bytes:
+        try:
+            chunk = next(chunks) if self.is_plain else self.run_in_context(next, chunks)
+            if not self.is_plain and isinstance(chunk, bytes):
+                self.sent += len(chunk)
+            return chunk  # noqa: TRY300 - It reads as it happens.
+        except StopIteration:
+            self.is_read = True
+            raise
+        except BaseException as error:
+            self._over(error)
+            raise
+
+    def close(self) -> None:
+        """Close the application's iterable, and end the request."""
+        try:
+            close = getattr(self.body, "close", None)
+            if close is not None:
+                close() if self.is_plain else self.run_in_context(close)
+        except BaseException as error:
+            self._over(error, is_whole=self._is_whole())
+            raise
+        if not self.is_plain:
+            self._over(is_whole=True)
+        elif self.stage != ENDED:
+            self.shard = self.recorder.here.shard
+            _count(self, SERVER_ERROR if self.status is None else self.status)
+
+    def client(self) -> str:
+        """Return the address of the client, as far as the server knows."""
+        return str(self.request.get("REMOTE_ADDR", ""))
+
+    def traceparent(self) -> str:
+        """Return the `traceparent` that the client sent, or nothing."""
+        return str(self.request.get("HTTP_TRACEPARENT", ""))
+
+    def sizes(self) -> tuple[int, int]:
+        """Return the bytes of both bodies: what they declare, or as far as they were sent."""
+        received = _length(self.request.get("CONTENT_LENGTH"), 0)
+        # A whole body isn't read through us, nor is a file that the server sends by itself.
+        whole = self.body if _is_listed(self.body) else ()
+        sent = self.sent + sum(len(chunk) for chunk in whole if isinstance(chunk, bytes))
+        return received, sent if self.request.get("REQUEST_METHOD") == "HEAD" else _length(
+            _declared(self.headers), sent
+        )
+
+    def _is_whole(self) -> bool:
+        """Return whether the server has read all chunks."""
+        listed = getattr(self, "listed", None)
+        return self.is_read if listed is None else length_hint(listed) == 0
+
+    def _over(self, error: BaseException | None = None, *, is_whole: bool = False) -> None:
+        if self.stage != ENDED:
+            # The server may close in another thread than it called in, and each counts for itself.
+            self.shard = self.recorder.here.shard
+            if is_whole:
+                self.finished()
+        self.app_finished(error)
+
+    def __del__(self) -> None:
+        # A finalizer may run in the middle of anything, so it only leaves word. The body goes now, as without us.
+        if self.stage != ENDED:
+            self.mark_abandoned()
+            self.body = None
+
+
+class SizedBody(WSGIExchange):
+    """The same for a body with a length, which servers ask for; a list can't fail, nor be closed."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.body) if _is_listed(self.body) else super().__iter__()
+
+    def __len__(self) -> int:
+        return len(self.body)
+
+    def __del__(self) -> None:
+        if self.stage != ENDED and _is_listed(self.body):
+            self.mark_abandoned()  # Nothing waits for these chunks to go, and they may be measured yet.
+        else:
+            super().__del__()
+
+
+def _is_listed(body: object) -> bool:
+    kind = type(body)
+    return kind is list or kind is tuple
+
+
+def _declared(headers: Any) -> object:
+    """Return the length that the headers of an answer declare."""
+    try:
+        return next((value for name, value in headers if name.lower() == "content-length"), None)
+    except Exception:  # There are none, or what is wrong with them is for the server to say.
+        return None
+
+
+def _length(declared: object, otherwise: int) -> int:
+    if isinstance(declared, str) and declared.isdecimal() and len(declared) <= _LONGEST_NUMBER:
+        return int(declared)
+    return otherwise
+
+
+def as_server_expects(body: Iterable[bytes], exchange: WSGIExchange) -> Iterable[bytes]:
+    """Return what looks to the server like the body: with a length where it has one, or its own file wrapper."""
+    kind = type(body)
+    if kind is list or kind is tuple:
+        exchange.__class__ = SizedBody
+        return exchange
+    file_wrapper = exchange.request.get("wsgi.file_wrapper")
+    if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
+        return _with_close(body, exchange)
+    if kind not in WITHOUT_LENGTH:
+        if hasattr(kind, "__len__"):
+            exchange.__class__ = SizedBody
+        elif len(WITHOUT_LENGTH) < _MOST_KINDS:
+            WITHOUT_LENGTH.add(kind)
+    return exchange
+
+
+def _with_close(body: Any, exchange: WSGIExchange) -> Iterable[bytes]:
+    """Return the server's own file wrapper, which it must recognise to send the file itself, with a watched `close`."""
+    closing = getattr(body, "close", None)
+    exchange.body = _Closing(closing)
+    try:
+        # The exchange lives as long as the wrapper does, and leaves word when both are collected.
+        body.close = exchange.close
+    except (
+        AttributeError,
+        TypeError,
+    ):  # An object of the server's that takes no attribute: end here rather than never.
+        exchange.body = None
+        exchange.close()
+    watched: Iterable[bytes] = body
+    return watched
+
+
+class _Closing:
+    """What is left of a body whose chunks the server reads by itself."""
+
+    def __init__(self, close: Callable[[], None] | None) -> None:
+        if close is not None:
+            self.close = close
