@@ -20,7 +20,8 @@ _MOST_KINDS = 100
 
 _NOT_GIVEN: Any = object()
 _LIST_ITERATOR = type(iter(list[bytes]()))
-_count = Exchange.end
+# A method that is called as such costs half of what a call through `super()` does.
+_count, _end = Exchange.end, DetailedExchange.end
 
 _LENGTH_OF_NAME = len("x-request-id")
 _LONGEST_NUMBER = 13
@@ -176,11 +177,12 @@ class WSGIExchange(DetailedExchange):
         except BaseException as error:
             self._over(error, is_whole=self._is_whole())
             raise
-        if not self.is_plain:
-            self._over(is_whole=True)
-        elif self.stage != ENDED:
+        if self.stage != ENDED:
             self.shard = self.recorder.here.shard
-            _count(self, SERVER_ERROR if self.status is None else self.status)
+            end = _count if self.is_plain else _end
+            end(self, SERVER_ERROR if self.status is None else self.status)
+        if not self.is_plain:
+            self.app_finished()
 
     def client(self) -> str:
         """Return the address of the client, as far as the server knows."""

@@ -61,11 +61,13 @@ class WSGIMiddleware:
             self._service.storage.settle()
         if (
             not self._plain[0]
-            or self._writes_lines
             or environ.get("PATH_INFO") in self._endpoints
             or (self._sought and self._service.storage.examine(str(environ.get("HTTP_TRACEPARENT", ""))))
         ):
-            return self._serve_other(environ, start_response)
+            answer = self._served_here(environ, start_response)
+            return self._serve_detailed(environ, start_response) if answer is None else answer
+        if self._writes_lines:
+            return self._serve_detailed(environ, start_response)
         shard = self._here.shard
         shard.open[0] += 1
         exchange = WSGIExchange()
@@ -95,15 +97,10 @@ class WSGIMiddleware:
     def _look(self) -> None:
         self._plain = self._service.storage.plain
 
-    def _serve_other(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Serve what is not a request that is counted and nothing more."""
+    def _serve_detailed(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve a request that has more than its count."""
         recorder, storage = self._recorder, self._service.storage
-        # On the fast path, what has no line comes here if it is for an endpoint, or has a trace.
-        if not storage.plain[0] or not self._writes_lines or environ.get("PATH_INFO") in self._endpoints:
-            answer = self._served_here(environ, start_response)
-            if answer is not None:
-                return answer
-        shard = recorder.here.shard
+        shard = self._here.shard
         shard.open[0] += 1
         exchange = WSGIExchange()
         exchange.recorder = recorder
