@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.outputs import rules_text
+from scaleobs.render.output import rules_text
 from scaleobs.render.shipped import SHIPPED
 
 ROOT = Path(__file__).parents[1]

@@ -7,7 +7,7 @@ from expressions import grouping_labels, nodes
 from scaleobs.cli.check.promql import Matcher, read, same
 from scaleobs.cli.check.sources import Asked, read_text
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.outputs import dashboard_texts, rules_text
+from scaleobs.render.output import dashboard_texts, rules_text
 
 TRICKY = [
     "up",

@@ -11,7 +11,7 @@ import pytest
 
 from commands import call
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.outputs import dashboard_texts, rules_text
+from scaleobs.render.output import dashboard_texts, rules_text
 from scaleobs.render.shipped import SHIPPED
 
 
@@ -41,7 +41,7 @@ def test_alerts_are_changed_and_left_out():
     result = call("rules", "--set", "ServiceDown.for=10m", "--disable", "HighCPUUsage", "--window", "28")
 
     assert 0 == result.exit_code
-    assert rules_text(changes=["ServiceDown.for=10m"], disabled=["HighCPUUsage"], window_days=28) == result.stdout
+    assert rules_text(overrides=["ServiceDown.for=10m"], disabled=["HighCPUUsage"], window_days=28) == result.stdout
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import yaml
 
 from commands import call
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.outputs import rules_text
+from scaleobs.render.output import rules_text
 
 TWO = """
 scrape-interval = "15s"
@@ -29,7 +29,7 @@ set = ["ServiceDown.for=9m"]
 FORM = {"format_": "prometheusrule", "namespace": "monitoring", "labels": ["release=prometheus"]}
 EACH = {"scrape_interval": 15, "disabled": ["HighCPUUsage"]}
 ORDERS = {"service": "orders", "objectives": [Availability(99.9), Latency(99, under=0.5)], "window_days": 28, **EACH}
-BILLING = {"service": "billing", "job": "shop/billing", "changes": ["ServiceDown.for=9m"], **EACH}
+BILLING = {"service": "billing", "job": "shop/billing", "overrides": ["ServiceDown.for=9m"], **EACH}
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import subprocess
 import yaml
 
 from scaleobs.render import manifests, text
-from scaleobs.render.outputs import rules_text
+from scaleobs.render.output import rules_text
 from scaleobs.settings import Settings
 
 DEPLOYMENT = yaml.safe_load(manifests.deployment())

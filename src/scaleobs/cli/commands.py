@@ -11,7 +11,7 @@ import click
 from scaleobs import probe as container_probe
 from scaleobs.cli.files import write_all
 from scaleobs.cli.options import job, said_plainly, service
-from scaleobs.render import outputs
+from scaleobs.render import output
 from scaleobs.render.shipped import SHIPPED
 
 _ELSEWHERE: dict[str, str] = {
@@ -55,7 +55,7 @@ def scaleobs() -> None:
 def dashboards(service: str | None, job: str | None, out: Path) -> None:
     """Write Grafana dashboards."""
     with said_plainly():
-        files = outputs.dashboard_texts(service, job)
+        files = output.dashboard_texts(service, job)
     write_all(out, files)
 
 

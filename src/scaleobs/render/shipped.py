@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scaleobs.render import manifests, outputs, routing, servers
+from scaleobs.render import manifests, output, routing, servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 SHIPPED: dict[str, Callable[[], str]] = {
-    "alert_rules/prometheusrule.yaml": lambda: outputs.rules_text(format_="prometheusrule"),
-    "alert_rules/scaleobs.yaml": outputs.rules_text,
-    "dashboards/service.json": lambda: outputs.dashboard_texts()["service.json"],
+    "alert_rules/prometheusrule.yaml": lambda: output.rules_text(format_="prometheusrule"),
+    "alert_rules/scaleobs.yaml": output.rules_text,
+    "dashboards/service.json": lambda: output.dashboard_texts()["service.json"],
     "integrations/alertmanager/alertmanager.yml": routing.alertmanager_config,
     "integrations/granian/log_config.json": servers.log_config,
     "integrations/gunicorn/gunicorn.conf.py": servers.gunicorn,
     "integrations/hypercorn/log_config.json": servers.log_config,
     "integrations/kubernetes/deployment.yaml": manifests.deployment,
-    "integrations/kubernetes/prometheusrule.yaml": lambda: outputs.rules_text(
+    "integrations/kubernetes/prometheusrule.yaml": lambda: output.rules_text(
         manifests.SERVICE, format_="prometheusrule"
     ),
     "integrations/kubernetes/service.yaml": manifests.service,
