@@ -71,8 +71,8 @@ def rules(out: Path | None, **flags: Any) -> None:
 
 
 def _text(flags: dict[str, Any]) -> str:
-    top, _ = _file(flags)
-    requests = _requests(flags, *_file(flags))
+    top, services = _file(flags)
+    requests = _requests(flags, top, services)
     if flags.get("format_") == "prometheus":
         # What the file has for a resource doesn't matter then.
         top = {key: value for key, value in top.items() if key not in ("namespace", "labels")}
