@@ -249,7 +249,7 @@ def test_dashboards_of_an_impossible_service_are_refused(tmp_path):
     assert {} == files_below(tmp_path)
 
 
-@pytest.mark.parametrize("library", ["click", "rich", "yaml"])
+@pytest.mark.parametrize("library", ["click", "rich", "yaml", "promql_parser"])
 def test_missing_library_is_named_with_its_remedy(library):
     """
     Without the extra the command says what to install, and ends with 1.
@@ -259,7 +259,10 @@ def test_missing_library_is_named_with_its_remedy(library):
 
     assert 1 == result.returncode
     assert "" == result.stdout
-    assert "The scaleobs command needs click, rich and PyYAML: pip install 'scaleobs[cli]'\n" == result.stderr
+    assert (
+        "The scaleobs command needs click, rich, PyYAML and promql-parser: pip install 'scaleobs[cli]'\n"
+        == result.stderr
+    )
 
 
 def test_reader_who_leaves_early_gets_no_traceback():

@@ -18,7 +18,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from scaleobs.cli.check import promql
+from scaleobs.cli.check import expressions
 from scaleobs.cli.check.sources import Asked, read_file, read_text
 from scaleobs.cli.files import write
 from scaleobs.cli.options import said_plainly, watched
@@ -145,9 +145,9 @@ def _read_by(rules: _Rules) -> set[str]:
     return {selector.name for rule in rules for selector in _selected(str(rule["expr"]))}
 
 
-def _selected(expression: str) -> Iterable[promql.Selector]:
+def _selected(expression: str) -> Iterable[expressions.Selector]:
     try:
-        return promql.read(expression).selectors
+        return expressions.read(expression).selectors
     except ValueError:  # promtool says it better.
         return ()
 
