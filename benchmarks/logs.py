@@ -212,7 +212,7 @@ def _section(target: str, *, rounds: int) -> Section:
 
 
 def _verdicts(target: str, name: str, best: dict[str, float]) -> tuple[Verdict, ...]:
-    """Return how a subject stands to DESIGN §8, whose gates are on /dev/null."""
+    """Return how a subject stands to its budgets, whose gates are on /dev/null."""
     if target != "/dev/null":
         return ()
     if name == _OURS:

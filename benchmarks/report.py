@@ -26,7 +26,7 @@ _PEERS = (
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A number beside its budget (DESIGN §8)."""
+    """A number beside its budget."""
 
     budget: str
     is_within: bool

@@ -105,7 +105,7 @@ def median_difference(times: list[float], bare: list[float]) -> float:
 
 
 def _verdicts(framework: str, name: str, best: dict[str, float]) -> tuple[Verdict, ...]:
-    """Return how a subject stands to DESIGN §8, whose gates are on the null applications."""
+    """Return how a subject stands to its budgets, whose gates are on the null applications."""
     ratio = best[name] / best["floor"]
     if name == _METRICS and framework == "null":
         return (at_most(1.5, ratio, "x floor"),)

@@ -221,7 +221,7 @@ def test_manual_start_is_said_by_the_application(protocol, registry):
 
 @both
 def test_checks_of_the_other_probe_are_not_asked(protocol, registry):
-    """Liveness asks nobody; each of the other two asks its own."""
+    """Liveness asks nobody; start-up asks its own, and readiness its own and, until the service has started, those."""
     asked = []
     app, ask = service(protocol, registry)
     for probe in ("ready", "startup"):
@@ -229,5 +229,7 @@ def test_checks_of_the_other_probe_are_not_asked(protocol, registry):
 
     assert [200, 200] == [ask("/health").status, ask("/metrics").status]
     assert [] == asked
+    assert ["of startup"] == [check["name"] for check in ask("/startup").json["checks"]]
+    assert ["startup"] == asked
     assert ["of ready"] == [check["name"] for check in ask("/ready").json["checks"]]
-    assert ["ready"] == asked
+    assert ["startup", "ready"] == asked

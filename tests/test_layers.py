@@ -1,4 +1,4 @@
-"""The doors of the house open inward only (DESIGN, section 4)."""
+"""The doors of the house open inward only."""
 
 from __future__ import annotations
 

@@ -43,6 +43,10 @@ async def all_of_them():
 async def fail():
     raise LookupError("in a task")
 
+@app.get("/worker")
+async def worker():
+    return os.getpid()
+
 @app.get("/boom")
 async def boom():
     raise RuntimeError("boom")
@@ -69,6 +73,10 @@ def all_of_them():
     thread.start()
     thread.join()
     return ""
+
+@app.get("/worker")
+def worker():
+    return str(os.getpid())
 
 @app.get("/boom")
 def boom():
@@ -113,6 +121,27 @@ BY_RUN = {
 COMMANDS = BY_FILE | BY_RUN
 
 
+def assert_two_workers_add_up(port):
+    """Each scrape shows the requests that both workers of the shipped gunicorn.conf.py have answered."""
+    answered, sent = set(), 0
+
+    def have_both_answered():
+        nonlocal sent
+        sent += 1
+        answered.add(servers.get(port, "/worker")[1])
+        return len(answered) == 2
+
+    def counted():
+        series = dict(line.rsplit(" ", 1) for line in servers.get(port, "/metrics")[1].decode().splitlines())
+        requests = 'http_requests_total{method="GET",route="/worker",status_code="200"}'
+        return float(series.get(requests, 0)), float(series["scaleobs_workers"])
+
+    servers.until(have_both_answered)
+    servers.until(lambda: counted() == (sent, 2))
+
+    assert [(sent, 2)] * 8 == [counted() for _ in range(8)]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_line_is_one_object(name, tmp_path):
     """Start-up, warnings, failures, threads, tasks, requests and the end: each line is JSON, and told once."""
@@ -123,12 +152,17 @@ def test_every_line_is_one_object(name, tmp_path):
     command = [program if "/" in program else str(servers.BIN / program), *arguments]
     # hypercorn configures logging when it logs first, which is after it has imported the application.
     at_import = {} if "hypercorn" in name else {"AT_IMPORT": "yes"}
-    with servers.running(command, port, tmp_path, SCALEOBS_SERVICE="shop", **at_import) as end:
+    is_gunicorn_by_file = name in BY_FILE and program == "gunicorn"
+    workers = {"WEB_CONCURRENCY": "2"} if is_gunicorn_by_file else {}
+    with servers.running(command, port, tmp_path, SCALEOBS_SERVICE="shop", **at_import, **workers) as end:
         assert 200 == servers.get(port, "/all")[0]
         assert 500 == servers.get(port, "/boom")[0]
+        if is_gunicorn_by_file:
+            assert_two_workers_add_up(port)
         stdout, stderr = end()
     lines = [json.loads(line) for line in (stdout + stderr).splitlines()]
     ours = [line for line in lines if line["event"] in ("by stdlib", "by structlog", "request.finished")]
+    ours = [line for line in ours if line.get("path") != "/worker"]
     exceptions = [line for line in lines if "exception" in line]
 
     assert {"timestamp", "level", "event", "logger", "service"} <= set.intersection(*map(set, lines))

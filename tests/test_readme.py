@@ -15,11 +15,18 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
+from callers import log_lines
 from scaleobs import catalog
+from scaleobs.objectives import Availability, Latency
+from scaleobs.render.outputs import dashboard_texts, rules_text
 from scaleobs.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
+FOLDERS = ("docs", "integrations/*", "dashboards", "alert_rules", "benchmarks")
+PAGES = sorted(page.relative_to(ROOT) for folder in (".", *FOLDERS) for page in ROOT.glob(f"{folder}/*.md"))
+SHOWN = {"drain_seconds": "5", "stall_seconds": "30"}
+ALERTS = re.findall(r"- alert: (\w+)", rules_text(objectives=[Availability(99.9), Latency(99, under=0.5)]))
 
 
 def blocks(language):
@@ -29,9 +36,9 @@ def blocks(language):
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("scaleobs ")]
 
 
-def test_python_runs_and_answers_as_shown(monkeypatch):
+def test_python_runs_and_answers_as_shown(monkeypatch, capsys):
     """
-    The Python of the README makes a service that answers its curl lines as shown.
+    The Python of the README makes a service that answers its curl lines as shown, and writes its log line.
     """
     import scaleobs
 
@@ -62,10 +69,15 @@ def test_python_runs_and_answers_as_shown(monkeypatch):
         return ready, counts, checked
 
     ready, counts, checked = asyncio.run(talk())
+    (written,) = [line for line in log_lines(capsys) if line["event"] == "request.finished"]
+    shown = json.loads(blocks("json")[0])
+    measured = ("timestamp", "request_id", "duration_seconds")
 
     assert shown_ready.strip() == ready.strip()
     assert shown_count.strip().splitlines() == counts
     assert {"status": "UP", "checks": [{"name": "database", "status": "UP"}]} == checked
+    assert list(shown) == list(written)
+    assert {**shown, **dict.fromkeys(measured)} == {**written, **dict.fromkeys(measured)}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -85,17 +97,6 @@ def test_command_works(command, tmp_path):
     assert done.stdout or set(tmp_path.rglob("*.*")) - before
 
 
-def test_log_line_has_the_keys_of_a_real_one():
-    """
-    The log line of the README is one JSON object with the keys of the access event.
-    """
-    (block,) = blocks("json")
-    shown = json.loads(block)
-
-    assert "request.finished" == shown["event"]
-    assert {"method", "route", "path", "status_code", "duration_seconds", "client", "request_id"} <= shown.keys()
-
-
 def test_tables_name_every_metric_and_every_setting():
     """
     The tables hold the catalog's metrics with their labels, and every setting.
@@ -110,11 +111,74 @@ def test_tables_name_every_metric_and_every_setting():
     assert set() == {name for name in settings if f"`{name}`" not in TEXT}
 
 
-def test_links_lead_somewhere():
+def test_the_table_of_settings_has_variables_and_defaults():
     """
-    Every file and folder that the README links to exists.
+    Beside each setting stand the variable that sets it, where there is one, and its default, where that is a value.
     """
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", TEXT)
+    rows = {cells[1].strip(" `"): cells for cells in (line.split("|") for line in TEXT.splitlines()) if len(cells) == 5}
+    wrong = []
+    for field in dataclasses.fields(Settings):
+        if field.name.endswith("_path"):
+            continue
+        _, _, variables, default, _ = rows[field.name]
+        if variables.strip() and f"`SCALEOBS_{field.name.upper()}`" not in variables:
+            wrong.append(field.name)
+        if (
+            isinstance(field.default, bool | int | float | str)
+            and f"`{SHOWN.get(field.name, field.default)}`" not in default
+        ):
+            wrong.append(field.name)
 
-    assert links
-    assert [] == [link for link in links if not (ROOT / link).exists()]
+    assert [] == wrong
+
+
+def test_every_folder_of_integrations_is_named():
+    """
+    The README says of each folder of `integrations/` what it is for.
+    """
+    about = TEXT[TEXT.index("[`integrations/`](integrations) has files") :].split("\n\n")[0].lower()
+
+    assert [] == [folder.name for folder in (ROOT / "integrations").iterdir() if folder.name not in about]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_lead_somewhere(page):
+    """
+    Every file and folder that a page links to exists.
+    """
+    links = re.findall(r"\]\((?!http|#)([^)#]+)", (ROOT / page).read_text())
+
+    assert [] == [link for link in links if not (ROOT / page).parent.joinpath(link).exists()]
+
+
+def test_changelog_names_every_alert():
+    """
+    The list of alerts in the changelog is complete.
+    """
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+
+    assert [] == [one for one in ALERTS if f"`{one}`" not in changelog]
+
+
+def test_runbook_names_panels_that_there_are():
+    """
+    What the runbook has in italics is a row or a panel of the dashboard, or a page of Prometheus.
+    """
+    runbook = (ROOT / "alert_rules" / "RUNBOOK.md").read_text()
+    panels = json.loads(dashboard_texts()["service.json"])["panels"]
+    titles = {panel["title"] for row in panels for panel in (row, *row.get("panels", ()))}
+    named = {name.replace("\n  ", " ") for name in re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", runbook)}
+
+    assert named
+    assert set() == {name for name in named if not name.startswith("Status →")} - titles
+
+
+def test_changes_of_the_runbook_are_possible():
+    """
+    Each `--set` that the runbook shows is one that the rules take.
+    """
+    runbook = (ROOT / "alert_rules" / "RUNBOOK.md").read_text()
+    changes = re.findall(r"--set (\w+\.\w+=[^`\s]+)`", runbook)
+
+    assert len(changes) >= 3
+    assert rules_text("orders", changes=changes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 from prometheus_client import CollectorRegistry
@@ -114,7 +114,9 @@ class Answers:
         `application/health+json` has them.
 
         Liveness is up as long as the process can answer at all, and its own checks pass where it has any. The other two
-        need start-up to be over; until then they name it as a check that is down.
+        need start-up to be over; until then they list `lifecycle` as a check that is down. The checks of the start
+        are a part of it: readiness requires them, too, until one of the two probes has passed. From then on one of them
+        that fails degrades the service, since an orchestrator doesn't request `/startup` again.
 
         A probe is answered to anyone who asks, so it has names and states; what a check returned to be shown, and why
         it failed, are `details`. That it says no is logged, once until it says something else.
@@ -132,8 +134,10 @@ class Answers:
                 reason = f"for {stuck_for:.0f} s each worker's event loop, or all its threads, have been stuck"
                 report = _failed(report, "progress", Result(is_up=False, reason=reason))
             shown = report if details or self._shows_details else names_and_states(report)
-            if not self._is_far_enough(kind):
-                shown = _failed(shown, "lifecycle", Result(is_up=False, data=self._lifecycle.said()))
+            if not self._is_far_enough(kind, report):
+                shown = _failed(shown, "lifecycle", Result(is_up=False, data=self._said(report)))
+            elif kind != "live" and report.is_started:
+                self._checks.end_startup()
             media_type, body = written(shown, header("accept"))
         except Exception as error:
             self._on_fault(error)
@@ -141,16 +145,19 @@ class Answers:
         self._tell(kind, report, is_up=shown.is_up)
         return Answer(200 if shown.is_up else 503, [*_headers(media_type), ("Vary", "Accept")], body)
 
-    def _is_far_enough(self, kind: str) -> bool:
+    def _is_far_enough(self, kind: str, report: Report) -> bool:
         if kind == "ready":
-            return self._lifecycle.is_ready
+            return self._lifecycle.is_ready and report.is_started
         return kind == "live" or self._lifecycle.is_started
+
+    def _said(self, report: Report) -> dict[str, Any]:
+        return self._lifecycle.said(has_passed=report.is_started)
 
     def _tell(self, kind: str, report: Report, *, is_up: bool) -> None:
         if is_up:
             self._failing.pop(kind, None)
             return
-        said = self._lifecycle.said()["state"], [name for name, result in report.checks if not result.is_up]
+        said = self._said(report)["state"], [name for name, result in report.checks if not result.is_up]
         if self._failing.get(kind) != said:
             self._failing[kind] = said
             with contextlib.suppress(Exception):
@@ -204,7 +211,7 @@ class Answers:
 
 
 def _failed(report: Report, name: str, result: Result) -> Report:
-    return Report(is_up=False, checks=((name, result), *report.checks))
+    return report._replace(is_up=False, checks=((name, result), *report.checks))
 
 
 def _headers(content_type: str) -> list[tuple[str, str]]:

@@ -42,11 +42,20 @@ class Lifecycle:
         """Whether the process can take requests, as far as it knows itself."""
         return self.state == "ready" and self._are_tasks_done() and not self._is_draining()
 
-    def said(self) -> dict[str, Any]:
-        """Return what a probe says of it: the state, and how far start-up is where it has tasks that aren't done."""
-        if self._are_tasks_done():
-            return {"state": "draining" if self.state == "ready" and self._is_draining() else self.state}
+    def said(self, *, has_passed: bool = True) -> dict[str, Any]:
+        """
+        Return what a probe says of it: the state, and how far start-up is where it has tasks that aren't done.
+
+        Args:
+            has_passed: whether the checks of the start have passed.
+        """
         state: State = self.state
+        if self._are_tasks_done():
+            if state == "ready" and self._is_draining():
+                state = "draining"
+            elif state == "ready" and not has_passed:
+                state = "starting"
+            return {"state": state}
         if state == "ready":
             state = "failed" if "failed" in self.tasks.values() else "starting"
         return {"state": state, "startup_tasks": dict(self.tasks)}

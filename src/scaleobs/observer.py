@@ -96,7 +96,7 @@ class Observer(Life):
 
     def is_ready(self) -> bool:
         """Return whether the readiness probe would answer 200, by the last results of its checks; asks none."""
-        return self.lifecycle.is_ready and self.checks.all_up("ready")
+        return self.lifecycle.is_ready and self.checks.all_up("startup") and self.checks.all_up("ready")
 
     def last_runs(self) -> Iterator[LastRun]:
         """Yield how the last run of each check went, and whether start-up is over, as /startup shows it; runs none."""

@@ -94,10 +94,11 @@ def wait_for(path, process):
         time.sleep(0.05)
 
 
-def test_gunicorn_listens_where_the_deployment_expects_it():
+def test_gunicorn_listens_where_the_deployment_expects_it(monkeypatch):
     """
-    Port 3000 on every address, one process, and less patience than the pod has.
+    Port 3000 on every address, one process unless WEB_CONCURRENCY says otherwise, and less patience than the pod has.
     """
+    monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
     values = {}
     exec(compile(servers.gunicorn(), "gunicorn.conf.py", "exec"), values)
 

@@ -83,12 +83,17 @@ def test_multiple_readiness_failed(deployment):
 
 
 def test_startup_failed(deployment):
-    """12 to 15, AllChecksWithFailedStartup: start-up and the aggregate, with all three, 503, the others 200."""
+    """
+    12 to 15, MultipleStartupFailed: start-up and the aggregate, with all three, 503; liveness 200.
+
+    One assertion differs on purpose: the TCK has readiness at 200. Here readiness requires the start, so that nothing
+    that requests `/ready` alone sends traffic to a service that has not started.
+    """
     deployment.deploy(("startup", "startup", down), ("live", "liveness", up), ("ready", "readiness", up))
 
     assert (503, DOWN, [("startup", DOWN)]) == deployment.get("startup")
     assert (200, UP, [("liveness", UP)]) == deployment.get("live")
-    assert (200, UP, [("readiness", UP)]) == deployment.get("ready")
+    assert (503, DOWN, [("lifecycle", DOWN), ("startup", DOWN), ("readiness", UP)]) == deployment.get("ready")
     status, checks = deployment.aggregate()
 
     assert (503, {("startup", DOWN), ("liveness", UP), ("readiness", UP)}) == (status, set(checks))

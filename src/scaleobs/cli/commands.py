@@ -43,7 +43,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(version("scaleobs"), message="%(prog)s %(version)s")
 def scaleobs() -> None:
-    """Write the alert rules, dashboards and deployment files that match an instrumented service."""
+    """Write alert rules and dashboards for instrumented services and test them; run servers, probes and a demo."""
 
 
 @scaleobs.command()
@@ -64,7 +64,12 @@ def dashboards(service: str | None, job: str | None, out: Path) -> None:
     "--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Write below this directory."
 )
 def render(out: Path) -> None:
-    """Write every file that ships with scaleobs."""
+    """
+    Write the files that ship with scaleobs.
+
+    They are rules and a dashboard for every instrumented service, examples for Kubernetes and Prometheus for a service
+    called orders, and configurations of Alertmanager, gunicorn, uvicorn, hypercorn and granian.
+    """
     write_all(out, {name: text() for name, text in SHIPPED.items()})
 
 

@@ -39,7 +39,8 @@ class Check:
         name: what the probe calls it.
         function: takes no arguments. An async one runs on the application's event loop under ASGI, where its
             connection pools live; a sync one in a thread of its own.
-        probe: `ready`, `startup`, or `live`, which needs `restart_container`.
+        probe: `ready`, `startup`, or `live`, which needs `restart_container`. Until the service has started, readiness
+            requires the critical checks of `startup`, too, and runs them; after that, one that fails degrades it.
         timeout: in seconds; a run that takes longer has failed. Past half of it, a warning is logged.
         every: run it so often, in seconds, in the background; probes then answer from its last run. It begins
             with the first request or probe.

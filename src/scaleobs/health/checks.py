@@ -82,38 +82,49 @@ class Checks:
         """
         Return what is known of a probe's checks, and run those that are due, side by side.
 
+        Readiness requires the critical checks of the start, too, until the service has started.
+
         Waits for what this call began, or what was never known, up to the timeout of each; not for one that took too
         long the last time.
         """
         if not self.is_serving:
             self.serve()
-        watched = self._of(probe)
-        for run in [one.ask() for one in watched]:
+        asked = self._asked_by(probe)
+        for run in [one.ask() for one in asked]:
             if run is not None:
                 run.wait()
-        return _report(watched, _UNKNOWN)
+        return _report(probe, asked, _UNKNOWN)
 
     async def report_async(self, probe: str) -> Report:
         """Do the same as `report` on the running event loop of the application, without blocking it."""
         self.note_loop()
         if not self.is_serving:
             self.serve()
-        watched = self._of(probe)
-        for run in [one.ask() for one in watched]:
+        asked = self._asked_by(probe)
+        for run in [one.ask() for one in asked]:
             if run is not None:
                 await run.wait_async()
-        return _report(watched, _UNKNOWN)
+        return _report(probe, asked, _UNKNOWN)
 
     def known(self, probe: str) -> Report:
         """Return what is known of a probe's checks, and begin those that are due, without waiting for any."""
-        watched = self._of(probe)
-        for one in watched:
+        asked = self._of(probe)
+        for one in asked:
             one.ask()
-        return _report(watched, _UNASKED)
+        return _report(probe, asked, _UNASKED)
+
+    def end_startup(self) -> None:
+        """Note that the service has started: from here on a check of the start that fails degrades it, and no more."""
+        for one in self._of("startup"):
+            if one.is_critical:
+                one.end_startup()
 
     def all_up(self, probe: str) -> bool:
         """Return whether no check of a probe fails it, as far as is known; runs none."""
-        return all(one.shown is None or one.shown.is_up for one in self._of(probe))
+        own = self._of(probe)
+        for one in own:
+            one.look()
+        return all(one.shown is None or one.shown.is_up for one in own)
 
     def last_runs(self) -> Iterator[LastRun]:
         """Yield how the last run of each check went, of those that have run; runs none."""
@@ -132,13 +143,22 @@ class Checks:
     def _of(self, probe: str) -> list[Watched]:
         return [one for one in self._watched.values() if one.check.probe == probe]
 
+    def _asked_by(self, probe: str) -> list[Watched]:
+        """Return the checks of a probe; those of the start that readiness requires come first."""
+        required = [one for one in self._of("startup") if one.is_critical] if probe == "ready" else []
+        return [*required, *self._of(probe)]
 
-def _report(watched: list[Watched], unknown: Result) -> Report:
-    results = []
-    for one in watched:
+
+def _report(probe: str, asked: list[Watched], unknown: Result) -> Report:
+    results, is_started = [], True
+    for one in asked:
         one.look()
-        results.append((one.check.name, unknown if one.shown is None else one.shown))
-    return Report(all(result.is_up for _, result in results), tuple(results))
+        result = unknown if one.shown is None else one.shown
+        is_started = is_started and (result.is_up or one.check.probe != "startup")
+        # A probe lists what it requires beside its own checks only if that is missing.
+        if one.check.probe == probe or not result.is_up:
+            results.append((one.check.name, result))
+    return Report(all(result.is_up for _, result in results), tuple(results), is_started)
 
 
 _every: weakref.WeakSet[Checks] = weakref.WeakSet()

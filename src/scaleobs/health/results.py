@@ -38,10 +38,18 @@ class Result(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a probe answers: each check's name with its result, in the order of registration."""
+    """
+    What a probe answers: each check's name with its result, in the order of registration.
+
+    Attributes:
+        is_up: whether the probe may answer 200, as far as checks go.
+        checks: those of the probe; for readiness, those of the start that have not passed come first.
+        is_started: whether the checks of the start have passed, for readiness and start-up.
+    """
 
     is_up: bool
     checks: tuple[tuple[str, Result], ...] = ()
+    is_started: bool = True
 
 
 class LastRun(NamedTuple):

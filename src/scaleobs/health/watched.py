@@ -34,6 +34,7 @@ class Watched:
     Attributes:
         shown: what a probe shows; `None` before the first run has ended or taken too long.
         loop: the event loop of the application, where one was seen.
+        is_critical: whether its failure fails the probe. A check of the start is critical until the start is over.
     """
 
     def __init__(self, check: Check, on_event: OnEvent) -> None:
@@ -46,6 +47,7 @@ class Watched:
         """Begin anew, in a child process that has none of its parent's threads."""
         self.shown: Result | None = None
         self.loop = None
+        self.is_critical = self.check.critical
         self._last: Result | None = None
         self._run: Run | None = None
         self._fresh_until = 0.0
@@ -91,6 +93,15 @@ class Watched:
         run = self._run
         if run is not None and not run.is_late and run.is_over(time.monotonic()):
             self._note(run, late(self.check.timeout))
+
+    def end_startup(self) -> None:
+        """Note that the service has started, with this check passed: from here on its failure degrades the service."""
+        with self._lock:
+            if self.shown is None:
+                return  # It was registered since.
+            self.is_critical = False
+            if not self.shown.is_up:
+                self.shown = self.shown._replace(is_up=True, is_degraded=True)
 
     def last_run(self) -> Result | None:
         """Return how the last run went; runs nothing."""
@@ -162,11 +173,11 @@ class Watched:
         self._failures = 0 if result.is_up else self._failures + 1
         is_damped = before is not None and was_up and self._failures < check.failure_threshold
         is_failing = not result.is_up and not is_damped
-        is_down, is_degraded = is_failing and check.critical, is_failing and not check.critical
+        is_down, is_degraded = is_failing and self.is_critical, is_failing and not self.is_critical
         self.shown = result._replace(is_up=not is_down, is_degraded=is_degraded)
         events = []
         if is_failing and was_up:
-            events.append("failed" if check.critical else "degraded")
+            events.append("failed" if self.is_critical else "degraded")
         elif not is_failing and not was_up:
             events.append("recovered")
         is_slow = result.seconds > _SLOW * check.timeout

@@ -30,7 +30,7 @@ def deployment() -> str:
         data,
         {
             "maxUnavailable": "A new pod is ready before an old one goes.",
-            "terminationGracePeriodSeconds": "Longer than the server waits for its last requests.",
+            "terminationGracePeriodSeconds": "The drain (5 s) and the server's own stop have to fit into it.",
             "topologySpreadConstraints": "Not all on one node, where there are several.",
             "resources": (
                 "A memory limit, so that a leak ends one container and not its neighbours. No CPU limit: it would\n"
