@@ -12,7 +12,9 @@ import pytest
 from commands import call
 from scaleobs.objectives import Availability, Latency
 from scaleobs.render.output import dashboard_texts, rules_text
-from scaleobs.render.shipped import SHIPPED
+from scaleobs.render.shipped import RENDERED, STATIC
+
+ROOT = Path(__file__).parents[2]
 
 
 def files_below(directory):
@@ -141,12 +143,13 @@ def test_dashboards_go_below_a_directory(tmp_path):
 
 def test_render_writes_every_shipped_file(tmp_path):
     """
-    The table of shipped files is what comes out, no more and no less.
+    Those that are rendered and those that are static, no more and no less.
     """
     result = call("render", "--out", tmp_path)
+    rendered = {name: render() for name, render in RENDERED.items()}
 
     assert 0 == result.exit_code
-    assert {name: render() for name, render in SHIPPED.items()} == files_below(tmp_path)
+    assert {**rendered, **{name: (ROOT / name).read_text() for name in STATIC}} == files_below(tmp_path)
 
 
 def test_version_is_the_distribution_s():
