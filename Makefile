@@ -13,7 +13,7 @@ help:
 	@echo 'make soak     kill workers under load for 10 minutes   SECONDS=90 takes less'
 	@echo '              and make every alert fire, plant mistakes in rules, watch a thousand pods: an hour and more'
 	@echo 'make check    lint, formatting, types'
-	@echo 'make render   refresh the rendered files: alert_rules, dashboards, integrations'
+	@echo 'make render   refresh the rendered files: alert_rules, dashboards, prometheusrule.yaml'
 	@echo 'make bench    measure beside the peers, 6 minutes      ARGS="--quick requests" takes half a minute'
 	@echo 'make tools    bring prometheus, promtool, alertmanager, amtool, kubectl, haproxy, postgres, redis-server into .tools/bin'
 	@echo 'make clean    remove everything that these made'

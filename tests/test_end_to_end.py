@@ -32,7 +32,7 @@ from scaleobs.cli.stack import (
     wait_until,
     webhook,
 )
-from scaleobs.render import outputs
+from scaleobs.render import output
 
 SERVICES = Path(__file__).parent / "services"
 INTEGRATIONS = Path(__file__).parents[1] / "integrations"
@@ -196,7 +196,7 @@ def test_every_rule_and_panel_finds_its_series(stack):
     with traffic(f"{stack.services['orders'].url}/orders/", f"{stack.services['billing'].url}/bills/"):
         wait_until(lambda: len(stack.query("job:http_requests:rate5m > 0")) == 2, seconds=30, what="both have traffic")
         rules = wait_until(lambda: evaluated(stack.prometheus), seconds=30, what="each rule is evaluated")
-        texts = [outputs.rules_text(), *outputs.dashboard_texts().values()]
+        texts = [output.rules_text(), *output.dashboard_texts().values()]
         recorded = {rule["name"] for rule in rules if rule["type"] == "recording"}
         asked = {
             name

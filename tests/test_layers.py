@@ -22,7 +22,7 @@ MAY_IMPORT |= {"render": {*CORE[0], "render"}, "probe": set(), "_fork": set(), "
 
 FRAMEWORKS = {"starlette", "fastapi", "flask", "werkzeug", "django", "asgiref", "uvicorn", "gunicorn"}
 FRAMEWORKS |= {"litestar", "quart", "falcon", "pyramid", "bottle"}
-EXTRAS = {"yaml", "click", "rich", "opentelemetry", "orjson"}
+EXTRAS = {"yaml", "click", "rich", "opentelemetry", "orjson", "promql_parser"}
 
 
 def imports(path, *, also_inside):

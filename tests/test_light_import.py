@@ -13,7 +13,7 @@ import scaleobs
 
 HEAVY = {
     *("starlette", "fastapi", "flask", "werkzeug", "django", "uvicorn", "gunicorn", "asyncio", "logging"),
-    *("yaml", "click", "rich", "opentelemetry", "orjson", "prometheus_client", "structlog"),
+    *("yaml", "click", "rich", "opentelemetry", "orjson", "prometheus_client", "structlog", "promql_parser"),
 }
 
 

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from callers import log_lines
 from scaleobs import catalog
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.outputs import dashboard_texts, rules_text
+from scaleobs.render.output import dashboard_texts, rules_text
 from scaleobs.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -181,4 +181,4 @@ def test_changes_of_the_runbook_are_possible():
     changes = re.findall(r"--set (\w+\.\w+=[^`\s]+)`", runbook)
 
     assert len(changes) >= 3
-    assert rules_text("orders", changes=changes)
+    assert rules_text("orders", overrides=changes)

@@ -1,27 +1,30 @@
-"""The files at the top are what their functions return, and there are no others."""
+"""Rendered files are what their functions return, static ones are made by nobody, and there are no others."""
 
+import ast
+import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.outputs import rules_text
-from scaleobs.render.shipped import SHIPPED
+from scaleobs.render.output import rules_text
+from scaleobs.render.shipped import RENDERED, STATIC
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("alert_rules", "dashboards", "integrations")
 BY_HAND = {"README.md", "RUNBOOK.md"}
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", RENDERED)
 def test_is_current(name):
     """
-    Each shipped file is byte for byte what its function returns.
+    Each rendered file is byte for byte what its function returns.
     """
     path = ROOT / name
     on_disk = path.read_bytes() if path.exists() else b""
 
-    assert SHIPPED[name]().encode() == on_disk, f"{name} is stale; run: scaleobs render --out ."
+    assert RENDERED[name]().encode() == on_disk, f"{name} is stale; run: scaleobs render --out ."
 
 
 def test_nothing_else_is_shipped():
@@ -36,14 +39,14 @@ def test_nothing_else_is_shipped():
         if path.is_file() and path.name not in BY_HAND and path.suffix != ".pyc"
     }
 
-    assert set(SHIPPED) == found
+    assert {*RENDERED, *STATIC} == found
 
 
 def test_every_folder_explains_itself():
     """
     Each folder with shipped files has a page that people wrote.
     """
-    folders = {(ROOT / name).parent for name in SHIPPED}
+    folders = {(ROOT / name).parent for name in (*RENDERED, *STATIC)}
 
     assert [] == [str(folder) for folder in folders if not any((folder / page).is_file() for page in BY_HAND)]
 
@@ -64,4 +67,19 @@ def test_rendering_twice_gives_the_same_bytes():
     """
     Nothing in a file depends on when or where it was made.
     """
-    assert {name: render() for name, render in SHIPPED.items()} == {name: render() for name, render in SHIPPED.items()}
+    first, second = ({name: render() for name, render in RENDERED.items()} for _ in range(2))
+
+    assert first == second
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_static_file_can_be_read(name):
+    """
+    It is YAML, JSON or Python without a slip, and doesn't send its reader to a command.
+    """
+    text = (ROOT / name).read_text(encoding="utf-8")
+    parse = {".json": json.loads, ".py": ast.parse}.get(Path(name).suffix, yaml.safe_load)
+
+    assert parse(text)
+    assert "scaleobs render" not in text
+    assert text.endswith("\n")

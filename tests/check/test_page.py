@@ -12,7 +12,7 @@ import yaml
 
 import servers
 from checked import call, check
-from scaleobs.render.outputs import dashboard_texts, rules_text
+from scaleobs.render.output import dashboard_texts, rules_text
 
 SERVICES = {
     "orders": ("uvicorn", "orders:app", "--workers", "1"),
@@ -113,7 +113,7 @@ def test_a_service_shows_what_the_rules_ask_for(name, has_traffic, tmp_path):
             "groups or matches by 'code', which none of its series has",
         ),
         ('http_requests_total{cluster="eu"}', "http_requests_total", "has no label 'cluster'"),
-        ("sum(http_requests_total", "alert Mine", "is no PromQL: its parentheses don't match"),
+        ("sum(http_requests_total", "alert Mine", "is no PromQL: unclosed left parenthesis"),
     ],
 )
 def test_what_never_matches_is_found(expression, subject, sentence, orders, tmp_path):

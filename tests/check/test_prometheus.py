@@ -27,7 +27,7 @@ from scaleobs.cli.stack import (
     wait_until,
 )
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.outputs import rules_text
+from scaleobs.render.output import rules_text
 
 SERVICES = Path(__file__).parents[1] / "services"
 TIME_SCALE = 30

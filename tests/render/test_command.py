@@ -11,8 +11,10 @@ import pytest
 
 from commands import call
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.outputs import dashboard_texts, rules_text
-from scaleobs.render.shipped import SHIPPED
+from scaleobs.render.output import dashboard_texts, rules_text
+from scaleobs.render.shipped import RENDERED, STATIC
+
+ROOT = Path(__file__).parents[2]
 
 
 def files_below(directory):
@@ -41,7 +43,7 @@ def test_alerts_are_changed_and_left_out():
     result = call("rules", "--set", "ServiceDown.for=10m", "--disable", "HighCPUUsage", "--window", "28")
 
     assert 0 == result.exit_code
-    assert rules_text(changes=["ServiceDown.for=10m"], disabled=["HighCPUUsage"], window_days=28) == result.stdout
+    assert rules_text(overrides=["ServiceDown.for=10m"], disabled=["HighCPUUsage"], window_days=28) == result.stdout
 
 
 @pytest.mark.parametrize(
@@ -141,12 +143,13 @@ def test_dashboards_go_below_a_directory(tmp_path):
 
 def test_render_writes_every_shipped_file(tmp_path):
     """
-    The table of shipped files is what comes out, no more and no less.
+    Those that are rendered and those that are static, no more and no less.
     """
     result = call("render", "--out", tmp_path)
+    rendered = {name: render() for name, render in RENDERED.items()}
 
     assert 0 == result.exit_code
-    assert {name: render() for name, render in SHIPPED.items()} == files_below(tmp_path)
+    assert {**rendered, **{name: (ROOT / name).read_text() for name in STATIC}} == files_below(tmp_path)
 
 
 def test_version_is_the_distribution_s():
@@ -249,7 +252,7 @@ def test_dashboards_of_an_impossible_service_are_refused(tmp_path):
     assert {} == files_below(tmp_path)
 
 
-@pytest.mark.parametrize("library", ["click", "rich", "yaml"])
+@pytest.mark.parametrize("library", ["click", "rich", "yaml", "promql_parser"])
 def test_missing_library_is_named_with_its_remedy(library):
     """
     Without the extra the command says what to install, and ends with 1.
@@ -259,7 +262,10 @@ def test_missing_library_is_named_with_its_remedy(library):
 
     assert 1 == result.returncode
     assert "" == result.stdout
-    assert "The scaleobs command needs click, rich and PyYAML: pip install 'scaleobs[cli]'\n" == result.stderr
+    assert (
+        "The scaleobs command needs click, rich, PyYAML and promql-parser: pip install 'scaleobs[cli]'\n"
+        == result.stderr
+    )
 
 
 def test_reader_who_leaves_early_gets_no_traceback():

@@ -5,7 +5,7 @@ import yaml
 
 from commands import call
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.outputs import rules_text
+from scaleobs.render.output import rules_text
 from servers import free_port
 
 SHOP = """
@@ -68,9 +68,9 @@ def test_flags_count_more_than_the_application(shop):
 
     assert 0 == result.exit_code, result.stderr
     assert "--job till --slo latency=99.5:0.7 --set ServiceDown.for=9m" in result.stdout.partition("\n")[0]
-    assert body(rules_text("shop", "till", objectives, boundaries=BOUNDARIES, changes=["ServiceDown.for=9m"])) == body(
-        result.stdout
-    )
+    assert body(
+        rules_text("shop", "till", objectives, boundaries=BOUNDARIES, overrides=["ServiceDown.for=9m"])
+    ) == body(result.stdout)
 
 
 def test_time_that_the_application_does_not_count_at_is_refused(shop):

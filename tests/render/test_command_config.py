@@ -1,5 +1,6 @@
 """A file says what the command is asked for, and flags count more."""
 
+import os
 import subprocess
 
 import pytest
@@ -7,7 +8,7 @@ import yaml
 
 from commands import call
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.outputs import rules_text
+from scaleobs.render.output import rules_text
 
 TWO = """
 scrape-interval = "15s"
@@ -29,7 +30,7 @@ set = ["ServiceDown.for=9m"]
 FORM = {"format_": "prometheusrule", "namespace": "monitoring", "labels": ["release=prometheus"]}
 EACH = {"scrape_interval": 15, "disabled": ["HighCPUUsage"]}
 ORDERS = {"service": "orders", "objectives": [Availability(99.9), Latency(99, under=0.5)], "window_days": 28, **EACH}
-BILLING = {"service": "billing", "job": "shop/billing", "changes": ["ServiceDown.for=9m"], **EACH}
+BILLING = {"service": "billing", "job": "shop/billing", "overrides": ["ServiceDown.for=9m"], **EACH}
 
 
 @pytest.fixture
@@ -122,6 +123,20 @@ def test_flags_count_more_than_the_file(file):
     assert documents(rules_text(**changed)) == documents(result.stdout)
     assert "scaleobs.toml --service orders --slo latency=95:1 --window 30 --disable HighMemoryUsage" in header
     assert header.endswith(" --label release=other")
+
+
+def test_file_is_read_once(file):
+    """
+    It may be a pipe, as `--config <(jsonnet …)` makes one, which can't be read again.
+    """
+    reading, writing = os.pipe()
+    os.write(writing, TWO.encode())
+    os.close(writing)
+    result = call("rules", "--config", f"/dev/fd/{reading}")
+    os.close(reading)
+
+    assert 0 == result.exit_code, result.stderr
+    assert documents(call("rules", "--config", file(TWO)).stdout) == documents(result.stdout)
 
 
 def test_each_service_may_have_an_application_of_its_own(file):

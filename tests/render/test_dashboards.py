@@ -9,7 +9,7 @@ from promql_parser import MatrixSelector
 
 from expressions import nodes, strangers
 from scaleobs.render.dashboards import dashboard, file_name
-from scaleobs.render.outputs import dashboard_texts
+from scaleobs.render.output import dashboard_texts
 
 PAGES = {"every": dashboard(), "orders": dashboard("orders")}
 each_page = pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scaleobs.render.durations import Duration, TimeScale
+from scaleobs.render.durations import Duration, TimeScale, milliseconds
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,19 @@ def test_duration_of_days():
     A day is a day on the scale of one.
     """
     assert Duration(86_400_000) == TimeScale().days(1)
+
+
+def test_duration_is_read_as_prometheus_writes_it():
+    """
+    Units add up, and a thousandth of a second is one too.
+    """
+    assert [90_000, 100, 86_400_000 + 3_600_000 + 1] == [milliseconds(one) for one in ("1m30s", "100ms", "1d1h1ms")]
+
+
+@pytest.mark.parametrize("text", ["", "10", "m", "1m1h", "-5m", "1.5m", "1w", " 5m", "٣m", "12345m"])
+def test_text_that_is_no_duration_is_refused(text):
+    """
+    Units stand behind their numbers, the larger ones first; digits are ASCII.
+    """
+    with pytest.raises(ValueError, match="is no duration: write it like 15s, 10m or 1h30m"):
+        milliseconds(text)

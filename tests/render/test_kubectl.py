@@ -11,7 +11,7 @@ from api_server import api_server
 from commands import call
 from operator_schema import MOST_ANNOTATED
 from scaleobs.objectives import Latency
-from scaleobs.render.outputs import rules_text
+from scaleobs.render.output import rules_text
 from scaleobs.render.resources import applied_bytes
 
 RULES = "/apis/monitoring.coreos.com/v1/namespaces/{}/prometheusrules/{}"

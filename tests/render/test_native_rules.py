@@ -13,7 +13,7 @@ import pytest
 
 from scaleobs.cli.stack import get, get_json, prometheus_command, running, wait_until
 from scaleobs.objectives import Latency
-from scaleobs.render import outputs
+from scaleobs.render import output
 from scaleobs.render.dashboards import dashboard
 
 SERVICE = """
@@ -59,7 +59,7 @@ def told(tmp_path_factory, tool):
     def prometheus(name, service, flags):
         folder = directory / name
         folder.mkdir()
-        (folder / "orders-rules.yml").write_text(outputs.rules_text("orders", objectives=OBJECTIVES, time_scale=150))
+        (folder / "orders-rules.yml").write_text(output.rules_text("orders", objectives=OBJECTIVES, time_scale=150))
         targets = {"orders": service.port}
         command = prometheus_command(folder, targets=targets, alertmanager=9, scrape_interval="200ms", flags=flags)
         return running(name, command, ready="/-/ready", directory=folder)

@@ -7,7 +7,7 @@ import yaml
 
 from operator_schema import faults
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.outputs import rules_text
+from scaleobs.render.output import rules_text
 from scaleobs.render.resources import metadata
 from scaleobs.render.text import for_helm
 

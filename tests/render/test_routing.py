@@ -3,15 +3,16 @@
 import json
 import re
 import urllib.request
+from pathlib import Path
 
 import pytest
 import yaml
 
 from scaleobs.cli.stack import LOOPBACK, get_json, running, wait_until
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.routing import alertmanager_config
 from scaleobs.render.rules import rules
 
+SHIPPED = Path(__file__).parents[2] / "integrations" / "alertmanager" / "alertmanager.yml"
 TOGETHER = [
     # What stands, and which of it is kept back.
     (["ServiceDown", "InstanceDown", "HighErrorRate"], ["HighErrorRate", "InstanceDown"]),
@@ -38,7 +39,7 @@ TOGETHER = [
 def alertmanager(tmp_path, tool):
     """An Alertmanager with the shipped configuration."""
     program = tool("alertmanager")
-    (tmp_path / "alertmanager.yml").write_text(alertmanager_config(), encoding="utf-8")
+    (tmp_path / "alertmanager.yml").write_bytes(SHIPPED.read_bytes())
 
     def command(port):
         listening = [f"--web.listen-address={LOOPBACK}:{port}", "--cluster.listen-address="]
@@ -98,7 +99,7 @@ def test_inhibitions_name_alerts_that_exist():
     known = {rule.get("alert") for group in groups for rule in group.rules}
     matchers = [
         matcher
-        for rule in yaml.safe_load(alertmanager_config())["inhibit_rules"]
+        for rule in yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))["inhibit_rules"]
         for matcher in (*rule["source_matchers"], *rule["target_matchers"])
         if matcher.startswith("alertname")
     ]

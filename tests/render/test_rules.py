@@ -10,7 +10,7 @@ from jsonschema import Draft7Validator
 from expressions import selectors, strangers
 from operator_schema import PROMETHEUS_RULE
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.outputs import rules_text
+from scaleobs.render.output import rules_text
 from scaleobs.render.rules import rules
 
 OBJECTIVES = [
@@ -153,7 +153,8 @@ def test_severity_follows_what_users_feel():
     """
     Symptoms that cost requests are critical; CPU is a cause and only information.
     """
-    assert {
+    found = {name: rule["labels"]["severity"] for name, rule in alerts().items()}
+    severities = {
         "ServiceDown": "critical",
         "ServiceAbsent": "critical",
         "HighErrorRate": "critical",
@@ -178,7 +179,11 @@ def test_severity_follows_what_users_feel():
         "ConnectionsStuck": "info",
         "LabelSetsDropped": "warning",
         "InternalFaults": "info",
-    } == {name: rule["labels"]["severity"] for name, rule in alerts().items()}
+    }
+
+    # Another alert may be a warning or information; what is critical is decided here.
+    assert severities.items() <= found.items()
+    assert "critical" not in {found[name] for name in found.keys() - severities}
 
 
 def test_job_may_differ_from_the_service():

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scaleobs.render import servers
-
+INTEGRATIONS = Path(__file__).parents[2] / "integrations"
 APP = """
 async def asgi(scope, receive, send):
     if scope["type"] == "lifespan":
@@ -40,27 +39,25 @@ assert connection.getresponse().status == 200
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "command"),
+    ("name", "command"),
     [
         (
-            "log_config.json",
-            servers.log_config,
+            "uvicorn/log_config.json",
             ["uvicorn", "app:asgi", "--uds", "{socket}", "--log-config", "{config}"],
         ),
         (
-            "gunicorn.conf.py",
-            servers.gunicorn,
+            "gunicorn/gunicorn.conf.py",
             ["gunicorn", "app:wsgi", "--bind", "unix:{socket}", "--config", "{config}"],
         ),
     ],
 )
-def test_every_line_of_a_server_is_json(name, content, command, tmp_path):
+def test_every_line_of_a_server_is_json(name, command, tmp_path):
     """
     From its start, through a request, to its end the server writes JSON only, and no access line of its own.
     """
     (tmp_path / "app.py").write_text(APP, encoding="utf-8")
-    config = tmp_path / name
-    config.write_text(content(), encoding="utf-8")
+    config = tmp_path / Path(name).name
+    config.write_bytes((INTEGRATIONS / name).read_bytes())
     path_of_socket = tmp_path / "s"
     program, *arguments = [part.format(socket=path_of_socket, config=config) for part in command]
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -102,9 +99,27 @@ def test_gunicorn_listens_where_the_deployment_expects_it(monkeypatch):
     """
     monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
     values = {}
-    exec(compile(servers.gunicorn(), "gunicorn.conf.py", "exec"), values)
+    exec(compile((INTEGRATIONS / "gunicorn" / "gunicorn.conf.py").read_text(), "gunicorn.conf.py", "exec"), values)
 
     assert "0.0.0.0:3000" == values["bind"]
     assert 1 == values["workers"]
     assert values["graceful_timeout"] < 30
     assert "worker_class" not in values
+
+
+def test_log_configuration_is_the_same_for_all_servers():
+    """
+    One text for uvicorn, hypercorn and granian, which gunicorn takes too: their lines go to one handler, or are silent.
+    """
+    texts = {(INTEGRATIONS / server / "log_config.json").read_text() for server in ("uvicorn", "hypercorn", "granian")}
+    (text,) = texts
+    loggers = json.loads(text)["loggers"]
+
+    assert {name for name in loggers if name.endswith(".access")} == {
+        name for name, one in loggers.items() if {"level": "CRITICAL", "handlers": [], "propagate": False} == one
+    }
+    # A worker of uvicorn under gunicorn takes the handlers of this logger for its own.
+    assert ["stdout"] == loggers["gunicorn.error"]["handlers"]
+    assert {"uvicorn", "gunicorn.error", "hypercorn.error", "_granian"} == {
+        name for name, one in loggers.items() if "INFO" == one["level"]
+    }

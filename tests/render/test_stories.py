@@ -13,8 +13,7 @@ from click.testing import CliRunner
 
 from scaleobs.cli.commands import scaleobs
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.healthy import milliseconds
-from scaleobs.render.outputs import rules_text
+from scaleobs.render.output import rules_text
 from scaleobs.render.rules import rules
 from scaleobs.render.stories import stories
 
@@ -99,7 +98,7 @@ def test_application_says_which_stories_are_told(tmp_path, tool, monkeypatch):
     arguments = ["--app", "till:app", "--set=ErrorBudgetBurn.for=5m", "--disable=LatencyBudgetBurn"]
     arguments += [f"--disable={name}" for name in sorted(ALERTS - told)]
     others = [Availability(99.9, route="/pay"), Latency(99, under=0.5)]
-    (tmp_path / "others.yaml").write_text(rules_text("till", objectives=others, changes=["ErrorBudgetBurn.for=5m"]))
+    (tmp_path / "others.yaml").write_text(rules_text("till", objectives=others, overrides=["ErrorBudgetBurn.for=5m"]))
 
     found, code, content = untrue(tool, *arguments)
     of_others = untrue(tool, *arguments, "--rules", tmp_path / "others.yaml")
@@ -323,13 +322,6 @@ def test_promtool_that_is_missing_is_said():
 
     assert 2 == done.returncode
     assert "No promtool on PATH: it comes with Prometheus" in done.stderr
-
-
-def test_durations_are_read_as_prometheus_writes_them():
-    """
-    Units add up, and a thousandth of a second is one too.
-    """
-    assert [90_000, 100, 86_400_000 + 3_600_000 + 1] == [milliseconds(one) for one in ("1m30s", "100ms", "1d1h1ms")]
 
 
 @pytest.mark.parametrize("command", [["stories"], ["check", "http://localhost:1/metrics"]], ids=["stories", "check"])

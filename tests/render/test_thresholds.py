@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.thresholds import Thresholds, number, spelled, thresholds
+from scaleobs.render.thresholds import Thresholds, number, thresholds, to_flag
 
 
 def test_no_objective_leaves_the_defaults():
@@ -66,7 +66,7 @@ def test_second_objective_of_a_kind_is_refused(pair):
     """
     The message names both.
     """
-    with pytest.raises(ValueError, match=f"{spelled(pair[0])}.*{spelled(pair[1])}"):
+    with pytest.raises(ValueError, match=f"{to_flag(pair[0])}.*{to_flag(pair[1])}"):
         thresholds(pair)
 
 
@@ -83,8 +83,8 @@ def test_objective_is_spelled_as_it_was_given():
     """
     Whole numbers have no point, and small ones no exponent.
     """
-    assert "availability=99.9" == spelled(Availability(99.9))
-    assert "availability=99.9:/o/{id:int}" == spelled(Availability(99.9, route="/o/{id:int}"))
-    assert "latency=99:0.5" == spelled(Latency(99.0, under=0.5))
+    assert "availability=99.9" == to_flag(Availability(99.9))
+    assert "availability=99.9:/o/{id:int}" == to_flag(Availability(99.9, route="/o/{id:int}"))
+    assert "latency=99:0.5" == to_flag(Latency(99.0, under=0.5))
     assert "0.00001" == number(1e-05)
     assert "100" == number(100.0)

@@ -1,5 +1,6 @@
-"""The stories in this folder, told to the rules as the command writes them."""
+"""The tests of promtool in this folder, with the rules as the command writes them."""
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ import pytest
 import yaml
 
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.outputs import rules_text
+from scaleobs.render.output import rules_text
 from scaleobs.render.rules import rules
+from scaleobs.render.stories import stories
 
 STORIES = sorted(Path(__file__).parent.glob("*.test.yaml"))
 RULES = {
@@ -44,9 +46,9 @@ def test_story_comes_true(story, promtool, tmp_path, tool):
     assert 0 == result.returncode, result.stdout + result.stderr
 
 
-def test_every_alert_has_a_quiet_and_a_firing_instant():
+def test_every_alert_has_a_silent_and_a_firing_instant():
     """
-    For one service, each alert is asserted quiet at one instant and firing, with its words, at another.
+    For one service, each alert is asserted silent at one instant and firing at another: here, or by its scenarios.
     """
     instants: dict[str, set[bool]] = {}
     for story in STORIES:
@@ -54,7 +56,41 @@ def test_every_alert_has_a_quiet_and_a_firing_instant():
         if content["rule_files"][0] in OF_ORDERS:
             for instant in [instant for told in content["tests"] for instant in told.get("alert_rule_test", ())]:
                 instants.setdefault(instant["alertname"], set()).add(bool(instant["exp_alerts"]))
+    for name in OF_ORDERS:
+        for scenario in stories(**RULES[name]).stories[1:]:
+            instants.setdefault(scenario.alert, set()).add(scenario.fires)
     groups = [group for name in OF_ORDERS for group in rules(**RULES[name])]
     alerts = {rule["alert"] for group in groups for rule in group.rules if "alert" in rule}
 
     assert {name: {False, True} for name in alerts} == instants
+
+
+def test_texts_of_every_alert_are_whole(tmp_path, tool):
+    """
+    When it fires in its scenarios, each annotation has words, and no label that it names is missing.
+    """
+    (tmp_path / "rules.yaml").write_text(rules_text("orders"), encoding="utf-8")
+    (tmp_path / "all.test.yaml").write_text(yaml.safe_dump(asked_for_nothing()), encoding="utf-8")
+    command = [tool("promtool"), "test", "rules", tmp_path / "all.test.yaml"]
+    output = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    shown = re.findall(r"alertname: (\w+),[^[]*exp:\[\],[^[]*got:\[.*?Annotations:\{(.*?)\}\n", output, re.DOTALL)
+    texts = {name: dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', annotations)) for name, annotations in shown}
+
+    assert {one.alert for one in stories(service="orders").stories[1:]} - {"TrafficGone"} == set(texts)
+    for name, annotations in texts.items():
+        assert {"summary", "description", "runbook_url", "dashboard_url"} == set(annotations), name
+        for text in annotations.values():
+            assert not re.search(r"^$|<no value>|[{}]|  | [.,;:)]|\(\)|=(&|$)|^ | $", text), (name, text)
+
+
+def asked_for_nothing():
+    """Return a file for promtool that fails at every firing instant, so that it shows what fired."""
+    told = stories(service="orders")
+    tests = []
+    for one in told.stories[1:]:
+        # Its day is written out in `traffic.test.yaml`.
+        if one.fires and one.alert != "TrafficGone":
+            (at,) = [shown["eval_time"] for shown in one.test["promql_expr_test"] if shown["exp_samples"]]
+            wanted = [{"eval_time": at, "alertname": one.alert, "exp_alerts": []}]
+            tests.append({**one.test, "promql_expr_test": [], "alert_rule_test": wanted})
+    return {"rule_files": ["rules.yaml"], "evaluation_interval": told.step, "tests": tests}

@@ -18,7 +18,7 @@ from drills.scene import Scene
 from drills.stage import staged
 from drills.table import DRILLS, OBJECTIVES
 from scaleobs.cli.stack import wait_until
-from scaleobs.render.outputs import rules_text
+from scaleobs.render.output import rules_text
 
 TIME_SCALE = 100
 PATIENCE_SECONDS = 60

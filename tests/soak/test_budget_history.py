@@ -17,11 +17,11 @@ from drills.history import HOUR, Past
 from drills.stage import staged
 from scaleobs.cli.stack import LOOPBACK, find, running, wait_until
 from scaleobs.objectives import Availability
-from scaleobs.render.outputs import rules_text
+from scaleobs.render.output import rules_text
 
 DAYS = 3
 SECONDS = DAYS * 24 * HOUR
-RULES = rules_text(objectives=[Availability(99.9)], changes=["ErrorBudgetBurn.for=1m"])
+RULES = rules_text(objectives=[Availability(99.9)], overrides=["ErrorBudgetBurn.for=1m"])
 """As they are, but that nobody waits three hours for the last alert."""
 
 SPENT = next(

@@ -20,7 +20,7 @@ from drills.stage import staged
 from drills.table import OBJECTIVES
 from scaleobs.cli.stack import wait_until
 from scaleobs.cli.traffic import Traffic
-from scaleobs.render.outputs import rules_text
+from scaleobs.render.output import rules_text
 
 TIME_SCALE = 300
 STRETCH_SECONDS = 3 * 24 * 3600 / TIME_SCALE
@@ -45,7 +45,7 @@ def test_nothing_fires_as_long_as_all_is_well(tmp_path, tool):
         with Traffic(instance.program.port) as traffic:
             stage.wait_for('rate(http_requests_total{job="orders"}[1s]) > 0')
             # Only then: before its first scrape a service is absent.
-            stage.load("orders", rules_text("orders", objectives=OBJECTIVES, time_scale=TIME_SCALE, changes=PATIENT))
+            stage.load("orders", rules_text("orders", objectives=OBJECTIVES, time_scale=TIME_SCALE, overrides=PATIENT))
             _be_well_for(STRETCH_SECONDS, stage)
             seen = stage.query(f"count_over_time(job:http_requests:rate5m[{STRETCH_SECONDS:.0f}s])")
 

@@ -25,7 +25,7 @@ from drills.pods import pod_name, service_of
 from drills.stage import staged
 from scaleobs.cli.stack import LOOPBACK, find, free_port, get, running, wait_until
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.outputs import dashboard_texts, rules_text
+from scaleobs.render.output import dashboard_texts, rules_text
 
 PODS = int(os.environ.get("PODS", "1000"))
 INTERVAL_SECONDS = 30

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scaleobs.objectives import Objective, parse
-from scaleobs.render.thresholds import spelled
+from scaleobs.render.thresholds import to_flag
 
 _SHARED = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -109,7 +109,7 @@ def _read(module: str, attribute: str) -> dict[str, Any]:
     mine = observer.settings
     return {
         "service": None if mine.service == Settings().service else mine.service,
-        "objectives": [spelled(one) for one in mine.objectives],
+        "objectives": [to_flag(one) for one in mine.objectives],
     }
 
 

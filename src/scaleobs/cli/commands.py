@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from scaleobs import probe as container_probe
-from scaleobs.cli.files import write_all
+from scaleobs.cli.files import shipped, write_all
 from scaleobs.cli.options import job, said_plainly, service
-from scaleobs.render import outputs
-from scaleobs.render.shipped import SHIPPED
+from scaleobs.render import output
+from scaleobs.render.shipped import RENDERED, STATIC
 
 _ELSEWHERE: dict[str, str] = {
     "check": "scaleobs.cli.check.command:check",
@@ -55,7 +55,7 @@ def scaleobs() -> None:
 def dashboards(service: str | None, job: str | None, out: Path) -> None:
     """Write Grafana dashboards."""
     with said_plainly():
-        files = outputs.dashboard_texts(service, job)
+        files = output.dashboard_texts(service, job)
     write_all(out, files)
 
 
@@ -70,7 +70,8 @@ def render(out: Path) -> None:
     They are rules and a dashboard for every instrumented service, examples for Kubernetes and Prometheus for a service
     called orders, and configurations of Alertmanager, gunicorn, uvicorn, hypercorn and granian.
     """
-    write_all(out, {name: text() for name, text in SHIPPED.items()})
+    static = {name: shipped(name).read_text(encoding="utf-8") for name in STATIC}
+    write_all(out, {**static, **{name: text() for name, text in RENDERED.items()}})
 
 
 class _HandedOn(click.Command):

@@ -35,7 +35,7 @@ from scaleobs.cli.stack import (
     webhook,
 )
 from scaleobs.cli.traffic import Traffic
-from scaleobs.render import outputs
+from scaleobs.render import output
 
 TIME_SCALE = 60
 """The rules' five minutes become five seconds, so that an alert takes seconds to fire and to resolve."""
@@ -101,7 +101,7 @@ class _Demo:
         self._summarise(drill, traffic)
 
     def _write_files(self) -> None:
-        for name, text in outputs.dashboard_texts("orders").items():
+        for name, text in output.dashboard_texts("orders").items():
             (self._directory / name).write_text(text, encoding="utf-8")
 
     def _shop(self, port: int | None) -> contextlib.AbstractContextManager[Program]:
@@ -143,7 +143,7 @@ class _Demo:
         return prometheus
 
     def _write_rules(self) -> None:
-        rules = outputs.rules_text("orders", time_scale=TIME_SCALE)
+        rules = output.rules_text("orders", time_scale=TIME_SCALE)
         (self._directory / "rules.yml").write_text(rules, encoding="utf-8")
 
     def _keep_up(self, drill: _Drill, shop: Program, prometheus: Program | None) -> None:

@@ -1,14 +1,19 @@
-"""Writing files so that a failure loses nothing."""
+"""Files: writing them so that a failure loses nothing, and those that ship with scaleobs."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
-if TYPE_CHECKING:
-    from pathlib import Path
+_PACKAGE = Path(__file__).parents[1]
+
+
+def shipped(name: str) -> Path:
+    """Return the path of a file that ships with scaleobs: in the package, or in the checkout it is installed from."""
+    installed = _PACKAGE / "_shipped" / name
+    return installed if installed.exists() else _PACKAGE.parents[1] / name
 
 
 def write(path: Path, text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,11 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from scaleobs.objectives import Objective, parse
+from scaleobs.render.durations import milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-_INTERVAL = re.compile(r"(?=.)(?:(\d{1,4})m)?(?:(\d{1,4})s)?", re.ASCII)
 
 service = click.option("--service", metavar="NAME", help="The service. Without it: every instrumented service.")
 job = click.option("--job", metavar="NAME", help="The job it is scraped under, if that isn't the service's name.")
@@ -40,10 +38,13 @@ class _IntervalType(click.ParamType[int]):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return its seconds."""
-        found = _INTERVAL.fullmatch(str(value))
-        if found is None:
+        try:
+            found = milliseconds(str(value))
+        except ValueError:
+            found = 1
+        if found % 1000:
             self.fail(f"{value!r} is no scrape interval: write it like 15s, 1m or 1m30s.", param, ctx)
-        return 60 * int(found[1] or 0) + int(found[2] or 0)
+        return found // 1000
 
 
 # None has a default of its own, so that what was given can be told from what a file or an application says.
@@ -85,7 +86,7 @@ _WATCHED = (
     ),
     click.option(
         "--set",
-        "changes",
+        "overrides",
         multiple=True,
         metavar="NAME.KEY=VALUE",
         help="Change an alert: HighErrorRate.for=10m, .severity=warning, HighMemoryUsage.above=95%. May be repeated.",

@@ -12,9 +12,10 @@ from scaleobs.cli import application, configuration
 from scaleobs.cli.files import write
 from scaleobs.cli.options import said_plainly, watched
 from scaleobs.objectives import Latency, Objective
-from scaleobs.render import outputs
+from scaleobs.render import output
+from scaleobs.render.rules import Request
 
-_REPEATED = ("changes", "disabled", "labels")
+_REPEATED = ("overrides", "disabled", "labels")
 
 
 @click.command()
@@ -24,7 +25,7 @@ _REPEATED = ("changes", "disabled", "labels")
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(outputs.FORMATS),
+    type=click.Choice(output.FORMATS),
     help="A rule file, the resource that the Prometheus Operator loads, or a ConfigMap with a rule file in it."
     "  [default: prometheus]",
 )
@@ -70,22 +71,24 @@ def rules(out: Path | None, **flags: Any) -> None:
 
 
 def _text(flags: dict[str, Any]) -> str:
-    top, _ = _file(flags)
+    top, services = _file(flags)
+    requests = _requests(flags, top, services)
     if flags.get("format_") == "prometheus":
-        # What the file wants for a resource doesn't matter then.
+        # What the file has for a resource doesn't matter then.
         top = {key: value for key, value in top.items() if key not in ("namespace", "labels")}
-    form = {key: value for key, value in _over(flags, top).items() if key in outputs.Form.__annotations__}
-    return outputs.rules_of(_asked(flags), outputs.Form(**form), outputs.command(flags))
+    form = {key: value for key, value in _merge(flags, top).items() if key in output.Output.__annotations__}
+    return output.rules_of(requests, output.Output(**form), output.command(flags))
 
 
-def of_one_service(flags: dict[str, Any]) -> outputs.Watched:
+def of_one_service(flags: dict[str, Any]) -> Request:
     """
-    Return what the flags, their file and their application ask rules for.
+    Return the request for rules that the flags, their file and their application make.
 
     Raises:
         ValueError: they can't be read, or are for several services.
     """
-    found = _asked(configuration.given(flags))
+    flags = configuration.given(flags)
+    found = _requests(flags, *_file(flags))
     if len(found) > 1:
         names = ", ".join(str(one.get("service", one.get("job"))) for one in found)
         msg = f"{flags['config']} has several services: give --service and one of {names}."
@@ -93,69 +96,66 @@ def of_one_service(flags: dict[str, Any]) -> outputs.Watched:
     return found[0]
 
 
-def _asked(flags: dict[str, Any]) -> list[outputs.Watched]:
-    top, services = _file(flags)
-    asked = _of_services(flags, top, services) if services else [_with_application(_over(flags, top))]
-    return [_watched(one) for one in asked]
-
-
 def _file(flags: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return configuration.read(flags["config"], rules) if "config" in flags else ({}, [])
 
 
+def _requests(flags: dict[str, Any], top: dict[str, Any], services: list[dict[str, Any]]) -> list[Request]:
+    """Return the request for each service."""
+    merged = _of_services(flags, top, services) if services else [_with_application(_merge(flags, top))]
+    return [
+        cast("Request", {key: value for key, value in one.items() if key in Request.__annotations__}) for one in merged
+    ]
+
+
 def _of_services(flags: dict[str, Any], top: dict[str, Any], services: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return what is asked for each service of a file, or for the one of them that a flag names."""
+    """Return what is requested for each service of a file, or for the one of them that a flag names."""
     for key in ("app", "job"):
         if key in flags:
             msg = f"--{key} is for one service, and {flags['config']} has [[services]]: say it there."
             raise ValueError(msg)
-    asked: dict[str, dict[str, Any]] = {}
+    requested: dict[str, dict[str, Any]] = {}
     for number, one in enumerate(services, start=1):
-        of_one = _with_application(_over(one, top))
+        of_one = _with_application(_merge(one, top))
         name = of_one.get("service", of_one.get("job"))
-        if name is None or name in asked:
+        if name is None or name in requested:
             what = "has no service, job or app" if name is None else f"is {name!r} once more"
             msg = f"{flags['config']}, [[services]] {number} {what}: each has to be another service."
             raise ValueError(msg)
-        asked[name] = of_one
+        requested[name] = of_one
     if "service" not in flags:
-        return [_over(flags, one) for one in asked.values()]
-    if flags["service"] not in asked:
-        msg = f"{flags['config']} has no service {flags['service']!r}: give one of {', '.join(asked)}."
+        return [_merge(flags, one) for one in requested.values()]
+    if flags["service"] not in requested:
+        msg = f"{flags['config']} has no service {flags['service']!r}: give one of {', '.join(requested)}."
         raise ValueError(msg)
-    return [_over(flags, asked[flags["service"]])]
+    return [_merge(flags, requested[flags["service"]])]
 
 
-def _with_application(asked: dict[str, Any]) -> dict[str, Any]:
-    if "app" not in asked:
-        return asked
-    said = application.said_by(asked["app"])
-    if said.service is None and not asked.keys() & {"service", "job"}:
+def _with_application(requested: dict[str, Any]) -> dict[str, Any]:
+    if "app" not in requested:
+        return requested
+    said = application.said_by(requested["app"])
+    if said.service is None and not requested.keys() & {"service", "job"}:
         msg = (
-            f"The application {asked['app']!r} has no name: write instrument(app, service='orders') there, set "
+            f"The application {requested['app']!r} has no name: write instrument(app, service='orders') there, set "
             f"SCALEOBS_SERVICE, or give --service orders."
         )
         raise ValueError(msg)
     boundaries = {*DEFAULT_BUCKETS, *(one.under for one in said.objectives if isinstance(one, Latency))}
     service = {} if said.service is None else {"service": said.service}
-    return _over(asked, {**service, "objectives": tuple(said.objectives), "boundaries": sorted(boundaries)})
+    return _merge(requested, {**service, "objectives": tuple(said.objectives), "boundaries": sorted(boundaries)})
 
 
-def _over(upper: dict[str, Any], lower: dict[str, Any]) -> dict[str, Any]:
-    """Return what is asked for by either; where both say something, the upper one counts."""
+def _merge(upper: dict[str, Any], lower: dict[str, Any]) -> dict[str, Any]:
+    """Return both together: if both have a value, the upper one counts."""
     both = {**lower, **upper}
     for key in _REPEATED:
         both[key] = (*lower.get(key, ()), *upper.get(key, ()))
     mine = upper.get("objectives", ())
-    replaced = set(map(_aim, mine))
-    both["objectives"] = (*(one for one in lower.get("objectives", ()) if _aim(one) not in replaced), *mine)
+    replaced = set(map(_target, mine))
+    both["objectives"] = (*(one for one in lower.get("objectives", ()) if _target(one) not in replaced), *mine)
     return both
 
 
-def _aim(objective: Objective) -> tuple[type[Objective], str | None]:
+def _target(objective: Objective) -> tuple[type[Objective], str | None]:
     return type(objective), getattr(objective, "route", None)
-
-
-def _watched(asked: dict[str, Any]) -> outputs.Watched:
-    found = {key: value for key, value in asked.items() if key in outputs.Watched.__annotations__}
-    return cast("outputs.Watched", found)

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import click
 
-_CONFIG = Path("integrations", "uvicorn", "log_config.json")
-_PACKAGE = Path(__file__).parents[1]
+from scaleobs.cli.files import shipped
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -56,6 +55,5 @@ def arguments(command: Sequence[str]) -> list[str]:
 
 
 def log_config() -> str:
-    """Return where the log configuration is: in the package, or in the checkout that it is installed from."""
-    installed = _PACKAGE / "_shipped" / _CONFIG
-    return str(installed if installed.exists() else _PACKAGE.parents[1] / _CONFIG)
+    """Return the path of the log configuration."""
+    return str(shipped("integrations/uvicorn/log_config.json"))

@@ -18,16 +18,16 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from scaleobs.cli.check import promql
+from scaleobs.cli.check import expressions
 from scaleobs.cli.check.sources import Asked, read_file, read_text
 from scaleobs.cli.files import write
 from scaleobs.cli.options import said_plainly, watched
 from scaleobs.cli.rules import of_one_service
 from scaleobs.cli.stack import find
 from scaleobs.cli.tables import plain_console
-from scaleobs.render import outputs
-from scaleobs.render.stories import EVERY_ALERT, Story, Told
-from scaleobs.render.stories import stories as told_of
+from scaleobs.render import output
+from scaleobs.render.stories import EVERY_ALERT, Stories, Story
+from scaleobs.render.stories import stories as stories_of
 from scaleobs.render.text import yaml_text
 
 _LONGEST_SECONDS = 300
@@ -84,11 +84,11 @@ def stories(
     asked = Asked()
     with said_plainly():
         one = of_one_service(flags)
-        told = told_of(**one)
+        told = stories_of(**one)
         if rule_file:
             read_file(rule_file, asked)
         else:
-            read_text(outputs.rules_text(**one), asked, "rules")
+            read_text(output.rules_text(**one), asked, "rules")
     rules = [rule for group in asked.groups.values() for rule in group]
     untold = sorted(_alerts(rules) - {story.alert for story in told.stories})
     tool = promtool or find("promtool")
@@ -102,7 +102,7 @@ def stories(
     ctx.exit(0 if all(one.is_true for one in outcomes) else 1)
 
 
-def _tell(told: Told, rules: _Rules, folder: Path, tool: str) -> list[_Outcome]:
+def _tell(told: Stories, rules: _Rules, folder: Path, tool: str) -> list[_Outcome]:
     """Write every story and what it needs, and return what became of each."""
     files: dict[str, str] = {}
     rule_files: dict[str, str] = {}
@@ -145,9 +145,9 @@ def _read_by(rules: _Rules) -> set[str]:
     return {selector.name for rule in rules for selector in _selected(str(rule["expr"]))}
 
 
-def _selected(expression: str) -> Iterable[promql.Selector]:
+def _selected(expression: str) -> Iterable[expressions.Selector]:
     try:
-        return promql.read(expression).selectors
+        return expressions.read(expression).selectors
     except ValueError:  # promtool says it better.
         return ()
 

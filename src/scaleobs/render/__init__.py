@@ -1,5 +1,5 @@
 """
-From the catalog and the objectives to rules, dashboards and deployment files.
+From the catalog and the objectives to rules and dashboards.
 
 Nothing here opens a file.
 """

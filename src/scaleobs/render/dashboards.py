@@ -8,7 +8,7 @@ from scaleobs.catalog import ACTIVE, DROPPED, FAULTS, HEALTH_DURATION, INFO, REA
 from scaleobs.render import promql
 from scaleobs.render.controls import SHOWN, marks, variables
 from scaleobs.render.names import dashboard_uid, resource_name, service_and_job
-from scaleobs.render.panels import Panel, heatmap, placed, table, timeseries
+from scaleobs.render.panels import Panel, heatmap, layout, table, timeseries
 from scaleobs.render.promql import MEMORY, ROUTE, STATUS, UP, summed
 from scaleobs.render.thresholds import Thresholds, number
 
@@ -36,7 +36,7 @@ def dashboard(service: str | None = None, job: str | None = None) -> dict[str, A
         "time": {"from": "now-1h", "to": "now"},
         "templating": {"list": variables(job)},
         "annotations": {"list": marks()},
-        "panels": placed({"Rate": _rate(), "Errors": _errors(), "Duration": _duration(), "Saturation": _saturation()}),
+        "panels": layout({"Rate": _rate(), "Errors": _errors(), "Duration": _duration(), "Saturation": _saturation()}),
     }
 
 

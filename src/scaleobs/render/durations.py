@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1))
+_WRITTEN = re.compile("(?=.)" + "".join(rf"(?:(\d{{1,4}}){unit})?" for unit, _ in _UNITS), re.ASCII)
 
 _LONGEST_INTERVAL_SECONDS = 120
 
@@ -34,15 +36,29 @@ class Duration:
         return f"{self.milliseconds / 1000:.3f}".rstrip("0").rstrip(".")
 
 
-def pace(scrape_interval: int) -> tuple[int, int]:
+def milliseconds(text: str) -> int:
     """
-    Return the seconds from one look at targets to the next, and those of the window that rates are taken over.
+    Return the milliseconds of a duration as Prometheus writes it: `5m`, `1m30s`, `100ms`.
+
+    Raises:
+        ValueError: the text is no duration.
+    """
+    found = _WRITTEN.fullmatch(text)
+    if found is None:
+        msg = f"{text!r} is no duration: write it like 15s, 10m or 1h30m."
+        raise ValueError(msg)
+    return sum(int(count or 0) * size for count, (_, size) in zip(found.groups(), _UNITS, strict=True))
+
+
+def intervals(scrape_interval: int) -> tuple[int, int]:
+    """
+    Return the seconds between two evaluations of the rules, and those of the window that rates are taken over.
 
     Args:
         scrape_interval: how many seconds lie between two scrapes of a target.
 
     Raises:
-        ValueError: no rules can stand on that.
+        ValueError: the interval is too short or too long for the rules.
     """
     if scrape_interval not in range(1, _LONGEST_INTERVAL_SECONDS + 1):
         msg = (
@@ -102,3 +118,7 @@ class TimeScale:
     def days(self, count: float) -> Duration:
         """Return the duration of that many days on this scale."""
         return self.seconds(count * 86_400)
+
+    def of(self, text: str) -> Duration:
+        """Return a written duration, e.g. `5m`, on this scale."""
+        return self.seconds(milliseconds(text) / 1000)

@@ -87,7 +87,7 @@ def table(
     return panel
 
 
-def placed(rows: dict[str, list[list[Panel]]]) -> list[Panel]:
+def layout(rows: dict[str, list[list[Panel]]]) -> list[Panel]:
     """Return the panels of each titled row, line by line, with the numbers and places that Grafana wants."""
     page: list[Panel] = []
     top = 0

@@ -59,14 +59,8 @@ def json_text(data: Mapping[str, object]) -> str:
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
 
-def yaml_text(data: object, comments: Mapping[str, str] | None = None) -> str:
-    """
-    Return the data as YAML: keys in the order they were given, several lines as a literal block.
-
-    Args:
-        data: dictionaries, lists and scalars.
-        comments: what to say above the line that begins with a key. Each key stands there exactly once.
-    """
+def yaml_text(data: object) -> str:
+    """Return the data as YAML: keys in the order they were given, several lines as a literal block."""
     import yaml
 
     class Dumper(yaml.SafeDumper):
@@ -87,10 +81,6 @@ def yaml_text(data: object, comments: Mapping[str, str] | None = None) -> str:
         ),
     )
     text: str = yaml.dump(data, Dumper=Dumper, sort_keys=False, width=1000, allow_unicode=True)
-    for key, words in (comments or {}).items():
-        pattern = re.compile(rf"^( *)((?:- )?{re.escape(key)}:)", re.MULTILINE)
-        (found,) = pattern.finditer(text)
-        text = text[: found.start()] + indent(comment(words), found[1]) + text[found.start() :]
     return text
 
 

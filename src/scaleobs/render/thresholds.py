@@ -1,4 +1,4 @@
-"""The lines that alerts draw, from the defaults or from the objectives of a service."""
+"""Thresholds of alerts, from the defaults or from the objectives of a service, and the rates that budgets burn at."""
 
 from __future__ import annotations
 
@@ -8,18 +8,54 @@ from typing import TYPE_CHECKING
 
 from scaleobs.catalog import DEFAULT_BUCKETS
 from scaleobs.objectives import Availability, Latency, Objective
+from scaleobs.render.durations import milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# At 14.4 times the pace that a 30-day budget allows, 2 % of it go within an hour (SRE workbook, chapter 5).
-_FAST_BURN = Decimal("14.4")
+
+@dataclass(frozen=True, slots=True)
+class BurnRate:
+    """
+    How fast an error budget may be spent before an alert fires.
+
+    Args:
+        long: the window that shows that it matters.
+        short: the window that shows that it still goes on; both have to be above the threshold.
+        share: the share of the budget that may be spent within the long window.
+        wait: how long that has to last.
+        severity: that of the alert.
+    """
+
+    long: str
+    short: str
+    share: Decimal
+    wait: str
+    severity: str
+
+    def times(self, days: int) -> Decimal:
+        """Return how many times faster than a budget of so many days allows that is: 14.4, 6, 3 and 1 for 30."""
+        return self.share * days * 86_400_000 / milliseconds(self.long)
+
+
+BURN_RATES = (
+    BurnRate("1h", "5m", Decimal("0.02"), "2m", "critical"),
+    BurnRate("6h", "30m", Decimal("0.05"), "15m", "critical"),
+    BurnRate("1d", "2h", Decimal("0.1"), "1h", "warning"),
+    BurnRate("3d", "6h", Decimal("0.1"), "3h", "warning"),
+)
+"""SRE workbook, chapter 5."""
+
+LATE_SECONDS = 0.25
+"""An event loop that is so late, half of what makes a request slow, is blocked."""
+
+_FASTEST = BURN_RATES[0].times(30)
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
     """
-    Where a service stops being good enough.
+    The thresholds that several rules share; those of one alert only are in its record.
 
     Shares are decimal fractions, so that a rule shows what was meant: 0.0144, not 0.014399999999999998.
     """
@@ -28,30 +64,15 @@ class Thresholds:
     slow_share: Decimal = Decimal("0.05")
     slow_seconds: float = 0.5
     events: int = 5
-    """So many requests have to be affected within the window before an alert speaks."""
-    route_failed_share: Decimal = Decimal("0.2")
-    """A route fails beside others that work: its share of the service's requests may be small."""
-    cpu_share: Decimal = Decimal("0.8")
-    throttled_share: Decimal = Decimal("0.25")
-    memory_share: Decimal = Decimal("0.9")
-    files_share: Decimal = Decimal("0.8")
-    late_share: Decimal = Decimal("0.1")
-    late_seconds: float = 0.25
-    """An event loop that is so late, half of what makes a request slow, is blocked."""
-    restarts: int = 2
-    error_lines: int = 50
-    error_lines_times: int = 10
-    """So many lines, and so many times what is usual, are a burst."""
-    requests_per_second: Decimal = Decimal("0.1")
-    """A service with less traffic has quiet minutes of its own."""
+    """So many requests have to be affected within the window before an alert fires."""
 
 
 def thresholds(objectives: Sequence[Objective], boundaries: Sequence[float] = DEFAULT_BUCKETS) -> Thresholds:
     """
-    Return the lines that these objectives draw: where their error budget burns 14.4 times too fast.
+    Return the thresholds for these objectives: a share at which their error budget burns 14.4 times too fast.
 
     Args:
-        objectives: at most one of each kind, for the service and for each route; those have lines of their own.
+        objectives: at most one of each kind, for the service and for each route; those of routes change none of these.
         boundaries: those of the service's buckets, in seconds.
 
     Raises:
@@ -59,7 +80,7 @@ def thresholds(objectives: Sequence[Objective], boundaries: Sequence[float] = DE
             or the time of a latency objective is no bucket boundary.
     """
     _check_one_of_each(objectives)
-    lines = Thresholds()
+    found = Thresholds()
     for objective in objectives:
         share = _burning(objective)
         if isinstance(objective, Latency):
@@ -67,14 +88,14 @@ def thresholds(objectives: Sequence[Objective], boundaries: Sequence[float] = DE
         if objective.route is not None:
             continue
         if isinstance(objective, Availability):
-            lines = replace(lines, failed_share=share)
+            found = replace(found, failed_share=share)
         else:
-            lines = replace(lines, slow_share=share, slow_seconds=float(objective.under))
-    return lines
+            found = replace(found, slow_share=share, slow_seconds=float(objective.under))
+    return found
 
 
-def spelled(objective: Objective) -> str:
-    """Return the objective as the command line writes it, e.g. `latency=99:0.5`."""
+def to_flag(objective: Objective) -> str:
+    """Return the objective as the value of `--slo`, e.g. `latency=99:0.5`."""
     route = "" if objective.route is None else f":{objective.route}"
     if isinstance(objective, Availability):
         return f"availability={number(objective.percent)}{route}"
@@ -88,11 +109,11 @@ def number(value: float | Decimal) -> str:
 
 
 def _burning(objective: Objective) -> Decimal:
-    share = _FAST_BURN * (100 - Decimal(str(objective.percent))) / 100
+    share = _FASTEST * (100 - Decimal(str(objective.percent))) / 100
     if share >= 1:
-        loosest = 100 - 100 / _FAST_BURN
+        loosest = 100 - 100 / _FASTEST
         msg = (
-            f"The objective {spelled(objective)!r} is too loose for an alert: {number(_FAST_BURN)} times its "
+            f"The objective {to_flag(objective)!r} is too loose for an alert: {number(_FASTEST)} times its "
             f"budget is {number(share * 100)} % of the requests, which can't be exceeded. "
             f"Give a percentage above {loosest:.2f}."
         )
@@ -105,7 +126,7 @@ def _check_one_of_each(objectives: Sequence[Objective]) -> None:
     for objective in objectives:
         first = seen.setdefault((type(objective), objective.route), objective)
         if first is not objective:
-            msg = f"Two objectives of one kind, {spelled(first)!r} and {spelled(objective)!r}: give only one of them."
+            msg = f"Two objectives of one kind, {to_flag(first)!r} and {to_flag(objective)!r}: give only one of them."
             raise ValueError(msg)
 
 
@@ -116,7 +137,7 @@ def _check_boundary(objective: Latency, boundaries: Sequence[float]) -> None:
     above = sorted(bound for bound in boundaries if bound > objective.under)[:1]
     nearest = " or ".join(number(bound) for bound in (*below, *above))
     msg = (
-        f"The objective {spelled(objective)!r} asks for {number(objective.under)} s, which is not among the "
+        f"The objective {to_flag(objective)!r} asks for {number(objective.under)} s, which is not among the "
         f"bucket boundaries of the service, so that no rule could count exactly: give {nearest}. "
         f"instrument(objectives=[...]) makes a service count at another boundary, and --app reads it from there."
     )

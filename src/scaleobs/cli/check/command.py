@@ -21,10 +21,11 @@ from scaleobs.cli.options import said_plainly, watched
 from scaleobs.cli.rules import of_one_service
 from scaleobs.cli.tables import plain_console
 from scaleobs.objectives import Availability
-from scaleobs.render import outputs
+from scaleobs.render import output
 from scaleobs.render.names import service_and_job
 from scaleobs.render.promql import ROUTE, Targets, equal
-from scaleobs.render.thresholds import spelled
+from scaleobs.render.rules import Request
+from scaleobs.render.thresholds import to_flag
 from scaleobs.settings import Settings
 
 _SHOWN = 5
@@ -128,20 +129,20 @@ def check(  # noqa: PLR0917
     ctx.exit(1 if remarks.of(FINDING) else 0)
 
 
-def _asked(one: outputs.Watched, rule_files: tuple[Path, ...], dashboard_files: tuple[Path, ...]) -> Asked:
+def _asked(one: Request, rule_files: tuple[Path, ...], dashboard_files: tuple[Path, ...]) -> Asked:
     """Return what the files ask, and where there are none, what the commands write."""
     asked = Asked()
     for path in (*rule_files, *dashboard_files):
         read_file(path, asked)
     if not rule_files and not dashboard_files:
-        read_text(outputs.rules_text(**one), asked, "rules")
-        for name, text in outputs.dashboard_texts(one.get("service"), one.get("job")).items():
+        read_text(output.rules_text(**one), asked, "rules")
+        for name, text in output.dashboard_texts(one.get("service"), one.get("job")).items():
             read_text(text, asked, name)
         _, job = service_and_job(one.get("service"), one.get("job"))
         targets = Targets((equal("job", job),) if job else ())
         # The rules read such a route from what they record themselves, which a page of metrics doesn't show.
         asked.routes = [
-            Question(f"objective {spelled(aim)}", targets.of(REQUESTS, equal(ROUTE, aim.route)))
+            Question(f"objective {to_flag(aim)}", targets.of(REQUESTS, equal(ROUTE, aim.route)))
             for aim in one.get("objectives", ())
             if isinstance(aim, Availability) and aim.route
         ]

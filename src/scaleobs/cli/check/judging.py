@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from scaleobs import catalog
-from scaleobs.cli.check import promql
+from scaleobs.cli.check import expressions
 from scaleobs.cli.check.asking import RefusedError
-from scaleobs.cli.check.promql import Matcher, Selector
+from scaleobs.cli.check.expressions import Matcher, Selector
 from scaleobs.cli.check.remarks import FINDING, NOTE, Remarks, listed, meant
 from scaleobs.cli.check.sources import Question
 
@@ -69,7 +69,7 @@ def judge(questions: list[Question], recorded: frozenset[str], series: Series, r
     asked_by: dict[Selector, list[str]] = {}
     for question in questions:
         try:
-            expression = promql.read(question.expression)
+            expression = expressions.read(question.expression)
         except ValueError as error:
             remarks.add(FINDING, question.who, f"is no PromQL: {error}", [question.who])
             continue
@@ -216,7 +216,7 @@ def _as_prometheus_3(bound: str) -> str:
 
 def _judge_labels(
     question: Question,
-    expression: promql.Expression,
+    expression: expressions.Expression,
     recorded: frozenset[str],
     series: Series,
     remarks: Remarks,

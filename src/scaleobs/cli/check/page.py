@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from scaleobs import catalog
 from scaleobs.cli.check.asking import Answer, CantAskError, refusal
-from scaleobs.cli.check.promql import Selector
+from scaleobs.cli.check.expressions import Selector
 from scaleobs.cli.check.remarks import FINDING, NOTE, Remarks, listed
 
 _READERS: dict[str, Callable[[str], Iterable[Any]]] = {

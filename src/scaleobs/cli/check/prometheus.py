@@ -8,8 +8,8 @@ from typing import Any
 
 from scaleobs import catalog
 from scaleobs.cli.check.asking import Asking, CantAskError, RefusedError, json_of, with_query
+from scaleobs.cli.check.expressions import Matcher, Selector, same
 from scaleobs.cli.check.page import NEAR, dropped, near
-from scaleobs.cli.check.promql import Matcher, Selector, same
 from scaleobs.cli.check.remarks import FINDING, NOTE, Remarks, listed
 from scaleobs.cli.check.sources import title
 

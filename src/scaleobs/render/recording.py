@@ -6,15 +6,19 @@ Names are `level:metric:operations`. They keep their `5m` on every time scale, s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from scaleobs.catalog import INFO, LOG_MESSAGES, REQUESTS
 from scaleobs.render import promql
 from scaleobs.render.promql import FAILED, ROUTE, STATUS, Targets, joined, summed
+from scaleobs.render.thresholds import Thresholds, number
 
 if TYPE_CHECKING:
-    from scaleobs.render.durations import Duration
+    from scaleobs.objectives import Objective
+    from scaleobs.render.durations import Duration, TimeScale
 
 Rule = dict[str, object]
 """One rule, with the keys that Prometheus gives it."""
@@ -36,24 +40,55 @@ MEAN = "job:request_latency_seconds:mean5m"
 @dataclass(frozen=True, slots=True)
 class Scope:
     """
-    Whom a set of rules watches.
+    What a set of rules watches, and the numbers that they share.
 
     Args:
         job: one job, or None for every job that exposes `service_info`.
+        scale: what every duration is divided by.
         window: the range that rates are taken over.
-        memory: how long a job is remembered that no longer shows itself.
-        interval: how long it is from one evaluation of the rules to the next.
+        interval: the time between two evaluations of the rules.
+        thresholds: those that objectives change.
+        objectives: those that are watched.
+        budget_days: how many days the error budgets are for.
+        wait: the wait of the alert that the expression is for.
+        threshold: the threshold of the alert that the expression is for.
     """
 
     job: str | None
+    scale: TimeScale
     window: Duration
-    memory: Duration
     interval: Duration
+    thresholds: Thresholds
+    objectives: Sequence[Objective]
+    budget_days: int
+    wait: Duration | None = None
+    threshold: Decimal = Decimal(0)
+
+    @property
+    def memory(self) -> Duration:
+        """How long the rules remember a job that is gone."""
+        return self.scale.days(1)
 
     @property
     def targets(self) -> Targets:
-        """The targets of the scope, as far as matchers can tell."""
+        """The targets of the scope, as far as matchers can select them."""
         return Targets((f'job="{self.job}"',) if self.job else ())
+
+    @property
+    def watched(self) -> str:
+        """The same in words."""
+        if self.job:
+            return f"job {self.job}"
+        return f"every job whose targets showed service_info within the last {self.memory}"
+
+    @property
+    def above(self) -> str:
+        """The condition that a value is above the alert's threshold."""
+        return f"> {number(self.threshold)}"
+
+    def over(self, text: str) -> Duration:
+        """Return a written duration, e.g. `15m`, on the scale of these rules."""
+        return self.scale.of(text)
 
     def recorded(self, name: str) -> str:
         """Return the selector of a recorded series."""
@@ -103,15 +138,15 @@ def errors(scope: Scope) -> list[Rule]:
 
 
 def log_errors(scope: Scope) -> list[Rule]:
-    """Return the rule that counts the log lines that tell of errors."""
+    """Return the rule that counts the log lines of errors."""
     lines = scope.targets.of(LOG_MESSAGES, 'level=~"error|critical"')
     counted = promql.counted_rate(lines, scope.targets, scope.window, by=("job",))
     return [record(LOG_ERRORS, scope.instrumented(counted))]
 
 
-def latency(scope: Scope, seconds: float) -> list[Rule]:
+def latency(scope: Scope) -> list[Rule]:
     """Return the rules that count the requests slower than a bucket's boundary."""
-    window, by = str(scope.window), ("job",)
+    window, by, seconds = str(scope.window), ("job",), scope.thresholds.slow_seconds
     timed, fast = scope.recorded(TIMED), scope.recorded(FAST)
     return [
         record(TIMED, scope.instrumented(promql.timed_rate(scope.targets, window, by=by))),

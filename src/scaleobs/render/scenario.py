@@ -1,9 +1,12 @@
-"""A healthy service as Prometheus sees it, in the words of promtool's tests: what every story begins with."""
+"""
+Scenarios: synthetic series of a service, and what an alert must do about them.
+
+`stories.py` makes them tests for promtool. Each begins with a healthy service and changes some of its series.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -13,24 +16,80 @@ from scaleobs.objectives import Availability, Latency, Objective
 from scaleobs.render import promql
 from scaleobs.render.durations import TimeScale
 from scaleobs.render.promql import Targets
-from scaleobs.render.thresholds import Thresholds, number
+from scaleobs.render.thresholds import LATE_SECONDS, Thresholds, number
 
 Labels = Mapping[str, str]
+Series = dict[str, str]
+"""Samples by series, both as promtool reads them; a series without samples does not exist."""
 
-_UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
-A_STEP = Decimal(3000)
+EACH_STEP = Decimal(3000)
 """So many requests come from one sample to the next."""
 
-
-def milliseconds(duration: str) -> int:
-    """Return how long a duration of Prometheus is."""
-    return sum(int(count) * _UNITS[unit] for count, unit in re.findall(r"(\d+)(ms|[dhms])", duration))
+ONSET = 20
+"""The step of a sudden change."""
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class Scenario:
     """
-    What a story plays in: one service with the instances a and b, and a series of samples at equal steps.
+    Series that differ from those of a healthy service, and what the alert must do.
+
+    Args:
+        name: what happens, in a sentence.
+        series: those that differ.
+        fires: whether the alert must fire.
+        earliest: the step at which its condition may first be true.
+        latest: the step at which it must be true.
+        steps: the length of the scenario; None if the alert's wait decides.
+        is_never_true: for an alert that may not fire, whether its condition may not be true either.
+    """
+
+    name: str
+    series: Series
+    fires: bool = True
+    earliest: int = 0
+    latest: int = 3
+    steps: int | None = None
+    is_never_true: bool = False
+
+
+def silent(name: str, series: Series, *, is_never_true: bool = False) -> Scenario:
+    """Return a scenario in which the alert may not fire."""
+    return Scenario(name, series, fires=False, is_never_true=is_never_true)
+
+
+def step_change(name: str, series: Series) -> Scenario:
+    """Return a scenario in which the alert's condition is true from the sudden change on."""
+    return Scenario(name, series, earliest=ONSET, latest=ONSET + 1)
+
+
+def around(
+    threshold: Decimal, above: str, below: str, series: Callable[[Decimal], Series], *, latest: int = 3
+) -> list[Scenario]:
+    """
+    Return two scenarios on either side of a threshold.
+
+    Args:
+        threshold: a share.
+        above: what happens if the share is a tenth larger, or by half of what is left above it: the alert fires.
+        below: what happens if it is as much smaller: the alert is silent.
+        series: from a share to its series.
+        latest: the step at which the condition must be true.
+    """
+    low, high = beside(threshold)
+    return [Scenario(above, series(high), latest=latest), silent(below, series(low))]
+
+
+def beside(threshold: Decimal) -> tuple[Decimal, Decimal]:
+    """Return the shares below and above a threshold that its scenarios have."""
+    little = min(threshold / 10, (1 - threshold) / 2)
+    return threshold - little, threshold + little
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticService:
+    """
+    The service of a scenario: instances a and b, and samples at equal steps.
 
     Args:
         job: the job that the service is scraped under.
@@ -38,8 +97,9 @@ class World:
         steps: how many samples there are at least.
         window: how many of them there are in the window that rates are taken over.
         scale: what durations are divided by.
-        lines: where alerts speak.
-        objectives: what good means.
+        thresholds: those that several alerts share.
+        objectives: those of the service.
+        threshold: that of the alert that the scenario is for.
     """
 
     job: str
@@ -47,15 +107,16 @@ class World:
     steps: int
     window: int
     scale: TimeScale
-    lines: Thresholds
+    thresholds: Thresholds
     objectives: Sequence[Objective] = ()
+    threshold: Decimal = Decimal(0)
 
     def in_steps(self, minutes: float) -> int:
-        """Return how many steps that many minutes have, one that has begun with them."""
+        """Return how many steps that many minutes have, a part of a step counted as one."""
         return -(-self.scale.minutes(minutes).milliseconds // self.step)
 
     def routes(self, kind: type[Objective]) -> list[str]:
-        """Return the routes that requests come to: those that objectives of that kind are for, and another one."""
+        """Return the routes that have requests: those of objectives of that kind, and another one."""
         return sorted({"/", *(one.route for one in self.objectives if isinstance(one, kind) and one.route)})
 
     def series(self, metric: Metric, instance: str = "a", part: str = "", **labels: str) -> str:
@@ -71,12 +132,12 @@ class World:
         """Return samples of a counter."""
         return f"0+{number(round(Decimal(str(by)), 6))}x{self.steps}"
 
-    def then(self, before: float, steps: int, after: float | str) -> str:
-        """Return samples of one value for so many steps, and then of another; `stale` for none."""
+    def then(self, before: float, after: float | str) -> str:
+        """Return samples of one value up to the sudden change, and then of another; `stale` for none."""
         rest = "stale" if after == "stale" else f"{after}x{self.steps}"
-        return f"{before}x{steps - 1} {rest}"
+        return f"{before}x{ONSET - 1} {rest}"
 
-    def healthy(self) -> dict[str, str]:
+    def healthy(self) -> Series:
         """Return the series of the service while all is well, and their samples."""
         found: dict[str, str] = {}
         for instance in "ab":
@@ -91,7 +152,7 @@ class World:
                 self.series(catalog.READY, instance): self.always(1),
                 self.series(catalog.HEALTH_UP, instance, probe="ready", check="database"): self.always(1),
                 self.series(catalog.HEALTH_UP, instance, probe="startup", check="lifecycle"): self.always(1),
-                self.series(catalog.LOG_MESSAGES, instance, level="info"): self.growing(A_STEP),
+                self.series(catalog.LOG_MESSAGES, instance, level="info"): self.growing(EACH_STEP),
                 self.series(catalog.LOG_MESSAGES, instance, level="error"): self.always(0),
                 self.series(catalog.ACTIVE, instance, protocol="http"): self.always(1),
                 self.series(catalog.DROPPED, instance): self.always(0),
@@ -107,10 +168,10 @@ class World:
         failed: Decimal = Decimal(0),
         route: str | None = None,
         *,
-        each: Decimal = A_STEP,
+        each: Decimal = EACH_STEP,
         status: str = "200",
-    ) -> dict[str, str]:
-        """Return the counters of requests, of which a share fails on one route or on each, for all of a story."""
+    ) -> Series:
+        """Return the counters of requests, of which a share fails on one route or on each,."""
         routes, found = self.routes(Availability), {}
         for one in routes:
             all_of_it, share = each / len(routes), failed if route in {None, one} else Decimal(0)
@@ -120,29 +181,40 @@ class World:
                 found[self.series(catalog.REQUESTS, instance, **labels)] = self.growing(by)
         return found
 
-    def answers(self, instance: str = "a", slow: Decimal = Decimal(0), route: str | None = None) -> dict[str, str]:
-        """Return the histogram of requests, of which a share is slower than any objective, for all of a story."""
-        bounds = {self.lines.slow_seconds, *(float(one.under) for one in self.objectives if isinstance(one, Latency))}
+    def answers(self, instance: str = "a", slow: Decimal = Decimal(0), route: str | None = None) -> Series:
+        """Return the histogram of requests, of which a share is slower than any objective,."""
+        bounds = {
+            self.thresholds.slow_seconds,
+            *(float(one.under) for one in self.objectives if isinstance(one, Latency)),
+        }
         found = {}
         for one in self.routes(Latency):
             labels = {"method": "GET", promql.ROUTE: one, "status_code": "200"}
             share = slow if route in {None, one} else Decimal(0)
             for bound in sorted(bounds):
                 series = self.series(catalog.DURATION, instance, "_bucket", **labels, le=repr(bound))
-                found[series] = self.growing(A_STEP * (1 - share))
+                found[series] = self.growing(EACH_STEP * (1 - share))
             for part in ("_count", "_sum"):
-                found[self.series(catalog.DURATION, instance, part, **labels)] = self.growing(A_STEP)
+                found[self.series(catalog.DURATION, instance, part, **labels)] = self.growing(EACH_STEP)
         return found
 
-    def loops(self, instance: str = "a", late: Decimal = Decimal(0)) -> dict[str, str]:
-        """Return what the event loop of an instance shows, a share of the looks at it late."""
-        bound = repr(float(self.lines.late_seconds))
+    def failing(self, share: Decimal, route: str | None = None, *, each: Decimal = EACH_STEP) -> Series:
+        """Return the requests of both instances, of which a share fails."""
+        return self.requests("a", share, route, each=each) | self.requests("b", share, route, each=each)
+
+    def slow(self, share: Decimal, route: str | None = None) -> Series:
+        """Return the answers of both instances, of which a share is slow."""
+        return self.answers("a", share, route) | self.answers("b", share, route)
+
+    def loops(self, instance: str = "a", late: Decimal = Decimal(0)) -> Series:
+        """Return the histogram of an instance's event loop lag, of which a share is above the bucket of the alert."""
+        bound = repr(LATE_SECONDS)
         return {
             self.series(catalog.EVENT_LOOP_LAG, instance, "_bucket", le=bound): self.growing(120 * (1 - late)),
             self.series(catalog.EVENT_LOOP_LAG, instance, "_count"): self.growing(120),
         }
 
-    def without(self, *metrics: Metric, instances: str = "ab") -> dict[str, str]:
+    def without(self, *metrics: Metric, instances: str = "ab") -> Series:
         """Return the healthy series of these metrics as if they had never been there."""
         starts = tuple(metric.name for metric in metrics)
         return {

@@ -1,13 +1,16 @@
-"""The scanner finds in an expression what a whole parser finds."""
+"""What an expression selects and groups by is found, with variables of Grafana in it too."""
+
+import subprocess
+import sys
 
 import promql_parser
 import pytest
 
 from expressions import grouping_labels, nodes
-from scaleobs.cli.check.promql import Matcher, read, same
+from scaleobs.cli.check.expressions import Matcher, read, same
 from scaleobs.cli.check.sources import Asked, read_text
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.outputs import dashboard_texts, rules_text
+from scaleobs.render.output import dashboard_texts, rules_text
 
 TRICKY = [
     "up",
@@ -58,7 +61,7 @@ def parsed(expression):
     )
 
 
-def scanned(expression):
+def found(expression):
     signs = {"=": "MatchOp.Equal", "!=": "MatchOp.NotEqual", "=~": "MatchOp.Re", "!~": "MatchOp.NotRe"}
     return sorted(
         (one.name, sorted((m.label, signs[m.sign], m.value) for m in one.matchers))
@@ -66,9 +69,9 @@ def scanned(expression):
     )
 
 
-def test_scanner_finds_what_a_parser_finds():
+def test_selectors_and_labels_are_found():
     """
-    Names, matchers and the labels that are grouped by are the same, whoever reads them.
+    Names, matchers and the labels that are grouped by, of all that the commands write and of what is seldom written.
     """
     for expression in [*TRICKY, *ours()]:
         expected = [
@@ -76,7 +79,7 @@ def test_scanner_finds_what_a_parser_finds():
             for name, m in parsed(expression)
         ]
 
-        assert sorted(expected) == scanned(expression), expression
+        assert sorted(expected) == found(expression), expression
         assert grouping_labels(expression) == read(expression).grouping, expression
 
 
@@ -85,7 +88,16 @@ def test_what_the_parser_doesn_t_know_is_read():
     Text between backquotes is as it stands, and the labels that a join adds are labels.
     """
     assert (Matcher("b", "=~", r"x\d+"),) == read(r"a{b=~`x\d+`}").selectors[0].matchers
+    assert (Matcher("b", "=", '"\n\\'),) == read('a{b=`"\n\\`}').selectors[0].matchers
     assert {"x", "z"} == read("a * on (x) group_left (z) b").grouping
+    assert [True, True, False] == [read(f"{one}").makes_labels for one in ('count_values("v", a)', "info(a)", "sum(a)")]
+
+
+def test_long_expression_is_read():
+    """
+    As long as a program may write one, in a moment.
+    """
+    assert 600 == len(read(" + ".join(["a"] * 600)).selectors)
 
 
 def test_dashboard_variables_are_read():
@@ -97,6 +109,17 @@ def test_dashboard_variables_are_read():
     assert ["a", "$metric"] == [one.name for one in read_.selectors]
     assert [True, True] == [one.is_variable for one in read_.selectors[0].matchers]
     assert [False] == [one.is_variable for one in read_.selectors[1].matchers]
+
+
+def test_dashboard_variable_may_be_anything():
+    """
+    A number, a duration, part of a name, a label to group by, or a label that a value is compared with.
+    """
+    read_ = read('topk($n, sum by ($group, job) (rate(${m}_total{$by="x",a="b"}[${__range_s}s:$step] offset $d))) > $n')
+
+    assert [('{__name__="${m}_total",a="b"}')] == [str(one) for one in read_.selectors]
+    assert {"job"} == read_.grouping
+    assert ["$metric"] == [one.name for one in read("sum(rate($metric[5m])) # doesn't fit $more").selectors]
 
 
 def test_prometheus_3_names_in_quotes():
@@ -111,15 +134,31 @@ def test_prometheus_3_names_in_quotes():
 
 
 @pytest.mark.parametrize(
-    "expression",
-    ["sum(up", "up)", "a{b=c}", 'a{b="c"', 'a{b="c" d="e"', "sum by (job", "a ? b", 'a{b="\\d"}', "a{b=}", "{"],
+    ("expression", "sentence"),
+    [
+        ("sum(up", "unclosed left parenthesis"),
+        ("up)", "unexpected right parenthesis"),
+        ("a{b=c}", "unexpected identifier 'c' in label matching, expected string"),
+        ('a{b="c"', "unexpected end of input inside braces"),
+        ('a{b="c" d="e"', "unexpected end of input inside braces"),
+        ("sum by (job", "unclosed left parenthesis"),
+        ("a ? b", "unexpected character: '?'"),
+        ('a{b="\\d"}', "unknown escape sequence 'd'"),
+        ("a{b=}", "it doesn't follow the grammar"),
+        ("{", "unexpected end of input inside braces"),
+        ("rate(up)", "expected type matrix in call to function 'rate', got vector"),
+        ("sum(up > $limit", "unclosed left parenthesis"),
+    ],
 )
-def test_what_is_no_promql_is_refused(expression):
+def test_what_is_no_promql_is_refused(expression, sentence):
     """
-    What ends too early, or has a sign or an escape that PromQL doesn't know.
+    What ends too early, has a sign or an escape that PromQL doesn't know, or asks for a rate of what is no range.
     """
-    with pytest.raises(ValueError, match=r"read|match|end|escape"):
+    with pytest.raises(ValueError) as refused:
         read(expression)
+
+    assert sentence in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -144,13 +183,57 @@ def test_matchers_match_as_prometheus_does(matcher, fits, misses):
 
 def test_same_questions_in_other_words():
     """
-    White space, comments, quotes and the spelling of numbers make no difference; all else does.
+    White space, comments, quotes and the spelling of numbers make no difference.
     """
     assert same("sum by (job) (a) # why\n> 0.00001", "sum by(job) (a) > 1e-05")
     assert same("a{b='c'} * on (x) group_left b", 'a{b="c"} * on (x) group_left () b')
     assert same('a{b="1",a="2",}', 'a{a="2", b="1"}')
-    assert not same("a > 0.05", "a > 0.5")
-    assert not same('a{b="1"}', 'a{b!="1"}')
-    assert not same('a{b="c d"}', 'a{b="cd"}')
-    assert not same("a[5m]", "a[50m]")
-    assert not same("a ? b", "a")
+    assert same("sum(a) by (b)", "SUM by (b) (a)")
+    assert same("a ? b", "a ? b")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a > 0.05", "a > 0.5"),
+        ("a > 1", "a >= 1"),
+        ("a > 1", "a > bool 1"),
+        ('a{b="1"}', 'a{b!="1"}'),
+        ('a{b="c d"}', 'a{b="cd"}'),
+        ("rate(a[5m])", "rate(a[50m])"),
+        ("rate(a[5m])", "rate(a[5m:])"),
+        ("rate(a[5m:1m])", "rate(a[5m:2m])"),
+        ("rate(a[5m])", "increase(a[5m])"),
+        ("sum(a)", "max(a)"),
+        ("topk(3, a)", "topk(4, a)"),
+        ("round(a)", "round(a, 1)"),
+        ("a offset 5m", "a offset -5m"),
+        ("a @ start()", "a @ end()"),
+        ("a @ 5", "a @ 6"),
+        ("a and b", "a or b"),
+        ("a and on (x) b", "a and ignoring (x) b"),
+        ("sum by (x) (a)", "sum without (x) (a)"),
+        ("sum by (x) (a)", "sum by (y) (a)"),
+        ("a * on (x) group_left b", "a * on (x) group_right b"),
+        ("a * on (x) group_left (y) b", "a * on (x) group_left (z) b"),
+        ('label_replace(a, "b", "$1", "c", "x")', 'label_replace(a, "b", "$1", "c", "y")'),
+        ("a - b", "b - a"),
+        ("-a", "a"),
+        ("a ? b", "a"),
+    ],
+)
+def test_other_questions(one, other):
+    """
+    All else does: what is selected, for how long, and what is made of it.
+    """
+    assert not same(one, other)
+
+
+def test_parser_is_loaded_when_it_is_needed():
+    """
+    The commands that read no expression start without it.
+    """
+    code = "import sys, scaleobs.cli.stories, scaleobs.cli.check.command; print('promql_parser' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert "False" == done.stdout.strip()

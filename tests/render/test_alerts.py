@@ -1,0 +1,30 @@
+"""An alert's record has placeholders in its texts."""
+
+import pytest
+
+from scaleobs.render.alerts import filled
+from scaleobs.render.rules import plan
+
+
+@pytest.mark.parametrize(
+    ("scale", "text"),
+    [
+        (1, "{{ $value }} of {{ $labels.job }} within 5m, 15m, 1h30m"),
+        (300, "{{ $value }} of {{ $labels.job }} within 1s, 3s, 18s"),
+    ],
+)
+def test_placeholders_are_filled_in_and_templates_left(scale, text):
+    """
+    Durations are on the scale of the rules; what Prometheus fills in stays as it is.
+    """
+    scope = plan("orders", time_scale=scale).scope
+
+    assert text == filled("{{ $value }} of {job} within {window}, {15m}, {1h30m}", scope)
+
+
+def test_unknown_placeholder_is_refused():
+    """
+    A slip of the pen would otherwise be in a message at night.
+    """
+    with pytest.raises(ValueError, match="'windwo' is no duration"):
+        filled("within {windwo}", plan("orders").scope)
