@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
+
+from scaleobs.cli.options import given
 
 _SERVICES = "services"
 _NOT_IN_A_FILE = ("config", "out", "help")
@@ -50,11 +52,6 @@ def read(path: Path, command: click.Command) -> tuple[dict[str, Any], list[dict[
             for number, one in enumerate(services, start=1)
         ],
     )
-
-
-def given(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters of a command that were given; none has a default that says anything."""
-    return {key: value for key, value in parameters.items() if value is not None and value is not False and value != ()}
 
 
 def _parameters(

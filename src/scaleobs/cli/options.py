@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,7 +12,7 @@ from scaleobs.objectives import Objective, parse
 from scaleobs.render.durations import milliseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 service = click.option("--service", metavar="NAME", help="The service. Without it: every instrumented service.")
 job = click.option("--job", metavar="NAME", help="The job it is scraped under, if that isn't the service's name.")
@@ -115,3 +115,8 @@ def said_plainly() -> Iterator[None]:
         yield
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+
+
+def given(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a command that were given; none has a default that says anything."""
+    return {key: value for key, value in parameters.items() if value is not None and value is not False and value != ()}

@@ -10,7 +10,7 @@ import click
 from scaleobs.catalog import DEFAULT_BUCKETS
 from scaleobs.cli import application, configuration
 from scaleobs.cli.files import write
-from scaleobs.cli.options import said_plainly, watched
+from scaleobs.cli.options import given, said_plainly, watched
 from scaleobs.objectives import Latency, Objective
 from scaleobs.render import output
 from scaleobs.render.rules import Request
@@ -63,7 +63,7 @@ def rules(out: Path | None, **flags: Any) -> None:
     Values above the tables are for all of them; --service then picks one.
     """  # noqa: D301 - Click leaves the paragraph after a backspace as it is.
     with said_plainly():
-        text = _text(configuration.given(flags))
+        text = _text(given(flags))
     if out is None:
         click.echo(text, nl=False)
     else:
@@ -87,7 +87,7 @@ def of_one_service(flags: dict[str, Any]) -> Request:
     Raises:
         ValueError: they can't be read, or are for several services.
     """
-    flags = configuration.given(flags)
+    flags = given(flags)
     found = _requests(flags, *_file(flags))
     if len(found) > 1:
         names = ", ".join(str(one.get("service", one.get("job"))) for one in found)
