@@ -76,14 +76,14 @@ class Recorder:
         found = shard.found
         with contextlib.suppress(Exception):  # Not remembered, or a status that can't be looked up.
             return found[method, self._clue_of(request), status]  # type: ignore[no-any-return]
-        route, is_told_by_clue = catalog.UNMATCHED_ROUTE, False
+        route, is_cacheable = catalog.UNMATCHED_ROUTE, False
         try:
-            route, is_told_by_clue = self.routes.template(request)
+            route, is_cacheable = self.routes.template(request)
             self.clue, self.by_identity = self.routes.clue, self.routes.clue == ROUTE
         except Exception as error:
             self.fault(error)
-        clue = self._clue_of(request) if is_told_by_clue else route
-        if not is_told_by_clue:
+        clue = self._clue_of(request) if is_cacheable else route
+        if not is_cacheable:
             with contextlib.suppress(Exception):
                 return found[method, route, status]  # type: ignore[no-any-return]
         is_known = isinstance(method, str) and method in catalog.METHODS
@@ -94,7 +94,7 @@ class Recorder:
         # What a client makes up must not be remembered, nor what overflows: that is counted each time.
         if is_known and series.labels == labels and _is_usual(status) and len(found) < _MOST_REMEMBERED:
             with contextlib.suppress(Exception):
-                if is_told_by_clue and self.by_identity:
+                if is_cacheable and self.by_identity:
                     found[clue] = request[ROUTE]
                 found[method, clue, status] = series
         return series

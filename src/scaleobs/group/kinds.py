@@ -68,6 +68,9 @@ class Kind(IntEnum):
     """The pid of the worker while it drains."""
 
     FLAGS = 15, Rule.SHARED
-    """Of a storage: whether a scrape wants exemplars, and whether requests take the fast path."""
+    """
+    Of a storage: whether a scrape has requested exemplars (1) and a request had a trace (2), and whether requests take
+    the fast path.
+    """
     CPU = 16, Rule.SHARED
     """CPU seconds of the owner by a sibling's last scrape, which stay if the owner is killed."""

@@ -29,8 +29,8 @@ class Routes(Protocol):
     The routes of one application.
 
     Attributes:
-        clue: the key of the scope or environ whose value mostly tells the template; it may be another one after a call
-            of `template`.
+        clue: the key of the scope or environ whose value mostly determines the template; it may be another one after a
+            call of `template`.
     """
 
     clue: str

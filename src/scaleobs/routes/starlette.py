@@ -14,8 +14,8 @@ class StarletteRoutes:
     """
     The routes of an application, by what routing leaves in the scope.
 
-    Routing leaves the endpoint. It alone tells the template unless it has several: if one function serves several
-    routes, or may serve another one in a mount that doesn't show what it calls. Then the route tells it, which FastAPI
+    Routing leaves the endpoint. It alone determines the template unless it has several: if one function serves several
+    routes, or may serve another one in a mount that doesn't show what it calls. Then the route does, which FastAPI
     leaves, and Starlette from 1.7 on. If the route is in several mounts, the route and the template of its mount do.
     Otherwise method, host and path decide among the routes of the endpoint, for each request anew. Nothing else is
     found by path unless routing left nothing, as for slash redirects and for answers that a middleware gave.
@@ -28,34 +28,34 @@ class StarletteRoutes:
         self.clue = ENDPOINT
 
     def template(self, request: Request) -> tuple[str, bool]:
-        """Return the template; raises once what a route raised that can't be looked at."""
+        """Return the template; raises once what a route raised that can't be read."""
         if self._table is not None and self.clue == ROUTE:
-            # What a route tells holds until `known` returns another object, as what is remembered does.
-            told = self._told(self._table, request)
-            if told is not None:
-                return told
+            # The template of a route holds until `known` returns another object, as cached series do.
+            found = self._without_path(self._table, request)
+            if found is not None:
+                return found
         table = self._current()
         if table.is_shared and ROUTE in request:
             self.clue = ROUTE
-        told = self._told(table, request)
-        if told is not None:
-            return told
+        found = self._without_path(table, request)
+        if found is not None:
+            return found
         for path in self._paths(request):
-            found = table.find(request, path)
-            if found is not None:
-                return found, False
+            template = table.find(request, path)
+            if template is not None:
+                return template, False
         table.raise_fault()
         return UNMATCHED_ROUTE, False
 
-    def _told(self, table: RouteTable, request: Request) -> tuple[str, bool] | None:
-        told = table.told_by_route(request) if self.clue == ROUTE else table.told_by_endpoint(request)
-        if told is not None:
-            return told, True
+    def _without_path(self, table: RouteTable, request: Request) -> tuple[str, bool] | None:
+        template = table.route_template(request) if self.clue == ROUTE else table.endpoint_template(request)
+        if template is not None:
+            return template, True
         if self.clue == ROUTE:
-            told = table.told_by_endpoint(request) or self._told_by_mount(table, request)
-        return None if told is None else (told, False)
+            template = table.endpoint_template(request) or self._mounted_template(table, request)
+        return None if template is None else (template, False)
 
-    def _told_by_mount(self, table: RouteTable, request: Request) -> str | None:
+    def _mounted_template(self, table: RouteTable, request: Request) -> str | None:
         if request.get("router") is not self._router:  # Within another application, whose mounts are in the root path.
             return None
         root = request.get("root_path", "")

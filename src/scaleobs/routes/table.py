@@ -38,9 +38,9 @@ class RouteTable:
         self.known: Pairs = listed((method, entry.template) for _, entry in pairs for method in entry.methods)
         pairs.sort(key=lambda pair: pair[1].rank)
         self._entries = [entry for _, entry in pairs]
-        self._serving, self._told = _by_clue(pairs, walk)
+        self._serving, self._templates = _by_clue(pairs, walk)
         endpoints = [endpoint for endpoint, entry in pairs if endpoint is not None and not entry.is_websocket]
-        self.is_shared = not all(_is_key(endpoint) and endpoint in self._told for endpoint in endpoints)
+        self.is_shared = not all(_is_key(endpoint) and endpoint in self._templates for endpoint in endpoints)
         self._tree = Tree()
         for place, entry in enumerate(self._entries):
             if not entry.is_websocket:
@@ -50,14 +50,14 @@ class RouteTable:
         """Return whether a router has other routes by now."""
         return any(_routes_of(owner) != routes for owner, routes in self._seen)
 
-    def told_by_endpoint(self, scope: Request) -> str | None:
+    def endpoint_template(self, scope: Request) -> str | None:
         """Return the template of all that an endpoint serves; two endpoints that are equal count as the same one."""
         endpoint = scope.get(ENDPOINT)
-        return self._told.get(endpoint) if _is_key(endpoint) else None
+        return self._templates.get(endpoint) if _is_key(endpoint) else None
 
-    def told_by_route(self, scope: Request) -> str | None:
+    def route_template(self, scope: Request) -> str | None:
         """Return the template of all that a route serves."""
-        return self._told.get(id(scope.get(ROUTE)))
+        return self._templates.get(id(scope.get(ROUTE)))
 
     def mounted_at(self, scope: Request, root: str) -> str | None:
         """
@@ -114,14 +114,14 @@ def _by_clue(pairs: list[tuple[Any, Entry]], walk: _Walk) -> tuple[dict[Any, lis
             if walk.hides or (_is_key(endpoint) and endpoint in walk.hidden):
                 unseen.add(key)
     mounts = [(place, entry) for place, (_, entry) in enumerate(pairs) if entry.is_mount]
-    serving, told = dict[Any, list[Entry]](), dict[Any, str]()
+    serving, alone = dict[Any, list[Entry]](), dict[Any, str]()
     for key, own in places.items():
         found = dict(sorted(own + mounts if key in unseen else own, key=itemgetter(0)))
         serving[key] = list(found.values())
         templates = {entry.template for entry in found.values()}
         if len(templates) == 1:
-            told[key] = templates.pop()
-    return serving, told
+            alone[key] = templates.pop()
+    return serving, alone
 
 
 def _chosen(scope: Request, entries: Iterable[Entry]) -> str | None:

@@ -72,7 +72,7 @@ class WSGIExchange(DetailedExchange):
         self, status: Any = _NOT_GIVEN, headers: Any = _NOT_GIVEN, /, *more: Any, **named: Any
     ) -> Callable[[bytes], object]:
         """Start the response with the server, and note its status."""
-        start = self.server_start  # A call of `self.server_start(...)` would look for a method first.
+        start = self.server_start  # Called as an attribute, it would cost a look-up of methods.
         if self.is_plain and headers is not _NOT_GIVEN and not more and not named:
             write = start(status, headers)
             # A later status replaces an earlier one, as an application may ask for before it has sent anything.

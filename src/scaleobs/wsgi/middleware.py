@@ -80,7 +80,7 @@ class WSGIMiddleware:
         exchange.is_read = False
         exchange.status = None
         exchange.begun = perf_counter()
-        app = self.app  # A call of `self.app(...)` would look for a method first.
+        app = self.app  # Called as an attribute, it would cost a look-up of methods.
         try:
             exchange.body = body = app(environ, exchange.start_response)
         except BaseException as error:
