@@ -228,16 +228,17 @@ class SizedBody(WSGIExchange):
     __slots__ = ()
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self.body) if _is_listed(self.body) else super().__iter__()
+        kind = type(self.body)
+        return iter(self.body) if kind is list or kind is tuple else super().__iter__()
 
     def __len__(self) -> int:
         return len(self.body)
 
     def __del__(self) -> None:
-        if self.stage != ENDED and _is_listed(self.body):
-            self.mark_abandoned()  # Nothing waits for these chunks to go, and they may be measured yet.
-        else:
-            super().__del__()
+        if self.stage != ENDED:
+            self.mark_abandoned()
+            if not _is_listed(self.body):  # Nothing waits for the chunks of a list to go, and they may be measured yet.
+                self.body = None
 
 
 def _is_listed(body: object) -> bool:
