@@ -16,7 +16,7 @@ import gevent.monkey
 gevent.monkey.patch_all()
 gevent.sleep(0)
 from scaleobs.management import listening, port
-port.try_out({number})
+port.check_free({number})
 listening.listen({number})
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)

@@ -124,7 +124,7 @@ def _join_ours(place: Path) -> None:
     root = recognition.Root("gunicorn", _first, recognition.started(_first), 0)
     membership.directory_of = lambda _root: place  # type: ignore[assignment]
     group = membership.Group(root)
-    scaleobs.group.join = lambda: group
+    scaleobs.group.join = lambda _on_trouble=None: group
 
 
 def _as_of_old(place: Path, page: pages.Page) -> pages.Page:

@@ -54,8 +54,7 @@ def instrument(app: App, **settings: Unpack[Arguments]) -> App:
         if kind == "starlette":
             served: Any = _into_starlette(app, observer)
         elif kind == "flask":
-            # A method is called faster than an object.
-            app.wsgi_app = WSGIMiddleware(app.wsgi_app, observer=observer).__call__  # type: ignore[attr-defined]
+            app.wsgi_app = WSGIMiddleware(app.wsgi_app, observer=observer)  # type: ignore[attr-defined]
             served = app
         elif kind == "asgi":
             served = ASGIMiddleware(app, observer=observer).serve  # type: ignore[arg-type]
