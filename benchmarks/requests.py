@@ -139,7 +139,7 @@ def _after_a_scrape(protocol: str) -> Section:
 def _section(protocol: str, framework: str) -> Section:
     names = PROTOCOLS[protocol].SUBJECTS[framework]
     subjects = {name: (protocol, framework, name) for name in names}
-    rounds_wanted = NULL_ROUNDS if framework == "null" else _FRAMEWORK_ROUNDS
+    rounds_wanted = NULL_ROUNDS if framework == "null" or "two templates" in framework else _FRAMEWORK_ROUNDS
     runs = runner.in_turns("requests", subjects, rounds=rounds_wanted)
     rounds = {run.name: [1e6 * seconds for seconds in run.rounds] for run in runs if not run.failure}
     bare = rounds["bare"]
