@@ -55,7 +55,7 @@ sys.exit(os.waitstatus_to_exitcode(status) or len(done))
 
 # Holds the locks of the parent in a thread while it forks; the child does what would take them.
 HELD = """
-import io, os, sys, threading
+import io, os, sys, threading, warnings
 import scaleobs
 from prometheus_client import CollectorRegistry
 from scaleobs.logs import context, counts
@@ -79,6 +79,7 @@ def hold():
 
 threading.Thread(target=hold, daemon=True).start()
 held.wait()
+warnings.simplefilter("ignore")  # From 3.12 on the parent logs that it has threads, for which it needs a lock.
 ids = context._ids.getstate()
 pid = os.fork()
 if pid == 0:
