@@ -84,7 +84,7 @@ class _Service:
             is_served=self.is_served,
             is_ready=self.is_ready,
             last_runs=self._last_runs,
-            known_routes=self._known_routes,
+            known_routes=self._refresh_routes,
             on_fault=self.fault,
             on_memory_changed=self._switch_memory,
         )
@@ -256,11 +256,11 @@ class _Service:
             self._info = (mine.service, mine.version, mine.environment, version("scaleobs"))
         return self._info
 
-    def _known_routes(self) -> Iterator[tuple[str, str]]:
+    def _refresh_routes(self) -> Iterator[tuple[str, str]]:
         """Yield every method and route template that the application can answer."""
         for recorder in self._recorders:
             try:
-                yield from recorder.known_routes()
+                yield from recorder.refresh_routes()
             except Exception as error:
                 self.fault(error)
 

@@ -55,11 +55,11 @@ class Recorder:
         self.on_moved: Callable[[], None] = lambda: None
         self._known: Iterable[tuple[str, str]] = ()
 
-    def known_routes(self) -> Iterable[tuple[str, str]]:
-        """Return every method and route template that the application can answer now."""
+    def refresh_routes(self) -> Iterable[tuple[str, str]]:
+        """Forget cached series if routes have changed; return every method and template that can be answered now."""
         known = self.routes.known()
         if known is not self._known:
-            # A route was added: what an endpoint told before may not be all that it tells now.
+            # A route was added: an endpoint that had one template may have several.
             self._known = known
             self.storage.forget_found()
         return known
