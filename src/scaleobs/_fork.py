@@ -24,7 +24,7 @@ class Step(Enum):
     """
     The process leaves the group of its parent, counts from 0, and joins its own group.
 
-    Before DRAIN and MANAGEMENT, which look for the siblings and for the owner of the port in the group.
+    Before DRAIN and MANAGEMENT, which find the siblings and the owner of the port in the group.
     """
     DRAIN = auto()
     """The process doesn't drain. Before MANAGEMENT, whose probes show whether it does."""

@@ -148,7 +148,7 @@ class Index:
         with self._adding:
             rows = [(kind, bounds, some.places, some.reader()) for (_, kind, bounds), some in self._rows.items()]
             more = {kind: places.copy() for kind, places in self._more.items()}
-        # Another thread may add some meanwhile: what is known of is in what is read after that.
+        # Another thread may add entries meanwhile; each that is indexed is in the data that is read afterwards.
         return Reading(sibling.is_living, sibling.data, rows, more)
 
     def new_label_sets(self) -> list[Labels]:
