@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import os
 import signal
 import socket
@@ -57,6 +58,37 @@ def until_workers(port, number):
     until(lambda: f"\nscaleobs_workers {number}." in get(port, "/metrics")[1].decode())
 
 
+def children_of(pid):
+    """Return the processes that the main thread of a process has started."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def has_own_handlers(pid):
+    """Return whether a worker of gunicorn has replaced its master's signal handlers, or has ended."""
+    try:
+        caught = int(Path(f"/proc/{pid}/status").read_text().partition("SigCgt:")[2].split()[0], 16)
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return not caught >> (signal.SIGHUP - 1) & 1
+
+
+def until_booted(process, number):
+    """
+    Wait until gunicorn has started so many workers, unless it ends.
+
+    A worker that receives SIGTERM before that loses it, and its master waits for 30 seconds.
+    """
+
+    def has_booted():
+        workers = children_of(process.pid)
+        return process.poll() is not None or (len(workers) >= number and all(map(has_own_handlers, workers)))
+
+    until(has_booted)
+
+
 @contextlib.contextmanager
 def running(command, port, folder, **environ):
     """
@@ -65,6 +97,7 @@ def running(command, port, folder, **environ):
     It has started when it answers on its port. What it started ends with it, even if it was killed itself. It has no
     drain unless that is asked for.
     """
+    has_ended = []
     own = {name: value for name, value in os.environ.items() if not name.startswith(("SCALEOBS_", "OTEL_"))}
     out, err = folder / "stdout", folder / "stderr"
     with out.open("w") as stdout, err.open("w") as stderr:
@@ -78,6 +111,10 @@ def running(command, port, folder, **environ):
         )
 
     def end():
+        if "gunicorn" in (Path(part).name for part in command) and not has_ended:
+            flags = dict(itertools.pairwise(command))
+            until_booted(process, int(flags.get("--workers", flags.get("-w", "1"))))
+        has_ended.append(True)
         if process.poll() is None:
             process.terminate()
             try:
