@@ -19,7 +19,7 @@ CORE = [
 ]
 MAY_IMPORT = {room: set().union(*CORE[: level + 1]) for level, rooms in enumerate(CORE) for room in rooms}
 MAY_IMPORT |= {room: {"_fork", *may} for room, may in MAY_IMPORT.items()}
-MAY_IMPORT |= dict.fromkeys(("render", "_render"), {*CORE[0], "render", "_render"})
+MAY_IMPORT |= {room: {*CORE[0], "render", "_render"} for room in ("render", "_render")}
 MAY_IMPORT |= {"probe": set(), "_fork": set(), "__init__": {*MAY_IMPORT}}
 
 FRAMEWORKS = {"starlette", "fastapi", "flask", "werkzeug", "django", "asgiref", "uvicorn", "gunicorn"}
