@@ -11,7 +11,7 @@ import pytest
 
 import servers
 from scaleobs import group
-from scaleobs.asgi.closing import closing
+from scaleobs._http.asgi import closing
 from scaleobs.drain import workers
 from scaleobs.settings import Settings, SettingsError
 

@@ -14,12 +14,12 @@ CORE = [
     {"catalog", "settings", "values", "objectives", "group", "_workers"},
     {"metrics", "_metrics", "health", "_health", "lifecycle", "drain", "_lifecycle", "hooks", "startup"}
     | {"logs", "tracing", "_tracing"},
-    {"exchange", "recorder", "accesslog", "answers", "reports", "_http", "routes", "_routes", "checks"},
-    {"asgi", "wsgi", "_service", "observer", "management", "_management", "frameworks", "instrument"},
+    {"routes", "_routes", "checks"},
+    {"_http", "_service", "observer", "management", "_management", "frameworks", "instrument"},
 ]
 MAY_IMPORT = {room: set().union(*CORE[: level + 1]) for level, rooms in enumerate(CORE) for room in rooms}
 MAY_IMPORT |= {room: {"_fork", *may} for room, may in MAY_IMPORT.items()}
-MAY_IMPORT |= {room: {*CORE[0], "render", "_render"} for room in ("render", "_render")}
+MAY_IMPORT |= {key: {*CORE[0], "render", "_render"} for key in ("render", "_render")}
 MAY_IMPORT |= {"probe": set(), "_fork": set(), "__init__": {*MAY_IMPORT}}
 
 FRAMEWORKS = {"starlette", "fastapi", "flask", "werkzeug", "django", "asgiref", "uvicorn", "gunicorn"}

@@ -8,14 +8,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from scaleobs.asgi import ASGIMiddleware
+    from scaleobs._http.asgi import ASGIMiddleware
+    from scaleobs._http.wsgi import WSGIMiddleware
     from scaleobs.frameworks import instrument, observer_of
     from scaleobs.health import Check, CheckFailed
     from scaleobs.logs import bind_context, configure_logging, get_logger
     from scaleobs.objectives import Availability, Latency
     from scaleobs.observer import Observer
     from scaleobs.settings import SettingsError
-    from scaleobs.wsgi import WSGIMiddleware
 
     __version__: str
 
@@ -37,14 +37,14 @@ __all__ = [
 
 # The names are loaded when they are first used, so that importing scaleobs costs next to nothing.
 _HOMES = {
-    "ASGIMiddleware": "asgi",
+    "ASGIMiddleware": "_http.asgi",
     "Availability": "objectives",
     "Check": "health.check",
     "CheckFailed": "health",
     "Latency": "objectives",
     "Observer": "observer",
     "SettingsError": "settings",
-    "WSGIMiddleware": "wsgi",
+    "WSGIMiddleware": "_http.wsgi",
     "bind_context": "logs",
     "configure_logging": "logs",
     "get_logger": "logs",

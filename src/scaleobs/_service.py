@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any, Literal
 
 from scaleobs import logs, tracing
-from scaleobs.accesslog import SLOW_SECONDS, AccessLog
-from scaleobs.answers import Answers
+from scaleobs._http.endpoints import Answers
+from scaleobs._http.exchange import SLOW_SECONDS, AccessLog
+from scaleobs._http.recorder import Recorder
 from scaleobs.drain import Draining
 from scaleobs.drain import Stage as DrainStage
 from scaleobs.health import Checks, events
@@ -19,7 +20,6 @@ from scaleobs.management import Management
 from scaleobs.metrics import registry
 from scaleobs.metrics.counts import Source
 from scaleobs.objectives import Latency
-from scaleobs.recorder import Recorder
 from scaleobs.routes import routes_of
 from scaleobs.settings import Settings
 from scaleobs.startup import StartupTasks

@@ -8,11 +8,11 @@ import threading
 import weakref
 from typing import Any, TypeVar, Unpack, cast
 
-from scaleobs.asgi import ASGIMiddleware
+from scaleobs._http.asgi import ASGIMiddleware
+from scaleobs._http.wsgi import WSGIMiddleware
 from scaleobs.observer import Observer
 from scaleobs.settings import Arguments, Settings, SettingsError
 from scaleobs.values import SECRETS
-from scaleobs.wsgi import WSGIMiddleware
 
 App = TypeVar("App")
 

@@ -15,7 +15,7 @@ import pytest
 import scaleobs
 from callers import Handler, active, counted, environ, finished, log_lines, seconds, wsgi
 from scaleobs import logs
-from scaleobs.wsgi.exchange import WITHOUT_LENGTH
+from scaleobs._http.wsgi_exchange import WITHOUT_LENGTH
 
 
 class Body:

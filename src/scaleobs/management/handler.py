@@ -7,7 +7,7 @@ from collections.abc import Callable
 from email.message import Message
 from http.server import BaseHTTPRequestHandler
 
-from scaleobs.answers import Answer
+from scaleobs._http.endpoints import Answer
 
 Respond = Callable[[str, str, Message], Answer]
 """From the method, the path with its query, and the headers to the answer."""

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from scaleobs import group
 from scaleobs._fork import Step, after_fork
-from scaleobs.answers import Answer, Answers, Header
+from scaleobs._http.endpoints import Answer, Answers, Header
 from scaleobs.health import Checks
 from scaleobs.management import listening, port
 from scaleobs.management.port import Port

@@ -1,4 +1,4 @@
-"""Which format and which encoding a scrape or a probe asks for (RFC 9110, sections 12.4.2 to 12.5.3)."""
+"""The format and the encoding that a scrape or a probe prefers (RFC 9110, sections 12.4.2 to 12.5.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One request whose `start_response` and whose body pass through here, in the form that the server expects."""
+"""One request of WSGI: its `start_response` and its body, in the form that the server expects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from operator import length_hint
 from typing import Any, TypeVar
 
 from scaleobs import logs
-from scaleobs.exchange import ENDED, OPEN, SERVER_ERROR, DetailedExchange, Exchange
+from scaleobs._http.exchange import ENDED, OPEN, SERVER_ERROR, DetailedExchange, Exchange
 
 Result = TypeVar("Result")
 StartResponse = Callable[..., Callable[[bytes], object]]

@@ -1,28 +1,30 @@
-"""ASGIMiddleware: one connection, to us or to the application."""
+"""The ASGI middleware: serves a connection, or answers an endpoint."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from functools import partial
 from time import perf_counter
 from typing import Any, Unpack
 
 from scaleobs import logs
-from scaleobs.answers import Answer
-from scaleobs.asgi.closing import closing
-from scaleobs.asgi.delivery import deliver
-from scaleobs.asgi.exchange import DetailedHTTPExchange, HTTPExchange, context_of
-from scaleobs.asgi.protocol import (
+from scaleobs._http.asgi_exchange import (
     Application,
+    DetailedHTTPExchange,
+    HTTPExchange,
     Message,
     Receive,
     Scope,
     Send,
     attributes_of,
+    context_of,
     header_of,
     traceparent_of,
 )
-from scaleobs.asgi.websocket import WebSocket
-from scaleobs.exchange import ENDED, OPEN, STREAMING, claim
+from scaleobs._http.endpoints import Answer
+from scaleobs._http.exchange import ENDED, OPEN, STREAMING, claim
+from scaleobs._http.websocket import WebSocket
 from scaleobs.management import PortError
 from scaleobs.metrics import loops
 from scaleobs.observer import Observer
@@ -288,3 +290,59 @@ class ASGIMiddleware:
             report = await self._service.checks.report_async(endpoint)
         query = scope.get("query_string", b"").decode("latin-1")
         return answers.answer(endpoint, method, header, query=query, report=report)
+
+
+def closing(scope: Scope, send: Send) -> Send:
+    """
+    Return a `send` whose answer is the last one on its connection (RFC 9112, section 9.6); HTTP/2 has other means.
+
+    A client that keeps its connection would stay with this process for as long as it is there, whatever readiness says,
+    and lose the request that is on its way when the server closes the connection.
+    """
+    if not scope.get("http_version", "").startswith("1"):
+        return send
+
+    async def send_last(message: Message) -> None:
+        with contextlib.suppress(Exception):  # What is wrong with it is for the server to say.
+            if message["type"] == "http.response.start":
+                headers = [one for one in message.get("headers", ()) if bytes(one[0]).lower() != b"connection"]
+                message = {**message, "headers": [*headers, (b"connection", b"close")]}
+        await send(message)
+
+    return send_last
+
+
+_HELD_SECONDS = 0.002
+"""How long a page may hold the event loop, plus the millisecond that a piece of it takes."""
+
+
+async def deliver(answer: Answer, scope: Scope, send: Send) -> None:
+    """Send an answer, in turns with everything else that the event loop has to do."""
+    headers = answer.headers
+    if answer.rest is None:
+        headers = [*headers, ("Content-Length", str(len(answer.body)))]
+    encoded = [(name.lower().encode(), value.encode()) for name, value in headers]
+    await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
+    if scope["method"] == "HEAD":
+        await send({"type": "http.response.body", "body": b""})
+        return
+    if answer.rest is None:
+        await send({"type": "http.response.body", "body": answer.body})
+        return
+    await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+    held_since = perf_counter()
+    for piece in answer.rest:
+        if piece:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        if perf_counter() - held_since > _HELD_SECONDS:
+            await _let_others_run()
+            held_since = perf_counter()
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _let_others_run() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:  # Another event loop than asyncio's, such as trio's: the next `send` gives way.
+        return
+    await asyncio.sleep(0)

@@ -1,19 +1,21 @@
-"""What hears of every request to one application, and finds the series to count it in."""
+"""The recorder of one application: finds the series of each request."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, MutableMapping
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scaleobs import catalog
-from scaleobs.accesslog import AccessLog
 from scaleobs.metrics.series import Series
 from scaleobs.metrics.shard import Here, Shard
 from scaleobs.metrics.storage import Storage
 from scaleobs.routes import ROUTE, Routes
 from scaleobs.tracing import Spans
+
+if TYPE_CHECKING:
+    from scaleobs._http.exchange import AccessLog
 
 Request = MutableMapping[str, Any]
 """An ASGI scope or a WSGI environ."""

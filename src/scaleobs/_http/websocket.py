@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from scaleobs import logs
-from scaleobs.asgi.exchange import with_id
-from scaleobs.asgi.protocol import Application, Message, Receive, Scope, Send, client_of
+from scaleobs._http.asgi_exchange import Application, Message, Receive, Scope, Send, client_of, with_id
+from scaleobs._http.recorder import Recorder
 from scaleobs.metrics.shard import WEBSOCKET
-from scaleobs.recorder import Recorder
 from scaleobs.tracing import RequestSpan
 
 _NO_CODE = 1005

@@ -1,4 +1,4 @@
-"""WSGIMiddleware: one request, to us or to the application."""
+"""The WSGI middleware: serves a request, or answers an endpoint."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from time import perf_counter
 from typing import Any, Unpack
 
 from scaleobs import logs
-from scaleobs.answers import Answer
-from scaleobs.exchange import OPEN, claim
+from scaleobs._http.endpoints import Answer
+from scaleobs._http.exchange import OPEN, claim
+from scaleobs._http.wsgi_exchange import WITHOUT_LENGTH, SizedBody, StartResponse, WSGIExchange, as_server_expects
 from scaleobs.observer import Observer
 from scaleobs.settings import Arguments
 from scaleobs.tracing import request_attributes
-from scaleobs.wsgi.exchange import WITHOUT_LENGTH, SizedBody, StartResponse, WSGIExchange, as_server_expects
 
 Environ = dict[str, Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]

@@ -1,10 +1,13 @@
-"""A path in, an answer out, for the four endpoints; no framework."""
+"""The answers of the four endpoints, without any framework."""
 
 from __future__ import annotations
 
 import contextlib
 import hmac
+import json
+import time
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
@@ -12,9 +15,10 @@ from prometheus_client import CollectorRegistry
 
 from scaleobs.health import Checks, Report, Result
 from scaleobs.lifecycle import Lifecycle
+from scaleobs.logs.encoding import encode
 from scaleobs.metrics.exposition import expose
+from scaleobs.metrics.negotiation import Offer, chosen
 from scaleobs.metrics.registry import attach
-from scaleobs.reports import names_and_states, written
 from scaleobs.settings import Settings
 
 _ALIASES = {"/livez": "live", "/healthz": "live", "/readyz": "ready"}
@@ -244,3 +248,78 @@ def _is_bearer_of(token: str, authorization: str) -> bool:
     return hmac.compare_digest(given.strip(" ").encode("utf-8", "surrogatepass"), token.encode()) and (
         scheme.lower() == "bearer"
     )
+
+
+def names_and_states(report: Report) -> Report:
+    """Return a report with what anyone may be told: not what checks returned, why they failed, or when that was."""
+    checks = ((name, Result(result.is_up, is_degraded=result.is_degraded)) for name, result in report.checks)
+    return report._replace(checks=tuple(checks))
+
+
+def written(report: Report, accept: str) -> tuple[str, bytes]:
+    """Return a report in the format that is preferred, MicroProfile's where none is: its media type and its text."""
+    media_type = chosen(accept, _OFFERS).type
+    return media_type, _json(_FORMATS[media_type](report))
+
+
+def _microprofile(report: Report) -> dict[str, Any]:
+    """Return what MicroProfile Health has on the wire; what else there is to say of a check is its data."""
+    checks = []
+    for name, result in report.checks:
+        data: dict[str, Any] = {"state": "DEGRADED"} if result.is_degraded else {}
+        if result.reason:
+            data["reason"] = result.reason
+        if result.at:
+            data["duration_seconds"] = round(result.seconds, 3)
+            data["age_seconds"] = round(time.monotonic() - result.at, 3)
+        data |= result.data or {}
+        check = {"name": name, "status": "UP" if result.is_up else "DOWN"}
+        checks.append({**check, "data": data} if data else check)
+    return {"status": "UP" if report.is_up else "DOWN", "checks": checks}
+
+
+def _health_json(report: Report) -> dict[str, Any]:
+    """
+    Return what draft-inadarei-api-health-check-06 has on the wire.
+
+    What is observed of a check is how long it took, and `time` is when that was known (sections 4.3 to 4.7). `output`
+    stands where it doesn't pass (section 4.8). What it returned to be shown, for which the draft has no key, is `data`
+    (section 4.10).
+    """
+    checks: dict[str, list[dict[str, Any]]] = {}
+    for name, result in report.checks:
+        status = _status(is_up=result.is_up, is_degraded=result.is_degraded)
+        check: dict[str, Any] = {"status": status}
+        if result.reason and status != "pass":
+            check["output"] = result.reason
+        if result.at:
+            check |= {"observedValue": round(result.seconds, 6), "observedUnit": "s", "time": _wall_clock(result.at)}
+        if result.data:
+            check["data"] = dict(result.data)
+        checks.setdefault(name, []).append(check)
+    is_degraded = any(result.is_degraded for _, result in report.checks)
+    return {"status": _status(is_up=report.is_up, is_degraded=is_degraded), "checks": checks}
+
+
+_FORMATS = {"application/json": _microprofile, "application/health+json": _health_json}
+_OFFERS = [Offer(media_type, {}) for media_type in _FORMATS]
+
+
+def _status(*, is_up: bool, is_degraded: bool) -> str:
+    if not is_up:
+        return "fail"
+    return "warn" if is_degraded else "pass"
+
+
+def _wall_clock(monotonic: float) -> str:
+    """Return a time of `time.monotonic` as RFC 3339 in UTC."""
+    at = datetime.fromtimestamp(time.time() - (time.monotonic() - monotonic), UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _json(body: dict[str, Any]) -> bytes:
+    try:
+        text = json.dumps(body, allow_nan=False, default=str)
+    except Exception:  # What a check returned to be shown has a circle in it, or no text.
+        text = encode(body)
+    return text.encode() + b"\n"

@@ -1,0 +1,1 @@
+"""HTTP requests and the endpoints: what ASGI and WSGI share, and the two middlewares."""
