@@ -21,11 +21,11 @@ import scaleobs
 import servers
 from callers import asgi, wsgi
 from scaleobs import logs
+from scaleobs._metrics import families as registry_module
+from scaleobs._metrics import runtime as loops
 from scaleobs.cli import stack
 from scaleobs.logs.configuration import ACCESS_LOGGERS, SERVER_LOGGERS
 from scaleobs.logs.stdout import stdout
-from scaleobs.metrics import loops
-from scaleobs.metrics import registry as registry_module
 
 # The same examples in each run; HYPOTHESIS_PROFILE=random looks for new ones.
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from scaleobs.metrics.exposition import expose
-from scaleobs.metrics.registry import attach
+from scaleobs._metrics.families import attach
+from scaleobs._metrics.page import expose
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import prometheus_client
 
+from scaleobs._metrics import user_merge, user_values
 from scaleobs.group import Group, Ledger, Sibling
-from scaleobs.metrics import users, values
 
 
 class Worker:
@@ -37,14 +37,14 @@ class Worker:
 def workers(monkeypatch, tmp_path):
     """Return a function that returns a worker by its number; one that dies is had again."""
     monkeypatch.setattr(prometheus_client.values, "ValueClass", prometheus_client.values.ValueClass)
-    monkeypatch.setattr(values, "_group", None)
-    monkeypatch.setattr(values, "_inherited", {})
+    monkeypatch.setattr(user_values, "_group", None)
+    monkeypatch.setattr(user_values, "_inherited", {})
     return lambda number=0: Worker(tmp_path / f"{number}.ledger")
 
 
 def gone(*registries):
     """Let go of all values of this process and leave their numbers as they are, as when it is killed."""
-    values.forked([])
+    user_values.forked([])
     for registry in registries:
         for collector in list(registry._collector_to_names):
             registry.unregister(collector)
@@ -54,7 +54,7 @@ def page(registry, names=(), faults=None):
     """Return the samples of a registry over all workers."""
     heard = [] if faults is None else faults
     collected = registry.restricted_registry(names).collect() if names else registry.collect()
-    families = list(users.of_all_workers(registry, collected, names, heard.append))
+    families = list(user_merge.of_all_workers(registry, collected, names, heard.append))
 
     assert faults is not None or [] == heard
     return {

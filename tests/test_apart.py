@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import Counter
 
 from exposed import FORMATS, observe, page, samples
-from scaleobs.metrics.registry import attach
+from scaleobs._metrics.families import attach
 
 
 @pytest.mark.parametrize("content_type", FORMATS)

@@ -10,9 +10,9 @@ import pytest
 import scaleobs
 from callers import asgi, wsgi
 from exposed import OPENMETRICS, PROTOBUF
+from scaleobs._metrics.columns import Order
+from scaleobs._metrics.siblings import Index, Key, Theirs
 from scaleobs.group.kinds import Kind
-from scaleobs.metrics.columns import Order
-from scaleobs.metrics.workers import Index, Key, Theirs
 from shared_workers import workers
 
 EXEMPLAR = re.compile(rb'trace_id="([0-9a-f]{32})"')

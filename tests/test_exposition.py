@@ -22,9 +22,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from exposed import FORMATS, OPENMETRICS, PROTOBUF, TEXT, exemplar, families, key, message, observe, page, samples
 from scaleobs import catalog
-from scaleobs.metrics.counts import Source
-from scaleobs.metrics.registry import attach
-from scaleobs.metrics.series import Exemplar
+from scaleobs._metrics.child import Exemplar, Source
+from scaleobs._metrics.families import attach
 
 every_format = pytest.mark.parametrize("content_type", FORMATS)
 ODD = 'quote" back\\slash \n ü 🦊'

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from exposed import observe, page
 from scaleobs import catalog
-from scaleobs.metrics.registry import attach
+from scaleobs._metrics.families import attach
 
 
 def filled(registry, label_sets):

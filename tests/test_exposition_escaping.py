@@ -11,7 +11,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from exposed import FORMATS, OPENMETRICS, PROTOBUF, TEXT, families, key, observe, page, samples
 from scaleobs import catalog
-from scaleobs.metrics.registry import attach
+from scaleobs._metrics.families import attach
 
 ODD = '\\n\\"quote" back\\slash \n \\\\n ü 🦊 \x00 {,} = # %d %'
 texts = st.text(st.characters(codec="utf-8"), max_size=40)

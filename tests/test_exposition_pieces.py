@@ -13,11 +13,11 @@ from prometheus_client.core import GaugeMetricFamily
 
 from exposed import FORMATS, OPENMETRICS, PROTOBUF, TEXT, key, observe, page, samples
 from scaleobs import catalog
-from scaleobs.metrics import own
-from scaleobs.metrics.exposition import expose
-from scaleobs.metrics.registry import attach
-from scaleobs.metrics.series import Exemplar
-from scaleobs.metrics.storage import Storage
+from scaleobs._metrics import page as page_module
+from scaleobs._metrics.child import Exemplar
+from scaleobs._metrics.families import attach
+from scaleobs._metrics.page import expose
+from scaleobs._metrics.storage import Storage
 
 every_format = pytest.mark.parametrize("content_type", FORMATS)
 
@@ -83,7 +83,7 @@ def test_no_piece_takes_long(content_type, accept_encoding, registry):
 def test_text_is_kept_where_nothing_happens(content_type, registry):
     """The second page without news keeps the text, the third is the same, and news are seen at once."""
     storage = filled(registry, 40)
-    kept = own.kept_for(storage, catalog.DURATION).series
+    kept = page_module.kept_for(storage, catalog.DURATION).series
     first = page(registry, content_type, names=catalog.DURATION.series)
     bodies = [sum(entry[2] is not None for entry in kept.values())]
     second = page(registry, content_type, names=catalog.DURATION.series)
@@ -131,7 +131,7 @@ def test_kept_text_goes_with_its_series():
     storage = filled(registry, 20)
     for _ in range(2):
         page(registry)
-    kept = own.kept_for(storage, catalog.DURATION).series
+    kept = page_module.kept_for(storage, catalog.DURATION).series
     before = len(kept)
     for labels in list(storage.here.shard.series)[:15]:
         del storage.here.shard.series[labels]
@@ -146,11 +146,11 @@ def test_kept_text_goes_with_its_storage():
     filled(registry, 5)
     page(registry)
     gc.collect()
-    before = len(own._kept)
+    before = len(page_module._kept)
     del registry
     gc.collect()
 
-    assert before - 1 == len(own._kept)
+    assert before - 1 == len(page_module._kept)
 
 
 def test_scrapes_while_requests_are_counted():

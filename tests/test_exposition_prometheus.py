@@ -20,9 +20,9 @@ import time
 
 from prometheus_client import CollectorRegistry
 
-from scaleobs.metrics.exposition import expose
-from scaleobs.metrics.registry import attach
-from scaleobs.metrics.series import Exemplar
+from scaleobs._metrics.page import expose
+from scaleobs._metrics.families import attach
+from scaleobs._metrics.child import Exemplar
 
 registry, storage = attach(CollectorRegistry())
 storage.is_native = True

@@ -25,7 +25,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 import scaleobs
 from callers import asgi, log_lines
 from exposed import FORMATS, OPENMETRICS, PROTOBUF, families, key, message, page, samples
-from scaleobs.metrics.registry import attach
+from scaleobs._metrics.families import attach
 
 every_format = pytest.mark.parametrize("content_type", FORMATS)
 ODD = 'quote" back\\slash \n ü 🦊'

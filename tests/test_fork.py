@@ -24,7 +24,7 @@ MODULES = {
     Step.LOG_COUNTS: "scaleobs.logs.counts",
     Step.STDOUT: "scaleobs.logs.stdout",
     Step.HEALTH: "scaleobs.health.checks",
-    Step.METRICS: "scaleobs.metrics.registry",
+    Step.METRICS: "scaleobs._metrics.families",
     Step.DRAIN: "scaleobs.drain.process",
     Step.TRACES: "scaleobs.tracing.export",
     Step.MANAGEMENT: "scaleobs.management.services",
@@ -60,7 +60,7 @@ import scaleobs
 from prometheus_client import CollectorRegistry
 from scaleobs.logs import context, counts
 from scaleobs.management import services
-from scaleobs.metrics import registry
+from scaleobs._metrics import families as registry
 from scaleobs.tracing import export
 
 def app(environ, start_response):

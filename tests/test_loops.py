@@ -19,7 +19,7 @@ from callers import asgi, http_scope, serve_asgi
 from exposed import page, samples
 from looked import LAG, begun, looks, pool, service, shown, until, within
 from scaleobs import catalog
-from scaleobs.metrics import loops
+from scaleobs._metrics import runtime as loops
 
 
 def test_loop_that_is_blocked(registry):

@@ -16,8 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 import scaleobs
 from callers import asgi, counted
 from scaleobs import catalog
-from scaleobs.metrics.registry import attach
-from scaleobs.metrics.storage import Storage
+from scaleobs._metrics.families import attach
+from scaleobs._metrics.storage import Storage
 
 
 def service(registry, **settings):

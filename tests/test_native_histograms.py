@@ -15,8 +15,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exposed import PROTOBUF, families, message, native, observe, page, samples
-from scaleobs.metrics.registry import attach
-from scaleobs.metrics.sparse import SCHEMA, ZERO_THRESHOLD, Snapshot, Sparse
+from scaleobs._metrics.families import attach
+from scaleobs._metrics.native import SCHEMA, ZERO_THRESHOLD, Snapshot, Sparse
 
 positive = st.floats(min_value=ZERO_THRESHOLD, exclude_min=True, allow_nan=False, allow_infinity=False)
 

@@ -15,8 +15,8 @@ import anyio.to_thread
 import pytest
 
 import servers
-from scaleobs.metrics import pools
-from scaleobs.metrics.pools import NO_POOL, POOLS
+from scaleobs._metrics import runtime as pools
+from scaleobs._metrics.runtime import NO_POOL, POOLS
 
 ANYIO, ASYNCIO = (slice(3 * place, 3 * place + 3) for place in range(len(POOLS)))
 
@@ -45,7 +45,7 @@ def test_nothing_is_made_by_looking():
     """A loop that has asked for no thread has no pool, and no module is loaded."""
     code = """
 import asyncio, sys
-from scaleobs.metrics import pools
+from scaleobs._metrics import runtime as pools
 import anyio.to_thread
 
 async def main():

@@ -15,9 +15,9 @@ import servers
 from exposed import page, samples
 from looked import begun, looks, service, until
 from scaleobs import catalog, group
+from scaleobs._metrics import runtime as loops
+from scaleobs._metrics.runtime import Runtime, runtime
 from scaleobs.group.ledger import FullError
-from scaleobs.metrics import loops
-from scaleobs.metrics.runtime import Runtime, runtime
 
 LAG = "event_loop_lag_seconds"
 
@@ -27,8 +27,8 @@ import asyncio, sys
 from concurrent.futures import ThreadPoolExecutor
 from scaleobs import group
 from scaleobs.group import membership, recognition
-from scaleobs.metrics import loops
-from scaleobs.metrics.runtime import runtime
+from scaleobs._metrics import runtime as loops
+from scaleobs._metrics.runtime import runtime
 recognition.root = membership.root = lambda: recognition.Root("gunicorn", {pid}, recognition.started({pid}), 0)
 
 def stay():

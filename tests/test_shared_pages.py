@@ -6,8 +6,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
 
+from scaleobs._metrics import user_merge, user_values
 from scaleobs.group.kinds import Kind
-from scaleobs.metrics import users, values
 from shared_workers import gone, page, workers
 
 
@@ -20,12 +20,12 @@ def test_two_registries_with_one_name(worker):
     """Metrics of the same name in two registries don't add up, here or elsewhere."""
     registries = CollectorRegistry(), CollectorRegistry()
     other = worker(1)
-    values.join(other, [])
+    user_values.join(other, [])
     for number, registry in enumerate(registries, start=1):
         Counter("c", "c", registry=registry).inc(10 * number)
     gone(*registries)
     mine = worker()
-    values.join(mine, [])
+    user_values.join(mine, [])
     for number, registry in enumerate(registries, start=1):
         Counter("c", "c", registry=registry).inc(number)
     mine.hear(other)
@@ -37,14 +37,14 @@ def test_two_registries_with_one_name(worker):
 def test_what_another_worker_has(worker, registry, are_living):
     """Counts of the living and the dead add up, in this worker's buckets; gauges are those of the living."""
     other = worker(1)
-    values.join(other, [])
+    user_values.join(other, [])
     Histogram("h", "h", ["x"], buckets=[1, 2, 4], registry=registry).labels("a").observe(1.5)
     Gauge("g", "g", multiprocess_mode="sum", registry=registry).set(3)
     Gauge("each", "each", ["worker"], registry=registry).labels("x").set(3)
     Counter("elsewhere", "elsewhere", registry=registry).inc()
     gone(registry)
     mine = worker()
-    values.join(mine, [])
+    user_values.join(mine, [])
     histogram = Histogram("h", "h", ["x"], buckets=[1, 3], registry=registry)
     histogram.labels("a").observe(5)
     Gauge("g", "g", multiprocess_mode="sum", registry=registry).set(4)
@@ -80,15 +80,15 @@ def test_another_collectors_family_is_left_alone(worker, registry, monkeypatch):
         def collect(self):
             return self.shown
 
-    monkeypatch.setattr(users, "REGISTRY", registry)
+    monkeypatch.setattr(user_merge, "REGISTRY", registry)
     other, custom = worker(1), Custom()
-    values.join(other, [])
+    user_values.join(other, [])
     Counter("c", "c", registry=registry).inc(10)
     Counter("theirs", "theirs", registry=registry).inc(10)
     gone(registry)
     registry.register(custom)
     mine = worker()
-    values.join(mine, [])
+    user_values.join(mine, [])
     mine.hear(other)
 
     assert {("c_total",): 1, ("theirs_total",): 10} == page(registry)
@@ -104,7 +104,7 @@ def test_what_is_damaged_is_left_out(worker, registry):
     other.ledger.cells(Kind.USER_VALUE, b'["counter","c","c_total",[],[],"","",0]', 2)[0] = 3
     other.ledger.cells(Kind.USER_VALUE, b'["counter","c","c_total",[],[],"","",1]', 2)[0] = float("nan")
     mine = worker()
-    values.join(mine, [registry])
+    user_values.join(mine, [registry])
     Counter("c", "c", registry=registry).inc()
     mine.hear(other)
     whole = page(registry)
@@ -119,14 +119,14 @@ def test_what_is_damaged_is_left_out(worker, registry):
 def test_exemplars_are_those_of_the_worker_that_answers(worker, registry):
     """A number that is the sum of several workers' keeps this one's exemplar."""
     other = worker(1)
-    values.join(other, [])
+    user_values.join(other, [])
     Histogram("h", "h", buckets=[1], registry=registry).observe(0.5, {"id": "theirs"})
     gone(registry)
     mine = worker()
-    values.join(mine, [])
+    user_values.join(mine, [])
     Histogram("h", "h", buckets=[1], registry=registry).observe(0.5, {"id": "mine"})
     mine.hear(other)
-    (family,) = users.of_all_workers(registry, registry.collect(), (), pytest.fail)
+    (family,) = user_merge.of_all_workers(registry, registry.collect(), (), pytest.fail)
     (bucket,) = [sample for sample in family.samples if sample.labels.get("le") == "1.0"]
 
     assert (2, {"id": "mine"}) == (bucket.value, bucket.exemplar.labels)
@@ -135,12 +135,12 @@ def test_exemplars_are_those_of_the_worker_that_answers(worker, registry):
 @pytest.mark.parametrize("kind", [Counter, Histogram])
 def test_what_was_left_counts_once(worker, registry, kind):
     """What a dead worker has left counts once, whenever during a scrape this worker goes on with it."""
-    values.join(worker(), [])
+    user_values.join(worker(), [])
     before = kind("c", "c", ["x"], registry=registry).labels("a")
     before.inc(5) if kind is Counter else before.observe(5)
     del before
     gone(registry)
-    values.join(worker(), [])
+    user_values.join(worker(), [])
     again = kind("c", "c", ["x"], registry=registry)
 
     def collected(*, early):
@@ -152,9 +152,9 @@ def test_what_was_left_counts_once(worker, registry, kind):
         yield from found
 
     wanted = ("c_total" if kind is Counter else "c_sum", "a")
-    late = list(users.of_all_workers(registry, collected(early=False), (), pytest.fail))
+    late = list(user_merge.of_all_workers(registry, collected(early=False), (), pytest.fail))
     again.clear()
-    early = list(users.of_all_workers(registry, collected(early=True), (), pytest.fail))
+    early = list(user_merge.of_all_workers(registry, collected(early=True), (), pytest.fail))
 
     assert [(*wanted, 5)] * 2 == [
         (sample.name, sample.labels["x"], sample.value)

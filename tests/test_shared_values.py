@@ -9,9 +9,9 @@ import pytest
 from prometheus_client import Counter, Gauge, Histogram, Summary
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from scaleobs._metrics import siblings, user_merge, user_values
+from scaleobs._metrics.user_values import SharedValue
 from scaleobs.group.ledger import FullError
-from scaleobs.metrics import shared, users, values
-from scaleobs.metrics.values import SharedValue
 from shared_workers import gone, page, workers
 
 
@@ -33,7 +33,7 @@ def test_a_metric_keeps_what_it_has_as_it_is_shared(worker, registry):
     of_function = Gauge("f", "f", registry=registry)
     of_function.set_function(lambda: 5)
     mine = worker()
-    values.join(mine, [registry])
+    user_values.join(mine, [registry])
     counter.labels("a").inc()
     histogram.observe(0.5)
     summary.observe(1)
@@ -57,12 +57,12 @@ def test_a_metric_keeps_what_it_has_as_it_is_shared(worker, registry):
 
 def test_a_worker_goes_on_where_a_dead_one_ended(worker, registry):
     """Counts of the dead are gone on with, those that aren't made again as well; gauges of the dead are gone."""
-    values.join(worker(), [registry])
+    user_values.join(worker(), [registry])
     Counter("c", "c", ["x"], registry=registry).labels("a").inc(2)
     registry._collector_to_names.copy().popitem()[0].labels("b").inc(5)
     Gauge("g", "g", ["x"], registry=registry).labels("a").set(2)
     gone(registry)
-    values.join(worker(), [registry])
+    user_values.join(worker(), [registry])
     counter = Counter("c", "c", ["x"], registry=registry)
     counter.labels("a").inc()
     Gauge("g", "g", ["x"], registry=registry)
@@ -74,7 +74,7 @@ def test_a_worker_goes_on_where_a_dead_one_ended(worker, registry):
 def test_no_room(worker, registry):
     """Where a ledger is full a metric counts in this process's memory, and the group hears of it."""
     mine = worker()
-    values.join(mine, [registry])
+    user_values.join(mine, [registry])
     error = FullError("No space left")
 
     def cells(kind, key, length):
@@ -92,17 +92,17 @@ def test_a_child_of_a_worker(worker, registry):
     """A child begins to count anew, in its own memory, whatever locks the parent's threads held; gauges stay."""
     mine = worker()
     old = Counter("old", "old", ["x"], registry=registry)
-    values.join(mine, [registry])
+    user_values.join(mine, [registry])
     old.labels("a").inc(5)
     gauge = Gauge("g", "g", registry=registry)
     gauge.set(3)
     for lock in (registry._lock, old._lock, old.labels("a")._value._lock, gauge._value._lock):
         lock.acquire()
-    values.forked([registry])
+    user_values.forked([registry])
     old.labels("a").inc()
     gauge.inc()
     mine.hear(mine)
-    positions = mine.others[0].view(shared._Positions, shared._Positions).found.values()
+    positions = mine.others[0].view(siblings._Positions, siblings._Positions).found.values()
     (place,) = [start for key, start in positions if key.family == "old"]
 
     assert {"old_total": 1, "g": 4} == {
@@ -120,9 +120,9 @@ def test_a_worker_that_was_forked(worker, registry):
     gauge = Gauge("g", "g", registry=registry)
     counter.inc(100)
     gauge.set(3)
-    values.forked([registry])
+    user_values.forked([registry])
     counter.inc(2)
-    values.join(worker(), [registry])
+    user_values.join(worker(), [registry])
 
     assert {("c_total",): 2, ("g", "0"): 3} == page(registry)
 
@@ -138,13 +138,13 @@ def test_a_process_without_a_group_is_left_alone(registry):
 
     assert 1 == os.waitstatus_to_exitcode(status)
     assert not isinstance(counter._value, SharedValue)
-    assert list(registry.collect()) == list(users.of_all_workers(registry, registry.collect(), (), pytest.fail))
+    assert list(registry.collect()) == list(user_merge.of_all_workers(registry, registry.collect(), (), pytest.fail))
 
 
 def test_prometheus_clients_own_mode_is_left_alone(worker, registry, tmp_path):
     """Whoever shows prometheus_client's multiprocess files goes on to do so: nobody else would write them."""
     MultiProcessCollector(registry, path=str(tmp_path))
-    values.join(worker(), [registry])
+    user_values.join(worker(), [registry])
 
     assert not isinstance(Counter("c", "c", registry=None)._value, SharedValue)
 
@@ -166,7 +166,7 @@ def test_threads(worker, registry):
     for thread in threads:
         thread.start()
     begun.wait(20)
-    values.join(mine, [registry])
+    user_values.join(mine, [registry])
     shared_now.set()
     for thread in threads:
         thread.join()

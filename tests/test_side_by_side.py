@@ -12,7 +12,7 @@ from starlette.routing import Mount, Route
 
 import scaleobs
 from callers import active, asgi, counted, http_scope, wsgi
-from scaleobs.metrics.registry import attach
+from scaleobs._metrics.families import attach
 
 
 def hello(request):

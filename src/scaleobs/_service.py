@@ -11,14 +11,14 @@ from scaleobs import logs, tracing
 from scaleobs._http.endpoints import Answers
 from scaleobs._http.exchange import SLOW_SECONDS, AccessLog
 from scaleobs._http.recorder import Recorder
+from scaleobs._metrics import families
+from scaleobs._metrics.child import Source
 from scaleobs.drain import Draining
 from scaleobs.drain import Stage as DrainStage
 from scaleobs.health import Checks, events
 from scaleobs.health.results import LastRun
 from scaleobs.lifecycle import Lifecycle
 from scaleobs.management import Management
-from scaleobs.metrics import registry
-from scaleobs.metrics.counts import Source
 from scaleobs.objectives import Latency
 from scaleobs.routes import routes_of
 from scaleobs.settings import Settings
@@ -53,7 +53,7 @@ class _Service:
         self._info: tuple[str, ...] = ()
         self._recorders: list[Recorder] = []
         latencies = [one.under for one in settings.objectives if isinstance(one, Latency)]
-        metrics, self.storage = registry.attach(settings.registry)
+        metrics, self.storage = families.attach(settings.registry)
         self.storage.widen(
             bounds=latencies,
             limit=settings.max_label_sets,
@@ -90,7 +90,7 @@ class _Service:
         )
         self.storage.sources.add(self._source)
         self.storage.disable_fast_path()
-        registry.join_workers()
+        families.join_workers()
         self._management = Management(
             settings.management_port, self.answers, self.checks, requests=self.storage.progress, on_fault=self.fault
         )
@@ -123,7 +123,7 @@ class _Service:
             PortError: the lifespan is opened, and the management port can't be.
         """
         if stage == "opened":
-            registry.join_workers()
+            families.join_workers()
             self.lifecycle.lifespan_begun()
             self.checks.note_loop()
             logs.take_server_loggers()  # The server may have configured them after `instrument` did.
@@ -162,7 +162,7 @@ class _Service:
             if self.storage.plain[0] and tracing.is_configured():
                 self.storage.disable_fast_path()
         if self.lifecycle.state == "new":
-            registry.join_workers()
+            families.join_workers()
             logs.take_server_loggers()
             self.lifecycle.request_seen()
         self._management.seen()

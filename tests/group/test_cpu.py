@@ -9,17 +9,17 @@ import sys
 import pytest
 
 import servers
+from scaleobs._metrics import process
 from scaleobs.group import Root, membership, recognition
 from scaleobs.group.kinds import Kind
-from scaleobs.metrics import processes
 
 # A worker that uses CPU, and stays until it is killed.
 WORKER = """
 import sys, time
 from scaleobs.group import Root, join, membership, recognition
-from scaleobs.metrics import processes
+from scaleobs._metrics import process
 membership.root = lambda: Root("gunicorn", {pid}, recognition.started({pid}), 0)
-processes.join(join())
+process.join(join())
 join().ledger.own()
 while time.process_time() < {seconds}:
     pass
@@ -53,13 +53,13 @@ def kill(process):
 
 def test_killed_worker(mine):
     """What it had used at the last scrape is counted for good, and once, also if another one goes on in its place."""
-    counted = processes._Processes(mine)
+    counted = process._Processes(mine)
     try:
 
         def others():
             """Return what the others have used."""
             mine.others()
-            return processes._value(counted.families()["process_cpu_seconds"]) - counted._now[0]
+            return process._value(counted.families()["process_cpu_seconds"]) - counted._now[0]
 
         one = worker(1.5)
         alive = others()
@@ -83,7 +83,7 @@ def test_killed_worker(mine):
 
 def test_sibling_writes_nothing_but_what_is_shared(mine):
     """A scrape leaves what the owner counts as it is."""
-    counted = processes._Processes(mine)
+    counted = process._Processes(mine)
     try:
         one = worker(0.1)
         (sibling,) = mine.others()

@@ -10,8 +10,8 @@ import struct
 import pytest
 
 from group import fleet
+from scaleobs._metrics.child import DURATION
 from scaleobs.group.entries import entries_of, numbers_of
-from scaleobs.metrics.series import DURATION
 
 OFTEN = "import scaleobs.group.membership\nscaleobs.group.membership._COPIED_EVERY = 0\n"
 COMMAND = [*fleet.GUNICORN, "--threads", "4", "wsgi_shop:app"]

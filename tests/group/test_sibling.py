@@ -23,7 +23,7 @@ sys.path.insert(0, {tests!r})
 import prometheus_client, scaleobs
 from exposed import OPENMETRICS, page, samples
 from scaleobs.group import membership, recognition, sibling
-from scaleobs.metrics import loops
+from scaleobs._metrics import runtime as loops
 
 recognition.root = membership.root = lambda: recognition.Root("gunicorn", {pid}, recognition.started({pid}), 0)
 prometheus_client.Counter("orders", "Orders.").inc(2)

@@ -19,8 +19,8 @@ from scaleobs.render.dashboards import dashboard
 SERVICE = """
 from prometheus_client import CollectorRegistry
 
-from scaleobs.metrics.exposition import expose
-from scaleobs.metrics.registry import attach
+from scaleobs._metrics.page import expose
+from scaleobs._metrics.families import attach
 
 registry, storage = attach(CollectorRegistry())
 storage.is_native = True

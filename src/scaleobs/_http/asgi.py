@@ -25,8 +25,8 @@ from scaleobs._http.asgi_exchange import (
 from scaleobs._http.endpoints import Answer
 from scaleobs._http.exchange import ENDED, OPEN, STREAMING, claim
 from scaleobs._http.websocket import WebSocket
+from scaleobs._metrics import runtime
 from scaleobs.management import PortError
-from scaleobs.metrics import loops
 from scaleobs.observer import Observer
 from scaleobs.settings import Arguments
 from scaleobs.tracing import RequestSpan, mark
@@ -161,7 +161,7 @@ class ASGIMiddleware:
     async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what is not an HTTP request that is counted and nothing more."""
         kind = scope["type"]
-        loops.watch(self._service.fault)
+        runtime.watch(self._service.fault)
         if kind == "http":
             self._service.on_first_traffic()
             endpoint = self._endpoint(scope)

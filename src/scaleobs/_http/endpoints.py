@@ -13,12 +13,12 @@ from urllib.parse import parse_qs
 
 from prometheus_client import CollectorRegistry
 
+from scaleobs._metrics.families import attach
+from scaleobs._metrics.negotiation import Offer, chosen
+from scaleobs._metrics.page import expose
 from scaleobs.health import Checks, Report, Result
 from scaleobs.lifecycle import Lifecycle
 from scaleobs.logs.encoding import encode
-from scaleobs.metrics.exposition import expose
-from scaleobs.metrics.negotiation import Offer, chosen
-from scaleobs.metrics.registry import attach
 from scaleobs.settings import Settings
 
 _ALIASES = {"/livez": "live", "/healthz": "live", "/readyz": "ready"}

@@ -21,12 +21,11 @@ import structlog
 
 from scaleobs import logs, tracing
 from scaleobs._http.recorder import Recorder, Request, code_of
+from scaleobs._metrics.child import Exemplar, Series, Shard
+from scaleobs._metrics.storage import OVERFLOW_ROUTE, Storage
 from scaleobs.logs import counts
 from scaleobs.logs.logger import Logger, Output
 from scaleobs.logs.stdout import stdout
-from scaleobs.metrics.series import Exemplar, Series
-from scaleobs.metrics.shard import Shard
-from scaleobs.metrics.storage import OVERFLOW_ROUTE, Storage
 
 CLIENT_GONE = 499
 """The status of a request whose client disconnected before the answer began; nginx's number for it."""

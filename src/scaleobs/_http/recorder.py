@@ -8,9 +8,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from scaleobs import catalog
-from scaleobs.metrics.series import Series
-from scaleobs.metrics.shard import Here, Shard
-from scaleobs.metrics.storage import Storage
+from scaleobs._metrics.child import Here, Series, Shard
+from scaleobs._metrics.storage import Storage
 from scaleobs.routes import ROUTE, Routes
 from scaleobs.tracing import Spans
 

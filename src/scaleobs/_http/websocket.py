@@ -7,7 +7,7 @@ from typing import Any
 from scaleobs import logs
 from scaleobs._http.asgi_exchange import Application, Message, Receive, Scope, Send, client_of, with_id
 from scaleobs._http.recorder import Recorder
-from scaleobs.metrics.shard import WEBSOCKET
+from scaleobs._metrics.child import WEBSOCKET
 from scaleobs.tracing import RequestSpan
 
 _NO_CODE = 1005

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
+from scaleobs._metrics.runtime import runtime
 from scaleobs.drain import servers
-from scaleobs.metrics.runtime import runtime
 
 
 class StallDetector:

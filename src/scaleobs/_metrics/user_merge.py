@@ -12,17 +12,16 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import Metric, Sample
 from prometheus_client.utils import floatToGoString
 
+from scaleobs._metrics import user_values
+from scaleobs._metrics.child import total_of
+from scaleobs._metrics.siblings import GaugeValue, LabelPairs, UserFamily, UserLabels, held_by_siblings
+from scaleobs._metrics.user_values import UNTOUCHED, metrics_of
 from scaleobs.group import Group
-from scaleobs.metrics import shared, values
-from scaleobs.metrics.series import total_of
-from scaleobs.metrics.shared import Family, Held, Labels, Pairs
-from scaleobs.metrics.values import UNTOUCHED
-from scaleobs.metrics.wrappers import metrics_of
 
-Totals = dict[tuple[str, Labels], tuple[Pairs, list[float]]]
+Totals = dict[tuple[str, UserLabels], tuple[LabelPairs, list[float]]]
 """What each of the others has counted, by a sample's name and labels; with the labels in their order."""
 
-_NOTHING: tuple[Pairs, list[float]] = ((), [])
+_NOTHING: tuple[LabelPairs, list[float]] = ((), [])
 _WORKER = "worker"
 
 
@@ -44,7 +43,7 @@ def of_all_workers(
         names: of the only samples to show; all of them where there are none.
         on_fault: hears of what was wrong.
     """
-    group = values.current()
+    group = user_values.current()
     if group is None:
         yield from collected
         return
@@ -81,7 +80,7 @@ class _Merging:
         self._registry = registry
         self._me = group.ledger.path.stem
         self._metrics = {metric._name: metric for metric in metrics_of(registry)}  # noqa: SLF001
-        self._families = shared.held_by_others(registry, group)
+        self._families = held_by_siblings(registry, group)
         self._seen: set[str] = set()
 
     def merge(self, metric: Metric) -> None:
@@ -106,7 +105,7 @@ class _Merging:
             if metric.samples:
                 yield metric
 
-    def _merged(self, metric: Metric, own: Any, family: Family | None) -> list[Sample]:
+    def _merged(self, metric: Metric, own: Any, family: UserFamily | None) -> list[Sample]:
         if metric.type == "gauge":
             mode = family.key.mode if own is None and family is not None else own._multiprocess_mode  # noqa: SLF001
             return list(self._gauges(metric, mode.removeprefix("live"), own, {} if family is None else family.gauges))
@@ -125,25 +124,25 @@ class _Merging:
         return samples + [Sample(name, dict(pairs), total_of(more)) for (name, _), (pairs, more) in totals.items()]
 
     def _gauges(
-        self, metric: Metric, mode: str, own: Any, others: dict[Labels, tuple[Pairs, list[Held]]]
+        self, metric: Metric, mode: str, own: Any, others: dict[UserLabels, tuple[LabelPairs, list[GaugeValue]]]
     ) -> Iterator[Sample]:
         for sample in metric.samples:
             _, theirs = others.pop(frozenset(sample.labels.items()), ((), []))
             mark, is_function = _own_gauge(own, sample)
             # Where it is a function's, the other worker's is most likely one, too, and what it would say isn't known.
             theirs = [held for held in theirs if not is_function or held.mark != UNTOUCHED]
-            yield from _combined(sample, mode, [Held(self._me, sample.value, mark), *theirs])
+            yield from _combined(sample, mode, [GaugeValue(self._me, sample.value, mark), *theirs])
         for pairs, theirs in others.values():
             touched = [held for held in theirs if held.mark != UNTOUCHED]
             if touched:
                 yield from _combined(Sample(metric.name, dict(pairs), 0.0), mode, touched)
 
 
-def _add_left(family: Family, metric: Metric) -> None:
+def _add_left(family: UserFamily, metric: Metric) -> None:
     """Add what the worker before has left, but for what another thread has gone on with since the page was begun."""
     present = None
     for key, number in family.left.items():
-        if values.is_of_living(key.bytes):
+        if user_values.is_of_living(key.bytes):
             if present is None:
                 labels = (sample.labels.items() for sample in metric.samples)
                 present = {frozenset(pair for pair in pairs if pair[0] != "le") for pairs in labels}
@@ -161,7 +160,7 @@ def _own_gauge(gauge: Any, sample: Sample) -> tuple[float, bool]:
     return getattr(gauge._value, "mark", UNTOUCHED), "_child_samples" in vars(gauge)  # noqa: SLF001
 
 
-def _combined(sample: Sample, mode: str, held: list[Held]) -> Iterator[Sample]:
+def _combined(sample: Sample, mode: str, held: list[GaugeValue]) -> Iterator[Sample]:
     """Yield the sample of all workers, or one for each where nothing says how they add up."""
     if mode == "all":
         label = f"scaleobs_{_WORKER}" if _WORKER in sample.labels else _WORKER
@@ -175,18 +174,18 @@ def _combined(sample: Sample, mode: str, held: list[Held]) -> Iterator[Sample]:
     yield sample._replace(value=combine(numbers))
 
 
-def _plain(family: Family) -> Totals:
+def _plain(family: UserFamily) -> Totals:
     totals: Totals = {}
     for key, parts in family.parts.items():
         totals.setdefault((key.sample, key.labels), (key.pairs, []))[1].extend(parts)
     return totals
 
 
-def _buckets(family: Family, own: Any) -> Totals:
+def _buckets(family: UserFamily, own: Any) -> Totals:
     """Return the samples of a histogram, cumulated, in the buckets that it has in this worker where it has any."""
     bounds = sorted({key.bound for key in family.parts if not math.isnan(key.bound)} | {math.inf})
     bounds = bounds if own is None else list(own._upper_bounds)  # noqa: SLF001
-    found: dict[Labels, tuple[Pairs, list[list[float]]]] = {}
+    found: dict[UserLabels, tuple[LabelPairs, list[list[float]]]] = {}
     for key, parts in family.parts.items():
         cells = found.setdefault(key.labels, (key.pairs, [[] for _ in range(len(bounds) + 1)]))[1]
         cells[-1 if math.isnan(key.bound) else bisect_left(bounds, key.bound)].extend(parts)

@@ -1,25 +1,103 @@
-"""What the event loops of all workers say: how late they run, and how busy their worker threads are."""
+"""The event loops of all workers: how late they run, and how busy their worker threads are."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
+import sys
 import threading
 import weakref
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import Context
 from itertools import accumulate
 from operator import add
 from time import monotonic
+from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
 
 from scaleobs import catalog
+from scaleobs._metrics.child import Cells, total_of
 from scaleobs.group import Group, Sibling
 from scaleobs.group.kinds import Kind
-from scaleobs.metrics.pools import NO_POOL, POOLS
-from scaleobs.metrics.series import Cells, total_of
+
+Numbers = tuple[float, float, float]
+"""Threads in use, calls that wait for one, threads that there may be; the last is 0 where there is no pool."""
+
+POOLS: tuple[str, ...] = ("anyio", "asyncio")
+
+NO_POOL: Numbers = (0.0, 0.0, 0.0)
+
+
+def numbers_of(loop: asyncio.AbstractEventLoop) -> list[float]:
+    """
+    Return the numbers of each of `POOLS`; to be called by the loop, in a context of nobody else's.
+
+    What isn't there, or isn't as it is known here, is no pool.
+    """
+    return [*_contained(_of_anyio), *_contained(lambda: _of_asyncio(loop))]
+
+
+def _contained(read: Callable[[], Numbers]) -> Numbers:
+    try:
+        return read()
+    except Exception:  # It is private, and may be another thing in another version.
+        return NO_POOL
+
+
+def _of_anyio() -> Numbers:
+    """Return the numbers of the limiter that anyio, and with it Starlette, uses by default on this loop."""
+    threads = sys.modules.get("anyio.to_thread")
+    # Before that is loaded no thread has been asked for, and asking would load it.
+    if threads is None or "anyio._backends._asyncio" not in sys.modules:
+        return NO_POOL
+    sniffio = sys.modules.get("sniffio")
+    if sniffio is not None:
+        # It looks for a task otherwise, and a timer has none.
+        sniffio.current_async_library_cvar.set("asyncio")
+    said = threads.current_default_thread_limiter().statistics()
+    return float(said.borrowed_tokens), float(said.tasks_waiting), float(said.total_tokens)
+
+
+def _of_asyncio(loop: asyncio.AbstractEventLoop) -> Numbers:
+    """Return the numbers of what `asyncio.to_thread` and `run_in_executor(None, …)` use."""
+    executor = _default_executor(loop)
+    if executor is None:
+        return NO_POOL
+    return _busy(executor), float(executor._work_queue.qsize()), float(executor._max_workers)  # noqa: SLF001
+
+
+def _default_executor(loop: asyncio.AbstractEventLoop) -> Any:
+    futures = sys.modules.get("concurrent.futures.thread")
+    if futures is None:  # Nobody has made one.
+        return None
+    if hasattr(loop, "_default_executor"):
+        return loop._default_executor  # noqa: SLF001
+    # uvloop has it where only the garbage collector sees it, and no other one.
+    return next((one for one in gc.get_referents(loop) if isinstance(one, futures.ThreadPoolExecutor)), None)
+
+
+def _busy(executor: Any) -> float:
+    """
+    Return how many threads do something else than wait for work.
+
+    The executor's own count of the idle won't do: in Python 3.11 it grows with each call that had to wait
+    (cpython#88354).
+    """
+    threads = tuple(executor._threads)  # noqa: SLF001 - Another thread may be adding one.
+    if not threads:
+        return 0.0
+    waits = sys.modules["concurrent.futures.thread"]._worker.__code__  # noqa: SLF001
+    frames = sys._current_frames()  # noqa: SLF001
+    # With this very frame in it, it would live until the garbage collector comes, and all frames with it.
+    del frames[threading.get_ident()]
+    tops = [frames[thread.ident] for thread in threads if thread.ident in frames]
+    return float(sum(top.f_code is not waits for top in tops))
+
 
 _KEY = b"event_loop"
 _LENGTHS = {Kind.LOOP_LAG: len(catalog.LAG_BUCKETS) + 2, Kind.POOLS: len(POOLS) * len(NO_POOL), Kind.PULSE: 1}
@@ -197,3 +275,69 @@ def _histogram(cells: list[float]) -> Metric:
 
 
 runtime = Runtime()
+
+
+EVERY = 0.25
+"""Seconds between two looks; what is shorter may fall between them."""
+
+_latest: weakref.ref[asyncio.AbstractEventLoop] | None = None
+
+
+def watch(on_fault: Callable[[Exception], None]) -> None:
+    """
+    Look at the running event loop from now on, if there is one, and never raise.
+
+    May be called by every application and with every request: a loop is looked at once, and costs nothing but a
+    comparison from then on. It ends with the loop, which it holds weakly and keeps neither running nor open.
+
+    Args:
+        on_fault: hears why a loop can't be looked at, once.
+    """
+    global _latest  # noqa: PLW0603 - The answer for all requests but the first.
+    loop = asyncio._get_running_loop()  # noqa: SLF001
+    if loop is None or (_latest is not None and loop is _latest()):
+        return
+    try:
+        _latest = weakref.ref(loop)
+        if runtime.begin(loop):
+            _Watch(loop).ask(loop)
+    except Exception as error:
+        on_fault(error)
+
+
+def forked() -> None:
+    """Begin anew in a child process, whose loops are other ones."""
+    global _latest  # noqa: PLW0603 - See there.
+    _latest = None
+    runtime.forked()
+
+
+class _Watch:
+    """
+    The looks at one event loop.
+
+    Args:
+        loop: the event loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+        # That of the request that came first would live as long as the loop, with all that it holds.
+        self._context = Context()
+        self._due = 0.0
+
+    def ask(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the loop call when it is time for the next look."""
+        # By a clock of our own: uvloop's stands still while it runs what is due.
+        self._due = monotonic() + EVERY
+        loop.call_later(EVERY, self._look, context=self._context)
+
+    def _look(self) -> None:
+        at, loop = monotonic(), self._loop()
+        if loop is None or not runtime.has(loop):
+            return
+        with contextlib.suppress(Exception):  # The loop would write it, four times a second.
+            try:
+                runtime.looked(loop, at=at, late=max(0.0, at - self._due), pools=numbers_of(loop))
+            finally:  # Whoever sees no pulse takes the worker for stuck.
+                self.ask(loop)

@@ -1,21 +1,27 @@
-"""What one label set has counted."""
+"""What one label set has counted, in one shard of a storage."""
 
 from __future__ import annotations
 
 import math
 import struct
+import threading
 import zlib
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from operator import add
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from scaleobs import catalog
+from scaleobs._metrics.native import CELLS as SPARSE_CELLS
+from scaleobs._metrics.native import Sparse
 from scaleobs.group.kinds import Kind
-from scaleobs.metrics.sparse import CELLS as SPARSE_CELLS
-from scaleobs.metrics.sparse import Sparse
+from scaleobs.health.results import LastRun
 
 if TYPE_CHECKING:
-    from scaleobs.metrics.workers import Place
+    from scaleobs._metrics.siblings import Place
+    from scaleobs._metrics.storage import Storage
+
 
 Labels = tuple[str, str, str]
 """Method, route and status code."""
@@ -150,3 +156,126 @@ def exemplars_of(data: bytes) -> dict[int, Exemplar]:
         if timestamp and check == zlib.crc32(_EXEMPLAR.pack(*fields, 0)):
             found[bucket] = Exemplar(trace_id.hex(), span_id.hex(), value, timestamp)
     return found
+
+
+HTTP, WEBSOCKET = range(2)
+"""The places in `Shard.open`."""
+
+
+class Shard:
+    """
+    What one thread counts, and what it remembers to find a series quickly.
+
+    Attributes:
+        number: which one of its storage it is.
+        open: the HTTP requests begun here, of which those are open that aren't counted yet; the WebSockets opened here
+            less those closed here.
+        families: the series of each of `HISTOGRAMS`, by labels.
+        series: those of `DURATION`.
+        found: series by what a request brings, such as its method, endpoint and status; see `Recorder`.
+    """
+
+    __slots__ = ("_storage", "families", "found", "number", "open", "series")
+
+    def __init__(self, storage: Storage, number: int, cells: Cells) -> None:
+        self._storage = storage
+        self.number = number
+        self.begin(cells)
+
+    def begin(self, cells: Cells) -> None:
+        """Count anew, what is open in these cells."""
+        self.open = cells
+        self.families: dict[Kind, dict[Labels, Series]] = {kind: {} for kind in HISTOGRAMS}
+        self.series = self.families[DURATION]
+        self.found: dict[object, Any] = {}
+
+    def series_of(self, labels: Labels) -> Series:
+        """Return the series of a label set, or past the limit the overflow series of its status class."""
+        series = self.series.get(labels)
+        if series is None:
+            labels = self._storage.admitted(labels)
+            series = self.series.get(labels)
+        if series is None:
+            series = self._storage.new_series(DURATION, self.number, labels, self._storage.bounds)
+            self.series[labels] = series
+        return series
+
+    def measure(self, labels: Labels, request_bytes: int, response_bytes: int) -> None:
+        """Count the sizes of a request and its response, under the labels of a series of this shard."""
+        for kind, size in ((REQUEST_SIZE, request_bytes), (RESPONSE_SIZE, response_bytes)):
+            family = self.families[kind]
+            if labels not in family:
+                family[labels] = self._storage.new_series(kind, self.number, labels, catalog.SIZE_BUCKETS)
+            family[labels].observe(size)
+
+
+class Token:
+    """What a thread holds as long as it lives."""
+
+    __slots__ = ("__weakref__",)
+
+
+class Here(threading.local):
+    """
+    Where one application counts: its `shard` is that of the thread that asks.
+
+    Each application has its own, since what one of them remembers of its routes means nothing to another.
+
+    Args:
+        new_shard: returns a shard to the holder of a token.
+    """
+
+    def __init__(self, new_shard: Callable[[Token], Shard]) -> None:
+        # A thread's locals go when it ends, and this token with them: that is how the storage learns of it.
+        self.token = Token()
+        self.shard = new_shard(self.token)
+
+
+@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
+class Source:
+    """
+    What the metrics read of a service, and what they report to it.
+
+    Attributes:
+        info: returns the label values of `service_info`.
+        is_served: returns whether a server has begun to serve it.
+        is_ready: returns whether the readiness probe would answer 200.
+        last_runs: returns how the last run of each check went; runs none.
+        known_routes: returns every method and route template that it can answer.
+        on_fault: called with a fault of scaleobs itself, which it counts and logs; never raises.
+        on_memory_changed: called when the storage counts in other memory than before.
+    """
+
+    info: Callable[[], tuple[str, ...]]
+    is_served: Callable[[], bool]
+    is_ready: Callable[[], bool]
+    last_runs: Callable[[], Iterable[LastRun]]
+    known_routes: Callable[[], Iterable[tuple[str, str]]]
+    on_fault: Callable[[Exception], None]
+    on_memory_changed: Callable[[], None]
+
+
+class Abandoned(Protocol):
+    """A request that nobody ended before it was collected."""
+
+    def collected(self) -> None:
+        """End it, outside the finalizer."""
+        ...
+
+
+class Counts(NamedTuple):
+    """
+    All counts at one moment. `unborn` are label sets of `http_requests_total` that have not counted yet.
+
+    `lines` are log lines by level, in the order of the catalog.
+    """
+
+    series: list[Series]
+    request_sizes: list[Series]
+    response_sizes: list[Series]
+    unborn: list[Labels]
+    active: dict[str, float]
+    faults: float
+    dropped: float
+    lines: tuple[float, ...]
+    workers: int

@@ -1,17 +1,21 @@
-"""Series of several threads and workers, added up."""
+"""The sums over threads and workers; and the format for workers that can't be added up."""
 
 from __future__ import annotations
 
+import copy
 from array import array
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
+from prometheus_client.core import Metric
+
+from scaleobs._metrics.child import DURATION, HISTOGRAMS, Cells, Labels, Series
+from scaleobs._metrics.columns import Order, Sum
+from scaleobs._metrics.native import Snapshot, Sparse
+from scaleobs._metrics.siblings import Bounds, Theirs
+from scaleobs._metrics.text import Format
 from scaleobs.group.kinds import Kind
 from scaleobs.logs import counts
-from scaleobs.metrics.columns import Order, Sum
-from scaleobs.metrics.series import DURATION, HISTOGRAMS, Cells, Labels, Series
-from scaleobs.metrics.sparse import Snapshot, Sparse
-from scaleobs.metrics.workers import Bounds, Theirs
 
 
 class Rest(NamedTuple):
@@ -118,3 +122,35 @@ def _packed(cells: Cells) -> bytes:
 def _add_native(total: Series, native: Snapshot) -> None:
     total.sparse = total.sparse or Sparse()
     total.sparse.add(native)
+
+
+_WORKER = "worker"
+
+
+class Apart:
+    """
+    Writes as another format does, with one label more.
+
+    Without it, the counts of each worker that happens to answer would seem to be the service's, and fall with the next.
+
+    Args:
+        to: the format.
+        worker: what to call this worker.
+    """
+
+    def __init__(self, to: Format, worker: str) -> None:
+        self._to = to
+        self._worker = worker
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._to, name)
+
+    def labels(self, names: tuple[str, ...], values: Labels) -> bytes:
+        """Return the labels of a series as they stand within a sample."""
+        return self._to.labels((*names, _WORKER), (*values, self._worker))  # type: ignore[arg-type] # One more.
+
+    def family(self, metric: Metric) -> Iterator[bytes]:
+        """Yield a family of prometheus_client."""
+        told = copy.copy(metric)
+        told.samples = [one._replace(labels={**one.labels, _WORKER: self._worker}) for one in metric.samples]
+        return self._to.family(told)

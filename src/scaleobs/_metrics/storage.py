@@ -15,15 +15,29 @@ from collections.abc import Iterable
 from typing import Any
 
 from scaleobs import catalog, tracing
+from scaleobs._metrics.child import (
+    DURATION,
+    HISTOGRAMS,
+    HTTP,
+    REQUEST_SIZE,
+    RESPONSE_SIZE,
+    WEBSOCKET,
+    Abandoned,
+    Cells,
+    Counts,
+    Here,
+    Labels,
+    Series,
+    Shard,
+    Source,
+    Token,
+)
+from scaleobs._metrics.columns import Order
+from scaleobs._metrics.siblings import Key, Place, Theirs, Workers
+from scaleobs._metrics.totals import Rest, Totals
 from scaleobs.group import Group
 from scaleobs.group.kinds import Kind
 from scaleobs.logs import counts as logged
-from scaleobs.metrics.columns import Order
-from scaleobs.metrics.counts import Abandoned, Counts, Source
-from scaleobs.metrics.series import DURATION, HISTOGRAMS, REQUEST_SIZE, RESPONSE_SIZE, Cells, Labels, Series
-from scaleobs.metrics.shard import HTTP, WEBSOCKET, Here, Shard, Token
-from scaleobs.metrics.totals import Rest, Totals
-from scaleobs.metrics.workers import Key, Place, Theirs, Workers
 
 OVERFLOW_ROUTE = "_overflow"
 DEFAULT_LABEL_SETS = 2000

@@ -1,20 +1,26 @@
-"""Our families as prometheus_client has them."""
+"""Our families as metrics of prometheus_client, and the storage of each registry."""
 
 from __future__ import annotations
 
+import itertools
+import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import accumulate
 
+from prometheus_client import REGISTRY, CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric, Sample
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from scaleobs import catalog
-from scaleobs.metrics.counts import Counts, Source
-from scaleobs.metrics.runtime import runtime
-from scaleobs.metrics.series import Series
-from scaleobs.metrics.storage import Storage
+from scaleobs import catalog, group
+from scaleobs._fork import Step, after_fork
+from scaleobs._metrics import process, user_values
+from scaleobs._metrics import runtime as loops
+from scaleobs._metrics.child import Counts, Series, Source
+from scaleobs._metrics.runtime import runtime
+from scaleobs._metrics.storage import Storage
 
 _KINDS = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
 
@@ -140,3 +146,94 @@ def _histogram(family: catalog.Metric, counted: list[Series]) -> Metric:
 def _empty(family: catalog.Metric) -> Metric:
     metric: Metric = _KINDS[family.kind](family.name, family.help, labels=family.labels)
     return metric
+
+
+_attached: weakref.WeakKeyDictionary[CollectorRegistry, Storage] = weakref.WeakKeyDictionary()
+_attaching = threading.Lock()
+_numbers = itertools.count()
+_is_apart = False
+
+
+def attach(registry: CollectorRegistry | None) -> tuple[CollectorRegistry, Storage]:
+    """
+    Return the registry, the process's default one for `None`, and its storage, registered there on the first
+    call.
+
+    Two applications on one registry share its counts, as all metrics of a registry do; with a registry each
+    they are apart.
+
+    Raises:
+        ValueError: the registry holds a metric of one of our names already.
+    """
+    registry = REGISTRY if registry is None else registry
+    with _attaching:
+        storage = _attached.get(registry)
+        if storage is None:
+            storage = Storage(next(_numbers))
+            try:
+                registry.register(StorageCollector(storage))
+            except ValueError as error:
+                msg = (
+                    f"Another library has registered a metric that scaleobs exposes ({error}). Remove the other one, "
+                    "or give scaleobs a registry of its own: instrument(app, registry=CollectorRegistry())."
+                )
+                raise ValueError(msg) from None
+            if registry is not REGISTRY:
+                _add_runtime_collectors(registry)
+            storage.is_apart = _is_apart
+            _attached[registry] = storage
+    return registry, storage
+
+
+def join_workers() -> None:
+    """Count where the other workers of this service read it, if this process is one and doesn't yet."""
+    global _is_apart  # noqa: PLW0603 - A process is in one group.
+    if _is_apart:
+        return
+    with _attaching:
+        try:
+            mine = group.join(_report)
+            if mine is not None:
+                for storage in list(_attached.values()):
+                    if storage.workers is None:
+                        storage.join(mine)
+                user_values.join(mine, list(_attached))
+                process.join(mine)
+                runtime.join(mine)
+                mine.ledger.own()
+        except OSError as error:
+            _is_apart = True
+            for storage in list(_attached.values()):
+                storage.is_apart = True
+            _report(error)
+
+
+def _report(error: Exception) -> None:
+    """Have one service of this process count a fault and log it."""
+    sources = [source for storage in list(_attached.values()) for source in list(storage.sources)]
+    for source in sources[:1]:
+        source.on_fault(error)
+
+
+def _forked() -> None:
+    global _attaching, _is_apart
+    # Another thread of the parent may have held it.
+    _attaching, _is_apart = threading.Lock(), False
+    group.leave()
+    for storage in list(_attached.values()):
+        storage.forked()
+    user_values.forked(list(_attached))
+    process.forked()
+    loops.forked()
+    join_workers()
+
+
+after_fork(Step.METRICS, _forked)
+
+
+def _add_runtime_collectors(registry: CollectorRegistry) -> None:
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        try:
+            collector(registry=registry)
+        except ValueError:  # The user has put it there.
+            continue

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from prometheus_client import GC_COLLECTOR, ProcessCollector
 from prometheus_client.core import Metric
 
+from scaleobs._metrics.child import total_of
 from scaleobs.group import Group, Slots
 from scaleobs.group.kinds import Kind
-from scaleobs.metrics.series import total_of
 
 _KEY = b"process"
 
