@@ -32,16 +32,16 @@ class Site:
     def template(self, request):
         """Return the template of a request that was handled, asking only for what isn't remembered."""
         with contextlib.suppress(KeyError, TypeError):  # Not remembered, or no key.
-            return self.remembered[self._clue_of(request)]
+            return self.remembered[self._route_key_of(request)]
         self.asked += 1
-        template, is_told_by_clue = self.routes.template(request)
-        if is_told_by_clue:
-            self.remembered[self._clue_of(request)] = template
+        template, is_cacheable = self.routes.template(request)
+        if is_cacheable:
+            self.remembered[self._route_key_of(request)] = template
         return template
 
-    def _clue_of(self, request):
-        value = request.get(self.routes.clue)
-        return id(value) if self.routes.clue == ROUTE else value
+    def _route_key_of(self, request):
+        value = request.get(self.routes.route_key)
+        return id(value) if self.routes.route_key == ROUTE else value
 
     def _wsgi(self, method, path, more):
         environs = []

@@ -11,7 +11,7 @@ import pytest
 
 import servers
 from scaleobs import group
-from scaleobs._http.asgi import closing
+from scaleobs._http.asgi import last_on_connection
 from scaleobs.drain import workers
 from scaleobs.settings import Settings, SettingsError
 
@@ -103,7 +103,7 @@ def test_answer_ends_its_connection(version, sent, seen):
         messages.append(message)
 
     async def answer():
-        last = closing({"type": "http", "http_version": version}, send)
+        last = last_on_connection({"type": "http", "http_version": version}, send)
         await last({"type": "http.response.start", "status": 200, "headers": sent})
         await last({"type": "http.response.body", "body": b"x"})
 

@@ -133,8 +133,8 @@ def test_kept_text_goes_with_its_series():
         page(registry)
     kept = page_module.kept_for(storage, catalog.DURATION).series
     before = len(kept)
-    for labels in list(storage.here.shard.series)[:15]:
-        del storage.here.shard.series[labels]
+    for labels in list(storage.local.shard.series)[:15]:
+        del storage.local.shard.series[labels]
     page(registry)
 
     assert (20, 5) == (before, len(kept))

@@ -31,11 +31,11 @@ VALUES = [one.lognormvariate(-2, 0.8) for _ in range(1000)]
 
 
 def observe():
-    series = storage.here.shard.series_of(("GET", "/items/{item_id}", "200"))
+    series = storage.local.shard.series_of(("GET", "/items/{item_id}", "200"))
     for value in VALUES:
         series.observe(value)
     now = time.time()
-    storage.here.shard.open[0] += len(VALUES)
+    storage.local.shard.open[0] += len(VALUES)
     series.exemplars[6] = Exemplar("a" * 32, "b" * 16, 0.4, now)
     series.exemplars[4] = Exemplar("c" * 32, "d" * 16, 0.08, now - 0.01)
 

@@ -36,7 +36,7 @@ def test_counts_are_exact_under_threads():
 
     def count():
         for number in range(5000):
-            shard = storage.here.shard
+            shard = storage.local.shard
             shard.open[0] += 1
             shard.series_of(("GET", "/", "200")).observe(number % 2)
             storage.fault()
@@ -60,7 +60,7 @@ def test_abandoned_requests_are_ended_by_one_of_many_scrapes():
     storage, ended = Storage(), []
 
     class Abandoned:
-        def collected(self):
+        def finish_abandoned(self):
             ended.append(self)
 
     def scrape():
@@ -95,7 +95,7 @@ def test_abandoned_requests_are_ended_by_one_of_many_scrapes():
 def test_bucket_boundary_belongs_to_its_bucket(seconds, le, registry):
     """A bucket counts what took as long as its bound or less, as `le` says; the others follow."""
     _, storage = attach(registry)
-    storage.here.shard.series_of(("GET", "/", "200")).observe(seconds)
+    storage.local.shard.series_of(("GET", "/", "200")).observe(seconds)
     labels = {"method": "GET", "route": "/", "status_code": "200"}
     bounds = [*map(str, catalog.DEFAULT_BUCKETS), "+Inf"]
     found = [registry.get_sample_value("http_request_duration_seconds_bucket", {**labels, "le": b}) for b in bounds]

@@ -164,7 +164,7 @@ def test_empty_native_histogram_is_native(registry):
     """Without a span Prometheus would take it for a classic one."""
     _, storage = attach(registry)
     storage.is_native = True
-    storage.here.shard.series_of(("GET", "/", "200"))
+    storage.local.shard.series_of(("GET", "/", "200"))
     (family,) = (one for one in families(page(registry, PROTOBUF)) if one.name == "http_request_duration_seconds")
     histogram = message(family.metrics[0][1][7][0])
 

@@ -171,7 +171,7 @@ def test_flask_leaves_its_rule_in_the_environ():
     for path in ("/items/7", "/slash/a", "/thing/7", "/scan/.env"):
         asked = environ("GET", path, **{"wsgi.url_scheme": "http"})
         list(observed.app(asked, lambda *_: None))
-        found.append(asked[observed.routes.clue])
+        found.append(asked[observed.routes.route_key])
 
     assert ["/items/<int:item_id>", "/slash/<a>/", "/thing/<a>", "unmatched"] == found
 

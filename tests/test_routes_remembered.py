@@ -157,13 +157,13 @@ def test_shared_endpoint_is_remembered_by_its_route(name, monkeypatch, registry)
     for path in paths.values():
         expected["GET", path, "200"] = expected.get(("GET", path, "200"), 0) + 30
     (shard,) = {
-        id(shard): shard for _, shard in scaleobs.observer_of(app)._service.storage._shards if shard.found
+        id(shard): shard for _, shard in scaleobs.observer_of(app)._service.storage._shards if shard.child_cache
     }.values()
 
     assert expected == counted(registry)
     assert [] == by_path
     assert len(asked) == (2 if is_alone else 60)
-    assert len(shard.found) <= 4
+    assert len(shard.child_cache) <= 4
 
 
 @pytest.mark.parametrize("root_path", ["", "/proxy", "/one"])

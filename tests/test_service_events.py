@@ -51,7 +51,7 @@ def test_a_service_has_four_events():
 @pytest.mark.parametrize("protocol", ["asgi", "wsgi"])
 def test_middlewares_call_events_alone(protocol):
     """A middleware calls the events, and otherwise uses of its service what a single request needs."""
-    tree = ast.parse((SOURCE / protocol / "middleware.py").read_text())
+    tree = ast.parse((SOURCE / "_http" / f"{protocol}.py").read_text())
     used = {
         node.attr
         for node in ast.walk(tree)
@@ -139,11 +139,11 @@ def test_first_traffic(recorded):
 def test_drain(recorded):
     """The drain takes requests off the fast path when it begins, and sends the spans when it ends."""
     service, calls = recorded
-    service.storage.plain[0] = True
+    service.storage.fast_path[0] = True
     service.on_drain("begun")
     begun = list(calls)
     service.on_drain("ended")
 
-    assert not service.storage.plain[0]
+    assert not service.storage.fast_path[0]
     assert [] == begun
     assert ["traces.flush"] == calls

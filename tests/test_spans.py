@@ -194,7 +194,7 @@ def test_requests_that_were_plain_are_traced_once_there_is_a_provider(registry, 
     app = scaleobs.instrument(functools.partial(asgi_app), registry=registry, log_format="off")
     asgi(app)
 
-    assert scaleobs.observer_of(app)._service.storage.plain[0]
+    assert scaleobs.observer_of(app)._service.storage.fast_path[0]
 
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
     for path in ("/health", "/x"):

@@ -56,7 +56,7 @@ def storage_of(registry):
         service.on_first_traffic()
         service.choose_path("")
 
-        assert service.storage.plain[0]
+        assert service.storage.fast_path[0]
         return served, service.storage
 
     return instrumented

@@ -45,6 +45,6 @@ def fill(app: Any, observations: list[tuple[tuple[str, str, str], float]]) -> No
     """Count requests of these labels and seconds behind the application's back."""
     import scaleobs
 
-    shard = scaleobs.observer_of(app)._service.storage.here.shard
+    shard = scaleobs.observer_of(app)._service.storage.local.shard
     for labels, seconds in observations:
         shard.series_of(labels).observe(seconds)

@@ -159,7 +159,7 @@ class _Service:
             self.checks.serve()
         self._traces.begin()
         with contextlib.suppress(Exception):  # `choose_path` finds and logs the same.
-            if self.storage.plain[0] and tracing.is_configured():
+            if self.storage.fast_path[0] and tracing.is_configured():
                 self.storage.disable_fast_path()
         if self.lifecycle.state == "new":
             families.join_workers()
@@ -179,7 +179,7 @@ class _Service:
             stage: `begun` before the hooks of the drain are run; `ended` before the server receives the signal.
         """
         if stage == "begun":
-            self.storage.plain[0] = False  # From here on responses close their connection.
+            self.storage.fast_path[0] = False  # From here on responses close their connection.
         else:
             self._traces.flush()
 
@@ -197,17 +197,17 @@ class _Service:
             if storage.seeks_traces and (
                 storage.traces_seen or is_traced or tracing.parse_traceparent(traceparent) is not None
             ):
-                storage.keep_exemplars()
+                storage.enable_exemplars()
         except Exception as error:  # OpenTelemetry can't load the provider that its settings name.
             self.fault(error)
         # Those after it are like this one, unless another middleware counts in the same storage.
-        storage.plain[0] = (
+        storage.fast_path[0] = (
             not is_traced
             and len(storage.sources) == 1
             and len(self._recorders) == 1
             and not self.drain.is_begun
             and self.drain.is_noted
-            and not storage.wants_more
+            and not storage.needs_observe
         )
         if storage.seeks_traces:
             storage.seek_traces()
@@ -266,7 +266,7 @@ class _Service:
 
     def _switch_memory(self) -> None:
         for recorder in self._recorders:
-            recorder.on_moved()
+            recorder.on_memory_changed()
 
 
 def _write(level: str, event: str, **about: Any) -> None:

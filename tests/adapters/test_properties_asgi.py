@@ -186,7 +186,7 @@ def observed(request, registry):
     """Return an instrumented application that has served its first request."""
     app = scaleobs.instrument(functools.partial(application), registry=registry, **request.param)
     Run(is_strict=False, fails={}, goes=9, cancels=None, with_=Cancelled).serve(app, [("send", BODY)])
-    assert (request.param != MODES["all"]) is scaleobs.observer_of(app)._service.storage.plain[0]
+    assert (request.param != MODES["all"]) is scaleobs.observer_of(app)._service.storage.fast_path[0]
     return app
 
 

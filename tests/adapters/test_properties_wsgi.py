@@ -67,7 +67,7 @@ def observed(request, registry):
     """Return an instrumented application that has served its first request."""
     app = scaleobs.instrument(functools.partial(application), registry=registry, **request.param)
     app(environ(plan=PLAIN, story=[], **{"wsgi.file_wrapper": FileWrapper}), lambda *_: None).close()
-    assert (request.param != MODES["all"]) is scaleobs.observer_of(app)._service.storage.plain[0]
+    assert (request.param != MODES["all"]) is scaleobs.observer_of(app)._service.storage.fast_path[0]
     gc.collect()
     gc.freeze()  # So that the collections below are quick.
     yield app

@@ -32,10 +32,10 @@ async def app(scope, receive, send):
         return
     if scope["path"] == "/observe":
         for route, status, seconds, times in COUNTED:
-            series = storage.here.shard.series_of(("GET", route, status))
+            series = storage.local.shard.series_of(("GET", route, status))
             for _ in range(times):
                 series.observe(seconds)
-            storage.here.shard.open[0] += times
+            storage.local.shard.open[0] += times
     accept = dict(scope["headers"]).get(b"accept", b"").decode()
     headers, pieces = expose(registry, storage, accept=accept, accept_encoding="", on_fault=print)
     headers = [(name.lower().encode(), value.encode()) for name, value in headers]

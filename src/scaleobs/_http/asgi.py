@@ -31,7 +31,7 @@ from scaleobs.observer import Observer
 from scaleobs.settings import Arguments
 from scaleobs.tracing import RequestSpan, mark
 
-_MOST_ROOTS = 16
+_MAX_ROOTS = 16
 
 
 class ASGIMiddleware:
@@ -63,12 +63,12 @@ class ASGIMiddleware:
     def _fast_path(self) -> Application:
         """Return the function that serves; calling it costs a fifth less than calling an object."""
         app, recorder, endpoints, roots = self.app, self._recorder, self._endpoints, self._roots
-        here, storage = recorder.here, recorder.storage
-        plain, sought = storage.plain, storage.sought
+        local, storage = recorder.local, recorder.storage
+        fast_path, sought = storage.fast_path, storage.sought
 
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
             if (
-                not plain[0]
+                not fast_path[0]
                 or scope["type"] != "http"
                 or scope["path"] in endpoints
                 or (roots and scope.get("root_path") not in roots)
@@ -76,7 +76,7 @@ class ASGIMiddleware:
             ):
                 await self._serve_other(scope, receive, send)
                 return
-            shard = here.shard
+            shard = local.shard
             shard.open[0] += 1
             exchange = HTTPExchange()
             exchange.recorder = recorder
@@ -96,31 +96,31 @@ class ASGIMiddleware:
                 exchange.app_finished()
 
         def memory_changed() -> None:
-            nonlocal plain
-            plain = storage.plain
+            nonlocal fast_path
+            fast_path = storage.fast_path
 
-        recorder.on_moved = memory_changed
+        recorder.on_memory_changed = memory_changed
         serve.app = app  # type: ignore[attr-defined] # To find a middleware, others go from one `app` to the next.
         return serve
 
     def _logged_fast_path(self) -> Application:
         """Return the same for requests that have a line, as most have in production."""
         app, recorder, endpoints, roots = self.app, self._recorder, self._endpoints, self._roots
-        here, storage = recorder.here, recorder.storage
-        plain = storage.plain
+        local, storage = recorder.local, recorder.storage
+        fast_path = storage.fast_path
         # To call a method costs twice as much as to call what it is bound to.
         begin, end = logs.request_context.set, logs.request_context.reset
 
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
             if (
-                not plain[0]
+                not fast_path[0]
                 or scope["type"] != "http"
                 or scope["path"] in endpoints
                 or (roots and scope.get("root_path") not in roots)
             ):
                 await self._serve_other(scope, receive, send)
                 return
-            shard = here.shard
+            shard = local.shard
             shard.open[0] += 1
             exchange = DetailedHTTPExchange()
             exchange.recorder = recorder
@@ -135,7 +135,7 @@ class ASGIMiddleware:
             exchange.begun = perf_counter()
             exchange.context = context = context_of(scope)
             if "trace_id" in context and storage.seeks_traces:
-                storage.keep_exemplars()
+                storage.enable_exemplars()
             token = begin(context)
             try:
                 await app(scope, exchange.receive, exchange.send)
@@ -151,10 +151,10 @@ class ASGIMiddleware:
                     pass
 
         def memory_changed() -> None:
-            nonlocal plain
-            plain = storage.plain
+            nonlocal fast_path
+            fast_path = storage.fast_path
 
-        recorder.on_moved = memory_changed
+        recorder.on_memory_changed = memory_changed
         serve.app = app  # type: ignore[attr-defined]
         return serve
 
@@ -169,7 +169,7 @@ class ASGIMiddleware:
                 await deliver(await self._answer(endpoint, scope), scope, send)
                 return
             if self._service.drain.is_begun:
-                send = closing(scope, send)
+                send = last_on_connection(scope, send)
             self._service.choose_path(header_of(scope, b"traceparent"))
             if claim(scope, self._service.storage):
                 await self._http(scope, receive, send)
@@ -187,7 +187,7 @@ class ASGIMiddleware:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         recorder = self._recorder
-        shard = recorder.here.shard
+        shard = recorder.local.shard
         shard.open[0] += 1
         exchange = DetailedHTTPExchange()
         exchange.received, exchange.sent = 0 if recorder.storage.has_sizes else None, 0
@@ -205,7 +205,7 @@ class ASGIMiddleware:
         if recorder.log.writes_lines:
             exchange.context = context_of(scope)
             token = logs.request_context.set(exchange.context)
-        if not recorder.storage.plain[0]:
+        if not recorder.storage.fast_path[0]:
             exchange.span, entered = self._begin_span(scope, exchange.context)
         try:
             await self.app(scope, exchange.receive, exchange.send)
@@ -249,13 +249,13 @@ class ASGIMiddleware:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
 
-        async def watched_receive() -> Message:
+        async def observed_receive() -> Message:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
                 on_lifespan("stopping")
             return message
 
-        async def watched_send(message: Message) -> None:
+        async def observed_send(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
                 on_lifespan("started")
             elif message["type"] == "lifespan.startup.failed":
@@ -265,7 +265,7 @@ class ASGIMiddleware:
             await send(message)
 
         try:
-            await self.app(scope, watched_receive, watched_send)
+            await self.app(scope, observed_receive, observed_send)
         finally:
             on_lifespan("left")
 
@@ -273,7 +273,7 @@ class ASGIMiddleware:
         # What is in the path before ours: a server's prefix, or where this is mounted. Of a mount whose path has
         # parameters, clients make up as many as they like.
         root, path = scope.get("root_path") or "", scope["path"]
-        if root in self._roots or len(self._roots) >= _MOST_ROOTS:
+        if root in self._roots or len(self._roots) >= _MAX_ROOTS:
             return self._endpoints.get(path)
         if root:
             self._roots.update((None, "", root))
@@ -292,7 +292,7 @@ class ASGIMiddleware:
         return answers.answer(endpoint, method, header, query=query, report=report)
 
 
-def closing(scope: Scope, send: Send) -> Send:
+def last_on_connection(scope: Scope, send: Send) -> Send:
     """
     Return a `send` whose answer is the last one on its connection (RFC 9112, section 9.6); HTTP/2 has other means.
 
@@ -335,12 +335,12 @@ async def deliver(answer: Answer, scope: Scope, send: Send) -> None:
         if piece:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         if perf_counter() - held_since > _HELD_SECONDS:
-            await _let_others_run()
+            await _yield_to_loop()
             held_since = perf_counter()
     await send({"type": "http.response.body", "body": b""})
 
 
-async def _let_others_run() -> None:
+async def _yield_to_loop() -> None:
     try:
         asyncio.get_running_loop()
     except RuntimeError:  # Another event loop than asyncio's, such as trio's: the next `send` gives way.

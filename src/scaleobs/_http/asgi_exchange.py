@@ -17,13 +17,13 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-def header_of(scope: Scope, wanted: bytes) -> str:
+def header_of(scope: Scope, key: bytes) -> str:
     """Return a header, several of one name joined, and nothing where there is none."""
     try:
         headers = scope.get("headers", ())
         if not isinstance(headers, list | tuple):  # ASGI lets it be anything that can be iterated, perhaps once.
             scope["headers"] = headers = list(headers)
-        return b", ".join(value for name, value in headers if name == wanted).decode("latin-1")
+        return b", ".join(value for name, value in headers if name == key).decode("latin-1")
     except Exception:  # What is wrong with them is for the application to say.
         return ""
 
@@ -136,7 +136,7 @@ class HTTPExchange(Exchange):
     def finish_abandoned(self) -> None:
         """Note that the application was collected in the middle of its answer."""
         if self.stage != ENDED:
-            self.shard = self.recorder.here.shard
+            self.shard = self.recorder.local.shard
             self.app_finished()
 
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 from prometheus_client import CollectorRegistry
 
 from scaleobs._metrics.families import attach
-from scaleobs._metrics.negotiation import Offer, chosen
+from scaleobs._metrics.negotiation import Offer, preferred
 from scaleobs._metrics.page import expose
 from scaleobs.health import Checks, Report, Result
 from scaleobs.lifecycle import Lifecycle
@@ -158,34 +158,34 @@ class Answers:
                 reason = f"for {stalled_seconds:.0f} s each worker's event loop, or all its threads, have been stuck"
                 report = _failed(report, "progress", Result(is_up=False, reason=reason))
             shown = report if details or self._shows_details else names_and_states(report)
-            if not self._is_far_enough(kind, report):
-                shown = _failed(shown, "lifecycle", Result(is_up=False, data=self._said(report)))
+            if not self._is_reached(kind, report):
+                shown = _failed(shown, "lifecycle", Result(is_up=False, data=self._lifecycle_data(report)))
             elif kind != "live" and report.is_started:
                 self._checks.end_startup()
-            media_type, body = written(shown, header("accept"))
+            media_type, body = encode_report(shown, header("accept"))
         except Exception as error:
             self._on_fault(error)
             return self._broken()
-        self._tell(kind, report, is_up=shown.is_up)
+        self._log_failure(kind, report, is_up=shown.is_up)
         return Answer(200 if shown.is_up else 503, [*_headers(media_type), ("Vary", "Accept")], body)
 
-    def _is_far_enough(self, kind: str, report: Report) -> bool:
+    def _is_reached(self, kind: str, report: Report) -> bool:
         if kind == "ready":
             return self._lifecycle.is_ready and report.is_started
         return kind == "live" or self._lifecycle.is_started
 
-    def _said(self, report: Report) -> dict[str, Any]:
+    def _lifecycle_data(self, report: Report) -> dict[str, Any]:
         return self._lifecycle.said(has_passed=report.is_started)
 
-    def _tell(self, kind: str, report: Report, *, is_up: bool) -> None:
+    def _log_failure(self, kind: str, report: Report, *, is_up: bool) -> None:
         if is_up:
             self._failing.pop(kind, None)
             return
-        said = self._said(report)["state"], [name for name, result in report.checks if not result.is_up]
-        if self._failing.get(kind) != said:
-            self._failing[kind] = said
+        failure = self._lifecycle_data(report)["state"], [name for name, result in report.checks if not result.is_up]
+        if self._failing.get(kind) != failure:
+            self._failing[kind] = failure
             with contextlib.suppress(Exception):
-                self._warn("probe.failed", probe=kind, status_code=503, state=said[0], checks_down=said[1])
+                self._warn("probe.failed", probe=kind, status_code=503, state=failure[0], checks_down=failure[1])
 
     def metrics(self, header: Header, query: str) -> Answer:
         """
@@ -212,9 +212,9 @@ class Answers:
         return Answer(200, headers, b"".join(begun))
 
     @staticmethod
-    def not_found(known: Iterable[str]) -> Answer:
+    def not_found(paths: Iterable[str]) -> Answer:
         """Return the answer where there is nothing, with what there is."""
-        text = f"Here are {' '.join(sorted(known))}\n"
+        text = f"Here are {' '.join(sorted(paths))}\n"
         return Answer(404, _headers("text/plain; charset=utf-8"), text.encode())
 
     @staticmethod
@@ -256,9 +256,9 @@ def names_and_states(report: Report) -> Report:
     return report._replace(checks=tuple(checks))
 
 
-def written(report: Report, accept: str) -> tuple[str, bytes]:
+def encode_report(report: Report, accept: str) -> tuple[str, bytes]:
     """Return a report in the format that is preferred, MicroProfile's where none is: its media type and its text."""
-    media_type = chosen(accept, _OFFERS).type
+    media_type = preferred(accept, _OFFERS).type
     return media_type, _json(_FORMATS[media_type](report))
 
 

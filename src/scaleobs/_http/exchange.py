@@ -103,8 +103,8 @@ class Exchange:
         shard = self.shard
         recorder = self.recorder
         try:
-            clue = id(request.get(recorder.clue)) if recorder.by_identity else request.get(recorder.clue)
-            series = shard.found[request[recorder.method], clue, status]
+            route_key = id(request.get(recorder.route_key)) if recorder.by_identity else request.get(recorder.route_key)
+            series = shard.child_cache[request[recorder.method], route_key, status]
         except Exception:  # The first one like this, one that isn't cached, or a status that has no hash.
             series = recorder.series_of(request, status, shard)
         cells = series.cells
@@ -114,7 +114,7 @@ class Exchange:
     def finish_abandoned(self) -> None:
         """Note that the answer was neither read to its end nor closed."""
         if self.stage != ENDED:
-            self.shard = self.recorder.here.shard
+            self.shard = self.recorder.local.shard
             self.finished()
             self.app_finished()
 
@@ -163,15 +163,15 @@ class DetailedExchange(Exchange):
         shard = self.shard
         recorder = self.recorder
         try:
-            clue = id(request.get(recorder.clue)) if recorder.by_identity else request.get(recorder.clue)
-            series = shard.found[request[recorder.method], clue, status]
+            route_key = id(request.get(recorder.route_key)) if recorder.by_identity else request.get(recorder.route_key)
+            series = shard.child_cache[request[recorder.method], route_key, status]
         except Exception:
             series = recorder.series_of(request, status, shard)
         cells = series.cells
         cells[bisect_left(series.bounds, seconds)] += 1
         cells[-1] += seconds
         try:
-            if recorder.storage.wants_more:
+            if recorder.storage.needs_observe:
                 self._observe(series, seconds)
             if self.span is not None:
                 self._end_span(self.span, series, status)
@@ -259,7 +259,7 @@ class _Abandoned:
         self._exchange = exchange
         self._lasted = lasted
 
-    def collected(self) -> None:
+    def finish_abandoned(self) -> None:
         self._exchange.begun = perf_counter() - self._lasted
         self._exchange.finish_abandoned()
 
@@ -313,8 +313,8 @@ class AccessLog:
         self._sample = sample
         self._slow_seconds = slow_seconds
         self._write: Callable[[str, dict[str, Any]], None] = self._by_logger
-        self._told: set[str] = set()
-        self._told_of_limit = False
+        self._logged_faults: set[str] = set()
+        self._limit_logged = False
 
     def renew_writer(self) -> None:
         """Write as logging is configured now, which takes longer to find out than to write a line; never raises."""
@@ -323,7 +323,7 @@ class AccessLog:
 
     def request_finished(self, fields: dict[str, Any], error: BaseException | None = None) -> None:
         """Write the line of a request, with what the application raised; `fields` has its event and is its to keep."""
-        if self._sample and self._is_left_out(fields):
+        if self._sample and self._is_sampled_out(fields):
             return
         if error is not None:
             fields["exc_info"] = error
@@ -349,7 +349,7 @@ class AccessLog:
     def _by_logger(self, level: str, fields: dict[str, Any]) -> None:
         getattr(self.logger, level)(fields.pop("event"), **fields)
 
-    def _is_left_out(self, fields: dict[str, Any]) -> bool:
+    def _is_sampled_out(self, fields: dict[str, Any]) -> bool:
         """Return whether a request is one of the many that went as they should."""
         if fields["status_code"] >= _ERROR or fields["duration_seconds"] > self._slow_seconds or "truncated" in fields:
             return False
@@ -358,9 +358,9 @@ class AccessLog:
 
     def limit_reached(self, limit: int) -> None:
         """Write, once, that requests are counted in overflow series from now on, and never raise."""
-        if self._told_of_limit:
+        if self._limit_logged:
             return
-        self._told_of_limit = True
+        self._limit_logged = True
         fix = "look for routes that are not templates, or give instrument(max_label_sets=...) a higher number"
         with contextlib.suppress(Exception):
             self.logger.warning("label_sets.limit_reached", limit=limit, fix=fix)
@@ -372,8 +372,8 @@ class AccessLog:
             while frames is not None and frames.tb_next is not None:
                 frames = frames.tb_next
             kind = f"{type(error).__name__} at {frames.tb_frame.f_code.co_qualname if frames else '?'}"
-            if kind not in self._told:
-                self._told.add(kind)
+            if kind not in self._logged_faults:
+                self._logged_faults.add(kind)
                 self.logger.error("scaleobs.fault", kind=kind, exc_info=error)
         except Exception:  # noqa: S110 - There is nobody left to tell.
             pass
@@ -390,16 +390,16 @@ def access_writer(name: str) -> Callable[[str, dict[str, Any]], None] | None:
         name: shown as `logger`.
     """
     config = structlog.get_config()
-    processors, least = config["processors"], Logger.least
+    processors, min_level = config["processors"], Logger.least
     if config["logger_factory"] is not Output or config["wrapper_class"] is not Logger:
         return None
     output, put = Output(name), stdout.write
     numbers = logging.getLevelNamesMapping()
-    places = {level: place for level, place in counts.LEVELS.items() if numbers[level.upper()] >= least}
+    positions = {level: position for level, position in counts.LEVELS.items() if numbers[level.upper()] >= min_level}
 
     def write(level: str, event: dict[str, Any]) -> None:
-        place = places.get(level)
-        if place is None:
+        position = positions.get(level)
+        if position is None:
             return
         line: Any = event
         try:
@@ -407,6 +407,6 @@ def access_writer(name: str) -> Callable[[str, dict[str, Any]], None] | None:
                 line = processor(output, level, line)
         except structlog.DropEvent:
             return
-        put(line, place)
+        put(line, position)
 
     return write

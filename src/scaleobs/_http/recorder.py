@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from scaleobs import catalog
-from scaleobs._metrics.child import Here, Series, Shard
+from scaleobs._metrics.child import Series, Shard, ThreadShards
 from scaleobs._metrics.storage import Storage
 from scaleobs.routes import ROUTE, Routes
 from scaleobs.tracing import Spans
@@ -20,7 +20,7 @@ Request = MutableMapping[str, Any]
 """An ASGI scope or a WSGI environ."""
 
 _USUAL = {f"{status.value} {status.phrase}".upper() for status in HTTPStatus}
-_MOST_REMEMBERED = 20_000
+_MAX_CACHED = 20_000
 
 
 class Recorder:
@@ -35,35 +35,35 @@ class Recorder:
         spans: makes their server spans.
 
     Attributes:
-        by_identity: whether the values of `clue` are compared by identity.
-        on_moved: called when the storage counts in other memory than before.
+        by_identity: whether the values of `route_key` are compared by identity.
+        on_memory_changed: called when the storage counts in other memory than before.
     """
 
     __slots__ = (
-        *("_known", "by_identity", "clue", "here", "log"),
-        *("method", "on_moved", "routes", "spans", "storage"),
+        *("_templates", "by_identity", "route_key", "local", "log"),
+        *("method", "on_memory_changed", "routes", "spans", "storage"),
     )
 
     def __init__(self, storage: Storage, routes: Routes, log: AccessLog, method: str, spans: Spans) -> None:
         self.storage = storage
-        self.here = Here(storage.new_shard)
+        self.local = ThreadShards(storage.new_shard)
         self.routes = routes
-        self.clue = routes.clue
+        self.route_key = routes.route_key
         self.by_identity = False
         self.log = log
         self.method = method
         self.spans = spans
-        self.on_moved: Callable[[], None] = lambda: None
-        self._known: Iterable[tuple[str, str]] = ()
+        self.on_memory_changed: Callable[[], None] = lambda: None
+        self._templates: Iterable[tuple[str, str]] = ()
 
     def refresh_routes(self) -> Iterable[tuple[str, str]]:
         """Forget cached series if routes have changed; return every method and template that can be answered now."""
-        known = self.routes.known()
-        if known is not self._known:
+        templates = self.routes.known()
+        if templates is not self._templates:
             # A route was added: an endpoint that had one template may have several.
-            self._known = known
-            self.storage.forget_found()
-        return known
+            self._templates = templates
+            self.storage.clear_child_caches()
+        return templates
 
     def fault(self, error: Exception) -> None:
         """Count a fault of scaleobs itself and write it once, and never raise."""
@@ -74,34 +74,34 @@ class Recorder:
         """Return the series to count a request in, and remember it for others like it."""
         method = request.get(self.method, "")
         # One dict, whatever another thread puts in its place meanwhile: it holds the routes whose ids are its keys.
-        found = shard.found
+        found = shard.child_cache
         with contextlib.suppress(Exception):  # Not remembered, or a status that can't be looked up.
-            return found[method, self._clue_of(request), status]  # type: ignore[no-any-return]
+            return found[method, self._route_key_of(request), status]  # type: ignore[no-any-return]
         route, is_cacheable = catalog.UNMATCHED_ROUTE, False
         try:
             route, is_cacheable = self.routes.template(request)
-            self.clue, self.by_identity = self.routes.clue, self.routes.clue == ROUTE
+            self.route_key, self.by_identity = self.routes.route_key, self.routes.route_key == ROUTE
         except Exception as error:
             self.fault(error)
-        clue = self._clue_of(request) if is_cacheable else route
+        route_key = self._route_key_of(request) if is_cacheable else route
         if not is_cacheable:
             with contextlib.suppress(Exception):
                 return found[method, route, status]  # type: ignore[no-any-return]
-        is_known = isinstance(method, str) and method in catalog.METHODS
-        labels = (method if is_known else catalog.OTHER_METHOD, route, f"{code_of(status):03d}")
+        is_standard = isinstance(method, str) and method in catalog.METHODS
+        labels = (method if is_standard else catalog.OTHER_METHOD, route, f"{code_of(status):03d}")
         series = shard.series_of(labels)
         if series.labels != labels:
             self.log.limit_reached(self.storage.limit)
         # What a client makes up must not be remembered, nor what overflows: that is counted each time.
-        if is_known and series.labels == labels and _is_usual(status) and len(found) < _MOST_REMEMBERED:
+        if is_standard and series.labels == labels and _is_usual(status) and len(found) < _MAX_CACHED:
             with contextlib.suppress(Exception):
                 if is_cacheable and self.by_identity:
-                    found[clue] = request[ROUTE]
-                found[method, clue, status] = series
+                    found[route_key] = request[ROUTE]
+                found[method, route_key, status] = series
         return series
 
-    def _clue_of(self, request: Request) -> object:
-        value = request.get(self.clue)
+    def _route_key_of(self, request: Request) -> object:
+        value = request.get(self.route_key)
         return id(value) if self.by_identity else value
 
 

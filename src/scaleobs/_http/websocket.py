@@ -11,7 +11,7 @@ from scaleobs._metrics.child import WEBSOCKET
 from scaleobs.tracing import RequestSpan
 
 _NO_CODE = 1005
-_CUT = 1006
+_ABNORMAL = 1006
 
 _SWITCHED, _REFUSED, _FAILED = 101, 403, 500
 """What a handshake is answered with (ASGI, WebSocket): accepted, closed instead, and the application raised."""
@@ -59,18 +59,18 @@ class WebSocket:
             self._recorder.storage.abandoned.append(self)
             raise
         except BaseException as error:
-            self._left(_CUT, error)
+            self._app_finished(_ABNORMAL, error)
             raise
         else:
-            self._left(_CUT)
+            self._app_finished(_ABNORMAL)
         finally:
             RequestSpan.leave(entered)
             if token is not None:
                 logs.forget_request(token)
 
-    def collected(self) -> None:
+    def finish_abandoned(self) -> None:
         """Note that the application was collected before it closed; the next scrape says so."""
-        self._left(_NO_CODE)
+        self._app_finished(_NO_CODE)
 
     async def _receive(self) -> Message:
         message = await self._server_receive()
@@ -86,11 +86,11 @@ class WebSocket:
         await self._server_send(message)
         if is_first:
             self._is_accepted = self._is_open = True
-            self._recorder.here.shard.open[WEBSOCKET] += 1
+            self._recorder.local.shard.open[WEBSOCKET] += 1
         elif kind == "websocket.close":
             self._close(message.get("code", 1000))
 
-    def _left(self, code: int, error: BaseException | None = None) -> None:
+    def _app_finished(self, code: int, error: BaseException | None = None) -> None:
         """Note that the application has left, with what it raised."""
         self._close(code, error)
         span, self._span = self._span, None
@@ -109,7 +109,7 @@ class WebSocket:
         if not self._is_open:
             return
         self._is_open = False
-        self._recorder.here.shard.open[WEBSOCKET] -= 1
+        self._recorder.local.shard.open[WEBSOCKET] -= 1
         try:
             route, _ = self._recorder.routes.template(self._scope)
             fields = {"route": route, "path": self._path, "code": code, "client": client_of(self._scope)}

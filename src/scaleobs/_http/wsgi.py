@@ -48,9 +48,9 @@ class WSGIMiddleware:
         self._recorder = self._service.recorder_for(app, method="REQUEST_METHOD")
         self._endpoints = self._service.answers.endpoints
         self._abandoned = self._service.storage.abandoned
-        self._look()
-        self._recorder.on_moved = self._look
-        self._here = self._recorder.here
+        self._on_memory_changed()
+        self._recorder.on_memory_changed = self._on_memory_changed
+        self._local = self._recorder.local
         self._writes_lines = self._recorder.log.writes_lines
         self._sought = () if self._writes_lines else self._service.storage.sought
         self._service.on_loaded(has_lifespan=False)
@@ -58,17 +58,17 @@ class WSGIMiddleware:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
         if self._abandoned:
-            self._service.storage.settle()
+            self._service.storage.finish_abandoned()
         if (
-            not self._plain[0]
+            not self._fast_path[0]
             or environ.get("PATH_INFO") in self._endpoints
             or (self._sought and self._service.storage.examine(str(environ.get("HTTP_TRACEPARENT", ""))))
         ):
-            answer = self._served_here(environ, start_response)
+            answer = self._serve_other(environ, start_response)
             return self._serve_detailed(environ, start_response) if answer is None else answer
         if self._writes_lines:
             return self._serve_detailed(environ, start_response)
-        shard = self._here.shard
+        shard = self._local.shard
         shard.open[0] += 1
         exchange = WSGIExchange()
         exchange.recorder = self._recorder
@@ -76,7 +76,7 @@ class WSGIMiddleware:
         exchange.shard = shard
         exchange.server_start = start_response
         exchange.stage = OPEN
-        exchange.is_plain = True
+        exchange.takes_fast_path = True
         exchange.is_read = False
         exchange.status = None
         exchange.begun = perf_counter()
@@ -94,13 +94,13 @@ class WSGIMiddleware:
             return exchange
         return as_server_expects(body, exchange)
 
-    def _look(self) -> None:
-        self._plain = self._service.storage.plain
+    def _on_memory_changed(self) -> None:
+        self._fast_path = self._service.storage.fast_path
 
     def _serve_detailed(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request that has more than its count."""
         recorder, storage = self._recorder, self._service.storage
-        shard = self._here.shard
+        shard = self._local.shard
         shard.open[0] += 1
         exchange = WSGIExchange()
         exchange.recorder = recorder
@@ -108,7 +108,7 @@ class WSGIMiddleware:
         exchange.shard = shard
         exchange.server_start = start_response
         exchange.stage = OPEN
-        exchange.is_plain = exchange.is_read = exchange.client_disconnected = False
+        exchange.takes_fast_path = exchange.is_read = exchange.client_disconnected = False
         exchange.status = exchange.headers = exchange.context = exchange.pending_log_fields = exchange.span = None
         exchange.body = None
         exchange.sent = 0
@@ -118,8 +118,8 @@ class WSGIMiddleware:
             ids = str(environ.get("HTTP_X_REQUEST_ID", "")), str(environ.get("HTTP_TRACEPARENT", ""))
             exchange.context = logs.new_context(*ids)
             if "trace_id" in exchange.context and storage.seeks_traces:
-                storage.keep_exemplars()
-        if not storage.plain[0]:
+                storage.enable_exemplars()
+        if not storage.fast_path[0]:
             self._begin_span(exchange, environ)
         try:
             exchange.body = body = exchange.run_in_context(self.app, environ, exchange.start_response)
@@ -141,7 +141,7 @@ class WSGIMiddleware:
         except Exception as error:
             self._recorder.fault(error)
 
-    def _served_here(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes] | None:
+    def _serve_other(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes] | None:
         """Return the answer to what is not one of the application's requests to be counted."""
         self._service.on_first_traffic()
         endpoint = self._endpoints.get(environ.get("PATH_INFO", ""))

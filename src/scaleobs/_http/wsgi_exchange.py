@@ -16,7 +16,7 @@ StartResponse = Callable[..., Callable[[bytes], object]]
 WITHOUT_LENGTH: set[type] = set()
 """Some types of bodies: to find out that a type has no length takes longer than anything else here."""
 
-_MOST_KINDS = 100
+_MAX_TYPES = 100
 
 _NOT_GIVEN: Any = object()
 _LIST_ITERATOR = type(iter(list[bytes]()))
@@ -38,20 +38,20 @@ class WSGIExchange(DetailedExchange):
     Attributes:
         body: what the application returned.
         headers: of the response, if more than its count is needed.
-        is_plain: whether the request is counted and nothing more. Otherwise the slots of `DetailedExchange` are set.
+        takes_fast_path: whether the request is only counted. If not, the slots of `DetailedExchange` are set.
         is_read: whether the server has read all chunks.
-        listed: the iterator that the server reads, if that is a list's.
+        list_iterator: the iterator that the server reads, if that is a list's.
         sent: the bytes that the server has read.
         server_start: the server's `start_response`.
     """
 
-    __slots__ = ("body", "headers", "is_plain", "is_read", "listed", "sent", "server_start")
+    __slots__ = ("body", "headers", "is_read", "list_iterator", "sent", "server_start", "takes_fast_path")
 
     body: Any
     headers: Any
-    is_plain: bool
+    takes_fast_path: bool
     is_read: bool
-    listed: Iterator[bytes]
+    list_iterator: Iterator[bytes]
     sent: int
     server_start: StartResponse
 
@@ -73,19 +73,19 @@ class WSGIExchange(DetailedExchange):
     ) -> Callable[[bytes], object]:
         """Start the response with the server, and note its status."""
         start = self.server_start  # Called as an attribute, it would cost a look-up of methods.
-        if self.is_plain and headers is not _NOT_GIVEN and not more and not named:
+        if self.takes_fast_path and headers is not _NOT_GIVEN and not more and not named:
             write = start(status, headers)
             # A later status replaces an earlier one, as an application may ask for before it has sent anything.
             if self.stage == OPEN:
                 self.status = status
             return write
         args = () if status is _NOT_GIVEN else (status,) if headers is _NOT_GIVEN else (status, headers, *more)
-        write = start(*(args if self.is_plain or self.context is None else self._with_id(args)), **named)
+        write = start(*(args if self.takes_fast_path or self.context is None else self._with_id(args)), **named)
         if self.stage == OPEN:
             self.status = args[0] if args else named.get("status")
-            if not self.is_plain:
+            if not self.takes_fast_path:
                 self.headers = args[1] if len(args) > 1 else named.get("headers")
-        return write if self.is_plain or not self.recorder.storage.has_sizes else self._measured(write)
+        return write if self.takes_fast_path or not self.recorder.storage.has_sizes else self._measured(write)
 
     def _with_id(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the start of an answer with `X-Request-ID`, unless the application has given one."""
@@ -108,28 +108,28 @@ class WSGIExchange(DetailedExchange):
 
     def end(self, status: Any) -> None:
         """Count the request with this status, now; to be called once."""
-        if self.is_plain:
+        if self.takes_fast_path:
             Exchange.end(self, status)
         else:
             super().end(status)
 
     def app_finished(self, error: BaseException | None = None) -> None:
         """Note that the application returned, or raised; it can add nothing to its answer from now on."""
-        if self.is_plain:
+        if self.takes_fast_path:
             Exchange.app_finished(self, error)
         else:
             super().app_finished(error)
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            chunks = iter(self.body) if self.is_plain else self.run_in_context(iter, self.body)
+            chunks = iter(self.body) if self.takes_fast_path else self.run_in_context(iter, self.body)
         except BaseException as error:
-            self._over(error)
+            self._finish(error)
             raise
-        if not self.is_plain:
+        if not self.takes_fast_path:
             return self._read_all(chunks)
         if type(chunks) is _LIST_ITERATOR:  # That of Django's usual responses; it can't fail.
-            self.listed = chunks
+            self.list_iterator = chunks
             return chunks
         return self._chunks(chunks)
 
@@ -142,7 +142,7 @@ class WSGIExchange(DetailedExchange):
                 except GeneratorExit:  # The reader has dropped this. What `chunks` raises is not caught here.
                     return
         except BaseException as error:
-            self._over(error)
+            self._finish(error)
             raise
         self.is_read = True
 
@@ -157,15 +157,15 @@ class WSGIExchange(DetailedExchange):
 
     def _read(self, chunks: Iterator[bytes]) -> bytes:
         try:
-            chunk = next(chunks) if self.is_plain else self.run_in_context(next, chunks)
-            if not self.is_plain and isinstance(chunk, bytes):
+            chunk = next(chunks) if self.takes_fast_path else self.run_in_context(next, chunks)
+            if not self.takes_fast_path and isinstance(chunk, bytes):
                 self.sent += len(chunk)
             return chunk  # noqa: TRY300 - It reads as it happens.
         except StopIteration:
             self.is_read = True
             raise
         except BaseException as error:
-            self._over(error)
+            self._finish(error)
             raise
 
     def close(self) -> None:
@@ -173,15 +173,15 @@ class WSGIExchange(DetailedExchange):
         try:
             close = getattr(self.body, "close", None)
             if close is not None:
-                close() if self.is_plain else self.run_in_context(close)
+                close() if self.takes_fast_path else self.run_in_context(close)
         except BaseException as error:
-            self._over(error, is_whole=self._is_whole())
+            self._finish(error, is_whole=self._is_whole())
             raise
         if self.stage != ENDED:
-            self.shard = self.recorder.here.shard
-            end = _count if self.is_plain else _end
+            self.shard = self.recorder.local.shard
+            end = _count if self.takes_fast_path else _end
             end(self, SERVER_ERROR if self.status is None else self.status)
-        if not self.is_plain:
+        if not self.takes_fast_path:
             self.app_finished()
 
     def client(self) -> str:
@@ -204,13 +204,13 @@ class WSGIExchange(DetailedExchange):
 
     def _is_whole(self) -> bool:
         """Return whether the server has read all chunks."""
-        listed = getattr(self, "listed", None)
-        return self.is_read if listed is None else length_hint(listed) == 0
+        list_iterator = getattr(self, "list_iterator", None)
+        return self.is_read if list_iterator is None else length_hint(list_iterator) == 0
 
-    def _over(self, error: BaseException | None = None, *, is_whole: bool = False) -> None:
+    def _finish(self, error: BaseException | None = None, *, is_whole: bool = False) -> None:
         if self.stage != ENDED:
             # The server may close in another thread than it called in, and each counts for itself.
-            self.shard = self.recorder.here.shard
+            self.shard = self.recorder.local.shard
             if is_whole:
                 self.finished()
         self.app_finished(error)
@@ -272,7 +272,7 @@ def as_server_expects(body: Iterable[bytes], exchange: WSGIExchange) -> Iterable
     if kind not in WITHOUT_LENGTH:
         if hasattr(kind, "__len__"):
             exchange.__class__ = SizedBody
-        elif len(WITHOUT_LENGTH) < _MOST_KINDS:
+        elif len(WITHOUT_LENGTH) < _MAX_TYPES:
             WITHOUT_LENGTH.add(kind)
     return exchange
 

@@ -172,10 +172,10 @@ class Shard:
             less those closed here.
         families: the series of each of `HISTOGRAMS`, by labels.
         series: those of `DURATION`.
-        found: series by what a request brings, such as its method, endpoint and status; see `Recorder`.
+        child_cache: series by what a request brings, such as its method, endpoint and status; see `Recorder`.
     """
 
-    __slots__ = ("_storage", "families", "found", "number", "open", "series")
+    __slots__ = ("_storage", "child_cache", "families", "number", "open", "series")
 
     def __init__(self, storage: Storage, number: int, cells: Cells) -> None:
         self._storage = storage
@@ -187,7 +187,7 @@ class Shard:
         self.open = cells
         self.families: dict[Kind, dict[Labels, Series]] = {kind: {} for kind in HISTOGRAMS}
         self.series = self.families[DURATION]
-        self.found: dict[object, Any] = {}
+        self.child_cache: dict[object, Any] = {}
 
     def series_of(self, labels: Labels) -> Series:
         """Return the series of a label set, or past the limit the overflow series of its status class."""
@@ -209,13 +209,13 @@ class Shard:
             family[labels].observe(size)
 
 
-class Token:
+class ThreadToken:
     """What a thread holds as long as it lives."""
 
     __slots__ = ("__weakref__",)
 
 
-class Here(threading.local):
+class ThreadShards(threading.local):
     """
     Where one application counts: its `shard` is that of the thread that asks.
 
@@ -225,9 +225,9 @@ class Here(threading.local):
         new_shard: returns a shard to the holder of a token.
     """
 
-    def __init__(self, new_shard: Callable[[Token], Shard]) -> None:
+    def __init__(self, new_shard: Callable[[ThreadToken], Shard]) -> None:
         # A thread's locals go when it ends, and this token with them: that is how the storage learns of it.
-        self.token = Token()
+        self.token = ThreadToken()
         self.shard = new_shard(self.token)
 
 
@@ -258,7 +258,7 @@ class Source:
 class Abandoned(Protocol):
     """A request that nobody ended before it was collected."""
 
-    def collected(self) -> None:
+    def finish_abandoned(self) -> None:
         """End it, outside the finalizer."""
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-_MOST = 64
+_MAX_ENTRIES = 64
 """How many entries of a header are read: a real one has five, and each costs time."""
 
 
@@ -24,7 +24,7 @@ class _Entry(NamedTuple):
     weight: float
 
 
-def chosen(accept: str, offers: Sequence[Offer]) -> Offer:
+def preferred(accept: str, offers: Sequence[Offer]) -> Offer:
     """
     Return the offer that is preferred, the first one where none or nothing is acceptable.
 
@@ -65,7 +65,7 @@ def _specificity(entry: _Entry, offer: Offer) -> int:
 
 
 def _entries(header: str) -> Iterator[_Entry]:
-    for element in header.lower().split(",", _MOST)[:_MOST]:
+    for element in header.lower().split(",", _MAX_ENTRIES)[:_MAX_ENTRIES]:
         name, *pieces = (piece.strip() for piece in element.split(";"))
         pairs = (piece.partition("=") for piece in pieces)
         parameters = {key.strip(): value.strip().strip('"') for key, _, value in pairs}

@@ -16,7 +16,7 @@ from scaleobs import catalog
 from scaleobs._metrics import process, user_merge
 from scaleobs._metrics.child import Counts, Exemplar, Labels, Series
 from scaleobs._metrics.families import OwnMetric, small
-from scaleobs._metrics.negotiation import Offer, chosen, is_gzip_accepted
+from scaleobs._metrics.negotiation import Offer, is_gzip_accepted, preferred
 from scaleobs._metrics.protobuf import Protobuf
 from scaleobs._metrics.runtime import runtime
 from scaleobs._metrics.storage import Storage
@@ -67,7 +67,7 @@ def expose(
         names: the `name[]` parameters; where there are any, only these families are shown.
         on_fault: hears of what a collector, or we, raised.
     """
-    to = _FORMATS[chosen(accept, _OFFERS).type]
+    to = _FORMATS[preferred(accept, _OFFERS).type]
     if to.has_exemplars:
         storage.request_exemplars()
     headers = [("Content-Type", to.content_type), ("Vary", "Accept, Accept-Encoding")]

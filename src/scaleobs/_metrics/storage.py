@@ -25,12 +25,12 @@ from scaleobs._metrics.child import (
     Abandoned,
     Cells,
     Counts,
-    Here,
     Labels,
     Series,
     Shard,
     Source,
-    Token,
+    ThreadShards,
+    ThreadToken,
 )
 from scaleobs._metrics.columns import Order
 from scaleobs._metrics.siblings import Key, Place, Theirs, Workers
@@ -62,9 +62,8 @@ class Storage:
         has_sizes: whether bodies are measured.
         limit: how many label sets there may be; further ones are counted in four overflow series.
         keeps_exemplars: whether a scrape has requested exemplars, and a request had a trace.
-        wants_more: whether a request has more to count than its bucket.
-        plain: whether a request is counted and, where lines are on, written, and nothing more; the next one finds out
-            again where this is not so.
+        needs_observe: whether a request has more to count than its bucket.
+        fast_path: whether a request is only counted, and logged if lines are on. If not, the next request checks again.
         sought: one element for each request that is still to be examined for a trace on the fast path.
         here: where to count what belongs to no application.
         workers: this one and the others of its service, where it may have others.
@@ -76,18 +75,18 @@ class Storage:
         self.is_native = False
         self.has_sizes = False
         self.keeps_exemplars = False
-        self.wants_more = False
+        self.needs_observe = False
         self.limit = DEFAULT_LABEL_SETS
         self.sought: list[None] = []
         self.bounds: tuple[float, ...] = catalog.DEFAULT_BUCKETS
         self.sources: weakref.WeakSet[Source] = weakref.WeakSet()
         # A finalizer may run while this very thread holds the lock, so it takes none: it leaves word here.
         self.abandoned: deque[Abandoned] = deque()
-        self._shards: list[tuple[weakref.ref[Token], Shard]] = []
+        self._shards: list[tuple[weakref.ref[ThreadToken], Shard]] = []
         self._begin()
         self._lines: Cells = [0] * logged.KINDS
         logged.count_in(self, self._lines)
-        self.here = Here(self.new_shard)
+        self.local = ThreadShards(self.new_shard)
 
     def _begin(self) -> None:
         self.workers: Workers | None = None
@@ -97,7 +96,7 @@ class Storage:
         self._label_sets: dict[Labels, bool] = {}
         # What a worker has left whose buckets were others than today's.
         self._retired: list[tuple[Kind, Series]] = []
-        self.plain: Cells = [0]
+        self.fast_path: Cells = [0]
         self._exemplars: Cells = [0]
         self._tally: Cells = [0, 0]
 
@@ -116,7 +115,7 @@ class Storage:
         self._close_all(workers)
         flags = workers.place(0).cells(Kind.FLAGS, 2)
         flags[0] = flags[1] = 0
-        self._exemplars, self.plain = flags[:1], flags[1:]
+        self._exemplars, self.fast_path = flags[:1], flags[1:]
         self._tally = workers.place(0).cells(Kind.TALLY, 2)
         for place, number in enumerate(tally):
             self._tally[place] += number
@@ -156,12 +155,12 @@ class Storage:
             shard.begin([0, 0])
         self._report_new_memory()
 
-    def new_shard(self, token: Token) -> Shard:
+    def new_shard(self, token: ThreadToken) -> Shard:
         """Return a shard that counts until its thread's token goes."""
         with self._lock:
             free = next((place for place, (holder, _) in enumerate(self._shards) if holder() is None), None)
             shard = self._new_shard() if free is None else self._shards[free][1]
-            shard.found = {}
+            shard.child_cache = {}
             self._shards[shard.number] = weakref.ref(token), shard
         return shard
 
@@ -174,7 +173,7 @@ class Storage:
     def _new_shard(self) -> Shard:
         place = self._place(len(self._shards))
         shard = Shard(self, len(self._shards), [0, 0] if place is None else place.cells(Kind.OPEN, 2))
-        self._shards.append((weakref.ref(Token()), shard))
+        self._shards.append((weakref.ref(ThreadToken()), shard))
         return shard
 
     def _place(self, shard: int, *key: Any) -> Place | None:
@@ -210,7 +209,7 @@ class Storage:
             self.limit = max(limit, self.limit) if self.sources else limit
             self.is_native = self.is_native or is_native
             self.has_sizes = self.has_sizes or has_sizes
-            self.wants_more = self.wants_more or is_native or has_sizes
+            self.needs_observe = self.needs_observe or is_native or has_sizes
 
     def request_exemplars(self) -> None:
         """
@@ -254,21 +253,21 @@ class Storage:
         """Whether a request had a trace, here or in another worker, after exemplars were requested."""
         return bool(self._exemplars[0] == _TRACED)
 
-    def keep_exemplars(self) -> None:
+    def enable_exemplars(self) -> None:
         """Keep the latest exemplar of each bucket from now on; the next scrape has the other workers do so, too."""
-        self.keeps_exemplars = self.wants_more = True
+        self.keeps_exemplars = self.needs_observe = True
         self._exemplars[0] = _TRACED
         self.sought.clear()
 
     def disable_fast_path(self) -> None:
         """Have the next request find out again what all of them need."""
-        self.plain[0] = 0
+        self.fast_path[0] = 0
 
-    def forget_found(self) -> None:
+    def clear_child_caches(self) -> None:
         """Have every thread look for its series anew."""
         with self._lock:
             for _, shard in self._shards:
-                shard.found = {}
+                shard.child_cache = {}
 
     def admitted(self, labels: Labels) -> Labels:
         """Return the labels to count a new label set under: its own, or those of the overflow past the limit."""
@@ -292,14 +291,14 @@ class Storage:
         with self._lock:
             self._tally[_FAULTS] += 1
 
-    def settle(self) -> None:
+    def finish_abandoned(self) -> None:
         """End what was abandoned."""
         while True:
             try:
                 abandoned = self.abandoned.popleft()
             except IndexError:
                 return
-            abandoned.collected()
+            abandoned.finish_abandoned()
 
     def progress(self) -> tuple[float, float]:
         """Return how many requests this process has begun, those of workers it has taken over with them, and ended."""
@@ -310,7 +309,7 @@ class Storage:
 
     def read(self) -> Counts:
         """Return all counts."""
-        self.settle()
+        self.finish_abandoned()
         others = [] if self.workers is None else self._looked_at(self.workers)
         with self._lock:
             shards = [shard for _, shard in self._shards]

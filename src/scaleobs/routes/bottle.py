@@ -15,7 +15,7 @@ _ANY_METHOD = ("ANY", "PROXY")
 class BottleRoutes:
     """The rules of an application, by the route that it leaves in the environ."""
 
-    clue = "bottle.route"
+    route_key = "bottle.route"
 
     def __init__(self, app: Any) -> None:
         self._app = app

@@ -29,15 +29,15 @@ class Routes(Protocol):
     The routes of one application.
 
     Attributes:
-        clue: the key of the scope or environ whose value mostly determines the template; it may be another one after a
-            call of `template`.
+        route_key: the key of the scope or environ whose value mostly determines the template; a call of `template` may
+            change it.
     """
 
-    clue: str
+    route_key: str
 
     def template(self, request: Request) -> tuple[str, bool]:
         """
-        Return the template of a request that the application has handled, and whether the clue's value alone tells it.
+        Return the template of a handled request, and whether the value of `route_key` alone determines it.
 
         What the value tells stays true as long as `known` returns the same object. May raise whatever the application's
         own objects raise when they are looked at.

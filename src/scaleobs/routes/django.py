@@ -22,7 +22,7 @@ _ASYNC_HANDLERS = ("ASGIHandler", "AsyncClientHandler")
 class DjangoRoutes:
     """The patterns of a site, by what a hook in its handler leaves."""
 
-    clue = NOTE
+    route_key = NOTE
 
     def __init__(self, handler: Any) -> None:
         self._resolver: Any = None

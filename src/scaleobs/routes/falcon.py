@@ -14,7 +14,7 @@ from scaleobs.routes.notes import NOTE, note, noted
 class FalconRoutes:
     """The templates of an application, by what a hook in its search leaves."""
 
-    clue = NOTE
+    route_key = NOTE
 
     def __init__(self, app: Any) -> None:
         self._app = app

@@ -16,7 +16,7 @@ class LitestarRoutes:
     Litestar leaves the template, too, but that of a mounted application is the root's.
     """
 
-    clue = "route_handler"
+    route_key = "route_handler"
 
     def __init__(self, app: Any) -> None:
         self._app = app

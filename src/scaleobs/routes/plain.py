@@ -20,7 +20,7 @@ class PlainRoutes:
             for each request. What is no text of at most 200 printable characters counts as `None`.
     """
 
-    clue = NOTE
+    route_key = NOTE
 
     def __init__(self, find: Callable[[Request], str | None]) -> None:
         self._find = find
@@ -39,7 +39,7 @@ class PlainRoutes:
 class NoRoutes:
     """What is asked where nothing is known of an application: all is unmatched, unless a hook says otherwise."""
 
-    clue = NOTE
+    route_key = NOTE
 
     def template(self, request: Request) -> tuple[str, bool]:
         """Return what was noted."""

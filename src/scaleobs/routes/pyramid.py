@@ -17,7 +17,7 @@ _PARAMETER = re.compile(r"[{*:]")
 class PyramidRoutes:
     """The patterns of an application, by what a hook in its mapper leaves."""
 
-    clue = NOTE
+    route_key = NOTE
 
     def __init__(self, router: Any) -> None:
         self._router = router

@@ -15,7 +15,7 @@ _MOST_ROOTS = 16
 class FlaskRoutes:
     """The rules of an application, by what a hook around its dispatching leaves in the environ."""
 
-    clue = NOTE
+    route_key = NOTE
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -46,7 +46,7 @@ class FlaskRoutes:
 class QuartRoutes:
     """The rules of an application, by what a hook around its handling leaves in the scope."""
 
-    clue = NOTE
+    route_key = NOTE
 
     def __init__(self, app: Any) -> None:
         self._app = app

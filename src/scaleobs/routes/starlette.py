@@ -25,18 +25,18 @@ class StarletteRoutes:
         self._app = app
         self._router = getattr(app, "router", app)
         self._table: RouteTable | None = None
-        self.clue = ENDPOINT
+        self.route_key = ENDPOINT
 
     def template(self, request: Request) -> tuple[str, bool]:
         """Return the template; raises once what a route raised that can't be read."""
-        if self._table is not None and self.clue == ROUTE:
+        if self._table is not None and self.route_key == ROUTE:
             # The template of a route holds until `known` returns another object, as cached series do.
             found = self._without_path(self._table, request)
             if found is not None:
                 return found
         table = self._current()
         if table.is_shared and ROUTE in request:
-            self.clue = ROUTE
+            self.route_key = ROUTE
         found = self._without_path(table, request)
         if found is not None:
             return found
@@ -48,10 +48,10 @@ class StarletteRoutes:
         return UNMATCHED_ROUTE, False
 
     def _without_path(self, table: RouteTable, request: Request) -> tuple[str, bool] | None:
-        template = table.route_template(request) if self.clue == ROUTE else table.endpoint_template(request)
+        template = table.route_template(request) if self.route_key == ROUTE else table.endpoint_template(request)
         if template is not None:
             return template, True
-        if self.clue == ROUTE:
+        if self.route_key == ROUTE:
             template = table.endpoint_template(request) or self._mounted_template(table, request)
         return None if template is None else (template, False)
 
@@ -97,7 +97,7 @@ class HiddenStarlette:
     What handles a request without a router has no templates.
     """
 
-    clue = "router"
+    route_key = "router"
 
     def __init__(self) -> None:
         self._found: dict[int, tuple[Any, StarletteRoutes]] = {}
