@@ -1,5 +1,5 @@
 """
-Any ASGI callable: what instrument returns is what to serve.
+Any ASGI callable: serve what instrument returns.
 
 Run: uvicorn any_asgi:app
 Try: /

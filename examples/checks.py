@@ -1,5 +1,5 @@
 """
-Checks that readiness asks: sync or async, each within its own time, all side by side.
+Checks of readiness: sync or async, each within its own time, all side by side.
 
 Run: uvicorn checks:app
 Try: /ready
@@ -18,7 +18,7 @@ obs = scaleobs.observer_of(app)
 
 @obs.check("database", timeout=0.5)
 async def database():
-    await asyncio.sleep(0.01)  # Ask the pool for a row here; an exception or a timeout turns /ready to 503.
+    await asyncio.sleep(0.01)  # Query the pool instead; an exception or a timeout turns /ready to 503.
 
 
 @obs.check("recommendations", critical=False, every=10)

@@ -1,5 +1,5 @@
 """
-Django in one file; in a project, the last line stands in wsgi.py or asgi.py.
+Django in one file; in a project, the last line is in wsgi.py or asgi.py.
 
 Run: gunicorn django_catalog:application
 Try: /books/4/

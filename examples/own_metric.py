@@ -1,5 +1,5 @@
 """
-A metric of your own, made with prometheus_client, stands in the same /metrics.
+A metric of your own, made with prometheus_client, is on the same /metrics page.
 
 Run: uvicorn own_metric:app
 Try: /pay
