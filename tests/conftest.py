@@ -70,7 +70,7 @@ def _fresh_process(monkeypatch):
 @pytest.fixture
 def often(monkeypatch):
     """Look at each event loop a hundred times a second."""
-    monkeypatch.setattr(loops, "EVERY", 0.01)
+    monkeypatch.setattr(loops, "LAG_INTERVAL", 0.01)
 
 
 @pytest.fixture

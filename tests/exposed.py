@@ -37,7 +37,7 @@ def page(registry, accept="", *, accept_encoding="", names=(), faults=None) -> b
 
 def observe(storage, labels, seconds, *, times=1):
     """Count requests."""
-    series = storage.local.shard.series_of(labels)
+    series = storage.local.shard.child_of(labels)
     for _ in range(times):
         series.observe(seconds)
     return series

@@ -15,7 +15,7 @@ from scaleobs._metrics.families import attach
 def test_every_sample_names_its_worker(content_type, registry):
     """Ours and the user's, in every format."""
     storage = attach(registry)[1]
-    storage.is_apart = True
+    storage.is_isolated = True
     observe(storage, ("GET", "/x", "200"), 0.1, times=3)
     Counter("orders", "Help.", registry=registry).inc()
     found = samples(page(registry, content_type), content_type)

@@ -104,7 +104,7 @@ INPUT = {"wsgi.url_scheme": "http", "wsgi.errors": sys.stderr, "wsgi.input": Non
 def state(app):
     """Return how many series there are, and how many keys are remembered."""
     storage = scaleobs.observer_of(app)._service.storage
-    return len(storage.read().series), sum(len(shard.child_cache) for _, shard in storage._shards)
+    return len(storage.read().children), sum(len(shard.child_cache) for _, shard in storage._shards)
 
 
 def page_of(app):

@@ -10,8 +10,8 @@ import pytest
 import scaleobs
 from callers import asgi, wsgi
 from exposed import OPENMETRICS, PROTOBUF
-from scaleobs._metrics.columns import Order
-from scaleobs._metrics.siblings import Index, Key, Theirs
+from scaleobs._metrics.columns import LabelSetIndex
+from scaleobs._metrics.siblings import Index, Key, SiblingStorage
 from scaleobs.group.kinds import Kind
 from shared_workers import workers
 
@@ -139,6 +139,6 @@ def test_sibling_is_written_to_only_if_its_flag_is_lower(had, raised, expected, 
     flags = sibling.ledger.cells(Kind.FLAGS, key, 2)
     flags[0], flags[1] = had, 1
     mine.hear(sibling)
-    Theirs(mine.others[0], Index(0, Order()), key).request_exemplars(raised)
+    SiblingStorage(mine.others[0], Index(0, LabelSetIndex()), key).request_exemplars(raised)
 
     assert expected == flags.tolist()

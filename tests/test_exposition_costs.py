@@ -27,7 +27,7 @@ def test_memory_of_a_scrape(registry):
     storage = filled(registry, 1500)
     for _ in range(2):
         page(registry)
-    for series in list(storage.local.shard.series.values()):
+    for series in list(storage.local.shard.children.values()):
         series.observe(0.02)
     gc.collect()
     tracemalloc.start()
@@ -65,11 +65,11 @@ def test_far_faster_than_prometheus_client(registry):
     from prometheus_client import Histogram
 
     histogram = Histogram("http_request_duration_seconds", "Time.", catalog.DURATION.labels, registry=other)
-    for labels in storage.local.shard.series:
+    for labels in storage.local.shard.children:
         histogram.labels(*labels).observe(0.1)
 
     def ours():
-        for series in list(storage.local.shard.series.values()):
+        for series in list(storage.local.shard.children.values()):
             series.observe(0.02)
         begun = time.thread_time()
         page(registry, names=["http_request_duration_seconds"])

@@ -83,7 +83,7 @@ def test_no_piece_takes_long(content_type, accept_encoding, registry):
 def test_text_is_kept_where_nothing_happens(content_type, registry):
     """The second page without news keeps the text, the third is the same, and news are seen at once."""
     storage = filled(registry, 40)
-    kept = page_module.kept_for(storage, catalog.DURATION).series
+    kept = page_module.text_cache(storage, catalog.DURATION).entries
     first = page(registry, content_type, names=catalog.DURATION.series)
     bodies = [sum(entry[2] is not None for entry in kept.values())]
     second = page(registry, content_type, names=catalog.DURATION.series)
@@ -131,10 +131,10 @@ def test_kept_text_goes_with_its_series():
     storage = filled(registry, 20)
     for _ in range(2):
         page(registry)
-    kept = page_module.kept_for(storage, catalog.DURATION).series
+    kept = page_module.text_cache(storage, catalog.DURATION).entries
     before = len(kept)
-    for labels in list(storage.local.shard.series)[:15]:
-        del storage.local.shard.series[labels]
+    for labels in list(storage.local.shard.children)[:15]:
+        del storage.local.shard.children[labels]
     page(registry)
 
     assert (20, 5) == (before, len(kept))

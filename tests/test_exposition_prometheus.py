@@ -31,7 +31,7 @@ VALUES = [one.lognormvariate(-2, 0.8) for _ in range(1000)]
 
 
 def observe():
-    series = storage.local.shard.series_of(("GET", "/items/{item_id}", "200"))
+    series = storage.local.shard.child_of(("GET", "/items/{item_id}", "200"))
     for value in VALUES:
         series.observe(value)
     now = time.time()

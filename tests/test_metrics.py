@@ -38,7 +38,7 @@ def test_counts_are_exact_under_threads():
         for number in range(5000):
             shard = storage.local.shard
             shard.open[0] += 1
-            shard.series_of(("GET", "/", "200")).observe(number % 2)
+            shard.child_of(("GET", "/", "200")).observe(number % 2)
             storage.fault()
 
     threads = [threading.Thread(target=count) for _ in range(8)]
@@ -47,8 +47,8 @@ def test_counts_are_exact_under_threads():
     for thread in threads:
         thread.join()
     counts = storage.read()
-    (series,) = counts.series
-    *cells, seconds = series.cells
+    (series,) = counts.children
+    *cells, seconds = series.slots
 
     assert 40_000 == sum(cells) == counts.faults
     assert 20_000 == seconds
@@ -95,7 +95,7 @@ def test_abandoned_requests_are_ended_by_one_of_many_scrapes():
 def test_bucket_boundary_belongs_to_its_bucket(seconds, le, registry):
     """A bucket counts what took as long as its bound or less, as `le` says; the others follow."""
     _, storage = attach(registry)
-    storage.local.shard.series_of(("GET", "/", "200")).observe(seconds)
+    storage.local.shard.child_of(("GET", "/", "200")).observe(seconds)
     labels = {"method": "GET", "route": "/", "status_code": "200"}
     bounds = [*map(str, catalog.DEFAULT_BUCKETS), "+Inf"]
     found = [registry.get_sample_value("http_request_duration_seconds_bucket", {**labels, "le": b}) for b in bounds]

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from exposed import PROTOBUF, families, message, native, observe, page, samples
 from scaleobs._metrics.families import attach
-from scaleobs._metrics.native import SCHEMA, ZERO_THRESHOLD, Snapshot, Sparse
+from scaleobs._metrics.native import SCHEMA, ZERO_THRESHOLD, NativeHistogram, Snapshot
 
 positive = st.floats(min_value=ZERO_THRESHOLD, exclude_min=True, allow_nan=False, allow_infinity=False)
 
 
 def counted(values, **more) -> Snapshot:
     """Return what a histogram has of these values."""
-    sparse = Sparse(**more)
+    sparse = NativeHistogram(**more)
     for value in values:
         sparse.observe(value)
     return sparse.snapshot()
@@ -106,7 +106,7 @@ def test_limit_halves_the_resolution(values, limit):
 @given(st.lists(positive), st.lists(positive), st.integers(2, 20), st.integers(2, 20))
 def test_adding_up(mine, theirs, my_limit, their_limit):
     """The sum is what one histogram would have counted, at the coarser resolution of the two or a coarser one still."""
-    one, other = Sparse(my_limit), Sparse(their_limit)
+    one, other = NativeHistogram(my_limit), NativeHistogram(their_limit)
     for sparse, values in ((one, mine), (other, theirs)):
         for value in values:
             sparse.observe(value)
@@ -164,7 +164,7 @@ def test_empty_native_histogram_is_native(registry):
     """Without a span Prometheus would take it for a classic one."""
     _, storage = attach(registry)
     storage.is_native = True
-    storage.local.shard.series_of(("GET", "/", "200"))
+    storage.local.shard.child_of(("GET", "/", "200"))
     (family,) = (one for one in families(page(registry, PROTOBUF)) if one.name == "http_request_duration_seconds")
     histogram = message(family.metrics[0][1][7][0])
 
@@ -207,7 +207,7 @@ def test_turned_on_later(registry):
     storage = attach(registry)[1]
     seen = ("GET", "/seen", "200")
     observe(storage, seen, 0.1, times=5)
-    storage.widen(bounds=(), limit=10, is_native=True, has_sizes=False)
+    storage.merge_options(bounds=(), limit=10, is_native=True, has_sizes=False)
 
     def count():
         observe(storage, seen, 0.1)
@@ -218,7 +218,7 @@ def test_turned_on_later(registry):
         thread.start()
         thread.join()
 
-    found = {one.labels[1]: one for one in storage.read().series}
-    assert found["/seen"].sparse is None
-    assert 7 == sum(found["/seen"].cells[:-1])
-    assert 2 == found["/new"].sparse.snapshot().total
+    found = {one.labels[1]: one for one in storage.read().children}
+    assert found["/seen"].native is None
+    assert 7 == sum(found["/seen"].slots[:-1])
+    assert 2 == found["/new"].native.snapshot().total

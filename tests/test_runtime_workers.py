@@ -38,7 +38,7 @@ def stay():
 async def main():
     loops.watch(print)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(3))
-    while len(runtime.shown()) < 4:
+    while len(runtime.exposed_families()) < 4:
         await asyncio.sleep(0.01)
     await asyncio.to_thread(stay)
 
@@ -152,7 +152,7 @@ def test_pulse_of_a_process_alone(registry):
 @pytest.mark.parametrize("joins_first", [True, False])
 def test_loop_and_group(joins_first, joined, monkeypatch):
     """Looks count whether the loop or the group was there first, once, and on top of what a worker before has left."""
-    monkeypatch.setattr(loops, "EVERY", 0.01)
+    monkeypatch.setattr(loops, "LAG_INTERVAL", 0.01)
     before = Runtime()
     before.join(joined)
     registry = CollectorRegistry()
@@ -160,7 +160,7 @@ def test_loop_and_group(joins_first, joined, monkeypatch):
     async def main():
         loop = asyncio.get_running_loop()
         before.begin(loop)
-        before.looked(loop, at=1.0, late=7.0, pools=[1.0] * 6)
+        before.record(loop, at=1.0, late=7.0, pools=[1.0] * 6)
         if joins_first:
             runtime.join(joined)
         loops.watch(print)

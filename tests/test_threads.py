@@ -71,7 +71,7 @@ def scraping(storage):
         last = {}
         while not is_over.wait(0.002):
             now = storage.read()
-            counts = {(one.labels, bucket): cell for one in now.series for bucket, cell in enumerate(one.cells)}
+            counts = {(one.labels, bucket): cell for one in now.children for bucket, cell in enumerate(one.slots)}
             wrong.extend((key, value, counts.get(key)) for key, value in last.items() if counts.get(key, -1) < value)
             wrong.extend(kind for kind, value in now.active.items() if value < 0)
             last = counts
@@ -102,10 +102,10 @@ def test_eight_threads_count_every_request(storage_of, registry):
 
     with scraping(storage):
         run(*[lambda status=STATUSES[number % 4]: serve(app, status, EACH) for number in range(THREADS)])
-    series = storage.read().series
+    series = storage.read().children
 
     assert {("GET", "unmatched", status[:3]): 2 * EACH for status in STATUSES} == counted(registry)
-    assert [2 * EACH] * 4 == [sum(one.cells[: len(one.bounds) + 1]) for one in series]
+    assert [2 * EACH] * 4 == [sum(one.slots[: len(one.bounds) + 1]) for one in series]
     assert 0 == active(registry)
 
 

@@ -47,4 +47,4 @@ def fill(app: Any, observations: list[tuple[tuple[str, str, str], float]]) -> No
 
     shard = scaleobs.observer_of(app)._service.storage.local.shard
     for labels, seconds in observations:
-        shard.series_of(labels).observe(seconds)
+        shard.child_of(labels).observe(seconds)

@@ -54,7 +54,7 @@ class _Service:
         self._recorders: list[Recorder] = []
         latencies = [one.under for one in settings.objectives if isinstance(one, Latency)]
         metrics, self.storage = families.attach(settings.registry)
-        self.storage.widen(
+        self.storage.merge_options(
             bounds=latencies,
             limit=settings.max_label_sets,
             is_native=settings.native_histograms,
@@ -92,7 +92,11 @@ class _Service:
         self.storage.disable_fast_path()
         families.join_workers()
         self._management = Management(
-            settings.management_port, self.answers, self.checks, requests=self.storage.progress, on_fault=self.fault
+            settings.management_port,
+            self.answers,
+            self.checks,
+            requests=self.storage.begun_and_ended,
+            on_fault=self.fault,
         )
 
     def on_loaded(self, *, has_lifespan: bool) -> None:

@@ -84,7 +84,7 @@ def counts(app):
 
     assert 0 == now.active["http"]
     assert 0 == now.faults
-    return {one.labels: sum(one.cells[: len(one.bounds) + 1]) for one in now.series}
+    return {one.labels: sum(one.slots[: len(one.bounds) + 1]) for one in now.children}
 
 
 @settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])

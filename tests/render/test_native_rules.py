@@ -32,7 +32,7 @@ async def app(scope, receive, send):
         return
     if scope["path"] == "/observe":
         for route, status, seconds, times in COUNTED:
-            series = storage.local.shard.series_of(("GET", route, status))
+            series = storage.local.shard.child_of(("GET", route, status))
             for _ in range(times):
                 series.observe(seconds)
             storage.local.shard.open[0] += times

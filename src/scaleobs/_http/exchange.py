@@ -21,7 +21,7 @@ import structlog
 
 from scaleobs import logs, tracing
 from scaleobs._http.recorder import Recorder, Request, code_of
-from scaleobs._metrics.child import Exemplar, Series, Shard
+from scaleobs._metrics.child import Child, Exemplar, Shard
 from scaleobs._metrics.storage import OVERFLOW_ROUTE, Storage
 from scaleobs.logs import counts
 from scaleobs.logs.logger import Logger, Output
@@ -107,9 +107,9 @@ class Exchange:
             series = shard.child_cache[request[recorder.method], route_key, status]
         except Exception:  # The first one like this, one that isn't cached, or a status that has no hash.
             series = recorder.series_of(request, status, shard)
-        cells = series.cells
-        cells[bisect_left(series.bounds, seconds)] += 1
-        cells[-1] += seconds
+        slots = series.slots
+        slots[bisect_left(series.bounds, seconds)] += 1
+        slots[-1] += seconds
 
     def finish_abandoned(self) -> None:
         """Note that the answer was neither read to its end nor closed."""
@@ -167,9 +167,9 @@ class DetailedExchange(Exchange):
             series = shard.child_cache[request[recorder.method], route_key, status]
         except Exception:
             series = recorder.series_of(request, status, shard)
-        cells = series.cells
-        cells[bisect_left(series.bounds, seconds)] += 1
-        cells[-1] += seconds
+        slots = series.slots
+        slots[bisect_left(series.bounds, seconds)] += 1
+        slots[-1] += seconds
         try:
             if recorder.storage.needs_observe:
                 self._observe(series, seconds)
@@ -218,7 +218,7 @@ class DetailedExchange(Exchange):
         if code_of(self.status) != fields["status_code"]:
             fields["sent_status"] = code_of(self.status)
 
-    def _end_span(self, span: tracing.RequestSpan, series: Series, status: Any) -> None:
+    def _end_span(self, span: tracing.RequestSpan, series: Child, status: Any) -> None:
         method, route, _ = series.labels
         if route == OVERFLOW_ROUTE:
             method = self.request.get(self.recorder.method, "")
@@ -236,16 +236,16 @@ class DetailedExchange(Exchange):
             method, route, _ = self.recorder.series_of(self.request, self.status, self.shard).labels
             log.background_failed({**self.context, "method": method, "route": route}, error)
 
-    def _observe(self, series: Series, seconds: float) -> None:
+    def _observe(self, series: Child, seconds: float) -> None:
         """Add what has no place in the buckets: a native histogram, an exemplar, sizes."""
         storage = self.recorder.storage
-        if series.sparse is not None:
-            series.sparse.observe(seconds)
+        if series.native is not None:
+            series.native.observe(seconds)
         if storage.keeps_exemplars:
             own = None if self.span is None else self.span.ids
             span = own or tracing.current_span() or tracing.parse_traceparent(self.traceparent())
             if span is not None and span.is_sampled:
-                series.leave(Exemplar(span.trace_id, span.span_id, seconds, time.time()))
+                series.set_exemplar(Exemplar(span.trace_id, span.span_id, seconds, time.time()))
         if storage.has_sizes and (sizes := self.sizes()) is not None:
             self.shard.measure(series.labels, *sizes)
 

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from scaleobs import catalog
-from scaleobs._metrics.child import Series, Shard, ThreadShards
+from scaleobs._metrics.child import Child, Shard, ThreadShards
 from scaleobs._metrics.storage import Storage
 from scaleobs.routes import ROUTE, Routes
 from scaleobs.tracing import Spans
@@ -70,7 +70,7 @@ class Recorder:
         self.storage.fault()
         self.log.fault(error)
 
-    def series_of(self, request: Request, status: object, shard: Shard) -> Series:
+    def series_of(self, request: Request, status: object, shard: Shard) -> Child:
         """Return the series to count a request in, and remember it for others like it."""
         method = request.get(self.method, "")
         # One dict, whatever another thread puts in its place meanwhile: it holds the routes whose ids are its keys.
@@ -89,7 +89,7 @@ class Recorder:
                 return found[method, route, status]  # type: ignore[no-any-return]
         is_standard = isinstance(method, str) and method in catalog.METHODS
         labels = (method if is_standard else catalog.OTHER_METHOD, route, f"{code_of(status):03d}")
-        series = shard.series_of(labels)
+        series = shard.child_of(labels)
         if series.labels != labels:
             self.log.limit_reached(self.storage.limit)
         # What a client makes up must not be remembered, nor what overflows: that is counted each time.

@@ -13,20 +13,20 @@ from operator import add
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from scaleobs import catalog
-from scaleobs._metrics.native import CELLS as SPARSE_CELLS
-from scaleobs._metrics.native import Sparse
+from scaleobs._metrics.native import SLOTS as NATIVE_SLOTS
+from scaleobs._metrics.native import NativeHistogram
 from scaleobs.group.kinds import Kind
 from scaleobs.health.results import LastRun
 
 if TYPE_CHECKING:
-    from scaleobs._metrics.siblings import Place
+    from scaleobs._metrics.siblings import ChildMemory
     from scaleobs._metrics.storage import Storage
 
 
 Labels = tuple[str, str, str]
 """Method, route and status code."""
 
-Cells = Any
+Slots = Any
 """Numbers: a list, or memory that other workers read."""
 
 DURATION, REQUEST_SIZE, RESPONSE_SIZE = HISTOGRAMS = (Kind.DURATION, Kind.REQUEST_SIZE, Kind.RESPONSE_SIZE)
@@ -44,7 +44,7 @@ class Exemplar(NamedTuple):
     timestamp: float
 
 
-class Series:
+class Child:
     """
     What one label set has counted.
 
@@ -54,85 +54,85 @@ class Series:
         memory: where to count; in this process where it is not given.
         kind: one of `HISTOGRAMS`.
         is_native: keep a native histogram as well.
-        cells: what was counted already, by this process alone.
+        slots: what was counted already, by this process alone.
 
     Attributes:
-        cells: the requests in each bucket, `+Inf` last, not cumulated; then the sum of their seconds.
+        slots: the requests in each bucket, `+Inf` last, not cumulated; then the sum of their seconds.
         exemplars: the latest one of each bucket, by the bucket's position.
-        sparse: the native histogram.
+        native: the native histogram.
     """
 
-    __slots__ = ("_memory", "_shown", "bounds", "cells", "exemplars", "labels", "sparse")
+    __slots__ = ("_memory", "_shown", "bounds", "exemplars", "labels", "native", "slots")
 
     def __init__(
         self,
         labels: Labels,
         bounds: tuple[float, ...],
-        memory: Place | None = None,
+        memory: ChildMemory | None = None,
         *,
         kind: Kind = DURATION,
         is_native: bool = False,
-        cells: list[float] | None = None,
+        slots: list[float] | None = None,
     ) -> None:
         self.labels = labels
         self.bounds = bounds
-        if cells is not None:
-            self.cells: Cells = cells
+        if slots is not None:
+            self.slots: Slots = slots
         else:
             length = len(bounds) + 2
-            self.cells = [0] * length if memory is None else memory.cells(kind, length)
+            self.slots = [0] * length if memory is None else memory.slots(kind, length)
         self.exemplars: dict[int, Exemplar] = {}
-        self.sparse: Sparse | None = None
+        self.native: NativeHistogram | None = None
         if is_native:
-            self.sparse = Sparse(cells=None if memory is None else memory.cells(Kind.NATIVE, SPARSE_CELLS))
+            self.native = NativeHistogram(slots=None if memory is None else memory.slots(Kind.NATIVE, NATIVE_SLOTS))
         self._memory = memory
         self._shown: memoryview | None = None
 
     def observe(self, seconds: float) -> None:
         """Count a request."""
-        self.cells[bisect_left(self.bounds, seconds)] += 1
-        self.cells[-1] += seconds
-        if self.sparse is not None:
-            self.sparse.observe(seconds)
+        self.slots[bisect_left(self.bounds, seconds)] += 1
+        self.slots[-1] += seconds
+        if self.native is not None:
+            self.native.observe(seconds)
 
-    def leave(self, exemplar: Exemplar) -> None:
+    def set_exemplar(self, exemplar: Exemplar) -> None:
         """Keep an exemplar as the latest one of its bucket."""
         bucket = bisect_left(self.bounds, exemplar.value)
         self.exemplars[bucket] = exemplar
         if self._memory is None:
             return
         if self._shown is None:
-            cells = self._memory.cells(Kind.EXEMPLARS, _EXEMPLAR.size // 8 * (len(self.bounds) + 1))
-            if isinstance(cells, list):  # There is no room.
+            slots = self._memory.slots(Kind.EXEMPLARS, _EXEMPLAR.size // 8 * (len(self.bounds) + 1))
+            if isinstance(slots, list):  # There is no room.
                 return
-            self._shown = cells.cast("B")
+            self._shown = slots.cast("B")
         fields = bytes.fromhex(exemplar.trace_id), bytes.fromhex(exemplar.span_id), exemplar.value, exemplar.timestamp
         packed = _EXEMPLAR.pack(*fields, zlib.crc32(_EXEMPLAR.pack(*fields, 0)))
         self._shown[bucket * _EXEMPLAR.size : (bucket + 1) * _EXEMPLAR.size] = packed
 
-    def add(self, other: Series) -> None:
+    def add(self, other: Child) -> None:
         """Add, into new memory of this process, what another series with the same labels has counted."""
-        self.add_cells(other.bounds, list(other.cells))
+        self.add_slots(other.bounds, list(other.slots))
         self.add_exemplars(other.exemplars)
-        if other.sparse is not None:
-            self.sparse = self.sparse or Sparse()
-            self.sparse.add(other.sparse.snapshot())
+        if other.native is not None:
+            self.native = self.native or NativeHistogram()
+            self.native.add(other.native.snapshot())
 
-    def add_cells(self, bounds: tuple[float, ...], cells: list[float]) -> None:
-        """Add cells; where their bounds differ, by the upper ends of their buckets."""
+    def add_slots(self, bounds: tuple[float, ...], slots: list[float]) -> None:
+        """Add slots; where their bounds differ, by the upper ends of their buckets."""
         if self.bounds == bounds:
-            self.cells = list(map(add, self.cells, cells))
+            self.slots = list(map(add, self.slots, slots))
             return
-        for bound, count in zip((*bounds, float("inf")), cells, strict=False):
-            self.cells[bisect_left(self.bounds, bound)] += count
-        self.cells[-1] += cells[-1]
+        for bound, count in zip((*bounds, float("inf")), slots, strict=False):
+            self.slots[bisect_left(self.bounds, bound)] += count
+        self.slots[-1] += slots[-1]
 
     def add_exemplars(self, exemplars: dict[int, Exemplar]) -> None:
         """Take over exemplars that are later than those that are here."""
         for exemplar in list(exemplars.values()):
             bucket = bisect_left(self.bounds, exemplar.value)
-            known = self.exemplars.get(bucket)
-            if known is None or known.timestamp < exemplar.timestamp:
+            previous = self.exemplars.get(bucket)
+            if previous is None or previous.timestamp < exemplar.timestamp:
                 self.exemplars[bucket] = exemplar
 
 
@@ -149,7 +149,7 @@ def total_of(parts: Sequence[float]) -> float:
 
 
 def exemplars_of(data: bytes) -> dict[int, Exemplar]:
-    """Return what `Series.leave` has written; one that is being written is left out."""
+    """Return what `Child.set_exemplar` has written; one that is being written is left out."""
     found = {}
     for bucket, (*fields, check) in enumerate(_EXEMPLAR.iter_unpack(data)):
         trace_id, span_id, value, timestamp = fields
@@ -171,41 +171,41 @@ class Shard:
         open: the HTTP requests begun here, of which those are open that aren't counted yet; the WebSockets opened here
             less those closed here.
         families: the series of each of `HISTOGRAMS`, by labels.
-        series: those of `DURATION`.
+        children: those of `DURATION`.
         child_cache: series by what a request brings, such as its method, endpoint and status; see `Recorder`.
     """
 
-    __slots__ = ("_storage", "child_cache", "families", "number", "open", "series")
+    __slots__ = ("_storage", "child_cache", "children", "families", "number", "open")
 
-    def __init__(self, storage: Storage, number: int, cells: Cells) -> None:
+    def __init__(self, storage: Storage, number: int, slots: Slots) -> None:
         self._storage = storage
         self.number = number
-        self.begin(cells)
+        self.begin(slots)
 
-    def begin(self, cells: Cells) -> None:
-        """Count anew, what is open in these cells."""
-        self.open = cells
-        self.families: dict[Kind, dict[Labels, Series]] = {kind: {} for kind in HISTOGRAMS}
-        self.series = self.families[DURATION]
+    def begin(self, slots: Slots) -> None:
+        """Count anew, what is open in these slots."""
+        self.open = slots
+        self.families: dict[Kind, dict[Labels, Child]] = {kind: {} for kind in HISTOGRAMS}
+        self.children = self.families[DURATION]
         self.child_cache: dict[object, Any] = {}
 
-    def series_of(self, labels: Labels) -> Series:
+    def child_of(self, labels: Labels) -> Child:
         """Return the series of a label set, or past the limit the overflow series of its status class."""
-        series = self.series.get(labels)
-        if series is None:
-            labels = self._storage.admitted(labels)
-            series = self.series.get(labels)
-        if series is None:
-            series = self._storage.new_series(DURATION, self.number, labels, self._storage.bounds)
-            self.series[labels] = series
-        return series
+        child = self.children.get(labels)
+        if child is None:
+            labels = self._storage.labels_or_overflow(labels)
+            child = self.children.get(labels)
+        if child is None:
+            child = self._storage.new_child(DURATION, self.number, labels, self._storage.bounds)
+            self.children[labels] = child
+        return child
 
     def measure(self, labels: Labels, request_bytes: int, response_bytes: int) -> None:
         """Count the sizes of a request and its response, under the labels of a series of this shard."""
         for kind, size in ((REQUEST_SIZE, request_bytes), (RESPONSE_SIZE, response_bytes)):
             family = self.families[kind]
             if labels not in family:
-                family[labels] = self._storage.new_series(kind, self.number, labels, catalog.SIZE_BUCKETS)
+                family[labels] = self._storage.new_child(kind, self.number, labels, catalog.SIZE_BUCKETS)
             family[labels].observe(size)
 
 
@@ -265,15 +265,15 @@ class Abandoned(Protocol):
 
 class Counts(NamedTuple):
     """
-    All counts at one moment. `unborn` are label sets of `http_requests_total` that have not counted yet.
+    All counts at one moment. `zero_children` are label sets of `http_requests_total` that have not counted yet.
 
     `lines` are log lines by level, in the order of the catalog.
     """
 
-    series: list[Series]
-    request_sizes: list[Series]
-    response_sizes: list[Series]
-    unborn: list[Labels]
+    children: list[Child]
+    request_sizes: list[Child]
+    response_sizes: list[Child]
+    zero_children: list[Labels]
     active: dict[str, float]
     faults: float
     dropped: float

@@ -1,4 +1,4 @@
-"""Columns: the cells of many series in one piece, so that many threads and workers are added up at once."""
+"""Columns: the slots of many series in one piece, so that many threads and workers are added up at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _AT_ONCE = 8
 """How many columns are added up at once: more would take more memory than the page."""
 
 
-class Order:
+class LabelSetIndex:
     """
     Where each label set is in a column of numbers, which is for good. Any thread may ask.
 
@@ -24,54 +24,54 @@ class Order:
 
     def __init__(self) -> None:
         self._adding = threading.Lock()
-        self._places: dict[Labels, int] = {}
+        self._positions: dict[Labels, int] = {}
         self.labels: list[Labels] = []
 
-    def place(self, labels: Labels) -> int:
+    def position(self, labels: Labels) -> int:
         """Return the place of a label set; a new one's is behind all others."""
-        place = self._places.get(labels)
-        if place is None:
+        position = self._positions.get(labels)
+        if position is None:
             with self._adding:
-                place = self._places.get(labels, len(self.labels))
-                if place == len(self.labels):
+                position = self._positions.get(labels, len(self.labels))
+                if position == len(self.labels):
                     self.labels.append(labels)
-                    self._places[labels] = place
-        return place
+                    self._positions[labels] = position
+        return position
 
 
-class Rows:
-    """Series of one thread, of one kind and with the same bounds: their places, and how to find their cells."""
+class RowLayout:
+    """Series of one thread, of one kind and with the same bounds: their places, and how to find their slots."""
 
-    __slots__ = ("_end", "_format", "_struct", "places")
+    __slots__ = ("_end", "_format", "_struct", "positions")
 
     def __init__(self) -> None:
-        self.places: list[int] = []
+        self.positions: list[int] = []
         self._format = "="
         self._end = 0
         self._struct: struct.Struct | None = None
 
-    def add(self, place: int, entry: Entry) -> None:
+    def add(self, position: int, entry: Entry) -> None:
         """Add a series that is behind all the others."""
-        self.places.append(place)
+        self.positions.append(position)
         self._format += f"{entry.start * 8 - self._end}x{(entry.end - entry.start) * 8}s"
         self._end = entry.end * 8
         self._struct = None
 
     def reader(self) -> struct.Struct:
-        """Return what reads the cells of each of them, in the order of a ledger."""
+        """Return what reads the slots of each of them, in the order of a ledger."""
         if self._struct is None:
             self._struct = struct.Struct(self._format)
         return self._struct
 
 
-class Sum:
+class ColumnSum:
     """
     Columns of one kind and shape, added up.
 
     Counts are whole numbers, so that each order of adding them gives the same. Seconds are added at the end.
 
     Args:
-        width: how many cells a series has; the last one has its seconds.
+        width: how many slots a series has; the last one has its seconds.
 
     Attributes:
         counted: the sum of all counts, once `rows` has begun.
@@ -84,12 +84,12 @@ class Sum:
         self._columns: list[array[float]] = []
         self._seconds: list[array[float]] = []
 
-    def add(self, places: list[int], rows: Iterable[bytes], length: int) -> None:
-        """Add the cells of series at some places of a column so long."""
+    def add(self, positions: list[int], rows: Iterable[bytes], length: int) -> None:
+        """Add the slots of series at some places of a column so long."""
         column = [bytes(8 * self._width)] * length
-        for place, row in zip(places, rows, strict=True):
-            column[place] = row
-        self._is_there.update(places)
+        for position, row in zip(positions, rows, strict=True):
+            column[position] = row
+        self._is_there.update(positions)
         numbers = array("d", b"".join(column))
         self._seconds.append(numbers[self._width - 1 :: self._width])
         self._columns.append(numbers)
@@ -97,7 +97,7 @@ class Sum:
             self._columns = [self._added()]
 
     def rows(self) -> Iterable[tuple[int, list[float]]]:
-        """Yield the cells of each series that is there, by its place."""
+        """Yield the slots of each series that is there, by its place."""
         # As whole numbers, which are written in a quarter of the time.
         width, numbers = self._width, list[float](map(int, self._added()))
         length = len(numbers) // width
@@ -105,8 +105,8 @@ class Sum:
         numbers[width - 1 :: width] = map(
             total_of, zip(*(_padded(each, length) for each in self._seconds), strict=True)
         )
-        for place in sorted(self._is_there):
-            yield place, numbers[place * width : (place + 1) * width]
+        for position in sorted(self._is_there):
+            yield position, numbers[position * width : (position + 1) * width]
 
     def _added(self) -> array[float]:
         if len(self._columns) == 1:

@@ -18,7 +18,7 @@ from scaleobs import catalog, group
 from scaleobs._fork import Step, after_fork
 from scaleobs._metrics import process, user_values
 from scaleobs._metrics import runtime as loops
-from scaleobs._metrics.child import Counts, Series, Source
+from scaleobs._metrics.child import Child, Counts, Source
 from scaleobs._metrics.runtime import runtime
 from scaleobs._metrics.storage import Storage
 
@@ -32,15 +32,15 @@ class OwnMetric(Metric):
     It is filled when somebody looks into it; our own exposition doesn't, and writes from the storage.
     """
 
-    def __init__(self, family: catalog.Metric, seen: _Seen) -> None:
+    def __init__(self, family: catalog.Metric, collected: _CollectedSamples) -> None:
         self._family = family
-        self._seen = seen
+        self._collected = collected
         super().__init__(_empty(family).name, family.help, family.kind)
 
     @property
     def samples(self) -> list[Sample]:
         """The samples, of the same moment for all families of one collection."""
-        return self._seen.samples.get(self._family.name, [])
+        return self._collected.samples.get(self._family.name, [])
 
     @samples.setter
     def samples(self, value: list[Sample]) -> None:
@@ -59,13 +59,15 @@ class StorageCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Return every family."""
-        seen = _Seen(self._storage)
+        collected = _CollectedSamples(self._storage)
         sizes = catalog.ON_REQUEST if self._storage.has_sizes else ()
-        families = [*catalog.EXPOSED, *sizes, *runtime.shown()]
-        return [OwnMetric(family, seen) for family in families if family is not catalog.READY or seen.has_sources]
+        families = [*catalog.EXPOSED, *sizes, *runtime.exposed_families()]
+        return [
+            OwnMetric(family, collected) for family in families if family is not catalog.READY or collected.has_sources
+        ]
 
 
-class _Seen:
+class _CollectedSamples:
     """What a storage held when somebody looked first."""
 
     def __init__(self, storage: Storage) -> None:
@@ -77,16 +79,16 @@ class _Seen:
         counts = self._storage.read()
         families = {
             catalog.REQUESTS: _requests(counts),
-            catalog.DURATION: _histogram(catalog.DURATION, counts.series),
+            catalog.DURATION: _histogram(catalog.DURATION, counts.children),
             catalog.REQUEST_SIZE: _histogram(catalog.REQUEST_SIZE, counts.request_sizes),
             catalog.RESPONSE_SIZE: _histogram(catalog.RESPONSE_SIZE, counts.response_sizes),
-            **dict(small(counts, list(self._storage.sources))),
+            **dict(gauge_families(counts, list(self._storage.sources))),
             **dict(runtime.families()),
         }
         return {family.name: metric.samples for family, metric in families.items()}
 
 
-def small(counts: Counts, sources: list[Source]) -> Iterator[tuple[catalog.Metric, Metric]]:
+def gauge_families(counts: Counts, sources: list[Source]) -> Iterator[tuple[catalog.Metric, Metric]]:
     """Yield the families that have a handful of samples at most, in the order of the catalog."""
     active = GaugeMetricFamily(catalog.ACTIVE.name, catalog.ACTIVE.help, labels=catalog.ACTIVE.labels)
     for protocol, connections in counts.active.items():
@@ -118,28 +120,28 @@ def _checks(sources: list[Source]) -> Iterator[tuple[catalog.Metric, Metric]]:
         for run in source.last_runs():
             is_up, seconds = found.get((run.probe, run.name), (1.0, 0.0))
             found[run.probe, run.name] = min(is_up, float(run.is_up)), max(seconds, run.seconds)
-    for place, family in enumerate((catalog.HEALTH_UP, catalog.HEALTH_DURATION)):
+    for position, family in enumerate((catalog.HEALTH_UP, catalog.HEALTH_DURATION)):
         metric = GaugeMetricFamily(family.name, family.help, labels=family.labels)
         for labels, values in found.items():
-            metric.add_metric(labels, values[place])
+            metric.add_metric(labels, values[position])
         yield family, metric
 
 
 def _requests(counts: Counts) -> Metric:
     requests = CounterMetricFamily(catalog.REQUESTS.name, catalog.REQUESTS.help, labels=catalog.REQUESTS.labels)
-    for series in counts.series:
-        requests.add_metric(series.labels, sum(series.cells[:-1]))
-    for labels in counts.unborn:
+    for series in counts.children:
+        requests.add_metric(series.labels, sum(series.slots[:-1]))
+    for labels in counts.zero_children:
         requests.add_metric(labels, 0)
     return requests
 
 
-def _histogram(family: catalog.Metric, counted: list[Series]) -> Metric:
+def _histogram(family: catalog.Metric, counted: list[Child]) -> Metric:
     histogram = HistogramMetricFamily(family.name, family.help, labels=family.labels)
     for series in counted:
-        *cells, total = series.cells
+        *slots, total = series.slots
         ends = (*map(floatToGoString, series.bounds), "+Inf")
-        histogram.add_metric(series.labels, list(zip(ends, accumulate(cells), strict=True)), total)
+        histogram.add_metric(series.labels, list(zip(ends, accumulate(slots), strict=True)), total)
     return histogram
 
 
@@ -151,7 +153,7 @@ def _empty(family: catalog.Metric) -> Metric:
 _attached: weakref.WeakKeyDictionary[CollectorRegistry, Storage] = weakref.WeakKeyDictionary()
 _attaching = threading.Lock()
 _numbers = itertools.count()
-_is_apart = False
+_is_isolated = False
 
 
 def attach(registry: CollectorRegistry | None) -> tuple[CollectorRegistry, Storage]:
@@ -180,15 +182,15 @@ def attach(registry: CollectorRegistry | None) -> tuple[CollectorRegistry, Stora
                 raise ValueError(msg) from None
             if registry is not REGISTRY:
                 _add_runtime_collectors(registry)
-            storage.is_apart = _is_apart
+            storage.is_isolated = _is_isolated
             _attached[registry] = storage
     return registry, storage
 
 
 def join_workers() -> None:
     """Count where the other workers of this service read it, if this process is one and doesn't yet."""
-    global _is_apart  # noqa: PLW0603 - A process is in one group.
-    if _is_apart:
+    global _is_isolated  # noqa: PLW0603 - A process is in one group.
+    if _is_isolated:
         return
     with _attaching:
         try:
@@ -202,9 +204,9 @@ def join_workers() -> None:
                 runtime.join(mine)
                 mine.ledger.own()
         except OSError as error:
-            _is_apart = True
+            _is_isolated = True
             for storage in list(_attached.values()):
-                storage.is_apart = True
+                storage.is_isolated = True
             _report(error)
 
 
@@ -216,9 +218,9 @@ def _report(error: Exception) -> None:
 
 
 def _forked() -> None:
-    global _attaching, _is_apart
+    global _attaching, _is_isolated
     # Another thread of the parent may have held it.
-    _attaching, _is_apart = threading.Lock(), False
+    _attaching, _is_isolated = threading.Lock(), False
     group.leave()
     for storage in list(_attached.values()):
         storage.forked()

@@ -14,7 +14,7 @@ ZERO_THRESHOLD = 2.938735877055719e-39
 
 DEFAULT_LIMIT = 160
 
-CELLS = 4 + 2 * (DEFAULT_LIMIT + 1)
+SLOTS = 4 + 2 * (DEFAULT_LIMIT + 1)
 """How many numbers keep one for others: a version, odd while it is written; the schema, the zeros, how many buckets
 there are; then each one's index and count."""
 
@@ -55,12 +55,12 @@ class Snapshot(NamedTuple):
         return self.zeros + sum(self.buckets.values())
 
     @classmethod
-    def unpacked(cls, cells: list[float]) -> Snapshot | None:
-        """Return what a `Sparse` keeps in such cells, or `None` where it is being written."""
-        version, schema, zeros, length = map(int, cells[:4])
+    def unpacked(cls, slots: list[float]) -> Snapshot | None:
+        """Return what a `NativeHistogram` keeps in such slots, or `None` where it is being written."""
+        version, schema, zeros, length = map(int, slots[:4])
         if version % 2:
             return None
-        pairs = zip(cells[4 : 4 + 2 * length : 2], cells[5 : 5 + 2 * length : 2], strict=True)
+        pairs = zip(slots[4 : 4 + 2 * length : 2], slots[5 : 5 + 2 * length : 2], strict=True)
         return cls(schema, zeros, {int(index): int(count) for index, count in pairs})
 
     def spans(self) -> Spans:
@@ -89,7 +89,7 @@ class Snapshot(NamedTuple):
         return Spans(spans, deltas)
 
 
-class Sparse:
+class NativeHistogram:
     """
     Counts by exponential bucket.
 
@@ -97,21 +97,21 @@ class Sparse:
 
     Args:
         limit: how many buckets there may be; where there would be more, the resolution is halved.
-        cells: where to keep it for others, and go on with what is there.
+        slots: where to keep it for others, and go on with what is there.
     """
 
-    __slots__ = ("_cells", "_limit", "_places", "_shape", "zeros")
+    __slots__ = ("_limit", "_positions", "_shape", "_slots", "zeros")
 
-    def __init__(self, limit: int = DEFAULT_LIMIT, cells: Any = None) -> None:
+    def __init__(self, limit: int = DEFAULT_LIMIT, slots: Any = None) -> None:
         self._limit = limit
-        self._cells = cells
-        self._places: dict[int, int] = {}
+        self._slots = slots
+        self._positions: dict[int, int] = {}
         # In one attribute, so that a reader never sees the buckets of one schema with the number of another.
         self._shape: tuple[int, dict[int, int]] = (SCHEMA, {})
         self.zeros = 0
-        if cells is not None and cells[0]:
-            cells[0] += cells[0] % 2  # Its writer was killed in the middle of it.
-            self.add(Snapshot.unpacked(cells.tolist()) or Snapshot(SCHEMA, 0, {}))
+        if slots is not None and slots[0]:
+            slots[0] += slots[0] % 2  # Its writer was killed in the middle of it.
+            self.add(Snapshot.unpacked(slots.tolist()) or Snapshot(SCHEMA, 0, {}))
 
     def observe(self, value: float) -> None:
         """Count a value; what is negative counts as zero, and what is no number doesn't count."""
@@ -124,8 +124,8 @@ class Sparse:
                 index = _coarser(index, SCHEMA - schema)
             if index in buckets:
                 buckets[index] += 1
-                if self._cells is not None:
-                    self._cells[self._places[index]] += 1
+                if self._slots is not None:
+                    self._slots[self._positions[index]] += 1
             else:
                 buckets[index] = 1
                 if len(buckets) > self._limit:
@@ -135,16 +135,16 @@ class Sparse:
             self.zeros += 1
             self._keep()
 
-    def add(self, theirs: Snapshot) -> None:
+    def add(self, other: Snapshot) -> None:
         """Add what another one has counted, at the coarser resolution of the two."""
         schema, mine = self._shape
-        coarser = min(schema, theirs.schema)
+        coarser = min(schema, other.schema)
         # A new dict, because a reader may hold the old one.
         buckets: dict[int, int] = {}
-        for counted, steps in ((mine, schema - coarser), (theirs.buckets, theirs.schema - coarser)):
+        for counted, steps in ((mine, schema - coarser), (other.buckets, other.schema - coarser)):
             _merge(buckets, counted, steps)
         self._shape = (coarser, buckets)
-        self.zeros += theirs.zeros
+        self.zeros += other.zeros
         self._halve()
         self._keep()
 
@@ -155,16 +155,16 @@ class Sparse:
 
     def _keep(self) -> None:
         """Write all of it for others."""
-        if self._cells is None:
+        if self._slots is None:
             return
-        cells, (schema, buckets) = self._cells, self._shape
-        cells[0] += 1
-        self._places = {}
-        cells[1], cells[2], cells[3] = schema, self.zeros, len(buckets)
-        for place, (index, count) in enumerate(buckets.items()):
-            cells[4 + 2 * place], cells[5 + 2 * place] = index, count
-            self._places[index] = 5 + 2 * place
-        cells[0] += 1
+        slots, (schema, buckets) = self._slots, self._shape
+        slots[0] += 1
+        self._positions = {}
+        slots[1], slots[2], slots[3] = schema, self.zeros, len(buckets)
+        for position, (index, count) in enumerate(buckets.items()):
+            slots[4 + 2 * position], slots[5 + 2 * position] = index, count
+            self._positions[index] = 5 + 2 * position
+        slots[0] += 1
 
     def _halve(self) -> None:
         schema, buckets = self._shape

@@ -14,14 +14,14 @@ from prometheus_client.core import Metric
 
 from scaleobs import catalog
 from scaleobs._metrics import process, user_merge
-from scaleobs._metrics.child import Counts, Exemplar, Labels, Series
-from scaleobs._metrics.families import OwnMetric, small
+from scaleobs._metrics.child import Child, Counts, Exemplar, Labels
+from scaleobs._metrics.families import OwnMetric, gauge_families
 from scaleobs._metrics.negotiation import Offer, is_gzip_accepted, preferred
 from scaleobs._metrics.protobuf import Protobuf
 from scaleobs._metrics.runtime import runtime
 from scaleobs._metrics.storage import Storage
 from scaleobs._metrics.text import PIECE, Format, OpenMetrics, Text, is_shown
-from scaleobs._metrics.totals import Apart
+from scaleobs._metrics.totals import PerWorkerFormat
 from scaleobs.catalog import Metric as Family
 
 OnFault = Callable[[Exception], None]
@@ -71,8 +71,8 @@ def expose(
     if to.has_exemplars:
         storage.request_exemplars()
     headers = [("Content-Type", to.content_type), ("Vary", "Accept, Accept-Encoding")]
-    if storage.is_apart:
-        to = cast(Format, Apart(to, str(os.getpid())))
+    if storage.is_isolated:
+        to = cast(Format, PerWorkerFormat(to, str(os.getpid())))
     pieces = _joined(_pieces(registry, storage, to, names, on_fault))
     if is_gzip_accepted(accept_encoding):
         headers.append(("Content-Encoding", "gzip"))
@@ -102,19 +102,19 @@ def _pieces(
 def _own(storage: Storage, to: Format, shown: list[catalog.Metric]) -> Iterator[bytes]:
     counts: Counts = storage.read()
     if catalog.REQUESTS in shown or catalog.DURATION in shown:
-        kept = kept_for(storage, catalog.DURATION)
-        histogram = Histogram(catalog.DURATION, counts.series, kept, to)
+        kept = text_cache(storage, catalog.DURATION)
+        histogram = Histogram(catalog.DURATION, counts.children, kept, to)
         yield from histogram.read()
         if catalog.REQUESTS in shown:
-            yield from histogram.counter(catalog.REQUESTS, counts.unborn)
+            yield from histogram.counter(catalog.REQUESTS, counts.zero_children)
         if catalog.DURATION in shown:
             yield from histogram.pieces()
     for family, sizes in ((catalog.REQUEST_SIZE, counts.request_sizes), (catalog.RESPONSE_SIZE, counts.response_sizes)):
         if sizes and family in shown:
-            histogram = Histogram(family, sizes, kept_for(storage, family), to)
+            histogram = Histogram(family, sizes, text_cache(storage, family), to)
             yield from histogram.read()
             yield from histogram.pieces()
-    for family, metric in chain(small(counts, list(storage.sources)), runtime.families()):
+    for family, metric in chain(gauge_families(counts, list(storage.sources)), runtime.families()):
         if family in shown:
             yield from to.family(metric)
 
@@ -125,9 +125,9 @@ def _collected(registry: CollectorRegistry, names: Collection[str], on_fault: On
         return
     # What is ours is shown already, whole.
     ours = set().union(*map(_names_of, (*catalog.EXPOSED, *catalog.RUNTIME)))
-    theirs = [name for name in names if name not in ours]
-    if theirs:
-        yield from user_merge.of_all_workers(registry, registry.restricted_registry(theirs).collect(), theirs, on_fault)
+    others = [name for name in names if name not in ours]
+    if others:
+        yield from user_merge.of_all_workers(registry, registry.restricted_registry(others).collect(), others, on_fault)
 
 
 def _contained(to: Format, metric: Metric, on_fault: OnFault) -> Iterator[bytes]:
@@ -173,14 +173,14 @@ _AT_ONCE_READ = 256
 
 _Item = TypeVar("_Item")
 
-_Kept = tuple[Any, float, bytes | None, bytes]
-"""The template; what all cells added up to; the body, where it is worth keeping; the labels."""
+_CachedText = tuple[Any, float, bytes | None, bytes]
+"""The template; what all slots added up to; the body, where it is worth keeping; the labels."""
 
-_Row = tuple[Series, list[float], float, bytes, bytes | None, bool]
+_Row = tuple[Child, list[float], float, bytes, bytes | None, bool]
 """A series; its cumulated counts; its seconds; its labels; the kept body; whether the scrape before saw the same."""
 
 
-class Kept:
+class TextCache:
     """
     What a scrape leaves for the next one.
 
@@ -191,23 +191,23 @@ class Kept:
     """
 
     def __init__(self) -> None:
-        self.series: dict[Labels, _Kept] = {}
+        self.entries: dict[Labels, _CachedText] = {}
 
-    def drop_all_but(self, series: Sequence[Series]) -> None:
+    def drop_all_but(self, series: Sequence[Child]) -> None:
         """Forget series that are no more."""
-        if len(self.series) > len(series):
+        if len(self.entries) > len(series):
             there = {one.labels for one in series}
-            for labels in list(self.series):
+            for labels in list(self.entries):
                 if labels not in there:
-                    self.series.pop(labels, None)
+                    self.entries.pop(labels, None)
 
 
-_kept: weakref.WeakKeyDictionary[Storage, dict[str, Kept]] = weakref.WeakKeyDictionary()
+_kept: weakref.WeakKeyDictionary[Storage, dict[str, TextCache]] = weakref.WeakKeyDictionary()
 
 
-def kept_for(storage: Storage, family: Family) -> Kept:
+def text_cache(storage: Storage, family: Family) -> TextCache:
     """Return what was kept of a histogram."""
-    return _kept.setdefault(storage, {}).setdefault(family.name, Kept())
+    return _kept.setdefault(storage, {}).setdefault(family.name, TextCache())
 
 
 class Histogram:
@@ -221,7 +221,7 @@ class Histogram:
         to: the format to write.
     """
 
-    def __init__(self, family: Family, series: Sequence[Series], kept: Kept, to: Format) -> None:
+    def __init__(self, family: Family, series: Sequence[Child], kept: TextCache, to: Format) -> None:
         self._family = family
         self._series = series
         self._kept = kept
@@ -230,7 +230,7 @@ class Histogram:
 
     def read(self) -> Iterator[bytes]:
         """Read the counts, and yield pauses."""
-        kept, to, names = self._kept.series, self._to, self._family.labels
+        kept, to, names = self._kept.entries, self._to, self._family.labels
         bounds: tuple[float, ...] | None = None
         template: Any = None
         for some in _portions(self._series, _AT_ONCE_READ):
@@ -238,9 +238,9 @@ class Histogram:
                 if series.bounds is not bounds:
                     bounds = series.bounds
                     template = to.template(self._family, bounds)
-                cells = series.cells.copy()
+                slots = series.slots.copy()
                 # The last of these, requests and seconds added up, changes whenever a cell does.
-                cumulated = list(accumulate(cells))
+                cumulated = list(accumulate(slots))
                 news = cumulated.pop()
                 entry = kept.get(series.labels)
                 if entry is not None and entry[0] is template:
@@ -250,48 +250,48 @@ class Histogram:
                 if not is_idle:
                     body = None
                     kept[series.labels] = (template, news, None, labels)
-                self._rows.append((series, cumulated, cells[-1], labels, body, is_idle))
+                self._rows.append((series, cumulated, slots[-1], labels, body, is_idle))
             if len(some) == _AT_ONCE_READ:
                 yield b""
         self._kept.drop_all_but(self._series)
 
-    def counter(self, family: Family, unborn: Sequence[Labels]) -> Iterator[bytes]:
+    def counter(self, family: Family, zero_children: Sequence[Labels]) -> Iterator[bytes]:
         """Yield the family that counts what this one times."""
-        yield from self._to.framed(family, self._counters(family, unborn))
+        yield from self._to.framed(family, self._counters(family, zero_children))
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the family."""
         yield from self._to.framed(self._family, self._bodies())
 
-    def _counters(self, family: Family, unborn: Sequence[Labels]) -> Iterator[list[bytes]]:
+    def _counters(self, family: Family, zero_children: Sequence[Labels]) -> Iterator[list[bytes]]:
         write, has_exemplars, name = self._to.counter, self._to.has_exemplars, family.name.encode()
         for rows in _portions(self._rows, _AT_ONCE_READ):
             yield [
                 write(name, labels, cumulated[-1], _latest(series) if has_exemplars and series.exemplars else None)
                 for series, cumulated, _, labels, _, _ in rows
             ]
-        for portion in _portions(unborn, _AT_ONCE_READ):
+        for portion in _portions(zero_children, _AT_ONCE_READ):
             yield [write(name, self._to.labels(family.labels, labels), 0, None) for labels in portion]
 
     def _bodies(self) -> Iterator[list[bytes]]:
-        kept, to, has_exemplars = self._kept.series, self._to, self._to.has_exemplars
-        placed = to.placed
+        kept, to, has_exemplars = self._kept.entries, self._to, self._to.has_exemplars
+        with_labels = to.with_labels
         bounds: tuple[float, ...] | None = None
         template: Any = None
         for rows in _portions(self._rows, _AT_ONCE):
             chunk = []
-            for series, cumulated, seconds, labels, known, is_idle in rows:
-                body = known
+            for series, cumulated, seconds, labels, cached, is_idle in rows:
+                body = cached
                 # An exemplar may come a moment after its count, so that its series is written anew.
-                is_told = has_exemplars and series.exemplars
-                if body is None or is_told:
+                has_exemplar = has_exemplars and series.exemplars
+                if body is None or has_exemplar:
                     if series.bounds is not bounds:
                         bounds = series.bounds
                         template = to.template(self._family, bounds)
                     body = to.body(template, series, cumulated, seconds)
-                    if is_idle and not is_told:
+                    if is_idle and not has_exemplar:
                         kept[series.labels] = (template, cumulated[-1] + seconds, body, labels)
-                chunk.append(placed(body, labels))
+                chunk.append(with_labels(body, labels))
             yield chunk
 
 
@@ -300,6 +300,6 @@ def _portions(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
         yield items[start : start + size]
 
 
-def _latest(series: Series) -> Exemplar | None:
+def _latest(series: Child) -> Exemplar | None:
     shown = [one for one in list(series.exemplars.values()) if is_shown(one)]
     return max(shown, key=lambda one: one.timestamp, default=None)

@@ -74,9 +74,9 @@ class _Processes:
         self._before, self._now = _halves(group.slots(Kind.PROCESS, _KEY, 2 * self._length))
         seen = group.slots(Kind.CPU, _KEY, 1)
         self._now[0], seen[0] = max(self._now[0], seen[0]), 0.0
-        for place, number in enumerate(self._now):
-            self._before[place] += number
-            self._now[place] = 0
+        for position, number in enumerate(self._now):
+            self._before[position] += number
+            self._now[position] = 0
         gc.callbacks.append(self._collected)
         atexit.register(self._note)
 
@@ -86,8 +86,8 @@ class _Processes:
         atexit.unregister(self._note)
 
     def _note(self) -> None:
-        for place, number in enumerate((_cpu(_families_of("self")), *_garbage())):
-            self._now[place] = max(self._now[place], number)
+        for position, number in enumerate((_cpu(_families_of("self")), *_garbage())):
+            self._now[position] = max(self._now[position], number)
 
     def families(self) -> dict[str, Metric]:
         """Return the families by name."""
@@ -97,16 +97,16 @@ class _Processes:
         for other in self._group.peek():
             cpu = 0.0
             if other.is_living:
-                theirs = _families_of(str(other.owner))
-                cpu = _cpu(theirs)
-                for name, metric in theirs.items():
+                families = _families_of(str(other.owner))
+                cpu = _cpu(families)
+                for name, metric in families.items():
                     _value(found[name], _value(found[name]) + _value(metric))
             counted, seen = other.find(Kind.PROCESS, _KEY, 2 * self._length), other.find(Kind.CPU, _KEY, 1)
             if seen is not None:
-                known = other.part(seen)[0]
-                if cpu > known:
+                recorded = other.part(seen)[0]
+                if cpu > recorded:
                     other.write(seen, cpu)
-                cpu = max(cpu, known)
+                cpu = max(cpu, recorded)
             if counted is not None:
                 before, now = (list(half) for half in _halves(other.part(counted)))
                 now[0] = max(now[0], cpu)
@@ -126,8 +126,8 @@ class _Processes:
 
     def _collected(self, phase: str, info: dict[str, int]) -> None:
         if phase == "stop" and info["generation"] == _OLDEST:
-            for place, number in enumerate(_garbage(), start=1):
-                self._now[place] = number
+            for position, number in enumerate(_garbage(), start=1):
+                self._now[position] = number
 
 
 def _halves(numbers: Slots) -> tuple[Slots, Slots]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from prometheus_client.core import Metric, Sample
 
-from scaleobs._metrics.child import Exemplar, Labels, Series
+from scaleobs._metrics.child import Child, Exemplar, Labels
 from scaleobs._metrics.native import ZERO_THRESHOLD, Snapshot
 from scaleobs._metrics.text import MAX_EXEMPLAR_RUNES, Chunks, is_shown, legal
 from scaleobs.catalog import Metric as Family
@@ -322,7 +322,7 @@ class Protobuf:
             found = self._templates.setdefault(bounds, _Template(fields))
         return found
 
-    def body(self, template: _Template, series: Series, cumulated: list[float], seconds: float) -> bytes:
+    def body(self, template: _Template, series: Child, cumulated: list[float], seconds: float) -> bytes:
         """Return a series as the field of a Metric that holds a histogram, the native buckets with it."""
         exemplars = {at: one for at, one in series.exemplars.copy().items() if is_shown(one)}
         fields = [_double_field(2, seconds)]
@@ -334,8 +334,8 @@ class Protobuf:
             else:
                 fields += (_BUCKETS[len(digits)], digits, bound)
         total = int(cumulated[-1])
-        if series.sparse is not None:
-            native = series.sparse.snapshot()
+        if series.native is not None:
+            native = series.native.snapshot()
             # Prometheus refuses a native histogram whose count isn't that of its buckets, and these may be one behind.
             total = native.total
             fields.append(_native(native))
@@ -344,7 +344,7 @@ class Protobuf:
             fields.extend(_message_field(16, _own_exemplar(one, one.value)) for one in latest)
         return _message_field(7, _integer_field(1, total) + b"".join(fields))
 
-    def placed(self, body: bytes, labels: bytes) -> bytes:
+    def with_labels(self, body: bytes, labels: bytes) -> bytes:
         """Return a Metric."""
         return b"\x22%b%b%b" % (_varint(len(labels) + len(body)), labels, body)
 

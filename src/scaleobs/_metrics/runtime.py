@@ -21,7 +21,7 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Met
 from prometheus_client.utils import floatToGoString
 
 from scaleobs import catalog
-from scaleobs._metrics.child import Cells, total_of
+from scaleobs._metrics.child import Slots, total_of
 from scaleobs.group import Group, Sibling
 from scaleobs.group.kinds import Kind
 
@@ -59,8 +59,8 @@ def _of_anyio() -> Numbers:
     if sniffio is not None:
         # It looks for a task otherwise, and a timer has none.
         sniffio.current_async_library_cvar.set("asyncio")
-    said = threads.current_default_thread_limiter().statistics()
-    return float(said.borrowed_tokens), float(said.tasks_waiting), float(said.total_tokens)
+    statistics = threads.current_default_thread_limiter().statistics()
+    return float(statistics.borrowed_tokens), float(statistics.tasks_waiting), float(statistics.total_tokens)
 
 
 def _of_asyncio(loop: asyncio.AbstractEventLoop) -> Numbers:
@@ -124,7 +124,7 @@ class Runtime:
         self._lag, self._pools, self._pulse = (self._own(kind) for kind in _LENGTHS)
 
     @staticmethod
-    def _own(kind: Kind) -> Cells:
+    def _own(kind: Kind) -> Slots:
         return [0.0] * _LENGTHS[kind]
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> bool:
@@ -152,10 +152,10 @@ class Runtime:
         """Note that this worker goes on, where it has no event loop of asyncio's."""
         if not self._has_pulse:
             with self._lock:
-                self._pulse, self._has_pulse = self._cells(Kind.PULSE), True
+                self._pulse, self._has_pulse = self._slots(Kind.PULSE), True
         self._pulse[0] = monotonic()
 
-    def looked(self, loop: asyncio.AbstractEventLoop, *, at: float, late: float, pools: list[float]) -> None:
+    def record(self, loop: asyncio.AbstractEventLoop, *, at: float, late: float, pools: list[float]) -> None:
         """
         Note what a loop that runs says.
 
@@ -177,8 +177,8 @@ class Runtime:
         for loop, pools in self._loops.items():
             if pools and not loop.is_closed():
                 sums = list(map(add, sums, pools))
-        for place, number in enumerate(sums):
-            self._pools[place] = number
+        for position, number in enumerate(sums):
+            self._pools[position] = number
 
     def join(self, group: Group) -> None:
         """Count where the other workers of a group read it, from now on."""
@@ -198,19 +198,19 @@ class Runtime:
     def _share(self) -> None:
         self._is_begun = self._has_pulse = True
         lag, pulse = self._lag, self._pulse[0]
-        self._lag, self._pools, self._pulse = (self._cells(kind) for kind in _LENGTHS)
-        for place, number in enumerate(lag):
-            self._lag[place] += number
+        self._lag, self._pools, self._pulse = (self._slots(kind) for kind in _LENGTHS)
+        for position, number in enumerate(lag):
+            self._lag[position] += number
         # In the place of those of a worker that died.
         self._pulse[0] = pulse
         self._add_pools()
 
-    def _cells(self, kind: Kind) -> Cells:
+    def _slots(self, kind: Kind) -> Slots:
         return self._own(kind) if self._group is None else self._group.slots(kind, _KEY, _LENGTHS[kind])
 
     def families(self) -> Iterator[tuple[catalog.Metric, Metric]]:
         """Yield the families of all workers, those that there is anything to say of."""
-        has_lag, lag, pools = self._said()
+        has_lag, lag, pools = self._read()
         late = [lag[-1]]
         for sibling in () if self._group is None else self._group.peek():
             its_lag, its_pools = _numbers(sibling, Kind.LOOP_LAG), _numbers(sibling, Kind.POOLS)
@@ -221,17 +221,17 @@ class Runtime:
                 pools = list(map(add, pools, its_pools))
         if has_lag:
             yield catalog.EVENT_LOOP_LAG, _histogram([*lag[:-1], total_of(late)])
-        for place, family in enumerate(_GAUGES):
+        for position, family in enumerate(_GAUGES):
             gauge = GaugeMetricFamily(family.name, family.help, labels=family.labels)
             for pool, (*numbers, size) in zip(POOLS, _by_pool(pools), strict=True):
                 if size:
-                    gauge.add_metric((pool,), (*numbers, size)[place])
+                    gauge.add_metric((pool,), (*numbers, size)[position])
             if gauge.samples:
                 yield family, gauge
 
-    def shown(self) -> list[catalog.Metric]:
+    def exposed_families(self) -> list[catalog.Metric]:
         """Return the families that this process has something to say of."""
-        has_lag, _, pools = self._said()
+        has_lag, _, pools = self._read()
         return [*[catalog.EVENT_LOOP_LAG] * has_lag, *(_GAUGES if any(pools) else ())]
 
     def pulses(self) -> dict[int, float]:
@@ -250,7 +250,7 @@ class Runtime:
                 found[sibling.owner] = 0.0 if pulse is None else pulse[0]
         return found
 
-    def _said(self) -> tuple[bool, list[float], list[float]]:
+    def _read(self) -> tuple[bool, list[float], list[float]]:
         with self._lock:
             self._add_pools()
             return self._is_begun, list(self._lag), list(self._pools)
@@ -266,8 +266,8 @@ def _by_pool(numbers: list[float]) -> Iterator[list[float]]:
         yield numbers[start : start + len(NO_POOL)]
 
 
-def _histogram(cells: list[float]) -> Metric:
-    family, (*counts, total) = catalog.EVENT_LOOP_LAG, cells
+def _histogram(slots: list[float]) -> Metric:
+    family, (*counts, total) = catalog.EVENT_LOOP_LAG, slots
     ends = (*map(floatToGoString, catalog.LAG_BUCKETS), "+Inf")
     histogram = HistogramMetricFamily(family.name, family.help)
     histogram.add_metric((), list(zip(ends, accumulate(counts), strict=True)), total)
@@ -277,7 +277,7 @@ def _histogram(cells: list[float]) -> Metric:
 runtime = Runtime()
 
 
-EVERY = 0.25
+LAG_INTERVAL = 0.25
 """Seconds between two looks; what is shorter may fall between them."""
 
 _latest: weakref.ref[asyncio.AbstractEventLoop] | None = None
@@ -300,7 +300,7 @@ def watch(on_fault: Callable[[Exception], None]) -> None:
     try:
         _latest = weakref.ref(loop)
         if runtime.begin(loop):
-            _Watch(loop).ask(loop)
+            _LagTimer(loop).schedule(loop)
     except Exception as error:
         on_fault(error)
 
@@ -312,7 +312,7 @@ def forked() -> None:
     runtime.forked()
 
 
-class _Watch:
+class _LagTimer:
     """
     The looks at one event loop.
 
@@ -326,18 +326,18 @@ class _Watch:
         self._context = Context()
         self._due = 0.0
 
-    def ask(self, loop: asyncio.AbstractEventLoop) -> None:
+    def schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have the loop call when it is time for the next look."""
         # By a clock of our own: uvloop's stands still while it runs what is due.
-        self._due = monotonic() + EVERY
-        loop.call_later(EVERY, self._look, context=self._context)
+        self._due = monotonic() + LAG_INTERVAL
+        loop.call_later(LAG_INTERVAL, self._measure, context=self._context)
 
-    def _look(self) -> None:
+    def _measure(self) -> None:
         at, loop = monotonic(), self._loop()
         if loop is None or not runtime.has(loop):
             return
         with contextlib.suppress(Exception):  # The loop would write it, four times a second.
             try:
-                runtime.looked(loop, at=at, late=max(0.0, at - self._due), pools=numbers_of(loop))
+                runtime.record(loop, at=at, late=max(0.0, at - self._due), pools=numbers_of(loop))
             finally:  # Whoever sees no pulse takes the worker for stuck.
-                self.ask(loop)
+                self.schedule(loop)

@@ -15,8 +15,8 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry
 
 from scaleobs._metrics import user_values
-from scaleobs._metrics.child import DURATION, HISTOGRAMS, Cells, Exemplar, Labels, exemplars_of
-from scaleobs._metrics.columns import Order, Rows
+from scaleobs._metrics.child import DURATION, HISTOGRAMS, Exemplar, Labels, Slots, exemplars_of
+from scaleobs._metrics.columns import LabelSetIndex, RowLayout
 from scaleobs._metrics.native import Snapshot
 from scaleobs._metrics.user_values import NOBODYS, TYPES
 from scaleobs.group import Group, Sibling
@@ -59,7 +59,7 @@ def _unpacked(rest: bytes) -> tuple[Labels, Bounds]:
     return (str(method), str(route), str(status)), tuple(map(float, bounds))
 
 
-class Place:
+class ChildMemory:
     """Where the numbers of one series, or of one thread, are kept."""
 
     __slots__ = ("_group", "_key")
@@ -68,12 +68,12 @@ class Place:
         self._group = group
         self._key = key.packed()
 
-    def cells(self, kind: Kind, length: int) -> Cells:
+    def slots(self, kind: Kind, length: int) -> Slots:
         """Return numbers of one kind: those that are there, or new ones, which are 0."""
         return self._group.slots(kind, self._key, length)
 
 
-class Reading(NamedTuple):
+class SiblingSnapshot(NamedTuple):
     """What another worker keeps of a storage, at one moment."""
 
     is_living: bool
@@ -82,10 +82,10 @@ class Reading(NamedTuple):
     more: dict[Kind, list[tuple[Labels, int, int]]]
 
     def rows(self) -> Iterator[tuple[Kind, Bounds, list[int], tuple[bytes, ...]]]:
-        """Yield the cells of all series of a thread as bytes, and their places, by kind and bounds."""
-        for kind, bounds, places, reader in self.found:
-            cells = reader.unpack_from(self.data)
-            yield kind, bounds, places[: len(cells)], cells  # Another thread may have found more since.
+        """Yield the slots of all series of a thread as bytes, and their places, by kind and bounds."""
+        for kind, bounds, positions, reader in self.found:
+            slots = reader.unpack_from(self.data)
+            yield kind, bounds, positions[: len(slots)], slots  # Another thread may have found more since.
 
     def exemplars(self) -> Iterator[tuple[Labels, dict[int, Exemplar]]]:
         """Yield the exemplars of each label set that has any."""
@@ -118,12 +118,12 @@ class Reading(NamedTuple):
 class Index:
     """Where a sibling keeps what of a storage."""
 
-    def __init__(self, storage: int, order: Order) -> None:
+    def __init__(self, storage: int, order: LabelSetIndex) -> None:
         self._storage = storage
         self._order = order
         self._adding = threading.Lock()
         # By shard as well: a label set is in one of them once.
-        self._rows: dict[tuple[int, Kind, Bounds], Rows] = {}
+        self._rows: dict[tuple[int, Kind, Bounds], RowLayout] = {}
         self._label_sets: list[Labels] = []
         self._more: dict[Kind, list[tuple[Labels, int, int]]] = {kind: [] for kind in _KINDS}
 
@@ -144,18 +144,18 @@ class Index:
         if entry.kind not in HISTOGRAMS:
             self._more[entry.kind].append((key.labels, entry.start, entry.end))
         elif entry.end - entry.start == len(key.bounds) + 2:
-            rows = self._rows.setdefault((key.shard, entry.kind, key.bounds), Rows())
-            rows.add(self._order.place(key.labels), entry)
+            rows = self._rows.setdefault((key.shard, entry.kind, key.bounds), RowLayout())
+            rows.add(self._order.position(key.labels), entry)
             if entry.kind == DURATION:
                 self._label_sets.append(key.labels)
 
-    def read(self, sibling: Sibling) -> Reading:
+    def read(self, sibling: Sibling) -> SiblingSnapshot:
         """Return what is there now."""
         with self._adding:
-            rows = [(kind, bounds, some.places, some.reader()) for (_, kind, bounds), some in self._rows.items()]
-            more = {kind: places.copy() for kind, places in self._more.items()}
+            rows = [(kind, bounds, some.positions, some.reader()) for (_, kind, bounds), some in self._rows.items()]
+            more = {kind: positions.copy() for kind, positions in self._more.items()}
         # Another thread may add entries meanwhile; each that is indexed is in the data that is read afterwards.
-        return Reading(sibling.is_living, sibling.data, rows, more)
+        return SiblingSnapshot(sibling.is_living, sibling.data, rows, more)
 
     def new_label_sets(self) -> list[Labels]:
         """Return the label sets that it has counted since this was called."""
@@ -164,14 +164,14 @@ class Index:
         return found
 
 
-class Theirs(NamedTuple):
+class SiblingStorage(NamedTuple):
     """What another worker keeps of a storage."""
 
     sibling: Sibling
     indexed: Index
     key: bytes
 
-    def read(self) -> Reading:
+    def read(self) -> SiblingSnapshot:
         """Return what is there now."""
         return self.indexed.read(self.sibling)
 
@@ -197,26 +197,26 @@ class Workers:
     def __init__(self, group: Group, storage: int) -> None:
         self.group = group
         self._storage = storage
-        self.order = Order()
+        self.order = LabelSetIndex()
         self._key = Key(storage, 0).packed()
 
-    def place(self, shard: int, labels: Labels = _NO_LABELS, bounds: Bounds = ()) -> Place:
+    def memory(self, shard: int, labels: Labels = _NO_LABELS, bounds: Bounds = ()) -> ChildMemory:
         """Return where to keep the numbers of one series of a shard, or those that belong to none."""
-        return Place(self.group, Key(self._storage, shard, labels, bounds))
+        return ChildMemory(self.group, Key(self._storage, shard, labels, bounds))
 
-    def left(self) -> Iterator[tuple[Kind, Key, Cells]]:
+    def left(self) -> Iterator[tuple[Kind, Key, Slots]]:
         """Yield what the worker has left of whom this one has taken over the ledger."""
-        for kind, key, cells in self.group.ledger.kept(*_KINDS):
+        for kind, key, slots in self.group.ledger.kept(*_KINDS):
             try:
                 unpacked = Key.unpacked(key)
             except (ValueError, TypeError):  # A ledger may be damaged.
                 continue
             if unpacked.storage == self._storage:
-                yield kind, unpacked, cells
+                yield kind, unpacked, slots
 
-    def others(self) -> list[Theirs]:
+    def others(self) -> list[SiblingStorage]:
         """Return what the other workers keep, as it is now."""
-        return [Theirs(sibling, self._index(sibling), self._key) for sibling in self.group.others()]
+        return [SiblingStorage(sibling, self._index(sibling), self._key) for sibling in self.group.others()]
 
     def new_label_sets(self) -> Iterator[Labels]:
         """Yield label sets that the other workers have counted since this was called."""
@@ -266,14 +266,14 @@ class UserKey:
     __slots__ = ("bound", "bytes", "family", "help", "labels", "mode", "pairs", "sample", "type")
 
     def __init__(self, key: bytes) -> None:
-        kind, family, sample, names, label_values, told, mode, _ = json.loads(key)
+        kind, family, sample, names, label_values, help_text, mode, _ = json.loads(key)
         pairs = tuple(zip(map(str, names), map(str, label_values), strict=True))
         self.bound = math.nan
         if kind == "histogram" and sample.endswith("_bucket"):
             *pairs_before, (_, bound) = pairs
             pairs, self.bound = tuple(pairs_before), float(bound)
         self.bytes, self.type, self.family, self.sample = key, str(kind), str(family), str(sample)
-        self.help, self.mode, self.pairs, self.labels = str(told), str(mode), pairs, frozenset(pairs)
+        self.help, self.mode, self.pairs, self.labels = str(help_text), str(mode), pairs, frozenset(pairs)
 
 
 @lru_cache(maxsize=8192)
@@ -311,17 +311,17 @@ def held_by_siblings(registry: CollectorRegistry, group: Group) -> dict[tuple[st
     parts: dict[UserKey, list[float]] = defaultdict(list)
     for other in group.peek():
         # Another thread may find more meanwhile.
-        places, numbers = list(other.view(_UserValues, _UserValues).found.values()), other.numbers
+        positions, numbers = list(other.view(_UserValues, _UserValues).found.values()), other.numbers
         end, is_living, worker = len(numbers) - 1, other.is_living, other.path.stem
-        for key, place in places:
-            if place >= end:  # Another thread is reading it.
+        for key, position in positions:
+            if position >= end:  # Another thread is reading it.
                 continue
             if key.type != "gauge":
-                parts[key].append(numbers[place])
-            elif is_living and numbers[place + 1] != NOBODYS and key.bytes not in foreign:
+                parts[key].append(numbers[position])
+            elif is_living and numbers[position + 1] != NOBODYS and key.bytes not in foreign:
                 gauges = _family_of(key, families).gauges
                 gauges.setdefault(key.labels, (key.pairs, []))[1].append(
-                    GaugeValue(worker, *numbers[place : place + _VALUE_SLOTS])
+                    GaugeValue(worker, *numbers[position : position + _VALUE_SLOTS])
                 )
     for key, number in _left_by_the_one_before(group):
         if key.bytes not in foreign:
@@ -333,10 +333,10 @@ def held_by_siblings(registry: CollectorRegistry, group: Group) -> dict[tuple[st
 
 
 def _left_by_the_one_before(group: Group) -> Iterator[tuple[UserKey, float]]:
-    for _, packed, cells in group.ledger.kept(Kind.USER_VALUE):
+    for _, packed, slots in group.ledger.kept(Kind.USER_VALUE):
         key = _user_key(packed) if not user_values.is_of_living(packed) else None
-        if key is not None and key.type != "gauge" and len(cells) == _VALUE_SLOTS and not math.isnan(cells[0]):
-            yield key, cells[0]
+        if key is not None and key.type != "gauge" and len(slots) == _VALUE_SLOTS and not math.isnan(slots[0]):
+            yield key, slots[0]
 
 
 def _family_of(key: UserKey, families: dict[tuple[str, str], UserFamily]) -> UserFamily:

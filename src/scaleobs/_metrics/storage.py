@@ -23,18 +23,18 @@ from scaleobs._metrics.child import (
     RESPONSE_SIZE,
     WEBSOCKET,
     Abandoned,
-    Cells,
+    Child,
     Counts,
     Labels,
-    Series,
     Shard,
+    Slots,
     Source,
     ThreadShards,
     ThreadToken,
 )
-from scaleobs._metrics.columns import Order
-from scaleobs._metrics.siblings import Key, Place, Theirs, Workers
-from scaleobs._metrics.totals import Rest, Totals
+from scaleobs._metrics.columns import LabelSetIndex
+from scaleobs._metrics.siblings import ChildMemory, Key, SiblingStorage, Workers
+from scaleobs._metrics.totals import SiblingTotals, Totals
 from scaleobs.group import Group
 from scaleobs.group.kinds import Kind
 from scaleobs.logs import counts as logged
@@ -67,7 +67,7 @@ class Storage:
         sought: one element for each request that is still to be examined for a trace on the fast path.
         here: where to count what belongs to no application.
         workers: this one and the others of its service, where it may have others.
-        is_apart: whether there are others that this one can't be added up with.
+        is_isolated: whether there are others that this one can't be added up with.
     """
 
     def __init__(self, number: int = 0) -> None:
@@ -84,21 +84,21 @@ class Storage:
         self.abandoned: deque[Abandoned] = deque()
         self._shards: list[tuple[weakref.ref[ThreadToken], Shard]] = []
         self._begin()
-        self._lines: Cells = [0] * logged.KINDS
+        self._lines: Slots = [0] * logged.KINDS
         logged.count_in(self, self._lines)
         self.local = ThreadShards(self.new_shard)
 
     def _begin(self) -> None:
         self.workers: Workers | None = None
-        self.is_apart = False
+        self.is_isolated = False
         self._lock = threading.RLock()
         self._mended = 0
         self._label_sets: dict[Labels, bool] = {}
         # What a worker has left whose buckets were others than today's.
-        self._retired: list[tuple[Kind, Series]] = []
-        self.fast_path: Cells = [0]
-        self._exemplars: Cells = [0]
-        self._tally: Cells = [0, 0]
+        self._retired: list[tuple[Kind, Child]] = []
+        self.fast_path: Slots = [0]
+        self._exemplars: Slots = [0]
+        self._tally: Slots = [0, 0]
 
     def join(self, group: Group) -> None:
         """Count where the other workers of a group read it, from now on; before several threads do."""
@@ -107,43 +107,43 @@ class Storage:
         self._begin()
         self.workers = workers = Workers(group, self.number)
         for _, shard in self._shards:
-            shard.begin(workers.place(shard.number).cells(Kind.OPEN, 2))
+            shard.begin(workers.memory(shard.number).slots(Kind.OPEN, 2))
         for kind, key, _ in workers.left():
             if kind in HISTOGRAMS:
                 self._take_over(kind, key)
         # What was open when the worker died that counted here before is open no more.
         self._close_all(workers)
-        flags = workers.place(0).cells(Kind.FLAGS, 2)
+        flags = workers.memory(0).slots(Kind.FLAGS, 2)
         flags[0] = flags[1] = 0
         self._exemplars, self.fast_path = flags[:1], flags[1:]
-        self._tally = workers.place(0).cells(Kind.TALLY, 2)
-        for place, number in enumerate(tally):
-            self._tally[place] += number
-        self._lines = workers.place(0).cells(Kind.LINES, logged.KINDS)
+        self._tally = workers.memory(0).slots(Kind.TALLY, 2)
+        for position, number in enumerate(tally):
+            self._tally[position] += number
+        self._lines = workers.memory(0).slots(Kind.LINES, logged.KINDS)
         logged.count_in(self, self._lines, goes_on=True)
         for shard, opened, families in before:
-            for place, number in enumerate(opened):
-                shard.open[place] += number
+            for position, number in enumerate(opened):
+                shard.open[position] += number
             for kind, family in families.items():
-                for series in family.values():
-                    self._carry(kind, shard, series)
+                for child in family.values():
+                    self._carry(kind, shard, child)
         self._report_new_memory()
 
     def _close_all(self, workers: Workers) -> None:
         """Have as many requests begun in each shard as are counted there, with these buckets or others."""
         left = list(workers.left())
-        opened = {key.shard: cells for kind, key, cells in left if kind == Kind.OPEN}
-        for cells in opened.values():
-            cells[HTTP] = cells[WEBSOCKET] = 0
-        for kind, key, cells in left:
+        opened = {key.shard: slots for kind, key, slots in left if kind == Kind.OPEN}
+        for slots in opened.values():
+            slots[HTTP] = slots[WEBSOCKET] = 0
+        for kind, key, slots in left:
             if kind == DURATION and key.shard in opened:
-                opened[key.shard][HTTP] += sum(cells[:-1])
+                opened[key.shard][HTTP] += sum(slots[:-1])
 
-    def _carry(self, kind: Kind, shard: Shard, series: Series) -> None:
-        mine = self.new_series(kind, shard.number, series.labels, series.bounds)
-        for place, number in enumerate(series.cells):
-            mine.cells[place] += number
-        shard.families[kind].setdefault(series.labels, mine)
+    def _carry(self, kind: Kind, shard: Shard, child: Child) -> None:
+        mine = self.new_child(kind, shard.number, child.labels, child.bounds)
+        for position, number in enumerate(child.slots):
+            mine.slots[position] += number
+        shard.families[kind].setdefault(child.labels, mine)
 
     def forked(self) -> None:
         """Begin anew in a child process: what its parent has counted is its parent's."""
@@ -158,43 +158,43 @@ class Storage:
     def new_shard(self, token: ThreadToken) -> Shard:
         """Return a shard that counts until its thread's token goes."""
         with self._lock:
-            free = next((place for place, (holder, _) in enumerate(self._shards) if holder() is None), None)
+            free = next((position for position, (holder, _) in enumerate(self._shards) if holder() is None), None)
             shard = self._new_shard() if free is None else self._shards[free][1]
             shard.child_cache = {}
             self._shards[shard.number] = weakref.ref(token), shard
         return shard
 
-    def new_series(self, kind: Kind, shard: int, labels: Labels, bounds: tuple[float, ...]) -> Series:
+    def new_child(self, kind: Kind, shard: int, labels: Labels, bounds: tuple[float, ...]) -> Child:
         """Return a series that counts where this process does, and goes on with what is there."""
         is_native = kind == DURATION and self._label_sets.get(labels, self.is_native)
-        place = self._place(shard, labels, bounds)
-        return Series(labels, bounds, place, kind=kind, is_native=is_native)
+        memory = self._memory(shard, labels, bounds)
+        return Child(labels, bounds, memory, kind=kind, is_native=is_native)
 
     def _new_shard(self) -> Shard:
-        place = self._place(len(self._shards))
-        shard = Shard(self, len(self._shards), [0, 0] if place is None else place.cells(Kind.OPEN, 2))
+        memory = self._memory(len(self._shards))
+        shard = Shard(self, len(self._shards), [0, 0] if memory is None else memory.slots(Kind.OPEN, 2))
         self._shards.append((weakref.ref(ThreadToken()), shard))
         return shard
 
-    def _place(self, shard: int, *key: Any) -> Place | None:
-        return None if self.workers is None else self.workers.place(shard, *key)
+    def _memory(self, shard: int, *key: Any) -> ChildMemory | None:
+        return None if self.workers is None else self.workers.memory(shard, *key)
 
     def _take_over(self, kind: Kind, key: Key) -> None:
         while len(self._shards) <= key.shard:
             self._new_shard()
         if kind == DURATION:
             self._label_sets[key.labels] = self.is_native
-        series = self.new_series(kind, key.shard, key.labels, key.bounds)
+        child = self.new_child(kind, key.shard, key.labels, key.bounds)
         if key.bounds == (self.bounds if kind == DURATION else catalog.SIZE_BUCKETS):
-            self._shards[key.shard][1].families[kind][key.labels] = series
+            self._shards[key.shard][1].families[kind][key.labels] = child
         else:
-            self._retired.append((kind, series))
+            self._retired.append((kind, child))
 
     def _report_new_memory(self) -> None:
         for source in list(self.sources):
             source.on_memory_changed()
 
-    def widen(self, *, bounds: Iterable[float], limit: int, is_native: bool, has_sizes: bool) -> None:
+    def merge_options(self, *, bounds: Iterable[float], limit: int, is_native: bool, has_sizes: bool) -> None:
         """
         Give a service what it asks for beside what others on the same registry have asked for.
 
@@ -219,8 +219,8 @@ class Storage:
         """
         if self.workers is not None:
             flag = _TRACED if self.keeps_exemplars else _REQUESTED
-            for theirs in self.workers.others():
-                theirs.request_exemplars(flag)
+            for sibling in self.workers.others():
+                sibling.request_exemplars(flag)
         if not self.keeps_exemplars:
             self._exemplars[0] = max(self._exemplars[0], _REQUESTED)
             try:
@@ -269,15 +269,15 @@ class Storage:
             for _, shard in self._shards:
                 shard.child_cache = {}
 
-    def admitted(self, labels: Labels) -> Labels:
+    def labels_or_overflow(self, labels: Labels) -> Labels:
         """Return the labels to count a new label set under: its own, or those of the overflow past the limit."""
         if labels in self._label_sets:
             return labels
         # Not under the lock: who looks at the others' ledgers may have to count a fault.
-        known = [] if self.workers is None else list(self.workers.new_label_sets())
+        counted_by_siblings = [] if self.workers is None else list(self.workers.new_label_sets())
         with self._lock:
-            for theirs in known:
-                self._label_sets.setdefault(theirs, self.is_native)
+            for labels_of_sibling in counted_by_siblings:
+                self._label_sets.setdefault(labels_of_sibling, self.is_native)
             if labels in self._label_sets or len(self._label_sets) < self.limit:
                 self._label_sets.setdefault(labels, self.is_native)
                 return labels
@@ -300,41 +300,41 @@ class Storage:
                 return
             abandoned.finish_abandoned()
 
-    def progress(self) -> tuple[float, float]:
+    def begun_and_ended(self) -> tuple[float, float]:
         """Return how many requests this process has begun, those of workers it has taken over with them, and ended."""
         with self._lock:
             shards = [shard for _, shard in self._shards]
-        ended = sum(sum(series.cells[:-1]) for shard in shards for series in list(shard.series.values()))
+        ended = sum(sum(child.slots[:-1]) for shard in shards for child in list(shard.children.values()))
         return sum(shard.open[HTTP] for shard in shards), ended
 
     def read(self) -> Counts:
         """Return all counts."""
         self.finish_abandoned()
-        others = [] if self.workers is None else self._looked_at(self.workers)
+        others = [] if self.workers is None else self._read_siblings(self.workers)
         with self._lock:
             shards = [shard for _, shard in self._shards]
         # Ends are read before beginnings, so that a request that ends meanwhile can't make the difference negative.
-        families, counted, rest = self._families([shard for shard in shards if shard.series], others)
-        series = list(families[DURATION].values())
-        http, websockets = (sum(shard.open[place] for shard in shards) for place in (HTTP, WEBSOCKET))
+        families, counted, rest = self._families([shard for shard in shards if shard.children], others)
+        children = list(families[DURATION].values())
+        http, websockets = (sum(shard.open[position] for shard in shards) for position in (HTTP, WEBSOCKET))
         faults, dropped = self._tally
-        *lines, lost = map(sum, zip(self._lines, *(theirs.lines for theirs in rest), strict=True))
-        for theirs in rest:
-            http, websockets = http + theirs.opened[HTTP], websockets + theirs.opened[WEBSOCKET]
-            faults, dropped = faults + theirs.tally[_FAULTS], dropped + theirs.tally[_DROPPED]
+        *lines, lost = map(sum, zip(self._lines, *(sibling.lines for sibling in rest), strict=True))
+        for sibling in rest:
+            http, websockets = http + sibling.opened[HTTP], websockets + sibling.opened[WEBSOCKET]
+            faults, dropped = faults + sibling.tally[_FAULTS], dropped + sibling.tally[_DROPPED]
         return Counts(
-            series,
+            children,
             list(families[REQUEST_SIZE].values()),
             list(families[RESPONSE_SIZE].values()),
-            self._unborn(series),
+            self._zero_children(children),
             {"http": max(0, http - counted), "websocket": websockets},
             faults + lost,
             dropped,
             tuple(lines),
-            1 + sum(theirs.is_living for theirs in rest),
+            1 + sum(sibling.is_living for sibling in rest),
         )
 
-    def _looked_at(self, workers: Workers) -> list[Theirs]:
+    def _read_siblings(self, workers: Workers) -> list[SiblingStorage]:
         others = workers.others()
         with self._lock:
             if workers.group.mended != self._mended:
@@ -344,25 +344,25 @@ class Storage:
         return others
 
     def _families(
-        self, shards: list[Shard], others: list[Theirs]
-    ) -> tuple[dict[Kind, dict[Labels, Series]], float, list[Rest]]:
+        self, shards: list[Shard], others: list[SiblingStorage]
+    ) -> tuple[dict[Kind, dict[Labels, Child]], float, list[SiblingTotals]]:
         if len(shards) == 1 and self.workers is None:
             alone = {kind: family.copy() for kind, family in shards[0].families.items()}
-            return alone, sum(sum(series.cells[:-1]) for series in alone[DURATION].values()), []
-        totals = Totals(self.bounds, Order() if self.workers is None else self.workers.order)
+            return alone, sum(sum(child.slots[:-1]) for child in alone[DURATION].values()), []
+        totals = Totals(self.bounds, LabelSetIndex() if self.workers is None else self.workers.order)
         for shard in shards:
             for kind, family in shard.families.items():
                 totals.add_own(kind, family.copy().values())
-        for kind, series in self._retired:
-            totals.add_own(kind, [series])
-        for theirs in others:
-            totals.add_theirs(theirs)
+        for kind, child in self._retired:
+            totals.add_own(kind, [child])
+        for sibling in others:
+            totals.add_sibling(sibling)
         return totals.families(), totals.counted, totals.rest
 
-    def _unborn(self, series: list[Series]) -> list[Labels]:
-        known = {pair for source in list(self.sources) for pair in source.known_routes()}
-        if not known:
+    def _zero_children(self, children: list[Child]) -> list[Labels]:
+        routes = {pair for source in list(self.sources) for pair in source.known_routes()}
+        if not routes:
             return []
-        born = {one.labels for one in series}
-        labels = [(method, route, status) for method, route in sorted(known) for status in ("500", "503")]
-        return [one for one in labels if one not in born]
+        counted = {one.labels for one in children}
+        labels = [(method, route, status) for method, route in sorted(routes) for status in ("500", "503")]
+        return [one for one in labels if one not in counted]

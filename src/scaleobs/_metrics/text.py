@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from prometheus_client.core import Exemplar as UserExemplar
 from prometheus_client.core import Metric, Sample
 
-from scaleobs._metrics.child import Exemplar, Labels, Series
+from scaleobs._metrics.child import Child, Exemplar, Labels
 from scaleobs.catalog import Metric as Family
 
 Chunks = Iterable[list[bytes]]
@@ -48,11 +48,11 @@ class Format(Protocol):
         """Return what the series of a histogram with these bounds share; the same object for the same arguments."""
         ...
 
-    def body(self, template: Any, series: Series, cumulated: list[float], seconds: float) -> bytes:
+    def body(self, template: Any, series: Child, cumulated: list[float], seconds: float) -> bytes:
         """Return the samples of a histogram's series without their labels; the counts are cumulated, `+Inf` last."""
         ...
 
-    def placed(self, body: bytes, labels: bytes) -> bytes:
+    def with_labels(self, body: bytes, labels: bytes) -> bytes:
         """Return the samples with their labels."""
         ...
 
@@ -75,7 +75,7 @@ def is_shown(exemplar: Exemplar) -> bool:
 _LINES = 256
 """How many lines are made without a look at their length: about half a millisecond."""
 
-_HERE = b"\xff"
+_LABELS_MARK = b"\xff"
 """Where a template's labels go: a byte that UTF-8 doesn't have."""
 
 _ILLEGAL = re.compile(r"^[0-9]|[^a-zA-Z0-9_:]")
@@ -102,29 +102,29 @@ class Lines:
         """Return the lines of a series, with a place for the labels and one for each number."""
         found = _templates.get((family.name, bounds))
         if found is None:
-            name, here = family.name.encode(), _HERE
+            name, mark = family.name.encode(), _LABELS_MARK
             ends = [*(number(bound).encode() for bound in bounds), b"+Inf"]
-            buckets = [b'%b_bucket{%b,le="%b"} %%d\n' % (name, here, end) for end in ends]
-            totals = b"%b_count{%b} %%d\n%b_sum{%b} %%a\n" % (name, here, name, here)
+            buckets = [b'%b_bucket{%b,le="%b"} %%d\n' % (name, mark, end) for end in ends]
+            totals = b"%b_count{%b} %%d\n%b_sum{%b} %%a\n" % (name, mark, name, mark)
             found = _templates.setdefault((family.name, bounds), b"".join(buckets) + totals)
         return found
 
-    def body(self, template: bytes, series: Series, cumulated: list[float], seconds: float) -> bytes:
+    def body(self, template: bytes, series: Child, cumulated: list[float], seconds: float) -> bytes:
         """Return the lines of a series without its labels."""
         del series
         return template % (*cumulated, cumulated[-1], seconds)
 
-    def placed(self, body: bytes, labels: bytes) -> bytes:
+    def with_labels(self, body: bytes, labels: bytes) -> bytes:
         """Return the lines of a series."""
-        return body.replace(_HERE, labels)
+        return body.replace(_LABELS_MARK, labels)
 
     def framed(self, family: Family, chunks: Chunks) -> Iterator[bytes]:
         """Yield one of our families."""
-        yield encoded(self.head(self.shown_name(family), family.kind, family.help))
+        yield encoded(self.head(self.exposed_name(family), family.kind, family.help))
         for chunk in chunks:
             yield b"".join(chunk)
 
-    def shown_name(self, family: Family) -> str:
+    def exposed_name(self, family: Family) -> str:
         """Return the name that stands above our family."""
         return family.name
 
@@ -206,7 +206,7 @@ def encoded(text: str) -> bytes:
 # What OpenMetrics has and this format has not: another type, a name that says which.
 _KINDS = {"info": "gauge", "stateset": "gauge", "gaugehistogram": "histogram", "unknown": "untyped"}
 _SUFFIXES = {"counter": "_total", "info": "_info"}
-_APART = ("_created", "_gcount", "_gsum")
+_OPENMETRICS_ONLY = ("_created", "_gcount", "_gsum")
 """Samples that only OpenMetrics has within a family; here each kind is a gauge of its own behind it."""
 
 
@@ -218,8 +218,8 @@ class Text(Lines):
 
     def head(self, name: str, kind: str, documentation: str) -> str:
         """Return what stands above a family's samples."""
-        name, told = legal(name), str(documentation).replace("\\", r"\\").replace("\n", r"\n")
-        return f"# HELP {name} {told}\n# TYPE {name} {kind}\n"
+        name, text = legal(name), str(documentation).replace("\\", r"\\").replace("\n", r"\n")
+        return f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
 
     def family(self, metric: Metric) -> Iterator[bytes]:
         """Yield a family of prometheus_client, as its own `generate_latest` writes it."""
@@ -228,10 +228,10 @@ class Text(Lines):
     def _lines(self, metric: Metric) -> Iterator[str]:
         kind = _KINDS.get(metric.type, metric.type)
         name = metric.name + _SUFFIXES.get(metric.type, "")
-        apart = {metric.name + suffix for suffix in _APART}
+        openmetrics_only = {metric.name + suffix for suffix in _OPENMETRICS_ONLY}
         yield self.head(name, kind, metric.documentation)
-        yield from each(_line, (sample for sample in metric.samples if sample.name not in apart))
-        for other in sorted(apart & {sample.name for sample in metric.samples}):
+        yield from each(_line, (sample for sample in metric.samples if sample.name not in openmetrics_only))
+        for other in sorted(openmetrics_only & {sample.name for sample in metric.samples}):
             yield self.head(other, "gauge", metric.documentation)
             yield from each(_line, (sample for sample in metric.samples if sample.name == other))
 
@@ -256,7 +256,7 @@ class OpenMetrics(Lines):
         # What an exemplar of a counter says is how much it added (OpenMetrics 1.0, "Counter").
         return line if exemplar is None else b"%b%b\n" % (line[:-1], _exemplar(exemplar, 1.0))
 
-    def body(self, template: bytes, series: Series, cumulated: list[float], seconds: float) -> bytes:
+    def body(self, template: bytes, series: Child, cumulated: list[float], seconds: float) -> bytes:
         """Return the lines of a series without its labels; a bucket's exemplar stands behind it."""
         body = super().body(template, series, cumulated, seconds)
         if not series.exemplars:
@@ -267,7 +267,7 @@ class OpenMetrics(Lines):
                 shown[position] += _exemplar(exemplar, exemplar.value)
         return b"\n".join(shown)
 
-    def shown_name(self, family: Family) -> str:
+    def exposed_name(self, family: Family) -> str:
         """Return the name that stands above our family: a counter's `_total` belongs to its samples."""
         return family.name.removesuffix("_total") if family.kind == "counter" else family.name
 

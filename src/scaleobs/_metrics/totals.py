@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 
 from prometheus_client.core import Metric
 
-from scaleobs._metrics.child import DURATION, HISTOGRAMS, Cells, Labels, Series
-from scaleobs._metrics.columns import Order, Sum
-from scaleobs._metrics.native import Snapshot, Sparse
-from scaleobs._metrics.siblings import Bounds, Theirs
+from scaleobs._metrics.child import DURATION, HISTOGRAMS, Child, Labels, Slots
+from scaleobs._metrics.columns import ColumnSum, LabelSetIndex
+from scaleobs._metrics.native import NativeHistogram, Snapshot
+from scaleobs._metrics.siblings import Bounds, SiblingStorage
 from scaleobs._metrics.text import Format
 from scaleobs.group.kinds import Kind
 from scaleobs.logs import counts
 
 
-class Rest(NamedTuple):
+class SiblingTotals(NamedTuple):
     """What another worker has told beside its series; a dead one's requests have all ended."""
 
     is_living: bool
@@ -32,7 +32,7 @@ class Totals:
     The series of each kind, by labels; nobody else holds them.
 
     What there is of one kind and shape is added up column by column, without a look at a single series: a column has
-    the cells of all label sets that a thread of a worker has counted, in the same order as any other column.
+    the slots of all label sets that a thread of a worker has counted, in the same order as any other column.
 
     Args:
         bounds: the bucket boundaries that those of `DURATION` get, whatever those had that were added.
@@ -43,91 +43,91 @@ class Totals:
         counted: how many requests are counted in all, once `families` was called.
     """
 
-    def __init__(self, bounds: Bounds, order: Order) -> None:
+    def __init__(self, bounds: Bounds, order: LabelSetIndex) -> None:
         self._bounds = bounds
         self._order = order
-        self.rest: list[Rest] = []
+        self.rest: list[SiblingTotals] = []
         self.counted = 0.0
-        self._sums: dict[tuple[Kind, Bounds], Sum] = {}
+        self._sums: dict[tuple[Kind, Bounds], ColumnSum] = {}
         # Those with an exemplar or a native histogram, as yet without what they have counted.
-        self._told: dict[Labels, Series] = {}
+        self._detailed: dict[Labels, Child] = {}
 
-    def add_own(self, kind: Kind, counted: Iterable[Series]) -> None:
+    def add_own(self, kind: Kind, counted: Iterable[Child]) -> None:
         """Add what a thread of this process has counted."""
         rows: dict[Bounds, tuple[list[int], list[bytes]]] = {}
-        for series in counted:
-            places, cells = rows.setdefault(series.bounds, ([], []))
-            places.append(self._order.place(series.labels))
-            cells.append(_packed(series.cells))
-            if kind == DURATION and (series.exemplars or series.sparse is not None):
-                told = self._of(series.labels)
-                told.add_exemplars(series.exemplars)
-                if series.sparse is not None:
-                    _add_native(told, series.sparse.snapshot())
-        for bounds, (places, cells) in rows.items():
-            self._add(kind, bounds, places, cells)
+        for child in counted:
+            positions, slots = rows.setdefault(child.bounds, ([], []))
+            positions.append(self._order.position(child.labels))
+            slots.append(_packed(child.slots))
+            if kind == DURATION and (child.exemplars or child.native is not None):
+                detailed = self._detailed_child(child.labels)
+                detailed.add_exemplars(child.exemplars)
+                if child.native is not None:
+                    _add_native(detailed, child.native.snapshot())
+        for bounds, (positions, slots) in rows.items():
+            self._add(kind, bounds, positions, slots)
 
-    def add_theirs(self, theirs: Theirs) -> None:
+    def add_sibling(self, sibling: SiblingStorage) -> None:
         """Add what another worker has counted."""
-        reading = theirs.read()
-        for kind, bounds, places, rows in reading.rows():
-            self._add(kind, bounds, places, rows)
+        reading = sibling.read()
+        for kind, bounds, positions, rows in reading.rows():
+            self._add(kind, bounds, positions, rows)
         for labels, exemplars in reading.exemplars():
-            self._of(labels).add_exemplars(exemplars)
+            self._detailed_child(labels).add_exemplars(exemplars)
         for labels, native in reading.natives():
-            _add_native(self._of(labels), native)
+            _add_native(self._detailed_child(labels), native)
         opened = reading.sums(Kind.OPEN, 2) if reading.is_living else (reading.counted(), 0.0)
         lines = reading.sums(Kind.LINES, counts.KINDS)
-        self.rest.append(Rest(reading.is_living, opened, reading.sums(Kind.TALLY, 2), lines))
+        self.rest.append(SiblingTotals(reading.is_living, opened, reading.sums(Kind.TALLY, 2), lines))
 
-    def families(self) -> dict[Kind, dict[Labels, Series]]:
+    def families(self) -> dict[Kind, dict[Labels, Child]]:
         """Return the series of each kind, by labels."""
-        families: dict[Kind, dict[Labels, Series]] = {kind: {} for kind in HISTOGRAMS}
-        families[DURATION] = self._told
+        families: dict[Kind, dict[Labels, Child]] = {kind: {} for kind in HISTOGRAMS}
+        families[DURATION] = self._detailed
         labels = self._order.labels
         # In an order that doesn't depend on which worker adds them up.
         for (kind, bounds), added in sorted(self._sums.items()):
             family = families[kind]
             shape = self._bounds if kind == DURATION else bounds
-            for place, cells in added.rows():
-                total = family.get(labels[place])
+            for position, slots in added.rows():
+                total = family.get(labels[position])
                 if total is None and shape == bounds:
-                    family[labels[place]] = Series(labels[place], shape, cells=cells)
+                    family[labels[position]] = Child(labels[position], shape, slots=slots)
                     continue
                 if total is None:
-                    total = family[labels[place]] = Series(labels[place], shape)
-                total.add_cells(bounds, cells)
+                    total = family[labels[position]] = Child(labels[position], shape)
+                total.add_slots(bounds, slots)
             if kind == DURATION:
                 self.counted += added.counted
         return families
 
-    def _add(self, kind: Kind, bounds: Bounds, places: list[int], rows: Iterable[bytes]) -> None:
+    def _add(self, kind: Kind, bounds: Bounds, positions: list[int], rows: Iterable[bytes]) -> None:
         added = self._sums.get((kind, bounds))
         if added is None:
-            added = self._sums[kind, bounds] = Sum(len(bounds) + 2)
-        added.add(places, rows, len(self._order.labels))
+            added = self._sums[kind, bounds] = ColumnSum(len(bounds) + 2)
+        added.add(positions, rows, len(self._order.labels))
 
-    def _of(self, labels: Labels) -> Series:
-        """Return where what a series of `DURATION` has beside its cells is added up."""
-        told = self._told.get(labels)
-        if told is None:
-            told = self._told[labels] = Series(labels, self._bounds)
-        return told
-
-
-def _packed(cells: Cells) -> bytes:
-    return array("d", cells).tobytes() if isinstance(cells, list) else bytes(cells)
+    def _detailed_child(self, labels: Labels) -> Child:
+        """Return where what a series of `DURATION` has beside its slots is added up."""
+        detailed = self._detailed.get(labels)
+        if detailed is None:
+            detailed = self._detailed[labels] = Child(labels, self._bounds)
+        return detailed
 
 
-def _add_native(total: Series, native: Snapshot) -> None:
-    total.sparse = total.sparse or Sparse()
-    total.sparse.add(native)
+def _packed(slots: Slots) -> bytes:
+    return array("d", slots).tobytes() if isinstance(slots, list) else bytes(slots)
+
+
+def _add_native(total: Child, native: Snapshot) -> None:
+    total.native = total.native or NativeHistogram()
+    total.native.add(native)
 
 
 _WORKER = "worker"
 
 
-class Apart:
+class PerWorkerFormat:
     """
     Writes as another format does, with one label more.
 
@@ -151,6 +151,6 @@ class Apart:
 
     def family(self, metric: Metric) -> Iterator[bytes]:
         """Yield a family of prometheus_client."""
-        told = copy.copy(metric)
-        told.samples = [one._replace(labels={**one.labels, _WORKER: self._worker}) for one in metric.samples]
-        return self._to.family(told)
+        detailed = copy.copy(metric)
+        detailed.samples = [one._replace(labels={**one.labels, _WORKER: self._worker}) for one in metric.samples]
+        return self._to.family(detailed)

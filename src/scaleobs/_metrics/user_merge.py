@@ -127,13 +127,13 @@ class _Merging:
         self, metric: Metric, mode: str, own: Any, others: dict[UserLabels, tuple[LabelPairs, list[GaugeValue]]]
     ) -> Iterator[Sample]:
         for sample in metric.samples:
-            _, theirs = others.pop(frozenset(sample.labels.items()), ((), []))
+            _, others_held = others.pop(frozenset(sample.labels.items()), ((), []))
             mark, is_function = _own_gauge(own, sample)
             # Where it is a function's, the other worker's is most likely one, too, and what it would say isn't known.
-            theirs = [held for held in theirs if not is_function or held.mark != UNTOUCHED]
-            yield from _combined(sample, mode, [GaugeValue(self._me, sample.value, mark), *theirs])
-        for pairs, theirs in others.values():
-            touched = [held for held in theirs if held.mark != UNTOUCHED]
+            others_held = [held for held in others_held if not is_function or held.mark != UNTOUCHED]
+            yield from _combined(sample, mode, [GaugeValue(self._me, sample.value, mark), *others_held])
+        for pairs, others_held in others.values():
+            touched = [held for held in others_held if held.mark != UNTOUCHED]
             if touched:
                 yield from _combined(Sample(metric.name, dict(pairs), 0.0), mode, touched)
 
@@ -187,12 +187,12 @@ def _buckets(family: UserFamily, own: Any) -> Totals:
     bounds = bounds if own is None else list(own._upper_bounds)  # noqa: SLF001
     found: dict[UserLabels, tuple[LabelPairs, list[list[float]]]] = {}
     for key, parts in family.parts.items():
-        cells = found.setdefault(key.labels, (key.pairs, [[] for _ in range(len(bounds) + 1)]))[1]
-        cells[-1 if math.isnan(key.bound) else bisect_left(bounds, key.bound)].extend(parts)
+        slots = found.setdefault(key.labels, (key.pairs, [[] for _ in range(len(bounds) + 1)]))[1]
+        slots[-1 if math.isnan(key.bound) else bisect_left(bounds, key.bound)].extend(parts)
     ends, name = list(map(floatToGoString, bounds)), family.key.family
     totals: Totals = {}
-    for labels, (pairs, (*cells, total)) in found.items():
-        *_, count = counts = list(accumulate(map(sum, cells)))
+    for labels, (pairs, (*slots, total)) in found.items():
+        *_, count = counts = list(accumulate(map(sum, slots)))
         for end, number in zip(ends, counts, strict=True):
             within = "le", end
             totals[f"{name}_bucket", labels | {within}] = (*pairs, within), [number]

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, values
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.samples import Exemplar
 
-from scaleobs._metrics.child import Cells
+from scaleobs._metrics.child import Slots
 from scaleobs.group import Group
 from scaleobs.group.kinds import Kind
 
@@ -32,7 +32,7 @@ def metrics_of(registry: CollectorRegistry) -> list[Any]:
     return [metric for metric in wrappers_of(registry) if metric._type in TYPES]  # noqa: SLF001
 
 
-def series_of(metric: Any) -> list[Any]:
+def children_of(metric: Any) -> list[Any]:
     """Return the children of a metric, one for each label set; itself where it has no labels."""
     return list(metric._metrics.copy().values()) if metric._is_parent() else [metric]  # noqa: SLF001
 
@@ -83,7 +83,7 @@ class SharedValue:
         key: what it is called in a ledger: JSON of the arguments, and which one of this process with them it is.
     """
 
-    __slots__ = ("__weakref__", "_cells", "_exemplar", "_is_gauge", "_is_new", "_lock", "_value", "key")
+    __slots__ = ("__weakref__", "_exemplar", "_is_gauge", "_is_new", "_lock", "_slots", "_value", "key")
 
     _multiprocess = False
 
@@ -99,14 +99,14 @@ class SharedValue:
         **_: Any,
     ) -> None:
         self._is_new = self._is_gauge = typ == "gauge"
-        self._cells: Cells = [0.0, float(UNTOUCHED)]
+        self._slots: Slots = [0.0, float(UNTOUCHED)]
         self._lock = threading.Lock()
         self._value = 0.0
         self._exemplar: Exemplar | None = None
-        said = typ, metric_name, name, [*labelnames], [*labelvalues], help_text, multiprocess_mode
+        arguments = typ, metric_name, name, [*labelnames], [*labelvalues], help_text, multiprocess_mode
         # Two registries may have the same metric, which is made in the same order in each worker.
-        for place in itertools.count():
-            self.key = json.dumps([*said, place], default=str).encode()
+        for position in itertools.count():
+            self.key = json.dumps([*arguments, position], default=str).encode()
             if _living.setdefault(self.key, self) is self:
                 break
         if _group is not None:
@@ -115,14 +115,14 @@ class SharedValue:
     def inc(self, amount: float) -> None:
         """Add an amount."""
         with self._lock:
-            self._value = self._cells[0] = self._value + amount
+            self._value = self._slots[0] = self._value + amount
             if self._is_new:
                 self._touch(TOUCHED)
 
     def set(self, value: float, timestamp: float | None = None) -> None:
         """Set the number, at a time where that matters."""
         with self._lock:
-            self._value = self._cells[0] = value
+            self._value = self._slots[0] = value
             if timestamp or self._is_new:
                 self._touch(timestamp or TOUCHED)
 
@@ -141,32 +141,32 @@ class SharedValue:
     @property
     def mark(self) -> float:
         """Whether a gauge has been set, or when."""
-        return float(self._cells[1])
+        return float(self._slots[1])
 
     def join(self, group: Group) -> None:
         """Go on in a group's ledger; a gauge with what it is now, others with what is there and what they have."""
-        cells = group.slots(Kind.USER_VALUE, self.key, 2)
+        slots = group.slots(Kind.USER_VALUE, self.key, 2)
         with self._lock:
-            if not self._is_gauge and math.isfinite(cells[0]):
-                self._value += cells[0]
-            cells[0], cells[1] = self._value, self._cells[1]
-            self._cells = cells
+            if not self._is_gauge and math.isfinite(slots[0]):
+                self._value += slots[0]
+            slots[0], slots[1] = self._value, self._slots[1]
+            self._slots = slots
 
     def leave(self) -> None:
         """Begin anew in a child process, in its own memory; a gauge keeps its number."""
         self._lock = threading.Lock()
         if not self._is_gauge:
             self._value, self._exemplar = 0.0, None
-        self._cells = [self._value, self.mark]
+        self._slots = [self._value, self.mark]
 
     def _touch(self, mark: float) -> None:
         self._is_new = False
-        self._cells[1] = mark
+        self._slots[1] = mark
 
     def __del__(self) -> None:
         # Labels that the user has removed. Counts stay: an application that ends lets go of its metrics, too.
         if self._is_gauge:
-            self._cells[1] = 0.0  # NOBODYS, when the interpreter ends and names are gone.
+            self._slots[1] = 0.0  # NOBODYS, when the interpreter ends and names are gone.
 
 
 def current() -> Group | None:
@@ -183,7 +183,7 @@ def foreign_to(registry: CollectorRegistry) -> set[bytes]:
     """Return the keys of all values of this process that aren't this registry's."""
     keys = {value.key for value in _alive()}
     for metric in metrics_of(registry):
-        keys.difference_update(one.key for each in series_of(metric) for one in values_of(each) if _is_shared(one))
+        keys.difference_update(one.key for each in children_of(metric) for one in values_of(each) if _is_shared(one))
     return keys
 
 
@@ -203,14 +203,14 @@ def join(group: Group, registries: Collection[CollectorRegistry]) -> None:
     if group is not _group:
         if any(map(has_own_mode, registries)):
             return
-        for _, key, cells in group.ledger.kept(Kind.USER_VALUE):
+        for _, key, slots in group.ledger.kept(Kind.USER_VALUE):
             if key.startswith(b'["gauge"'):
-                cells[1] = NOBODYS
+                slots[1] = NOBODYS
         _group = group
         values.ValueClass = SharedValue
         for value in _alive():
             value.join(group)
-    for each in [each for registry in registries for metric in metrics_of(registry) for each in series_of(metric)]:
+    for each in [each for registry in registries for metric in metrics_of(registry) for each in children_of(metric)]:
         try:
             _share(each)
         except Exception as error:
@@ -228,7 +228,7 @@ def forked(registries: Iterable[CollectorRegistry]) -> None:
     for registry in registries:
         registry._lock = threading.RLock()  # type: ignore[assignment]  # noqa: SLF001
         for metric in wrappers_of(registry):
-            for each in (metric, *series_of(metric)):
+            for each in (metric, *children_of(metric)):
                 if "_lock" in vars(each):
                     each._lock = threading.RLock()  # noqa: SLF001
                 if each._type in TYPES - {"gauge"}:  # noqa: SLF001
