@@ -6,7 +6,7 @@ import jsonschema
 
 import scaleobs
 from callers import asgi, wsgi
-from scaleobs.health import Report
+from scaleobs._health import Report
 
 PATHS = {"live": "/health", "ready": "/ready", "startup": "/startup"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import prometheus_client
 
 from scaleobs._metrics import user_merge, user_values
-from scaleobs.group import Group, Ledger, Sibling
+from scaleobs._workers import Group, Ledger, Sibling
 
 
 class Worker:

@@ -117,4 +117,4 @@ def test_scrape_of_many_workers(tmp_path):
         entered = json.loads(servers.get(port, "/metrics?record")[1])
 
     assert_as_documented("A scrape of many workers", entered)
-    assert 1 == len([file for file in set(entered) if file.startswith("group/sibling")])
+    assert 1 == len([file for file in set(entered) if file.startswith("_workers/sibling")])

@@ -15,7 +15,7 @@ import pytest
 
 from answering import answering
 from scaleobs import checks
-from scaleobs.health import Checks
+from scaleobs._health import Checks
 from servers import free_port
 
 

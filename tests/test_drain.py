@@ -299,7 +299,7 @@ def test_late_hook_is_logged_before_the_process_ends():
     code, said = run(
         "app = scaleobs.instrument(app, log_format='json', drain_seconds=0.2)",
         """
-        from scaleobs import hooks
+        from scaleobs._lifecycle import hooks
         run = hooks.run
         hooks.run = lambda waiting, until, failed: run(waiting, until + 0.2, failed)
         scaleobs.observer_of(app).on_drain(lambda: time.sleep(60))

@@ -10,17 +10,18 @@ import sys
 import pytest
 
 import servers
-from scaleobs import group
+from scaleobs import _workers as group
 from scaleobs._http.asgi import last_on_connection
-from scaleobs.drain import workers
+from scaleobs._lifecycle import drain as workers
 from scaleobs.settings import Settings, SettingsError
 
 # A worker: joins the group of its parent, says that it does, and drains or not until it is told to end.
 WORKER = """
 import sys
-from scaleobs import group
-from scaleobs.drain import workers
-from scaleobs.group import membership, recognition
+from scaleobs import _workers as group
+from scaleobs._lifecycle import drain as workers
+from scaleobs._workers import group as membership
+from scaleobs._workers import recognition
 recognition.root = membership.root = lambda: recognition.Root("gunicorn", {pid}, recognition.started({pid}), 0)
 group.join().ledger.own()
 workers.mark()[0] = {mark}

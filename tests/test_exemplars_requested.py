@@ -12,7 +12,7 @@ from callers import asgi, wsgi
 from exposed import OPENMETRICS, PROTOBUF
 from scaleobs._metrics.columns import LabelSetIndex
 from scaleobs._metrics.siblings import Index, Key, SiblingStorage
-from scaleobs.group.kinds import Kind
+from scaleobs._workers.kinds import Kind
 from shared_workers import workers
 
 EXEMPLAR = re.compile(rb'trace_id="([0-9a-f]{32})"')

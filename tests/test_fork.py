@@ -23,11 +23,11 @@ MODULES = {
     Step.REQUEST_IDS: "scaleobs.logs.context",
     Step.LOG_COUNTS: "scaleobs.logs.counts",
     Step.STDOUT: "scaleobs.logs.stdout",
-    Step.HEALTH: "scaleobs.health.checks",
+    Step.HEALTH: "scaleobs._health.checks",
     Step.METRICS: "scaleobs._metrics.families",
-    Step.DRAIN: "scaleobs.drain.process",
+    Step.DRAIN: "scaleobs._lifecycle.drain",
     Step.TRACES: "scaleobs.tracing.export",
-    Step.MANAGEMENT: "scaleobs.management.services",
+    Step.MANAGEMENT: "scaleobs._management.services",
 }
 
 # Imports modules in an order, forks, and prints which steps were done in the child.
@@ -59,7 +59,7 @@ import io, os, sys, threading, warnings
 import scaleobs
 from prometheus_client import CollectorRegistry
 from scaleobs.logs import context, counts
-from scaleobs.management import services
+from scaleobs._management import services
 from scaleobs._metrics import families as registry
 from scaleobs.tracing import export
 

@@ -10,7 +10,7 @@ import pytest
 import scaleobs
 from callers import asgi, log_lines
 from scaleobs import CheckFailed
-from scaleobs.health import Check, Checks
+from scaleobs._health import Check, Checks
 
 BUDGET = 0.2
 

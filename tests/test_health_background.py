@@ -14,8 +14,8 @@ import pytest
 
 import scaleobs
 from callers import asgi, http_scope, serve_asgi, wsgi
-from scaleobs.health import Check, Checks
-from scaleobs.health.background import background
+from scaleobs._health import Check, Checks
+from scaleobs._health.state import background
 from servers import until
 
 

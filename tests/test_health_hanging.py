@@ -11,7 +11,7 @@ import pytest
 
 import scaleobs
 from callers import http_scope, log_lines, serve_asgi, wsgi
-from scaleobs.health import Check, Checks
+from scaleobs._health import Check, Checks
 from servers import until
 
 both = pytest.mark.parametrize("protocol", ["asgi", "wsgi"])

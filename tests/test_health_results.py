@@ -12,7 +12,7 @@ import pytest
 
 import scaleobs
 from callers import http_scope, serve_asgi, wsgi
-from scaleobs.health import Check, CheckFailed, Checks
+from scaleobs._health import Check, CheckFailed, Checks
 from servers import until
 
 both = pytest.mark.parametrize("protocol", ["asgi", "wsgi"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scaleobs.lifecycle import Lifecycle
+from scaleobs._lifecycle.state import Lifecycle
 
 STORIES = [
     ("", "new", False, False),

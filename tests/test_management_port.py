@@ -15,7 +15,8 @@ def test_port_that_was_tried_out_is_free_under_gevent():
 import gevent.monkey
 gevent.monkey.patch_all()
 gevent.sleep(0)
-from scaleobs.management import listening, port
+from scaleobs._management import listening
+from scaleobs._management import port
 port.check_free({number})
 listening.listen({number})
 """

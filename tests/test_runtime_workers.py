@@ -14,10 +14,11 @@ from prometheus_client import CollectorRegistry
 import servers
 from exposed import page, samples
 from looked import begun, looks, service, until
-from scaleobs import catalog, group
+from scaleobs import _workers as group
+from scaleobs import catalog
 from scaleobs._metrics import runtime as loops
 from scaleobs._metrics.runtime import Runtime, runtime
-from scaleobs.group.ledger import FullError
+from scaleobs._workers.ledger import FullError
 
 LAG = "event_loop_lag_seconds"
 
@@ -25,8 +26,9 @@ LAG = "event_loop_lag_seconds"
 WORKER = """
 import asyncio, sys
 from concurrent.futures import ThreadPoolExecutor
-from scaleobs import group
-from scaleobs.group import membership, recognition
+from scaleobs import _workers as group
+from scaleobs._workers import group as membership
+from scaleobs._workers import recognition
 from scaleobs._metrics import runtime as loops
 from scaleobs._metrics.runtime import runtime
 recognition.root = membership.root = lambda: recognition.Root("gunicorn", {pid}, recognition.started({pid}), 0)

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
 
 from scaleobs._metrics import user_merge, user_values
-from scaleobs.group.kinds import Kind
+from scaleobs._workers.kinds import Kind
 from shared_workers import gone, page, workers
 
 

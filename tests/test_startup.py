@@ -11,8 +11,7 @@ from flask import Flask
 import scaleobs
 import servers
 from callers import asgi, wsgi
-from scaleobs.lifecycle import Lifecycle
-from scaleobs.startup import StartupTasks
+from scaleobs._lifecycle.state import Lifecycle, StartupTasks
 
 
 def states(answer):

@@ -18,7 +18,7 @@ MUTATORS = {"add", "append", "appendleft", "clear", "discard", "extend", "insert
 MUTATORS |= {"put", "remove", "set", "setdefault", "update", "write"}
 
 CACHES = {
-    "group/entries.py Shape.has_grown",  # Compiled structs of the entries.
+    "_workers/entries.py Shape.has_grown",  # Compiled structs of the entries.
     "logs/redaction.py Redact._is_secret",  # Verdicts by name.
     "routes/tree.py Entry.is_below",  # A compiled pattern.
 }

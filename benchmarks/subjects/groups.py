@@ -118,13 +118,14 @@ def _place() -> Path:
 
 def _join_ours(place: Path) -> None:
     """Be a worker of a service, as a server that scaleobs recognises would have it; its root is this very subject."""
-    import scaleobs.group
-    from scaleobs.group import membership, recognition
+    from scaleobs import _workers as workers
+    from scaleobs._workers import group as membership
+    from scaleobs._workers import recognition
 
     root = recognition.Root("gunicorn", _first, recognition.started(_first), 0)
     membership.directory_of = lambda _root: place  # type: ignore[assignment]
     group = membership.Group(root)
-    scaleobs.group.join = lambda _on_trouble=None: group
+    workers.join = lambda _on_trouble=None: group
 
 
 def _as_of_old(place: Path, page: pages.Page) -> pages.Page:

@@ -8,10 +8,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from scaleobs._health import Check, CheckFailed
     from scaleobs._http.asgi import ASGIMiddleware
     from scaleobs._http.wsgi import WSGIMiddleware
     from scaleobs.frameworks import instrument, observer_of
-    from scaleobs.health import Check, CheckFailed
     from scaleobs.logs import bind_context, configure_logging, get_logger
     from scaleobs.objectives import Availability, Latency
     from scaleobs.observer import Observer
@@ -39,8 +39,8 @@ __all__ = [
 _HOMES = {
     "ASGIMiddleware": "_http.asgi",
     "Availability": "objectives",
-    "Check": "health.check",
-    "CheckFailed": "health",
+    "Check": "_health.check",
+    "CheckFailed": "_health",
     "Latency": "objectives",
     "Observer": "observer",
     "SettingsError": "settings",

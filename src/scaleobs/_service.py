@@ -8,21 +8,20 @@ from functools import partial
 from typing import Any, Literal
 
 from scaleobs import logs, tracing
+from scaleobs._health import Checks
+from scaleobs._health.check import LastRun, write_event
 from scaleobs._http.endpoints import Answers
 from scaleobs._http.exchange import SLOW_SECONDS, AccessLog
 from scaleobs._http.recorder import Recorder
+from scaleobs._lifecycle import Draining
+from scaleobs._lifecycle import Stage as DrainStage
+from scaleobs._lifecycle.state import Lifecycle, StartupTasks
+from scaleobs._management import Management
 from scaleobs._metrics import families
 from scaleobs._metrics.child import Source
-from scaleobs.drain import Draining
-from scaleobs.drain import Stage as DrainStage
-from scaleobs.health import Checks, events
-from scaleobs.health.results import LastRun
-from scaleobs.lifecycle import Lifecycle
-from scaleobs.management import Management
 from scaleobs.objectives import Latency
 from scaleobs.routes import routes_of
 from scaleobs.settings import Settings
-from scaleobs.startup import StartupTasks
 from scaleobs.tracing.export import Export
 
 LifespanStage = Literal["opened", "started", "failed", "stopping", "stopped", "left"]
@@ -71,7 +70,7 @@ class _Service:
             sample=settings.access_sample,
             slow_seconds=min(latencies, default=SLOW_SECONDS),
         )
-        self.checks = Checks(partial(events.write, logger))
+        self.checks = Checks(partial(write_event, logger))
         for check in settings.checks:
             self.checks.add(check)
         self.drain = Draining(settings.drain_seconds, _write, self.on_drain)

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any, Unpack
 from urllib.parse import urlsplit
 
-from scaleobs.health import Check, CheckFailed, CheckFunction, Options
+from scaleobs._health import Check, CheckFailed, CheckFunction, Options
 
 __all__ = ["disk_space", "dns", "from_callable", "http", "postgresql", "redis", "tcp"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar, Unpack
 
+from scaleobs._health import Check, CheckFunction, Options
+from scaleobs._lifecycle.hooks import Hook
 from scaleobs._service import _Service
-from scaleobs.health import Check, CheckFunction, Options
-from scaleobs.hooks import Hook
 from scaleobs.settings import Arguments, Settings
 
 _Function = TypeVar("_Function", bound=CheckFunction)

@@ -9,13 +9,13 @@ import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 
-from scaleobs.group import recognition
-from scaleobs.group.recognition import root
+from scaleobs._workers import recognition
+from scaleobs._workers.recognition import root
 
 SAID = {"import": root(), "before the fork": None, "in the fork": None}
 FORK = multiprocessing.get_context("fork")
 SPAWN = multiprocessing.get_context("spawn")
-CODE = "import json; from scaleobs.group.recognition import root; print(json.dumps(root()))"
+CODE = "import json; from scaleobs._workers.recognition import root; print(json.dumps(root()))"
 
 os.register_at_fork(
     before=lambda: SAID.update({"before the fork": root()}),

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import servers
 from group.pages import OPENMETRICS, Page
-from scaleobs.group import directory
-from scaleobs.group.entries import MAGIC
+from scaleobs._workers import directory
+from scaleobs._workers.entries import MAGIC
 
 GUNICORN = ["gunicorn", "-w", "4", "-b", "127.0.0.1:PORT", "--graceful-timeout", "3"]
 UVICORN = [

@@ -10,13 +10,16 @@ import pytest
 
 import servers
 from scaleobs._metrics import process
-from scaleobs.group import Root, membership, recognition
-from scaleobs.group.kinds import Kind
+from scaleobs._workers import Root, recognition
+from scaleobs._workers import group as membership
+from scaleobs._workers.kinds import Kind
 
 # A worker that uses CPU, and stays until it is killed.
 WORKER = """
 import sys, time
-from scaleobs.group import Root, join, membership, recognition
+from scaleobs._workers import Root, join
+from scaleobs._workers import group as membership
+from scaleobs._workers import recognition
 from scaleobs._metrics import process
 membership.root = lambda: Root("gunicorn", {pid}, recognition.started({pid}), 0)
 process.join(join())

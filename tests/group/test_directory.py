@@ -13,7 +13,8 @@ from group import fleet
 CONF = """
 import os
 from pathlib import Path
-from scaleobs.group import directory, recognition
+from scaleobs._workers import directory
+from scaleobs._workers import recognition
 
 directory._parent = lambda: Path({parent!r})
 

@@ -7,9 +7,9 @@ import os
 
 import pytest
 
-from scaleobs.group import Ledger, Sibling
-from scaleobs.group.entries import MOST, Shape, entries_of, has_fallen, numbers_of
-from scaleobs.group.kinds import Kind
+from scaleobs._workers import Ledger, Sibling
+from scaleobs._workers.entries import MOST, Shape, entries_of, has_fallen, numbers_of
+from scaleobs._workers.kinds import Kind
 
 GROWING, FREE = Kind.DURATION, Kind.USER_VALUE
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from scaleobs.group import Ledger
-from scaleobs.group.entries import DamagedError, entries_from, entries_of, has_fallen, used_of
-from scaleobs.group.kinds import Kind, Rule
+from scaleobs._workers import Ledger
+from scaleobs._workers.entries import DamagedError, entries_from, entries_of, has_fallen, used_of
+from scaleobs._workers.kinds import Kind, Rule
 
 SOURCE = Path(__file__).parent.parent.parent / "src" / "scaleobs"
 

@@ -11,9 +11,9 @@ import pytest
 
 from group import fleet
 from scaleobs._metrics.child import DURATION
-from scaleobs.group.entries import entries_of, numbers_of
+from scaleobs._workers.entries import entries_of, numbers_of
 
-OFTEN = "import scaleobs.group.membership\nscaleobs.group.membership._COPIED_EVERY = 0\n"
+OFTEN = "import scaleobs._workers.group\nscaleobs._workers.group._COPIED_EVERY = 0\n"
 COMMAND = [*fleet.GUNICORN, "--threads", "4", "wsgi_shop:app"]
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 import servers
-from scaleobs.group.recognition import Root
+from scaleobs._workers.recognition import Root
 
 MAIN = """
 import multiprocessing, sys, threading
-from scaleobs.group.recognition import root
+from scaleobs._workers.recognition import root
 
 def serve(port):
     {serve}

@@ -8,8 +8,8 @@ import types
 
 import pytest
 
-from scaleobs.group import recognition
-from scaleobs.group.recognition import root
+from scaleobs._workers import recognition
+from scaleobs._workers.recognition import root
 
 
 @pytest.fixture

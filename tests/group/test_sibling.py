@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from scaleobs.group import Ledger, Sibling
-from scaleobs.group.entries import entries_of, used_of
-from scaleobs.group.kinds import Kind, Rule
+from scaleobs._workers import Ledger, Sibling
+from scaleobs._workers.entries import entries_of, used_of
+from scaleobs._workers.kinds import Kind, Rule
 
 # A worker that has an entry of nearly every kind; for each line that it reads it scrapes itself, and prints how many
 # entries of its sibling it has indexed since it began, and some of what the page shows.
@@ -22,7 +22,9 @@ import asyncio, json, sys
 sys.path.insert(0, {tests!r})
 import prometheus_client, scaleobs
 from exposed import OPENMETRICS, page, samples
-from scaleobs.group import membership, recognition, sibling
+from scaleobs._workers import group as membership
+from scaleobs._workers import recognition
+from scaleobs._workers import sibling
 from scaleobs._metrics import runtime as loops
 
 recognition.root = membership.root = lambda: recognition.Root("gunicorn", {pid}, recognition.started({pid}), 0)

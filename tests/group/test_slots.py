@@ -6,9 +6,10 @@ import os
 
 import pytest
 
-from scaleobs import group
-from scaleobs.group import ledger, membership, recognition
-from scaleobs.group.kinds import Kind
+from scaleobs import _workers as group
+from scaleobs._workers import group as membership
+from scaleobs._workers import ledger, recognition
+from scaleobs._workers.kinds import Kind
 
 
 @pytest.fixture

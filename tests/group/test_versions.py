@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 import servers
-from scaleobs import group
-from scaleobs.group import Sibling, directory, membership, recognition
-from scaleobs.group.entries import MAGIC, OtherVersionError
+from scaleobs import _workers as group
+from scaleobs._workers import Sibling, directory, recognition
+from scaleobs._workers import group as membership
+from scaleobs._workers.entries import MAGIC, OtherVersionError
 
 # The used part of a ledger that commit 8a5334a has written: five requests, a user's counter and gauge.
 OLD = Path(__file__).with_name("version_1.ledger").read_bytes().ljust(64 * 1024, b"\0")
@@ -22,8 +23,13 @@ OLD = Path(__file__).with_name("version_1.ledger").read_bytes().ljust(64 * 1024,
 # A worker of another version: joins the group of a root, counts, and stays until it is told to end.
 WORKER = """
 import sys
-from scaleobs.group import Root, directory, entries, join, ledger, membership, recognition
-from scaleobs.group.kinds import Kind
+from scaleobs._workers import Root, join
+from scaleobs._workers import directory
+from scaleobs._workers import entries
+from scaleobs._workers import ledger
+from scaleobs._workers import group as membership
+from scaleobs._workers import recognition
+from scaleobs._workers.kinds import Kind
 entries.MAGIC = ledger.MAGIC = directory.MAGIC = {magic}
 membership.root = lambda: Root("gunicorn", {pid}, recognition.started({pid}), 0)
 mine = join()

@@ -25,8 +25,8 @@ from scaleobs._http.asgi_exchange import (
 from scaleobs._http.endpoints import Answer
 from scaleobs._http.exchange import ENDED, OPEN, STREAMING, claim
 from scaleobs._http.websocket import WebSocket
+from scaleobs._management import PortError
 from scaleobs._metrics import runtime
-from scaleobs.management import PortError
 from scaleobs.observer import Observer
 from scaleobs.settings import Arguments
 from scaleobs.tracing import RequestSpan, mark

@@ -13,11 +13,11 @@ from urllib.parse import parse_qs
 
 from prometheus_client import CollectorRegistry
 
+from scaleobs._health import Checks, Report, Result
+from scaleobs._lifecycle.state import Lifecycle
 from scaleobs._metrics.families import attach
 from scaleobs._metrics.negotiation import Offer, preferred
 from scaleobs._metrics.page import expose
-from scaleobs.health import Checks, Report, Result
-from scaleobs.lifecycle import Lifecycle
 from scaleobs.logs.encoding import encode
 from scaleobs.settings import Settings
 

@@ -13,10 +13,10 @@ from operator import add
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from scaleobs import catalog
+from scaleobs._health.check import LastRun
 from scaleobs._metrics.native import SLOTS as NATIVE_SLOTS
 from scaleobs._metrics.native import NativeHistogram
-from scaleobs.group.kinds import Kind
-from scaleobs.health.results import LastRun
+from scaleobs._workers.kinds import Kind
 
 if TYPE_CHECKING:
     from scaleobs._metrics.siblings import ChildMemory

@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Iterable
 
 from scaleobs._metrics.child import Labels, total_of
-from scaleobs.group.entries import Entry
+from scaleobs._workers.entries import Entry
 
 _AT_ONCE = 8
 """How many columns are added up at once: more would take more memory than the page."""

@@ -14,7 +14,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from scaleobs import catalog, group
+from scaleobs import _workers as group
+from scaleobs import catalog
 from scaleobs._fork import Step, after_fork
 from scaleobs._metrics import process, user_values
 from scaleobs._metrics import runtime as loops

@@ -10,8 +10,8 @@ from prometheus_client import GC_COLLECTOR, ProcessCollector
 from prometheus_client.core import Metric
 
 from scaleobs._metrics.child import total_of
-from scaleobs.group import Group, Slots
-from scaleobs.group.kinds import Kind
+from scaleobs._workers import Group, Slots
+from scaleobs._workers.kinds import Kind
 
 _KEY = b"process"
 

@@ -22,8 +22,8 @@ from prometheus_client.utils import floatToGoString
 
 from scaleobs import catalog
 from scaleobs._metrics.child import Slots, total_of
-from scaleobs.group import Group, Sibling
-from scaleobs.group.kinds import Kind
+from scaleobs._workers import Group, Sibling
+from scaleobs._workers.kinds import Kind
 
 Numbers = tuple[float, float, float]
 """Threads in use, calls that wait for one, threads that there may be; the last is 0 where there is no pool."""

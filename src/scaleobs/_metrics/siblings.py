@@ -19,9 +19,9 @@ from scaleobs._metrics.child import DURATION, HISTOGRAMS, Exemplar, Labels, Slot
 from scaleobs._metrics.columns import LabelSetIndex, RowLayout
 from scaleobs._metrics.native import Snapshot
 from scaleobs._metrics.user_values import NOBODYS, TYPES
-from scaleobs.group import Group, Sibling
-from scaleobs.group.entries import Entry
-from scaleobs.group.kinds import Kind
+from scaleobs._workers import Group, Sibling
+from scaleobs._workers.entries import Entry
+from scaleobs._workers.kinds import Kind
 
 _KINDS = (*HISTOGRAMS, Kind.EXEMPLARS, Kind.NATIVE, Kind.OPEN, Kind.TALLY, Kind.LINES)
 

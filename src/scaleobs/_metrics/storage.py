@@ -35,8 +35,8 @@ from scaleobs._metrics.child import (
 from scaleobs._metrics.columns import LabelSetIndex
 from scaleobs._metrics.siblings import ChildMemory, Key, SiblingStorage, Workers
 from scaleobs._metrics.totals import SiblingTotals, Totals
-from scaleobs.group import Group
-from scaleobs.group.kinds import Kind
+from scaleobs._workers import Group
+from scaleobs._workers.kinds import Kind
 from scaleobs.logs import counts as logged
 
 OVERFLOW_ROUTE = "_overflow"

@@ -14,7 +14,7 @@ from scaleobs._metrics.columns import ColumnSum, LabelSetIndex
 from scaleobs._metrics.native import NativeHistogram, Snapshot
 from scaleobs._metrics.siblings import Bounds, SiblingStorage
 from scaleobs._metrics.text import Format
-from scaleobs.group.kinds import Kind
+from scaleobs._workers.kinds import Kind
 from scaleobs.logs import counts
 
 

@@ -16,7 +16,7 @@ from scaleobs._metrics import user_values
 from scaleobs._metrics.child import total_of
 from scaleobs._metrics.siblings import GaugeValue, LabelPairs, UserFamily, UserLabels, held_by_siblings
 from scaleobs._metrics.user_values import UNTOUCHED, metrics_of
-from scaleobs.group import Group
+from scaleobs._workers import Group
 
 Totals = dict[tuple[str, UserLabels], tuple[LabelPairs, list[float]]]
 """What each of the others has counted, by a sample's name and labels; with the labels in their order."""

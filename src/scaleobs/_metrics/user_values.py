@@ -17,8 +17,8 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.samples import Exemplar
 
 from scaleobs._metrics.child import Slots
-from scaleobs.group import Group
-from scaleobs.group.kinds import Kind
+from scaleobs._workers import Group
+from scaleobs._workers.kinds import Kind
 
 TYPES = frozenset({"counter", "gauge", "histogram", "summary"})
 """Metrics that have values. An Info and an Enum have texts."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from scaleobs.group.ledger import Ledger
-from scaleobs.group.membership import Group, Slots, join, leave
-from scaleobs.group.recognition import Root, root
-from scaleobs.group.sibling import Sibling
+from scaleobs._workers.group import Group, Slots, join, leave
+from scaleobs._workers.ledger import Ledger
+from scaleobs._workers.recognition import Root, root
+from scaleobs._workers.sibling import Sibling
 
 __all__ = ["Group", "Ledger", "Root", "Sibling", "Slots", "join", "leave", "root"]

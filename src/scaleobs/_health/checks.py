@@ -7,10 +7,8 @@ import weakref
 from collections.abc import Iterator
 
 from scaleobs._fork import Step, after_fork
-from scaleobs.health.background import background
-from scaleobs.health.check import Check
-from scaleobs.health.results import LastRun, Report, Result
-from scaleobs.health.state import CheckState, OnEvent
+from scaleobs._health.check import Check, LastRun, Report, Result
+from scaleobs._health.state import CheckState, OnEvent, background
 
 _UNKNOWN = Result(is_up=False, reason="its first run was given up")
 _UNASKED = Result(is_up=True)

@@ -9,14 +9,67 @@ import os
 import signal
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Literal
 
-from scaleobs import group, hooks
+from scaleobs import _workers as group
 from scaleobs._fork import Step, after_fork
-from scaleobs.drain import workers
-from scaleobs.drain.servers import is_reloading, shorter_limit
-from scaleobs.drain.signals import SignalWrapper
+from scaleobs._lifecycle import hooks
+from scaleobs._lifecycle.signals import SignalWrapper, is_reloading, shorter_limit
+from scaleobs._workers.kinds import Kind
+from scaleobs._workers.recognition import started
+
+_KEY = b"drain"
+
+
+def mark() -> group.Slots:
+    """
+    Return one number that the other workers read: a worker drains where it is its pid.
+
+    It isn't a flag, so that who takes over a dead worker's ledger doesn't seem to drain. Without a place to meet nobody
+    reads it.
+    """
+    with contextlib.suppress(Exception):
+        mine = group.join()
+        if mine is not None:
+            return mine.slots(Kind.DRAIN, _KEY, 1)
+    return [0.0]
+
+
+def all_others_drain() -> bool:
+    """
+    Return whether every other living worker drains as well; true where there is none, or no place to meet.
+
+    A worker that was started after this one and hasn't loaded the application yet is one that doesn't drain. Costs as
+    much as reading the others' ledgers; asked by a worker that drains, and by no other.
+    """
+    try:
+        mine = group.join()
+        if mine is None:
+            return True
+        known = {os.getpid()}
+        for sibling in mine.others():
+            if sibling.is_living:
+                entry = sibling.find(Kind.DRAIN, _KEY, 1)
+                if entry is None or sibling.part(entry)[0] != sibling.owner:
+                    return False
+                known.add(sibling.owner)
+        return all(pid in known for pid in _younger_siblings(mine.root.pid))
+    except Exception:  # The place is gone, or a ledger is damaged: better out of the way than silent.
+        return True
+
+
+def _younger_siblings(parent: int) -> Iterator[int]:
+    """Yield the parent's children that are younger than this process."""
+    born = started(os.getpid())
+    for task in Path(f"/proc/{parent}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for pid in map(int, task.read_text().split()):
+                since = started(pid)
+                if since > born:
+                    yield pid
+
 
 ECHO_SECONDS = 2.0
 """
@@ -99,7 +152,7 @@ class Draining:
 
         Costs a comparison unless it drains.
         """
-        return bool(self.seconds and process_drain.begun and workers.all_others_drain())
+        return bool(self.seconds and process_drain.begun and all_others_drain())
 
 
 class ProcessDrain:
@@ -136,7 +189,7 @@ class ProcessDrain:
 
     def serving(self) -> bool:
         """Note that there is something to drain, and return whether the SIGTERM handler is wrapped."""
-        self._mark = workers.mark()
+        self._mark = mark()
         self.is_serving = not is_reloading()
         return self.signals.install()
 

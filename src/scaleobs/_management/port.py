@@ -13,8 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from scaleobs import group
-from scaleobs.management import listening
+from scaleobs import _workers as group
+from scaleobs._management import listening
 
 _EVERY = 0.5
 """Seconds between two attempts to become the owner, and between two calls of `on_tick`."""
@@ -99,7 +99,7 @@ class Port:
                 raise PortError(self._number, error) from error
 
     def _run(self) -> None:
-        from scaleobs.management.handler import Handler
+        from scaleobs._management.handler import Handler
 
         # A class of its own, since an instance answers as soon as it is made.
         handler = type("Handler", (Handler,), {"respond": staticmethod(self._respond)})

@@ -18,7 +18,7 @@ from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
-from scaleobs.group.entries import (
+from scaleobs._workers.entries import (
     ENTRY,
     HEADER,
     MAGIC,
@@ -30,7 +30,7 @@ from scaleobs.group.entries import (
     padded,
     used_of,
 )
-from scaleobs.group.kinds import Kind, Rule
+from scaleobs._workers.kinds import Kind, Rule
 
 _USED, _OWNER = 8, 16
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from scaleobs.group.entries import HEADER, DamagedError, Entry, Shape, entries_from, is_blank, numbers_of, used_of
-from scaleobs.group.kinds import Kind, Rule
+from scaleobs._workers.entries import HEADER, DamagedError, Entry, Shape, entries_from, is_blank, numbers_of, used_of
+from scaleobs._workers.kinds import Kind, Rule
 
 _LOCK = struct.Struct("hhqqi")
 _FIRST = 64 * 1024

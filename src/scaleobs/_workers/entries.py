@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from scaleobs.group.kinds import Kind, Rule
+from scaleobs._workers.kinds import Kind, Rule
 
 MAGIC = b"scaleob2"
 """Its last byte is the version of the format. A ledger of another version belongs to another group."""

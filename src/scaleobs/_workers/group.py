@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from scaleobs.group.directory import AloneError, directory_of
-from scaleobs.group.entries import (
+from scaleobs._workers.directory import AloneError, directory_of
+from scaleobs._workers.entries import (
     DamagedError,
     OtherVersionError,
     Shape,
@@ -24,10 +24,10 @@ from scaleobs.group.entries import (
     is_of_other_version,
     used_of,
 )
-from scaleobs.group.kinds import Kind
-from scaleobs.group.ledger import FullError, Ledger
-from scaleobs.group.recognition import Root, root, started_at
-from scaleobs.group.sibling import BegunAnewError, Sibling
+from scaleobs._workers.kinds import Kind
+from scaleobs._workers.ledger import FullError, Ledger
+from scaleobs._workers.recognition import Root, root, started_at
+from scaleobs._workers.sibling import BegunAnewError, Sibling
 
 _COPIED_EVERY = 10.0
 """How many seconds of a ledger's counts may be lost with it, unless fewer scrapes come or there are many ledgers."""

@@ -1,7 +1,6 @@
 """Checks, how they are run, and the report that a probe makes of them."""
 
-from scaleobs.health.check import Check, CheckFunction, Options, Probe
-from scaleobs.health.checks import Checks
-from scaleobs.health.results import CheckFailed, Report, Result
+from scaleobs._health.check import Check, CheckFailed, CheckFunction, Options, Probe, Report, Result
+from scaleobs._health.checks import Checks
 
 __all__ = ["Check", "CheckFailed", "CheckFunction", "Checks", "Options", "Probe", "Report", "Result"]

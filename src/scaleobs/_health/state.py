@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterable
 
-from scaleobs.health.check import Check
-from scaleobs.health.results import Result, late
-from scaleobs.health.run import Run, is_async
+from scaleobs._health.check import Check, Result, late
+from scaleobs._health.run import Run, is_async
 
 _SLOW = 0.5
 """Which share of its timeout makes a run slow: there is still time to act before it fails."""
@@ -207,3 +207,53 @@ class CheckState:
 
 def _passes(reported: Result) -> bool:
     return reported.is_up and not reported.is_degraded
+
+
+class Background:
+    """
+    Begins runs when they are due, and notes when their time is up.
+
+    The checks run on their event loop or in threads of their own, so none delays another. The thread is there while
+    there are such checks, and ends with the process at the latest.
+    """
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, in a child process that has none of its parent's threads."""
+        # Weakly, so that an application that is dropped, as tests do, stops being checked.
+        self._states: weakref.WeakSet[CheckState] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._changed = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def take(self, states: Iterable[CheckState]) -> None:
+        """
+        Run these, too.
+
+        Raises:
+            RuntimeError: the process has no thread left.
+        """
+        with self._lock:
+            self._states.update(states)
+            self._changed.set()
+            if self._thread is None and self._states:
+                thread = threading.Thread(target=self._go_on, name="scaleobs-checks", daemon=True)
+                thread.start()
+                self._thread = thread
+
+    def _go_on(self) -> None:
+        while True:
+            self._changed.clear()
+            with self._lock:
+                states = list(self._states)
+                if not states:
+                    self._thread = None
+                    return
+            due = min(one.poll() for one in states)
+            del states
+            self._changed.wait(max(0.0, due - time.monotonic()))
+
+
+background = Background()

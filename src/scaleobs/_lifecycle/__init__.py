@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scaleobs.drain.process import Draining, Stage
-from scaleobs.hooks import Hook
+from scaleobs._lifecycle.drain import Draining, Stage
+from scaleobs._lifecycle.hooks import Hook
 
 __all__ = ["Draining", "Hook", "Stage"]

@@ -11,8 +11,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
-from scaleobs.health.check import Check
-from scaleobs.health.results import Result, failed, judged, late
+from scaleobs._health.check import Check, Result, failed, judged, late
 
 _EARLY = 1e-4
 """Seconds by which a timer may be early."""

@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from scaleobs.group.entries import MAGIC
-from scaleobs.group.recognition import Root, started
-from scaleobs.group.sibling import is_locked
+from scaleobs._workers.entries import MAGIC
+from scaleobs._workers.recognition import Root, started
+from scaleobs._workers.sibling import is_locked
 
 _NAMED = "PROMETHEUS_MULTIPROC_DIR"
 
