@@ -59,8 +59,8 @@ def joined(monkeypatch, tmp_path):
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     parent = os.getpid()
     root = group.Root("gunicorn", parent, group.recognition.started(parent), 0)
-    monkeypatch.setattr(group.membership, "root", lambda: root)
-    monkeypatch.setattr(group.membership, "_mine", None)
+    monkeypatch.setattr(group.group, "root", lambda: root)
+    monkeypatch.setattr(group.group, "_mine", None)
     mine = group.join()
     mine.ledger.own()
     return mine
