@@ -167,7 +167,7 @@ def test_console_shows_what_is_answered(page, number, run):
 
 def test_the_readme_shows_the_line_of_a_request(run, capsys):
     """
-    The log line in the README has the fields of a real one, in their order, and their values where none is measured.
+    The log line in the README has the fields of a real one, in their order, and their values unless they are measured.
     """
     names = run("README.md", 0)
 
