@@ -51,7 +51,7 @@ class Child:
     Args:
         labels: method, route and status code.
         bounds: the upper bounds of the buckets, in seconds, without `+Inf`.
-        memory: where to count; in this process where it is not given.
+        memory: this child's memory in a ledger; the process's own memory if it is not given.
         kind: one of `HISTOGRAMS`.
         is_native: keep a native histogram as well.
         slots: what was counted already, by this process alone.
@@ -119,7 +119,7 @@ class Child:
             self.native.add(other.native.snapshot())
 
     def add_slots(self, bounds: tuple[float, ...], slots: list[float]) -> None:
-        """Add slots; where their bounds differ, by the upper ends of their buckets."""
+        """Add slots; if their bounds differ, by the upper ends of their buckets."""
         if self.bounds == bounds:
             self.slots = list(map(add, self.slots, slots))
             return
@@ -140,7 +140,7 @@ def total_of(parts: Sequence[float]) -> float:
     """
     Return the sum of what several have counted, rounded once, so that it doesn't depend on their order.
 
-    A total that depended on which worker is asked would seem to fall between two scrapes.
+    A total that depended on which worker answers would seem to fall between two scrapes.
     """
     try:
         return math.fsum(parts)
@@ -217,7 +217,7 @@ class ThreadToken:
 
 class ThreadShards(threading.local):
     """
-    Where one application counts: its `shard` is that of the thread that asks.
+    The shards of one application: `shard` is that of the calling thread.
 
     Each application has its own, since what one of them remembers of its routes means nothing to another.
 

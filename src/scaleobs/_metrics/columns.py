@@ -16,10 +16,10 @@ _AT_ONCE = 8
 
 class LabelSetIndex:
     """
-    Where each label set is in a column of numbers, which is for good. Any thread may ask.
+    The position of each label set in a column of numbers, which never changes. Any thread may call it.
 
     Attributes:
-        labels: the label sets by their place.
+        labels: the label sets by their position.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class LabelSetIndex:
         self.labels: list[Labels] = []
 
     def position(self, labels: Labels) -> int:
-        """Return the place of a label set; a new one's is behind all others."""
+        """Return the position of a label set; a new one's is behind all others."""
         position = self._positions.get(labels)
         if position is None:
             with self._adding:
@@ -40,7 +40,7 @@ class LabelSetIndex:
 
 
 class RowLayout:
-    """Series of one thread, of one kind and with the same bounds: their places, and how to find their slots."""
+    """Series of one thread, of one kind and with the same bounds: their positions, and how to find their slots."""
 
     __slots__ = ("_end", "_format", "_struct", "positions")
 
@@ -85,7 +85,7 @@ class ColumnSum:
         self._seconds: list[array[float]] = []
 
     def add(self, positions: list[int], rows: Iterable[bytes], length: int) -> None:
-        """Add the slots of series at some places of a column so long."""
+        """Add one column of `length` label sets; row i belongs at `positions[i]`."""
         column = [bytes(8 * self._width)] * length
         for position, row in zip(positions, rows, strict=True):
             column[position] = row
@@ -97,7 +97,7 @@ class ColumnSum:
             self._columns = [self._added()]
 
     def rows(self) -> Iterable[tuple[int, list[float]]]:
-        """Yield the slots of each series that is there, by its place."""
+        """Yield the position and the slots of each child that was added."""
         # As whole numbers, which are written in a quarter of the time.
         width, numbers = self._width, list[float](map(int, self._added()))
         length = len(numbers) // width

@@ -28,9 +28,9 @@ _KINDS = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram
 
 class OwnMetric(Metric):
     """
-    A family of ours, for whoever collects the registry without us: `generate_latest`, a push gateway, a test.
+    A family of ours for collections of the registry without scaleobs: `generate_latest`, a push gateway, a test.
 
-    It is filled when somebody looks into it; our own exposition doesn't, and writes from the storage.
+    Its samples are computed when they are read; our own exposition doesn't read them, and writes from the storage.
     """
 
     def __init__(self, family: catalog.Metric, collected: _CollectedSamples) -> None:
@@ -45,7 +45,7 @@ class OwnMetric(Metric):
 
     @samples.setter
     def samples(self, value: list[Sample]) -> None:
-        """Metric sets an empty list, which is not wanted."""
+        """Ignore the empty list that `Metric.__init__` sets."""
 
 
 class StorageCollector(Collector):
@@ -69,7 +69,7 @@ class StorageCollector(Collector):
 
 
 class _CollectedSamples:
-    """What a storage held when somebody looked first."""
+    """The counts of a storage when they were first read."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -96,7 +96,7 @@ def gauge_families(counts: Counts, sources: list[Source]) -> Iterator[tuple[cata
         active.add_metric((protocol,), connections)
     yield catalog.ACTIVE, active
     if sources:
-        # An application that is imported and never served says nothing about the one that is.
+        # An application that is imported and never served must not affect the value of the served one.
         ready = [source.is_ready() for source in sources if source.is_served()]
         value = float(bool(ready) and all(ready))
         yield catalog.READY, GaugeMetricFamily(catalog.READY.name, catalog.READY.help, value=value)
@@ -189,7 +189,7 @@ def attach(registry: CollectorRegistry | None) -> tuple[CollectorRegistry, Stora
 
 
 def join_workers() -> None:
-    """Count where the other workers of this service read it, if this process is one and doesn't yet."""
+    """Count in the ledger of this worker, which siblings read, if this process is a worker and doesn't yet."""
     global _is_isolated  # noqa: PLW0603 - A process is in one group.
     if _is_isolated:
         return

@@ -1,4 +1,4 @@
-"""A native histogram: buckets that grow exponentially, kept only where something fell."""
+"""A native histogram: exponential buckets, of which only those with counts are kept."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COARSEST = -4
 _HIGHEST = 1.7976931348623157e308
 
 # Where the buckets between 0.5 and 1 end: 2 ** (i / 8) / 2, to the last bit as client_golang and Prometheus have it.
-# What a logarithm says of a value at an end may be wrong by one.
+# A logarithm may be wrong by one bucket for a value at an end.
 _EIGHTHS = (
     0.5,
     0.5452538663326288,
@@ -36,7 +36,7 @@ _EIGHTHS = (
 
 
 class Spans(NamedTuple):
-    """The buckets as protobuf wants them: runs of neighbours, and each count's difference to the one before."""
+    """The buckets in the form of protobuf: runs of neighbours, and each count's difference to the one before."""
 
     spans: list[tuple[int, int]]
     deltas: list[int]
@@ -56,7 +56,7 @@ class Snapshot(NamedTuple):
 
     @classmethod
     def unpacked(cls, slots: list[float]) -> Snapshot | None:
-        """Return what a `NativeHistogram` keeps in such slots, or `None` where it is being written."""
+        """Return what a `NativeHistogram` keeps in such slots, or `None` if it is being written."""
         version, schema, zeros, length = map(int, slots[:4])
         if version % 2:
             return None
@@ -96,8 +96,8 @@ class NativeHistogram:
     Only one thread may write; any other may take a `snapshot` meanwhile.
 
     Args:
-        limit: how many buckets there may be; where there would be more, the resolution is halved.
-        slots: where to keep it for others, and go on with what is there.
+        limit: how many buckets there may be; if there were more, the resolution is halved.
+        slots: memory that siblings read; the histogram goes on with the counts in it.
     """
 
     __slots__ = ("_limit", "_positions", "_shape", "_slots", "zeros")
@@ -118,7 +118,7 @@ class NativeHistogram:
         if value > ZERO_THRESHOLD:
             schema, buckets = self._shape
             fraction, exponent = math.frexp(min(value, _HIGHEST))
-            # An octave is (0.5, 1] of its exponent here, in eight buckets; exact also where a value is a bucket's end.
+            # An octave is (0.5, 1] of its exponent here, in eight buckets; exact also if a value is a bucket's end.
             index = bisect_left(_EIGHTHS, fraction) + 8 * (exponent - 1)
             if schema != SCHEMA:
                 index = _coarser(index, SCHEMA - schema)

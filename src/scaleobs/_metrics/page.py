@@ -55,17 +55,16 @@ def expose(
     between. A piece may be empty: it is a pause and need not be sent. Only what a user's collector does in one go can't
     be cut.
 
-    Any number of scrapes may run at once. Where a collector raises, what came before it stands, our own families first,
-    and the page is well-formed and ends as it should: an error instead would turn `up` to 0, which says that the
-    service is gone.
+    Any number of scrapes may run at once. If a collector raises, what came before it stays, our own families first,
+    and the page is complete and well-formed: an error response would turn `up` to 0, as if the service were gone.
 
     Args:
         registry: whose metrics to show.
         storage: our own counts.
-        accept: the `Accept` header: text 0.0.4, OpenMetrics 1.0 or protobuf; text where it names none of them.
-        accept_encoding: the `Accept-Encoding` header: gzip where it is accepted.
-        names: the `name[]` parameters; where there are any, only these families are shown.
-        on_fault: hears of what a collector, or we, raised.
+        accept: the `Accept` header: text 0.0.4, OpenMetrics 1.0 or protobuf; text if it names none of them.
+        accept_encoding: the `Accept-Encoding` header: gzip if it is accepted.
+        names: the `name[]` parameters; if there are any, only these families are written.
+        on_fault: called with each exception of a collector or of scaleobs.
     """
     to = _FORMATS[preferred(accept, _OFFERS).type]
     if to.has_exemplars:
@@ -174,7 +173,7 @@ _AT_ONCE_READ = 256
 _Item = TypeVar("_Item")
 
 _CachedText = tuple[Any, float, bytes | None, bytes]
-"""The template; what all slots added up to; the body, where it is worth keeping; the labels."""
+"""The template; what all slots added up to; the body, if it is cached; the labels."""
 
 _Row = tuple[Child, list[float], float, bytes, bytes | None, bool]
 """A series; its cumulated counts; its seconds; its labels; the kept body; whether the scrape before saw the same."""

@@ -1,4 +1,4 @@
-"""What the operating system and the garbage collector say of all workers together."""
+"""The process and garbage collector metrics of all workers together."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def forked() -> None:
 
 
 def of_all_workers(metrics: Iterable[Metric], on_fault: Callable[[Exception], None]) -> Iterator[Metric]:
-    """Yield families, those of this process replaced by those of all workers; its own where that fails."""
+    """Yield families, those of this process replaced by those of all workers; its own if that fails."""
     found: dict[str, Metric] | None = None
     for metric in metrics:
         if _mine is not None and metric.name.startswith(_PREFIXES):

@@ -36,7 +36,7 @@ def _varint(number: int) -> bytes:
 
 
 def _zigzag(number: int) -> bytes:
-    """Return an integer of either sign, small where it is near zero."""
+    """Return an integer of either sign, small if it is near zero."""
     return _varint(number << 1 if number >= 0 else -(number << 1) - 1)
 
 
@@ -71,7 +71,7 @@ _TYPES = {"counter": 0, "gauge": 1, "summary": 2, "untyped": 3, "histogram": 4, 
 
 def _metric_family(name: str, documentation: str, kind: str, unit: str, chunks: Chunks) -> Iterator[bytes]:
     """
-    Yield a MetricFamily behind its length, or nothing where it would be empty.
+    Yield a MetricFamily behind its length, or nothing if it would be empty.
 
     Args:
         name: of the family; a counter's ends in `_total` here.
@@ -132,7 +132,7 @@ _SAMPLES_AT_ONCE = 128
 _SUFFIXES = {"counter": "_total", "info": "_info"}
 _KINDS = {"unknown": "untyped", "info": "gauge", "stateset": "gauge"}
 
-# By type: what follows a family's name in a sample's, and what such a sample says of its metric.
+# By type: what follows a family's name in a sample's, and the role of such a sample in its metric.
 _ROLES = {
     "counter": {"_total": "value", "_created": "created"},
     "info": {"_info": "value"},
@@ -260,7 +260,7 @@ def _by_role(samples: _Samples) -> dict[str, Sample]:
 
 
 def _count_field(field: int, of_floats: int, value: float) -> bytes:
-    """Return a count, in the field for fractions where it is one."""
+    """Return a count, in the field for fractions if it is one."""
     value = float(value)
     return _integer_field(field, int(value)) if value.is_integer() and value >= 0 else _double_field(of_floats, value)
 

@@ -26,7 +26,7 @@ from scaleobs._workers import Group, Sibling
 from scaleobs._workers.kinds import Kind
 
 Numbers = tuple[float, float, float]
-"""Threads in use, calls that wait for one, threads that there may be; the last is 0 where there is no pool."""
+"""Threads in use, calls that wait for one, threads that there may be; the last is 0 if there is no pool."""
 
 POOLS: tuple[str, ...] = ("anyio", "asyncio")
 
@@ -37,7 +37,7 @@ def numbers_of(loop: asyncio.AbstractEventLoop) -> list[float]:
     """
     Return the numbers of each of `POOLS`; to be called by the loop, in a context of nobody else's.
 
-    What isn't there, or isn't as it is known here, is no pool.
+    A pool that is missing or has another interface than expected counts as none.
     """
     return [*_contained(_of_anyio), *_contained(lambda: _of_asyncio(loop))]
 
@@ -52,12 +52,12 @@ def _contained(read: Callable[[], Numbers]) -> Numbers:
 def _of_anyio() -> Numbers:
     """Return the numbers of the limiter that anyio, and with it Starlette, uses by default on this loop."""
     threads = sys.modules.get("anyio.to_thread")
-    # Before that is loaded no thread has been asked for, and asking would load it.
+    # Before it is loaded no thread was requested, and reading the limiter would load it.
     if threads is None or "anyio._backends._asyncio" not in sys.modules:
         return NO_POOL
     sniffio = sys.modules.get("sniffio")
     if sniffio is not None:
-        # It looks for a task otherwise, and a timer has none.
+        # Without this it needs a task, and a timer has none.
         sniffio.current_async_library_cvar.set("asyncio")
     statistics = threads.current_default_thread_limiter().statistics()
     return float(statistics.borrowed_tokens), float(statistics.tasks_waiting), float(statistics.total_tokens)
@@ -77,7 +77,7 @@ def _default_executor(loop: asyncio.AbstractEventLoop) -> Any:
         return None
     if hasattr(loop, "_default_executor"):
         return loop._default_executor  # noqa: SLF001
-    # uvloop has it where only the garbage collector sees it, and no other one.
+    # uvloop's executor is visible to the garbage collector only, and it has no other one.
     return next((one for one in gc.get_referents(loop) if isinstance(one, futures.ThreadPoolExecutor)), None)
 
 
@@ -106,10 +106,9 @@ _GAUGES = (catalog.POOL_BUSY, catalog.POOL_WAITING, catalog.POOL_SIZE)
 
 class Runtime:
     """
-    What the event loops of this process, and of the other workers, say of themselves.
+    The lag, pools and pulse of the event loops of this process and its siblings.
 
-    Any thread may call anything. Loops are held weakly, and what is said of one that is closed is forgotten, but for
-    how late it was.
+    Any thread may call anything. Loops are held weakly. The numbers of a closed loop are dropped, except its lag.
     """
 
     def __init__(self) -> None:
@@ -117,7 +116,7 @@ class Runtime:
         self._begin()
 
     def _begin(self) -> None:
-        # One that may be taken again: what has no room is told, to whoever may ask what there is.
+        # Reentrant: a ledger without room is reported, and the report may read these numbers.
         self._lock = threading.RLock()
         self._is_begun = self._has_pulse = False
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, list[float]] = weakref.WeakKeyDictionary()
@@ -149,7 +148,7 @@ class Runtime:
         return self._is_begun
 
     def beat(self) -> None:
-        """Note that this worker goes on, where it has no event loop of asyncio's."""
+        """Record that this worker makes progress, if it has no event loop of asyncio's."""
         if not self._has_pulse:
             with self._lock:
                 self._pulse, self._has_pulse = self._slots(Kind.PULSE), True
@@ -157,12 +156,12 @@ class Runtime:
 
     def record(self, loop: asyncio.AbstractEventLoop, *, at: float, late: float, pools: list[float]) -> None:
         """
-        Note what a loop that runs says.
+        Record the measurement of a running loop.
 
         Args:
             loop: the loop, on whose thread this is called.
             at: when, by `time.monotonic`.
-            late: how many seconds later than asked.
+            late: how many seconds later than scheduled.
             pools: the numbers of its pools.
         """
         with self._lock:
@@ -181,7 +180,7 @@ class Runtime:
             self._pools[position] = number
 
     def join(self, group: Group) -> None:
-        """Count where the other workers of a group read it, from now on."""
+        """Count in the group's ledger, which siblings read, from now on."""
         with self._lock:
             if group is self._group:
                 return
@@ -209,7 +208,7 @@ class Runtime:
         return self._own(kind) if self._group is None else self._group.slots(kind, _KEY, _LENGTHS[kind])
 
     def families(self) -> Iterator[tuple[catalog.Metric, Metric]]:
-        """Yield the families of all workers, those that there is anything to say of."""
+        """Yield the families of all workers that have samples."""
         has_lag, lag, pools = self._read()
         late = [lag[-1]]
         for sibling in () if self._group is None else self._group.peek():
@@ -230,18 +229,18 @@ class Runtime:
                 yield family, gauge
 
     def exposed_families(self) -> list[catalog.Metric]:
-        """Return the families that this process has something to say of."""
+        """Return the families for which this process has samples."""
         has_lag, _, pools = self._read()
         return [*[catalog.EVENT_LOOP_LAG] * has_lag, *(_GAUGES if any(pools) else ())]
 
     def pulses(self) -> dict[int, float]:
         """
-        Return when each living worker was last seen to go on, by `time.monotonic`, and by the worker's pid.
+        Return when each living worker last made progress, by `time.monotonic`, and by the worker's pid.
 
         That is when its event loop ran, or `beat` was called. It is 0 for a worker whose loop hasn't begun to serve; of
-        several loops in one process it is that of the one that ran last. Where there is no group, there is this process
-        alone. Any thread may ask: it costs as much as reading the others' ledgers for a scrape, and waits for no event
-        loop.
+        several loops in one process it is that of the one that ran last. Without a group, only this
+        process is returned. Any thread may call this: it costs as much as reading the siblings' ledgers for a scrape,
+        and waits for no event loop.
         """
         found = {os.getpid(): float(self._pulse[0])}
         for sibling in () if self._group is None else self._group.others():
@@ -278,22 +277,22 @@ runtime = Runtime()
 
 
 LAG_INTERVAL = 0.25
-"""Seconds between two looks; what is shorter may fall between them."""
+"""Seconds between two measurements; a shorter lag may fall between them."""
 
 _latest: weakref.ref[asyncio.AbstractEventLoop] | None = None
 
 
 def watch(on_fault: Callable[[Exception], None]) -> None:
     """
-    Look at the running event loop from now on, if there is one, and never raise.
+    Measure the lag of the running event loop from now on, if there is one. Never raises.
 
-    May be called by every application and with every request: a loop is looked at once, and costs nothing but a
+    May be called by every application and with every request: a loop gets one timer, and then each call costs only a
     comparison from then on. It ends with the loop, which it holds weakly and keeps neither running nor open.
 
     Args:
-        on_fault: hears why a loop can't be looked at, once.
+        on_fault: called once with the reason if a loop can't be measured.
     """
-    global _latest  # noqa: PLW0603 - The answer for all requests but the first.
+    global _latest  # noqa: PLW0603 - The fast check for all requests but the first.
     loop = asyncio._get_running_loop()  # noqa: SLF001
     if loop is None or (_latest is not None and loop is _latest()):
         return
@@ -314,7 +313,7 @@ def forked() -> None:
 
 class _LagTimer:
     """
-    The looks at one event loop.
+    The timer of one event loop.
 
     Args:
         loop: the event loop.
@@ -327,7 +326,7 @@ class _LagTimer:
         self._due = 0.0
 
     def schedule(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have the loop call when it is time for the next look."""
+        """Schedule the next measurement on the loop."""
         # By a clock of our own: uvloop's stands still while it runs what is due.
         self._due = monotonic() + LAG_INTERVAL
         loop.call_later(LAG_INTERVAL, self._measure, context=self._context)
@@ -339,5 +338,5 @@ class _LagTimer:
         with contextlib.suppress(Exception):  # The loop would write it, four times a second.
             try:
                 runtime.record(loop, at=at, late=max(0.0, at - self._due), pools=numbers_of(loop))
-            finally:  # Whoever sees no pulse takes the worker for stuck.
+            finally:  # Without a pulse the worker counts as stuck.
                 self.schedule(loop)

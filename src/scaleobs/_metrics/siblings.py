@@ -48,7 +48,7 @@ class Key(NamedTuple):
 
     @classmethod
     def unpacked(cls, key: bytes) -> Key:
-        """Return the key that these bytes are; `ValueError` where they are none."""
+        """Return the key in these bytes; raises `ValueError` if they hold none."""
         storage, shard, rest = key.split(b" ", 2)
         return cls(int(storage), int(shard), *_unpacked(rest))
 
@@ -60,7 +60,7 @@ def _unpacked(rest: bytes) -> tuple[Labels, Bounds]:
 
 
 class ChildMemory:
-    """Where the numbers of one series, or of one thread, are kept."""
+    """The memory of one child, or of one thread, in this worker's ledger."""
 
     __slots__ = ("_group", "_key")
 
@@ -74,7 +74,7 @@ class ChildMemory:
 
 
 class SiblingSnapshot(NamedTuple):
-    """What another worker keeps of a storage, at one moment."""
+    """The numbers of one storage in a sibling, at one moment."""
 
     is_living: bool
     data: bytes
@@ -116,7 +116,7 @@ class SiblingSnapshot(NamedTuple):
 
 
 class Index:
-    """Where a sibling keeps what of a storage."""
+    """The positions of one storage's numbers in a sibling's ledger."""
 
     def __init__(self, storage: int, order: LabelSetIndex) -> None:
         self._storage = storage
@@ -165,7 +165,7 @@ class Index:
 
 
 class SiblingStorage(NamedTuple):
-    """What another worker keeps of a storage."""
+    """One storage in the ledger of a sibling."""
 
     sibling: Sibling
     indexed: Index
@@ -201,7 +201,7 @@ class Workers:
         self._key = Key(storage, 0).packed()
 
     def memory(self, shard: int, labels: Labels = _NO_LABELS, bounds: Bounds = ()) -> ChildMemory:
-        """Return where to keep the numbers of one series of a shard, or those that belong to none."""
+        """Return the memory of one child of a shard, or of the shard's numbers that belong to no child."""
         return ChildMemory(self.group, Key(self._storage, shard, labels, bounds))
 
     def left(self) -> Iterator[tuple[Kind, Key, Slots]]:
@@ -235,7 +235,7 @@ _VALUE_SLOTS = 2
 
 
 class GaugeValue(NamedTuple):
-    """What one living worker's gauge says."""
+    """The value of a gauge in one living worker."""
 
     worker: str
     value: float
@@ -286,7 +286,7 @@ def _user_key(key: bytes) -> UserKey | None:
 
 
 class _UserValues:
-    """Where the values of a sibling are in its ledger."""
+    """The positions of the user's values in a sibling's ledger."""
 
     def __init__(self) -> None:
         self.found: dict[bytes, tuple[UserKey, int]] = {}

@@ -1,5 +1,5 @@
 """
-Where requests are counted: one storage per prometheus_client registry, one shard of it per application and thread.
+The counts of requests: one storage per prometheus_client registry, one shard of it per application and thread.
 
 Only its own thread counts in a shard, so no increment is lost and none waits, with or without a global interpreter
 lock. A scrape adds the shards up, and those of the other workers with them. A thread that begins goes on with the shard
@@ -48,7 +48,7 @@ _MOST_SOUGHT = 20
 """How many requests after a scrape are examined for a trace on the fast path, if they have no line that shows it."""
 
 _REQUESTED, _TRACED = 1, 2
-"""What a worker's exemplar flag says: a scrape has requested exemplars; a request of some worker had a trace."""
+"""The values of a worker's exemplar flag: a scrape has requested exemplars; a request of some worker had a trace."""
 
 
 class Storage:
@@ -65,8 +65,8 @@ class Storage:
         needs_observe: whether a request has more to count than its bucket.
         fast_path: whether a request is only counted, and logged if lines are on. If not, the next request checks again.
         sought: one element for each request that is still to be examined for a trace on the fast path.
-        here: where to count what belongs to no application.
-        workers: this one and the others of its service, where it may have others.
+        local: the calling thread's shard, for counts that belong to no application.
+        workers: this worker and its siblings; `None` if the process belongs to no group.
         is_isolated: whether there are others that this one can't be added up with.
     """
 
@@ -101,7 +101,7 @@ class Storage:
         self._tally: Slots = [0, 0]
 
     def join(self, group: Group) -> None:
-        """Count where the other workers of a group read it, from now on; before several threads do."""
+        """Count in the group's ledger, which siblings read, from now on. Call it before several threads count."""
         before = [(shard, shard.open, shard.families) for _, shard in self._shards]
         tally = self._tally
         self._begin()
@@ -165,7 +165,7 @@ class Storage:
         return shard
 
     def new_child(self, kind: Kind, shard: int, labels: Labels, bounds: tuple[float, ...]) -> Child:
-        """Return a series that counts where this process does, and goes on with what is there."""
+        """Return a child in this process's memory or ledger; it goes on with the counts in there."""
         is_native = kind == DURATION and self._label_sets.get(labels, self.is_native)
         memory = self._memory(shard, labels, bounds)
         return Child(labels, bounds, memory, kind=kind, is_native=is_native)
@@ -196,7 +196,7 @@ class Storage:
 
     def merge_options(self, *, bounds: Iterable[float], limit: int, is_native: bool, has_sizes: bool) -> None:
         """
-        Give a service what it asks for beside what others on the same registry have asked for.
+        Add the options of a service to those of other services on the same registry.
 
         Args:
             bounds: bucket boundaries of the label sets that are seen from now on.
@@ -264,7 +264,7 @@ class Storage:
         self.fast_path[0] = 0
 
     def clear_child_caches(self) -> None:
-        """Have every thread look for its series anew."""
+        """Have every thread find its children again."""
         with self._lock:
             for _, shard in self._shards:
                 shard.child_cache = {}
@@ -273,7 +273,7 @@ class Storage:
         """Return the labels to count a new label set under: its own, or those of the overflow past the limit."""
         if labels in self._label_sets:
             return labels
-        # Not under the lock: who looks at the others' ledgers may have to count a fault.
+        # Without the lock: reading the siblings' ledgers may count a fault, which needs it.
         counted_by_siblings = [] if self.workers is None else list(self.workers.new_label_sets())
         with self._lock:
             for labels_of_sibling in counted_by_siblings:
@@ -282,7 +282,7 @@ class Storage:
                 self._label_sets.setdefault(labels, self.is_native)
                 return labels
             self._tally[_DROPPED] += 1
-        # There are four, so that whatever is no status of a finished answer goes with the failures.
+        # There are four, so that a status that no finished answer has is counted with the failures.
         status = f"{labels[2][0]}00" if labels[2][0] in "234" else "500"
         return (catalog.OTHER_METHOD, OVERFLOW_ROUTE, status)
 

@@ -73,10 +73,10 @@ def is_shown(exemplar: Exemplar) -> bool:
 
 
 _LINES = 256
-"""How many lines are made without a look at their length: about half a millisecond."""
+"""How many lines are made before their length is checked: about half a millisecond."""
 
 _LABELS_MARK = b"\xff"
-"""Where a template's labels go: a byte that UTF-8 doesn't have."""
+"""Marks the place of the labels in a template: a byte that UTF-8 doesn't have."""
 
 _ILLEGAL = re.compile(r"^[0-9]|[^a-zA-Z0-9_:]")
 _SPECIAL = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
@@ -188,7 +188,7 @@ def escaped(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def legal(name: str) -> str:
-    """Return a name in the characters that every Prometheus knows, as prometheus_client does by default."""
+    """Return a name in the characters that every Prometheus accepts, as prometheus_client does by default."""
     return _ILLEGAL.sub("_", name)
 
 
@@ -253,7 +253,7 @@ class OpenMetrics(Lines):
     def counter(self, name: bytes, labels: bytes, value: float, exemplar: Exemplar | None) -> bytes:
         """Return the sample of a counter."""
         line = super().counter(name, labels, value, None)
-        # What an exemplar of a counter says is how much it added (OpenMetrics 1.0, "Counter").
+        # The value of a counter's exemplar is how much it added (OpenMetrics 1.0, "Counter").
         return line if exemplar is None else b"%b%b\n" % (line[:-1], _exemplar(exemplar, 1.0))
 
     def body(self, template: bytes, series: Child, cumulated: list[float], seconds: float) -> bytes:
@@ -306,7 +306,7 @@ def _exemplar(exemplar: Exemplar, value: float) -> bytes:
 
 
 def _user_exemplar(exemplar: UserExemplar) -> str:
-    """Return an exemplar of the user's; nothing where it is longer than the format allows."""
+    """Return an exemplar of the user's; nothing if it is longer than the format allows."""
     if sum(len(name) + len(value) for name, value in exemplar.labels.items()) > MAX_EXEMPLAR_RUNES:
         return ""
     shown = f" # {{{labels_text(sorted(exemplar.labels.items()))}}} {number(exemplar.value)}"

@@ -1,4 +1,4 @@
-"""The sums over threads and workers; and the format for workers that can't be added up."""
+"""The sums over threads and workers, and the format for workers that can't be added up."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scaleobs.logs import counts
 
 
 class SiblingTotals(NamedTuple):
-    """What another worker has told beside its series; a dead one's requests have all ended."""
+    """The counts of a sibling beside its children; the requests of a dead one have all ended."""
 
     is_living: bool
     opened: Sequence[float]
@@ -31,12 +31,12 @@ class Totals:
     """
     The series of each kind, by labels; nobody else holds them.
 
-    What there is of one kind and shape is added up column by column, without a look at a single series: a column has
+    Children of one kind and shape are added up column by column, without reading a single one: a column has
     the slots of all label sets that a thread of a worker has counted, in the same order as any other column.
 
     Args:
-        bounds: the bucket boundaries that those of `DURATION` get, whatever those had that were added.
-        order: where each label set is in a column.
+        bounds: the bucket boundaries that those of `DURATION` get, also if the added ones had others.
+        order: the position of each label set in a column.
 
     Attributes:
         rest: of each of the other workers.
@@ -108,7 +108,7 @@ class Totals:
         added.add(positions, rows, len(self._order.labels))
 
     def _detailed_child(self, labels: Labels) -> Child:
-        """Return where what a series of `DURATION` has beside its slots is added up."""
+        """Return the child to which the exemplars and native histograms of one label set of `DURATION` are added."""
         detailed = self._detailed.get(labels)
         if detailed is None:
             detailed = self._detailed[labels] = Child(labels, self._bounds)

@@ -34,14 +34,14 @@ def of_all_workers(
     """
     Yield what a registry has collected with what the other workers have counted, then what only they have.
 
-    The others' numbers are those of the last look at their ledgers. Where something is wrong with a family, it is
-    shown as this worker has it.
+    The siblings' numbers are those of the last read of their ledgers. If a family can't be merged, this worker's own
+    samples are yielded.
 
     Args:
         registry: whose metrics they are.
-        collected: of this worker; only the samples of these names, where there are any.
-        names: of the only samples to show; all of them where there are none.
-        on_fault: hears of what was wrong.
+        collected: of this worker; only the samples of these names, if there are any.
+        names: of the only samples to show; all of them if there are none.
+        on_fault: called with each error of a family.
     """
     group = user_values.current()
     if group is None:
@@ -69,7 +69,7 @@ def of_all_workers(
 def _named(metric: Metric, names: Collection[str]) -> Iterator[Metric]:
     if names:
         metric.samples = [sample for sample in metric.samples if sample.name in names]
-    if not names or metric.samples:  # Ours are filled when they are looked at, for others.
+    if not names or metric.samples:  # The samples of our own families are computed when they are read.
         yield metric
 
 
@@ -129,7 +129,7 @@ class _Merging:
         for sample in metric.samples:
             _, others_held = others.pop(frozenset(sample.labels.items()), ((), []))
             mark, is_function = _own_gauge(own, sample)
-            # Where it is a function's, the other worker's is most likely one, too, and what it would say isn't known.
+            # If a function returns it, the sibling most likely has a function, too, whose value isn't in its ledger.
             others_held = [held for held in others_held if not is_function or held.mark != UNTOUCHED]
             yield from _combined(sample, mode, [GaugeValue(self._me, sample.value, mark), *others_held])
         for pairs, others_held in others.values():
@@ -152,7 +152,7 @@ def _add_left(family: UserFamily, metric: Metric) -> None:
 
 
 def _own_gauge(gauge: Any, sample: Sample) -> tuple[float, bool]:
-    """Return the mark of a gauge of this worker, and whether a function says its value."""
+    """Return the mark of a gauge of this worker, and whether a function returns its value."""
     if gauge._is_parent():  # noqa: SLF001
         gauge = gauge._metrics.get(tuple(map(sample.labels.get, gauge._labelnames)))  # noqa: SLF001
     if gauge is None:  # It was removed meanwhile.
@@ -161,7 +161,7 @@ def _own_gauge(gauge: Any, sample: Sample) -> tuple[float, bool]:
 
 
 def _combined(sample: Sample, mode: str, held: list[GaugeValue]) -> Iterator[Sample]:
-    """Yield the sample of all workers, or one for each where nothing says how they add up."""
+    """Yield the sample of all workers, or one for each if its mode doesn't define how to add them."""
     if mode == "all":
         label = f"scaleobs_{_WORKER}" if _WORKER in sample.labels else _WORKER
         for worker, value, _ in sorted(held, key=lambda one: (len(one.worker), one.worker)):
@@ -182,7 +182,7 @@ def _plain(family: UserFamily) -> Totals:
 
 
 def _buckets(family: UserFamily, own: Any) -> Totals:
-    """Return the samples of a histogram, cumulated, in the buckets that it has in this worker where it has any."""
+    """Return the samples of a histogram, cumulated, in this worker's buckets if it has any."""
     bounds = sorted({key.bound for key in family.parts if not math.isnan(key.bound)} | {math.inf})
     bounds = bounds if own is None else list(own._upper_bounds)  # noqa: SLF001
     found: dict[UserLabels, tuple[LabelPairs, list[list[float]]]] = {}

@@ -24,7 +24,7 @@ TYPES = frozenset({"counter", "gauge", "histogram", "summary"})
 """Metrics that have values. An Info and an Enum have texts."""
 
 ATTRIBUTES = ("_value", "_sum", "_count", "_buckets")
-"""Where a metric has its values."""
+"""The attributes in which a metric has its values."""
 
 
 def metrics_of(registry: CollectorRegistry) -> list[Any]:
@@ -33,7 +33,7 @@ def metrics_of(registry: CollectorRegistry) -> list[Any]:
 
 
 def children_of(metric: Any) -> list[Any]:
-    """Return the children of a metric, one for each label set; itself where it has no labels."""
+    """Return the children of a metric, one for each label set; the metric itself if it has no labels."""
     return list(metric._metrics.copy().values()) if metric._is_parent() else [metric]  # noqa: SLF001
 
 
@@ -60,7 +60,7 @@ def has_own_mode(registry: CollectorRegistry) -> bool:
 
 
 NOBODYS, UNTOUCHED, TOUCHED = range(3)
-"""The second number of a gauge: whether its worker lives and has set it, by a time where it matters when."""
+"""The second number of a gauge: whether its worker lives and has set it, or the time of that if its mode needs it."""
 
 _group: Group | None = None
 
@@ -76,7 +76,7 @@ class SharedValue:
     """
     A number of a user's metric, in the place of prometheus_client's own values.
 
-    Any thread may call anything. In a process that is in no group, and where a ledger has no room, it is this
+    Any thread may call anything. In a process without a group, and if a ledger has no room, it is this
     process's alone.
 
     Attributes:
@@ -120,7 +120,7 @@ class SharedValue:
                 self._touch(TOUCHED)
 
     def set(self, value: float, timestamp: float | None = None) -> None:
-        """Set the number, at a time where that matters."""
+        """Set the number, and its time if one is given."""
         with self._lock:
             self._value = self._slots[0] = value
             if timestamp or self._is_new:
@@ -196,7 +196,7 @@ def join(group: Group, registries: Collection[CollectorRegistry]) -> None:
     """
     Share the values of all metrics of these registries, and of all metrics to come, with a group.
 
-    May be called again, with more registries. Leaves everything as it is where prometheus_client's own multiprocess
+    May be called again, with more registries. Leaves everything as it is if prometheus_client's own multiprocess
     mode is set up: its page is read from files that nobody would write any more. Never raises.
     """
     global _group  # noqa: PLW0603 - A process is in one group.
