@@ -38,11 +38,12 @@ class ASGIMiddleware:
     """
     Observes an ASGI application, and answers the four endpoints in front of it.
 
-    What the application receives, sends and raises stays as it is.
+    The application receives, sends and raises the same as without it. Apart from the observer, all state of a request
+    is in its exchange.
 
     Args:
         app: the application.
-        observer: what it is observed by; made from the settings where it is not given.
+        observer: by default, a new one with the settings.
         settings: as for `instrument`.
     """
 
@@ -61,7 +62,7 @@ class ASGIMiddleware:
         await self.serve(scope, receive, send)
 
     def _fast_path(self) -> Application:
-        """Return the function that serves; calling it costs a fifth less than calling an object."""
+        """Return the function that serves; a call of it costs a fifth less than a call of an object."""
         app, recorder, endpoints, roots = self.app, self._recorder, self._endpoints, self._roots
         local, storage = recorder.local, recorder.storage
         fast_path, sought = storage.fast_path, storage.sought
@@ -100,15 +101,15 @@ class ASGIMiddleware:
             fast_path = storage.fast_path
 
         recorder.on_memory_changed = memory_changed
-        serve.app = app  # type: ignore[attr-defined] # To find a middleware, others go from one `app` to the next.
+        serve.app = app  # type: ignore[attr-defined] # Other tools follow `app` to find a middleware.
         return serve
 
     def _logged_fast_path(self) -> Application:
-        """Return the same for requests that have a line, as most have in production."""
+        """Return the same for requests with a line."""
         app, recorder, endpoints, roots = self.app, self._recorder, self._endpoints, self._roots
         local, storage = recorder.local, recorder.storage
         fast_path = storage.fast_path
-        # To call a method costs twice as much as to call what it is bound to.
+        # A call of a bound method from a local name costs half of one through its attributes.
         begin, end = logs.request_context.set, logs.request_context.reset
 
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
@@ -159,7 +160,7 @@ class ASGIMiddleware:
         return serve
 
     async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve what is not an HTTP request that is counted and nothing more."""
+        """Serve everything that does not take the fast path."""
         kind = scope["type"]
         runtime.watch(self._service.fault)
         if kind == "http":
@@ -211,7 +212,7 @@ class ASGIMiddleware:
             await self.app(scope, exchange.receive, exchange.send)
         except BaseException as error:
             exchange.raised(error)
-            if isinstance(error, GeneratorExit):  # It is collected in another context than that it entered.
+            if isinstance(error, GeneratorExit):  # It is collected in another context than the one it entered.
                 entered = None
             raise
         else:
@@ -222,7 +223,7 @@ class ASGIMiddleware:
                 logs.forget_request(token)
 
     def _begin_span(self, scope: Scope, context: dict[str, Any] | None) -> tuple[RequestSpan | None, Any]:
-        """Return the server span of a request, begun now, if there is to be one, and what ends its being current."""
+        """Begin the server span of a request if it has one; return it, and the token that ends its being current."""
 
         def header(name: str) -> str:
             return header_of(scope, name.lower().encode("latin-1"))
@@ -270,8 +271,8 @@ class ASGIMiddleware:
             on_lifespan("left")
 
     def _endpoint(self, scope: Scope) -> str | None:
-        # What is in the path before ours: a server's prefix, or where this is mounted. Of a mount whose path has
-        # parameters, clients make up as many as they like.
+        # The path may start with a prefix of the server or of a mount. If a mount's path has parameters, clients can
+        # invent any number of prefixes.
         root, path = scope.get("root_path") or "", scope["path"]
         if root in self._roots or len(self._roots) >= _MAX_ROOTS:
             return self._endpoints.get(path)
@@ -294,16 +295,16 @@ class ASGIMiddleware:
 
 def last_on_connection(scope: Scope, send: Send) -> Send:
     """
-    Return a `send` whose answer is the last one on its connection (RFC 9112, section 9.6); HTTP/2 has other means.
+    Return a `send` whose response is the last one on its connection (RFC 9112, section 9.6); HTTP/2 has other means.
 
-    A client that keeps its connection would stay with this process for as long as it is there, whatever readiness says,
-    and lose the request that is on its way when the server closes the connection.
+    A client that reuses its connection would send requests to this process even if it is not ready, and lose the
+    request that it sends while the server closes the connection.
     """
     if not scope.get("http_version", "").startswith("1"):
         return send
 
     async def send_last(message: Message) -> None:
-        with contextlib.suppress(Exception):  # What is wrong with it is for the server to say.
+        with contextlib.suppress(Exception):  # The server reports a malformed message.
             if message["type"] == "http.response.start":
                 headers = [one for one in message.get("headers", ()) if bytes(one[0]).lower() != b"connection"]
                 message = {**message, "headers": [*headers, (b"connection", b"close")]}
@@ -313,11 +314,11 @@ def last_on_connection(scope: Scope, send: Send) -> Send:
 
 
 _HELD_SECONDS = 0.002
-"""How long a page may hold the event loop, plus the millisecond that a piece of it takes."""
+"""How long a page may block the event loop, plus about one millisecond for a piece."""
 
 
 async def deliver(answer: Answer, scope: Scope, send: Send) -> None:
-    """Send an answer, in turns with everything else that the event loop has to do."""
+    """Send an answer; between the pieces of a long one, other tasks of the event loop run."""
     headers = answer.headers
     if answer.rest is None:
         headers = [*headers, ("Content-Length", str(len(answer.body)))]
@@ -343,6 +344,6 @@ async def deliver(answer: Answer, scope: Scope, send: Send) -> None:
 async def _yield_to_loop() -> None:
     try:
         asyncio.get_running_loop()
-    except RuntimeError:  # Another event loop than asyncio's, such as trio's: the next `send` gives way.
+    except RuntimeError:  # Another event loop than asyncio's, such as trio's: its `send` lets other tasks run.
         return
     await asyncio.sleep(0)

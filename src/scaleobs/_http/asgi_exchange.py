@@ -18,18 +18,18 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def header_of(scope: Scope, key: bytes) -> str:
-    """Return a header, several of one name joined, and nothing where there is none."""
+    """Return a header, with repeated ones joined by commas; empty without one."""
     try:
         headers = scope.get("headers", ())
-        if not isinstance(headers, list | tuple):  # ASGI lets it be anything that can be iterated, perhaps once.
+        if not isinstance(headers, list | tuple):  # ASGI allows any iterable, perhaps a generator.
             scope["headers"] = headers = list(headers)
         return b", ".join(value for name, value in headers if name == key).decode("latin-1")
-    except Exception:  # What is wrong with them is for the application to say.
+    except Exception:  # The application reports malformed headers.
         return ""
 
 
 def traceparent_of(scope: Scope) -> str:
-    """Return the `traceparent` header; in a fifth of the time that `header_of` takes if there is none."""
+    """Return the `traceparent` header; without one, five times as fast as `header_of`."""
     try:
         headers = scope["headers"]
         if type(headers) is list and b"traceparent" not in dict(headers):
@@ -40,7 +40,7 @@ def traceparent_of(scope: Scope) -> str:
 
 
 def client_of(scope: Scope) -> str:
-    """Return the address of the client, as far as the server knows."""
+    """Return the address of the client; empty without one."""
     try:
         return str(scope["client"][0])
     except Exception:  # A Unix socket has none.
@@ -48,9 +48,9 @@ def client_of(scope: Scope) -> str:
 
 
 def attributes_of(scope: Scope, header: Callable[[str], str]) -> dict[str, str | int]:
-    """Return what a span says of a request that comes in."""
+    """Return the attributes of the server span of a request."""
     return request_attributes(
-        str(scope.get("method", "GET")),  # A WebSocket has none, and begins with a GET.
+        str(scope.get("method", "GET")),  # A WebSocket begins with a GET.
         scheme=str(scope.get("scheme", "http")),
         path=scope["path"],
         client=client_of(scope),
@@ -64,7 +64,7 @@ _LENGTH_OF_NAME = len(b"x-request-id")
 
 
 class HTTPExchange(Exchange):
-    """A request that is counted and nothing more; its `receive` and `send` stand in for the server's."""
+    """A request that is only counted; its `receive` and `send` replace the server's."""
 
     __slots__ = ("server_receive", "server_send")
 
@@ -74,27 +74,27 @@ class HTTPExchange(Exchange):
     async def receive(self) -> Message:
         """Receive from the server."""
         message = await self.server_receive()
-        # Servers send this after a complete answer, too, perhaps before its last `send` has returned.
+        # Servers send a disconnect after a complete response, too, perhaps before its last `send` has returned.
         if self.stage < COMPLETING:
             try:
                 if message["type"] == "http.disconnect":
                     self.client_gone()
-            except Exception:  # noqa: S110 - What is wrong with it is the application's to report.
+            except Exception:  # noqa: S110 - The application reports a malformed message.
                 pass
         return message
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Return what sends a message to the server when awaited."""
+        """Return an awaitable that sends a message to the server."""
         try:
             kind = message["type"]
             if kind == "http.response.body":
-                # To test for the key costs half of a call of get, and most last messages don't have it.
+                # A test for the key costs half of `get`, and most last messages do not have it.
                 if "more_body" in message and message["more_body"]:  # noqa: RUF019
                     self.stage = max(self.stage, STREAMING)
                     return self._send_body(message)
                 if self.stage != OPEN:
                     return self._send_last(message)
-                # For an answer in one piece nothing is awaited, and a coroutine here would cost a tenth.
+                # A response in one piece needs no coroutine of ours, which would cost a tenth.
                 self.end(SERVER_ERROR if self.status is None else self.status)
             if kind == "http.response.start":
                 # Servers refuse a second one.
@@ -102,14 +102,14 @@ class HTTPExchange(Exchange):
                     self.status = message["status"]
             elif kind == "http.response.pathsend":
                 return self._send_last(message)
-        except Exception:  # noqa: S110 - What is wrong with it is the server's to report.
+        except Exception:  # noqa: S110 - The server reports a malformed message.
             pass
         return self.server_send(message)
 
     async def _send_body(self, message: Message) -> None:
         try:
             await self.server_send(message)
-        except OSError:  # What a server raises if the client is gone (ASGI 2.4).
+        except OSError:  # Servers raise it if the client disconnected (ASGI 2.4).
             self.client_gone()
             raise
 
@@ -124,17 +124,17 @@ class HTTPExchange(Exchange):
             self.end(SERVER_ERROR if self.status is None else self.status)
 
     def raised(self, error: BaseException) -> None:
-        """Note what the application raised."""
-        if isinstance(error, GeneratorExit):  # It is being collected, perhaps in a finalizer.
+        """The application raised an error."""
+        if isinstance(error, GeneratorExit):  # Garbage collection, perhaps in a finalizer.
             self.mark_abandoned()
             return
         if self.stage < COMPLETING and _comes_from(error, self.server_send):
-            self.status = None  # A body would have ended it, so that this came of the start.
+            self.status = None  # The body was not sent, so that sending the start has failed.
             self.client_gone()
         self.app_finished(error)
 
     def finish_abandoned(self) -> None:
-        """Note that the application was collected in the middle of its answer."""
+        """The application was collected before it completed its response."""
         if self.stage != ENDED:
             self.shard = self.recorder.local.shard
             self.app_finished()
@@ -142,11 +142,11 @@ class HTTPExchange(Exchange):
 
 class DetailedHTTPExchange(DetailedExchange, HTTPExchange):
     """
-    A request that has more than its count.
+    A request with a line, a span, an exemplar or sizes.
 
     Attributes:
-        received: the bytes of the request's body that the application has read, `None` if bodies are not measured.
-        sent: the bytes of the response's body, if they are.
+        received: the bytes of the request's body that the application has read; `None` if bodies are not measured.
+        sent: the bytes of the response's body.
     """
 
     __slots__ = ("received", "sent")
@@ -162,7 +162,7 @@ class DetailedHTTPExchange(DetailedExchange, HTTPExchange):
         return message
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Return what sends a message to the server when awaited; an answer starts with its request's id."""
+        """Return an awaitable that sends a message to the server, with `X-Request-ID` in the response's start."""
         if self.received is not None:
             self.sent += _body_length(message)
         try:
@@ -171,28 +171,28 @@ class DetailedHTTPExchange(DetailedExchange, HTTPExchange):
                 self.status = message["status"]
                 if self.context is not None:
                     message = with_id(message, self.context)
-        except Exception:  # What is wrong with it is the server's to report.
+        except Exception:  # The server reports a malformed message.
             is_start = False
         return self.server_send(message) if is_start else HTTPExchange.send(self, message)
 
     def client(self) -> str:
-        """Return the address of the client, as far as the server knows."""
+        """Return the address of the client; empty without one."""
         try:
             return str(self.request["client"][0])
         except Exception:  # A Unix socket has none.
             return ""
 
     def traceparent(self) -> str:
-        """Return the `traceparent` that the client sent, or nothing."""
+        """Return the `traceparent` header; empty without one."""
         return header_of(self.request, b"traceparent")
 
     def sizes(self) -> tuple[int, int] | None:
-        """Return the bytes of both bodies: of the request's what the application has read, whatever was declared."""
+        """Return the bytes of both bodies; of the request's, those that the application has read."""
         return None if self.received is None else (self.received, self.sent)
 
 
 def _comes_from(error: BaseException | None, send: Send) -> bool:
-    """Return whether an error is an OSError of the server's `send`, or comes of one: the client is gone (ASGI 2.4)."""
+    """Return whether an OSError of the server's `send` is in the chain of an error: the client is gone (ASGI 2.4)."""
     while isinstance(around := getattr(send, "__self__", None), HTTPExchange):  # Another middleware of ours.
         send = around.server_send
     code = getattr(getattr(send, "__func__", send), "__code__", None)
@@ -208,26 +208,26 @@ def _comes_from(error: BaseException | None, send: Send) -> bool:
 
 
 def context_of(scope: Scope) -> dict[str, Any]:
-    """Return what identifies a request in the log, by `X-Request-ID` and `traceparent` where the client sent them."""
+    """Return the ids of a request in the log, from `X-Request-ID` and `traceparent` if the client sent them."""
     try:
         headers = dict(scope["headers"])
         if b"x-request-id" not in headers and b"traceparent" not in headers:
             return new_context()
-    except Exception:  # noqa: S110 - One that can be iterated once, or is wrong: see `header_of`.
+    except Exception:  # noqa: S110 - Not a list, or malformed: see `header_of`.
         pass
     return new_context(header_of(scope, b"x-request-id"), header_of(scope, b"traceparent"))
 
 
 def with_id(message: Message, context: dict[str, Any]) -> Message:
-    """Return the start of an answer, or what accepts a WebSocket, with `X-Request-ID`, unless it has one already."""
+    """Return the start of a response, or the accept of a WebSocket, with `X-Request-ID` unless it has one."""
     headers = message.get("headers", ())
     try:
-        if type(headers) is not list and type(headers) is not tuple:  # It may be one that can be read once.
+        if type(headers) is not list and type(headers) is not tuple:  # Any iterable is allowed, perhaps a generator.
             message = {**message, "headers": (headers := list(headers))}
         for name, _ in headers:
             if len(name) == _LENGTH_OF_NAME and name.lower() == b"x-request-id":
                 return message
-    except Exception:  # What is wrong with them is for the server to say.
+    except Exception:  # The server reports malformed headers.
         return message
     message = message.copy() if type(message) is dict else dict(message)
     message["headers"] = [*headers, (b"x-request-id", context["request_id"].encode())]
@@ -235,10 +235,10 @@ def with_id(message: Message, context: dict[str, Any]) -> Message:
 
 
 def _body_length(message: Message) -> int:
-    """Return how many bytes a message carries; a file that the server sends by itself is measured on disk."""
+    """Return the bytes of a message's body; of a path to send, the size of the file."""
     try:
         if message["type"] == "http.response.pathsend":
             return Path(message["path"]).stat().st_size
         return len(message.get("body", b""))
-    except Exception:  # What is wrong with it is for the server or the application to say.
+    except Exception:  # The server or the application reports a malformed message.
         return 0

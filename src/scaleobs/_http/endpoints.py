@@ -22,21 +22,21 @@ from scaleobs.logs.encoding import encode
 from scaleobs.settings import Settings
 
 _ALIASES = {"/livez": "live", "/healthz": "live", "/readyz": "ready"}
-"""What Kubernetes calls the probes of its own programs."""
+"""The paths of the probes of Kubernetes' own programs."""
 
 _METHODS = ("GET", "HEAD")
 
 _WHOLE_BYTES = 64 * 1024
 _WHOLE_PIECES = 16
-"""A page that is no longer than this, and no more work, is sent in one piece, with its length."""
+"""A page within both limits is sent in one piece, with its length."""
 
 
 class Answer(NamedTuple):
     """
     A status, its headers and its body.
 
-    Where the body is long, `rest` has what follows its beginning, in pieces, each the work of about a millisecond; an
-    empty one is a pause. Otherwise `rest` is `None`.
+    If the body is long, `body` is its beginning and `rest` yields the other pieces. Each takes about a millisecond to
+    make; an empty one is a pause. Otherwise `rest` is `None`.
     """
 
     status: int
@@ -46,20 +46,20 @@ class Answer(NamedTuple):
 
 
 Header = Callable[[str], str]
-"""From a header's name to what the request has there; empty where it has nothing."""
+"""From the name of a header to its value in the request; empty without one."""
 
 
 class Answers:
     """
-    What a service says about itself.
+    Makes the answers of the endpoints of one service; safe to call from any thread.
 
     Args:
-        settings: how it is observed.
-        lifecycle: where its process stands.
+        settings: of the service.
+        lifecycle: the state of its process.
         checks: its checks.
         registry: its metrics.
         warn: writes a line to the log.
-        on_fault: hears of what goes wrong here.
+        on_fault: called with errors of scaleobs itself.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Answers:
 
     @staticmethod
     def needs_report(kind: str, method: str) -> bool:
-        """Return whether an endpoint is answered from a report that its caller waits for; liveness waits for none."""
+        """Return whether the caller must pass a report of the checks; liveness needs none."""
         return kind in ("ready", "startup") and method in _METHODS
 
     def answer(
@@ -113,7 +113,7 @@ class Answers:
         stalled_seconds: float = 0.0,
     ) -> Answer:
         """
-        Return what an endpoint answers; waits for nothing and never raises.
+        Return the answer of an endpoint; does not block and never raises.
 
         Args:
             kind: `live`, `ready`, `startup` or `metrics`.
@@ -134,23 +134,23 @@ class Answers:
         self, kind: str, report: Report | None, header: Header, *, details: bool = False, stalled_seconds: float = 0.0
     ) -> Answer:
         """
-        Return what a probe answers: 200 or 503, and the checks with their states, as MicroProfile Health or
-        `application/health+json` has them.
+        Return the answer of a probe: 200 or 503, and the checks with their states, as MicroProfile Health or
+        `application/health+json`.
 
-        Liveness is up as long as the process can answer at all, and its own checks pass where it has any. The other two
-        need start-up to be over; until then they list `lifecycle` as a check that is down. The checks of the start
-        are a part of it: readiness requires them, too, until one of the two probes has passed. From then on one of them
-        that fails degrades the service, since an orchestrator doesn't request `/startup` again.
+        Liveness is up if the process answers and its own checks pass. The other two require the end of start-up; until
+        then they list `lifecycle` as a check that is down. Until one of the two has passed, both require the start-up
+        checks. After that, a failing start-up check only degrades the service, since an orchestrator does not request
+        `/startup` again.
 
-        A probe is answered to anyone who asks, so it has names and states; what a check returned to be shown, and why
-        it failed, are `details`. That it says no is logged, once until it says something else.
+        Any client can request a probe, so it contains names and states only. The data of a check and the reason for its
+        failure are `details`. A failing probe is logged once, until its state or its failing checks change.
 
         Args:
             kind: `live`, `ready` or `startup`.
-            report: what its checks say; liveness, which waits for no check, is answered from what is known.
+            report: of its checks; by default the latest results, as for liveness.
             header: of the request.
-            details: show them whatever the settings say.
-            stalled_seconds: for how many seconds no worker has gone on.
+            details: show them regardless of the settings.
+            stalled_seconds: for how many seconds all workers have been stuck.
         """
         try:
             report = self._checks.report_at_once(kind) if report is None else report
@@ -189,9 +189,9 @@ class Answers:
 
     def metrics(self, header: Header, query: str) -> Answer:
         """
-        Return what a scrape reads; see `exposition.expose`. Never raises, neither here nor on the way.
+        Return the page of a scrape; see `expose`. Neither this nor the iteration of `rest` raises.
 
-        Where there is a token, 401 to who doesn't send it.
+        If a token is set, a request without it receives 401.
         """
         if self._token is not None and not _is_bearer_of(self._token, header("authorization")):
             return self._unauthorized()
@@ -213,19 +213,19 @@ class Answers:
 
     @staticmethod
     def not_found(paths: Iterable[str]) -> Answer:
-        """Return the answer where there is nothing, with what there is."""
+        """Return the answer to an unknown path: 404 with the list of paths."""
         text = f"Here are {' '.join(sorted(paths))}\n"
         return Answer(404, _headers("text/plain; charset=utf-8"), text.encode())
 
     @staticmethod
     def _unauthorized() -> Answer:
-        """Return the answer to who has to send a token, and sent none or another one."""
+        """Return the answer to a request without the right token."""
         challenge = ("WWW-Authenticate", "Bearer")
         return Answer(401, [challenge, *_headers("text/plain; charset=utf-8")], b"Send the bearer token.\n")
 
     @staticmethod
     def _broken() -> Answer:
-        """Return the answer where scaleobs itself failed to make one."""
+        """Return the answer after an error of scaleobs itself."""
         return Answer(500, _headers("text/plain; charset=utf-8"), b"scaleobs failed to answer; its log says why.\n")
 
 
@@ -242,28 +242,28 @@ def _headers(content_type: str) -> list[tuple[str, str]]:
 
 
 def _is_bearer_of(token: str, authorization: str) -> bool:
-    """Return whether a header has the token (RFC 6750, section 2.1), in the same time whichever of its bytes differ."""
+    """Return whether a header has the token (RFC 6750, section 2.1), in constant time."""
     scheme, _, given = authorization.partition(" ")
-    # Whatever a client or a server makes of the header, each text has bytes of its own.
+    # `surrogatepass` encodes any text, and different texts differently.
     return hmac.compare_digest(given.strip(" ").encode("utf-8", "surrogatepass"), token.encode()) and (
         scheme.lower() == "bearer"
     )
 
 
 def names_and_states(report: Report) -> Report:
-    """Return a report with what anyone may be told: not what checks returned, why they failed, or when that was."""
+    """Return a report that is safe to publish: without the data, reasons and times of the checks."""
     checks = ((name, Result(result.is_up, is_degraded=result.is_degraded)) for name, result in report.checks)
     return report._replace(checks=tuple(checks))
 
 
 def encode_report(report: Report, accept: str) -> tuple[str, bytes]:
-    """Return a report in the format that is preferred, MicroProfile's where none is: its media type and its text."""
+    """Return the media type and the text of a report in the preferred format; MicroProfile's is the default."""
     media_type = preferred(accept, _OFFERS).type
     return media_type, _json(_FORMATS[media_type](report))
 
 
 def _microprofile(report: Report) -> dict[str, Any]:
-    """Return what MicroProfile Health has on the wire; what else there is to say of a check is its data."""
+    """Return the JSON of MicroProfile Health; state, reason and times are in the data of a check."""
     checks = []
     for name, result in report.checks:
         data: dict[str, Any] = {"state": "DEGRADED"} if result.is_degraded else {}
@@ -280,11 +280,11 @@ def _microprofile(report: Report) -> dict[str, Any]:
 
 def _health_json(report: Report) -> dict[str, Any]:
     """
-    Return what draft-inadarei-api-health-check-06 has on the wire.
+    Return the JSON of draft-inadarei-api-health-check-06.
 
-    What is observed of a check is how long it took, and `time` is when that was known (sections 4.3 to 4.7). `output`
-    stands where it doesn't pass (section 4.8). What it returned to be shown, for which the draft has no key, is `data`
-    (section 4.10).
+    The observed value of a check is its duration, and `time` is the end of its run (sections 4.3 to 4.7). A check that
+    does not pass has `output` (section 4.8). The draft has no key for the data of a check, which is `data` (section
+    4.10).
     """
     checks: dict[str, list[dict[str, Any]]] = {}
     for name, result in report.checks:
@@ -320,6 +320,6 @@ def _wall_clock(monotonic: float) -> str:
 def _json(body: dict[str, Any]) -> bytes:
     try:
         text = json.dumps(body, allow_nan=False, default=str)
-    except Exception:  # What a check returned to be shown has a circle in it, or no text.
+    except Exception:  # The data of a check has a circular reference, or no text.
         text = encode(body)
     return text.encode() + b"\n"

@@ -1,9 +1,4 @@
-"""
-One request and its response: timed, labelled, counted and logged once.
-
-This is the hot path. The middlewares fill the slots of its objects one by one, since a call of `__init__` would cost
-a tenth of a request; `benchmarks/` has the numbers.
-"""
+"""One request and its response: timed, labelled, counted and logged once."""
 
 from __future__ import annotations
 
@@ -33,10 +28,7 @@ CLIENT_GONE = 499
 SERVER_ERROR = 500
 
 OPEN, STREAMING, COMPLETING, ENDED = range(4)
-"""
-The stages of a request: no part of its answer's body is on its way; some is, or may be; the last byte is; and nothing
-that happens is counted any more.
-"""
+"""The stages: no part of the body was sent; a part was, or may have been; the last byte is being sent; counted."""
 
 _CLAIMS = "scaleobs.counted_in"
 
@@ -45,22 +37,22 @@ class Exchange:
     """
     One HTTP request that is counted and nothing more.
 
-    It is ended by whichever comes first: `finished`, `client_gone` or `app_finished`. Each may be called any number of
-    times and in any order; what follows the end changes nothing.
+    The first call of `finished`, `client_gone` or `app_finished` ends it. Later calls change nothing, in any order.
+    The middlewares fill the slots one by one, since a call of `__init__` would cost a tenth of a request.
 
     Attributes:
-        begun: when the server called, by `perf_counter`.
-        recorder: where it is counted.
+        begun: the time of the server's call, by `perf_counter`.
+        recorder: counts it.
         request: the scope or environ.
         shard: the counts of this thread.
         stage: one of `OPEN`, `STREAMING`, `COMPLETING`, `ENDED`.
-        status: what was handed to the server, as a number, an enum or whatever the framework used; `None` before that.
-        context: of a `DetailedExchange`, as are all that follow: what identifies the request in every log line, or
-            `None` if it has no line of its own.
-        path: as the server called, without the query; an application may change its own.
-        client_disconnected: whether the client is gone; what the application raises because of it is not logged.
-        span: its server span, or `None` if nothing traces.
-        pending_log_fields: the fields of a line that is written when the application has finished.
+        status: as the framework sent it (a number, an enum, a text); `None` before the response starts.
+        context: the ids of the request in every log line, or `None` if it has no line of its own. This attribute and
+            all below are set in a `DetailedExchange` only.
+        path: as the server passed it, without the query; an application may change the path of its request.
+        client_disconnected: if true, the errors that follow in the application are not logged.
+        span: its server span, or `None` without tracing.
+        pending_log_fields: the fields of its line until the application has finished.
     """
 
     __slots__ = (
@@ -81,22 +73,22 @@ class Exchange:
     pending_log_fields: dict[str, Any] | None
 
     def finished(self) -> None:
-        """Note that the last byte was handed to the server."""
+        """The last byte was passed to the server."""
         if self.stage != ENDED:
             self.end(SERVER_ERROR if self.status is None else self.status)
 
     def client_gone(self) -> None:
-        """Note that the client disconnected."""
+        """The client disconnected."""
         if self.stage != ENDED:
             self.end(CLIENT_GONE if self.status is None else self.status)
 
-    def app_finished(self, error: BaseException | None = None) -> None:  # noqa: ARG002 - A line has it.
-        """Note that the application returned, or raised; it can add nothing to its answer from now on."""
+    def app_finished(self, error: BaseException | None = None) -> None:  # noqa: ARG002 - `DetailedExchange` logs it.
+        """The application returned or raised."""
         if self.stage != ENDED:
             self.end(SERVER_ERROR)
 
     def end(self, status: Any) -> None:
-        """Count the request with this status, now; to be called once."""
+        """Count the request with this status; called once."""
         seconds = perf_counter() - self.begun
         self.stage = ENDED
         request = self.request
@@ -105,45 +97,44 @@ class Exchange:
         try:
             route_key = id(request.get(recorder.route_key)) if recorder.by_identity else request.get(recorder.route_key)
             series = shard.child_cache[request[recorder.method], route_key, status]
-        except Exception:  # The first one like this, one that isn't cached, or a status that has no hash.
+        except Exception:  # Not in the cache, or a status without a hash.
             series = recorder.series_of(request, status, shard)
         slots = series.slots
         slots[bisect_left(series.bounds, seconds)] += 1
         slots[-1] += seconds
 
     def finish_abandoned(self) -> None:
-        """Note that the answer was neither read to its end nor closed."""
+        """The response was neither read to its end nor closed."""
         if self.stage != ENDED:
             self.shard = self.recorder.local.shard
             self.finished()
             self.app_finished()
 
     def mark_abandoned(self) -> None:
-        """Have the next scrape call `finish_abandoned`, since nothing will end this any more; safe in a finalizer."""
+        """Make the next scrape call `finish_abandoned`; safe in a finalizer."""
         if self.stage != ENDED:
-            # By then it would seem to have lasted until that scrape.
+            # Without this, its duration would include the time until that scrape.
             lasted = perf_counter() - self.begun
             self.recorder.storage.abandoned.append(_Abandoned(self, lasted))
 
 
 class DetailedExchange(Exchange):
     """
-    One HTTP request that has more than its count: a line, a span, an exemplar, sizes.
+    One HTTP request with a line, a span, an exemplar or sizes.
 
-    Its line is written when it has ended; after an answer of 5xx when the application has finished, because it may be
-    about to raise what the line should carry.
+    Its line is written at its end. After a 5xx it is written when the application has finished, to include its error.
     """
 
     __slots__ = ()
 
     def client_gone(self) -> None:
-        """Note that the client disconnected."""
+        """The client disconnected."""
         if self.stage != ENDED:
             self.client_disconnected = True
         super().client_gone()
 
     def app_finished(self, error: BaseException | None = None) -> None:
-        """Note that the application returned, or raised; it can add nothing to its answer from now on."""
+        """The application returned or raised."""
         if self.stage != ENDED:
             self.end(SERVER_ERROR)
         if self.pending_log_fields is None and error is None and self.span is None:
@@ -156,7 +147,7 @@ class DetailedExchange(Exchange):
             self.recorder.fault(fault)
 
     def end(self, status: Any) -> None:
-        """Count the request with this status, now, and log it; to be called once."""
+        """Count the request with this status, and log it; called once."""
         seconds = perf_counter() - self.begun
         self.stage = ENDED
         request = self.request
@@ -197,15 +188,15 @@ class DetailedExchange(Exchange):
             recorder.fault(error)
 
     def traceparent(self) -> str:
-        """Return the `traceparent` that the client sent, or nothing."""
+        """Return the `traceparent` header; empty without one."""
         raise NotImplementedError
 
     def client(self) -> str:
-        """Return the address of the client, as far as it is known."""
+        """Return the address of the client; empty without one."""
         raise NotImplementedError
 
     def sizes(self) -> tuple[int, int] | None:
-        """Return the bytes of the bodies of the request and the response, `None` if they were not measured."""
+        """Return the bytes of the bodies of the request and the response, or `None` if they were not measured."""
         raise NotImplementedError
 
     def _add_fields(self, fields: dict[str, Any]) -> None:
@@ -237,7 +228,7 @@ class DetailedExchange(Exchange):
             log.background_failed({**self.context, "method": method, "route": route}, error)
 
     def _observe(self, series: Child, seconds: float) -> None:
-        """Add what has no place in the buckets: a native histogram, an exemplar, sizes."""
+        """Add to the native histogram, the exemplars and the sizes."""
         storage = self.recorder.storage
         if series.native is not None:
             series.native.observe(seconds)
@@ -251,7 +242,7 @@ class DetailedExchange(Exchange):
 
 
 class _Abandoned:
-    """A request that nothing will end, and how long it lasted until then."""
+    """A request that nothing else ends, and its duration in seconds."""
 
     __slots__ = ("_exchange", "_lasted")
 
@@ -266,9 +257,9 @@ class _Abandoned:
 
 def claim(request: Request, storage: Storage) -> bool:
     """
-    Return whether no other middleware counts this request in the same storage; afterwards the caller does.
+    Return true to the first caller with this request and storage, which then counts the request.
 
-    An application that is mounted in another one, both instrumented, would be counted twice.
+    Without this, an instrumented application inside another one would count each request twice.
     """
     claimed = request.get(_CLAIMS, ())
     if storage in claimed:
@@ -278,21 +269,21 @@ def claim(request: Request, storage: Storage) -> bool:
 
 
 SLOW_SECONDS = 1.0
-"""From when a request is slow where no objective says so."""
+"""The default limit above which a request is slow; an objective replaces it."""
 
 _ERROR = 400
 
 
 class AccessLog:
     """
-    Writes of requests.
+    Logs requests, WebSockets and faults.
 
     Args:
         logger: a structlog logger.
-        writes_lines: whether each request has its line; faults and failures behind an answer are always told.
-        levels: of that line by status, or class of statuses such as `4xx`.
-        sample: which share of successful requests has one, by route; `*` is for the others.
-        slow_seconds: what takes longer than this always has one.
+        writes_lines: whether each request has a line; faults and failures in the background are always logged.
+        levels: the level of that line by status, or by class of statuses such as `4xx`.
+        sample: the share of successful requests with a line, by route; `*` is for other routes.
+        slow_seconds: a longer request always has a line.
     """
 
     def __init__(
@@ -307,7 +298,7 @@ class AccessLog:
         self.logger = logger
         self.writes_lines = writes_lines
         self._levels = ["info"] * SERVER_ERROR + ["error"] * SERVER_ERROR
-        for status in sorted(levels, reverse=True):  # A class of statuses before each of them.
+        for status in sorted(levels, reverse=True):  # A class of statuses before its single statuses.
             code = int(status.replace("x", "0"))
             self._levels[code : code + (100 if "x" in status else 1)] = [levels[status]] * (100 if "x" in status else 1)
         self._sample = sample
@@ -317,12 +308,12 @@ class AccessLog:
         self._limit_logged = False
 
     def renew_writer(self) -> None:
-        """Write as logging is configured now, which takes longer to find out than to write a line; never raises."""
+        """Use the current configuration of logging: too slow to read it for each line. Never raises."""
         with contextlib.suppress(Exception):
             self._write = access_writer("scaleobs") or self._by_logger
 
     def request_finished(self, fields: dict[str, Any], error: BaseException | None = None) -> None:
-        """Write the line of a request, with what the application raised; `fields` has its event and is its to keep."""
+        """Write the line of a request, with the application's error; changes `fields`, which include the event."""
         if self._sample and self._is_sampled_out(fields):
             return
         if error is not None:
@@ -332,12 +323,12 @@ class AccessLog:
             logs.mark_logged(error)
 
     def background_failed(self, fields: dict[str, Any], error: BaseException) -> None:
-        """Write what the application raised after the line of its request was written."""
+        """Log an error that the application raised after the line of its request was written."""
         self.logger.error("background.failed", **fields, exc_info=error)
         logs.mark_logged(error)
 
     def websocket_closed(self, fields: dict[str, Any], error: BaseException | None = None) -> None:
-        """Write the one line of a WebSocket, with what the application raised while it was open."""
+        """Write the line of a WebSocket, with the error that the application raised while it was open."""
         if not self.writes_lines:
             return
         if isinstance(error, Exception):
@@ -350,14 +341,14 @@ class AccessLog:
         getattr(self.logger, level)(fields.pop("event"), **fields)
 
     def _is_sampled_out(self, fields: dict[str, Any]) -> bool:
-        """Return whether a request is one of the many that went as they should."""
+        """Return whether sampling leaves out this successful request."""
         if fields["status_code"] >= _ERROR or fields["duration_seconds"] > self._slow_seconds or "truncated" in fields:
             return False
         share = self._sample.get(fields["route"], self._sample.get("*", 1.0))
         return share < 1 and random.random() >= share  # noqa: S311
 
     def limit_reached(self, limit: int) -> None:
-        """Write, once, that requests are counted in overflow series from now on, and never raise."""
+        """Log once that requests are counted in overflow series from now on; never raises."""
         if self._limit_logged:
             return
         self._limit_logged = True
@@ -366,7 +357,7 @@ class AccessLog:
             self.logger.warning("label_sets.limit_reached", limit=limit, fix=fix)
 
     def fault(self, error: Exception) -> None:
-        """Write a fault of scaleobs itself, once per kind and place, and never raise."""
+        """Log a fault of scaleobs itself, once per type of error and function; never raises."""
         try:
             frames = error.__traceback__
             while frames is not None and frames.tb_next is not None:
@@ -375,19 +366,16 @@ class AccessLog:
             if kind not in self._logged_faults:
                 self._logged_faults.add(kind)
                 self.logger.error("scaleobs.fault", kind=kind, exc_info=error)
-        except Exception:  # noqa: S110 - There is nobody left to tell.
+        except Exception:  # noqa: S110 - It cannot be logged.
             pass
 
 
 def access_writer(name: str) -> Callable[[str, dict[str, Any]], None] | None:
     """
-    Return what writes an event with a level through the configured chain, or `None` if that isn't scaleobs's.
+    Return a writer of events to the configured chain, or `None` if the chain is not scaleobs's.
 
-    structlog's loggers pass the fields of a line on as keyword arguments, three times, which takes a third of what the
-    line takes. The writer has the configuration of this moment: a change needs another one.
-
-    Args:
-        name: shown as `logger`.
+    It is a third faster than structlog's loggers, which pass the fields as keyword arguments three times. A change of
+    the configuration needs a new writer. `name` is the value of the field `logger`.
     """
     config = structlog.get_config()
     processors, min_level = config["processors"], Logger.least

@@ -25,18 +25,18 @@ _MAX_CACHED = 20_000
 
 class Recorder:
     """
-    What hears of every request to one application; `here` is where the thread that asks counts those.
+    Counts the requests of one application; `local.shard` holds the calling thread's counts.
 
     Args:
         storage: where requests are counted.
-        routes: how their templates are found.
-        log: where their lines go, and faults; its `writes_lines` says whether requests have any.
+        routes: returns their templates.
+        log: writes their lines, and faults.
         method: the key of a request's method in the scope or environ.
         spans: makes their server spans.
 
     Attributes:
         by_identity: whether the values of `route_key` are compared by identity.
-        on_memory_changed: called when the storage counts in other memory than before.
+        on_memory_changed: called after the storage has moved to other memory.
     """
 
     __slots__ = (
@@ -57,7 +57,7 @@ class Recorder:
         self._templates: Iterable[tuple[str, str]] = ()
 
     def refresh_routes(self) -> Iterable[tuple[str, str]]:
-        """Forget cached series if routes have changed; return every method and template that can be answered now."""
+        """Clear the caches if routes have changed; return all current pairs of method and template."""
         templates = self.routes.known()
         if templates is not self._templates:
             # A route was added: an endpoint that had one template may have several.
@@ -66,16 +66,16 @@ class Recorder:
         return templates
 
     def fault(self, error: Exception) -> None:
-        """Count a fault of scaleobs itself and write it once, and never raise."""
+        """Count a fault of scaleobs itself, and log it once; never raises."""
         self.storage.fault()
         self.log.fault(error)
 
     def series_of(self, request: Request, status: object, shard: Shard) -> Child:
-        """Return the series to count a request in, and remember it for others like it."""
+        """Return the series of a request, and cache it for similar requests."""
         method = request.get(self.method, "")
-        # One dict, whatever another thread puts in its place meanwhile: it holds the routes whose ids are its keys.
+        # Read once, since another thread may replace it. The dict keeps the routes alive whose ids are its keys.
         found = shard.child_cache
-        with contextlib.suppress(Exception):  # Not remembered, or a status that can't be looked up.
+        with contextlib.suppress(Exception):  # Not in the cache, or a status without a hash.
             return found[method, self._route_key_of(request), status]  # type: ignore[no-any-return]
         route, is_cacheable = catalog.UNMATCHED_ROUTE, False
         try:
@@ -92,7 +92,7 @@ class Recorder:
         series = shard.child_of(labels)
         if series.labels != labels:
             self.log.limit_reached(self.storage.limit)
-        # What a client makes up must not be remembered, nor what overflows: that is counted each time.
+        # Values that a client invents are not cached, nor are overflows, which are counted each time.
         if is_standard and series.labels == labels and _is_usual(status) and len(found) < _MAX_CACHED:
             with contextlib.suppress(Exception):
                 if is_cacheable and self.by_identity:
@@ -106,16 +106,16 @@ class Recorder:
 
 
 def _is_usual(status: object) -> bool:
-    """Return whether there are few statuses like this: a number, or one with the words that belong to it."""
+    """Return whether a status is a number or has its standard phrase, so that caching it is bounded."""
     return isinstance(status, int) or (isinstance(status, str) and status.upper() in _USUAL)
 
 
 def code_of(status: object) -> int:
-    """Return a status as a number below 1000, and 0 for what is none."""
+    """Return a status as a number below 1000, or 0 if it is not one."""
     if type(status) is int:
         return status if 0 <= status < 1000 else 0  # noqa: PLR2004
     try:
         code = int(status.split(None, 1)[0]) if isinstance(status, str) else int(status)  # type: ignore[call-overload]
-    except Exception:  # Whatever the number that an application made up says of itself.
+    except Exception:  # An application may send any object.
         return 0
     return int(code) if 0 <= code < 1000 else 0  # noqa: PLR2004

@@ -14,20 +14,20 @@ _NO_CODE = 1005
 _ABNORMAL = 1006
 
 _SWITCHED, _REFUSED, _FAILED = 101, 403, 500
-"""What a handshake is answered with (ASGI, WebSocket): accepted, closed instead, and the application raised."""
+"""The status of a handshake (ASGI, WebSocket): accepted; closed instead; the application raised."""
 
 
 class WebSocket:
     """
-    One WebSocket: counted while it is open, one line when it closes, one span until the application has left.
+    One WebSocket: counted while it is open, logged when it closes, with a span until the application has finished.
 
     Args:
-        recorder: what hears of it.
-        context: what identifies it in every log line, or `None` where requests have none.
-        span: its server span, or `None` where nobody traces.
-        scope: as the server called, like the next two.
-        receive: the server's.
-        send: the server's.
+        recorder: counts it.
+        context: its ids in every log line, or `None` if requests have no lines.
+        span: its server span, or `None` without tracing.
+        scope: from the server, as are the next two.
+        receive: receives from the server.
+        send: sends to the server.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class WebSocket:
         self._is_accepted = self._is_open = False
 
     async def serve(self, app: Application, entered: Any = None) -> None:
-        """Have the application serve it, and then end what `entered` began: that its span is the current one."""
+        """Call the application, and afterwards make its span no longer the current one, by `entered`."""
         token = None if self._context is None else logs.request_context.set(self._context)
         try:
             await app(self._scope, self._receive, self._send)
-        except GeneratorExit:  # It is being collected, perhaps in a finalizer, which may run in the middle of anything.
+        except GeneratorExit:  # Garbage collection, perhaps in a finalizer: the next scrape ends it.
             entered = None
             self._recorder.storage.abandoned.append(self)
             raise
@@ -69,7 +69,7 @@ class WebSocket:
                 logs.forget_request(token)
 
     def finish_abandoned(self) -> None:
-        """Note that the application was collected before it closed; the next scrape says so."""
+        """The application was collected before it closed the WebSocket."""
         self._app_finished(_NO_CODE)
 
     async def _receive(self) -> Message:
@@ -79,7 +79,7 @@ class WebSocket:
         return message
 
     async def _send(self, message: Message) -> None:
-        kind = message.get("type")  # Where there is none, it is for the server to say.
+        kind = message.get("type")  # The server reports a message without one.
         is_first = kind == "websocket.accept" and not self._is_accepted
         if is_first and self._context is not None:
             message = with_id(message, self._context)
@@ -91,7 +91,7 @@ class WebSocket:
             self._close(message.get("code", 1000))
 
     def _app_finished(self, code: int, error: BaseException | None = None) -> None:
-        """Note that the application has left, with what it raised."""
+        """The application returned or raised."""
         self._close(code, error)
         span, self._span = self._span, None
         if span is None:

@@ -32,12 +32,12 @@ class WSGIMiddleware:
     """
     Observes a WSGI application, and answers the four endpoints in front of it.
 
-    What the application receives, returns and raises stays as it is; its iterable is closed once, as the
-    server closes it.
+    The application receives, returns and raises the same as without it. Its iterable is closed once, when the server
+    closes it.
 
     Args:
         app: the application.
-        observer: what it is observed by; made from the settings where it is not given.
+        observer: by default, a new one with the settings.
         settings: as for `instrument`.
     """
 
@@ -80,7 +80,7 @@ class WSGIMiddleware:
         exchange.is_read = False
         exchange.status = None
         exchange.begun = perf_counter()
-        app = self.app  # Called as an attribute, it would cost a look-up of methods.
+        app = self.app  # A call of an attribute would cost a lookup of methods.
         try:
             exchange.body = body = app(environ, exchange.start_response)
         except BaseException as error:
@@ -98,7 +98,7 @@ class WSGIMiddleware:
         self._fast_path = self._service.storage.fast_path
 
     def _serve_detailed(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Serve a request that has more than its count."""
+        """Serve a request with a line, a span, an exemplar or sizes."""
         recorder, storage = self._recorder, self._service.storage
         shard = self._local.shard
         shard.open[0] += 1
@@ -129,7 +129,7 @@ class WSGIMiddleware:
         return as_server_expects(body, exchange)
 
     def _begin_span(self, exchange: WSGIExchange, environ: Environ) -> None:
-        """Begin the server span of a request, if there is to be one."""
+        """Begin the server span of a request, if it has one."""
 
         def header(name: str) -> str:
             return str(environ.get(f"HTTP_{name.upper().replace('-', '_')}", ""))
@@ -142,7 +142,7 @@ class WSGIMiddleware:
             self._recorder.fault(error)
 
     def _serve_other(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes] | None:
-        """Return the answer to what is not one of the application's requests to be counted."""
+        """Return the answer to a request that is not counted, or `None` to count it."""
         self._service.on_first_traffic()
         endpoint = self._endpoints.get(environ.get("PATH_INFO", ""))
         if endpoint is not None:
@@ -162,7 +162,7 @@ class WSGIMiddleware:
 
 
 def attributes_of(environ: Environ, header: Callable[[str], str]) -> dict[str, str | int]:
-    """Return what a span says of a request that comes in."""
+    """Return the attributes of the server span of a request."""
     path = str(environ.get("SCRIPT_NAME", "")) + str(environ.get("PATH_INFO", ""))
     return request_attributes(
         str(environ.get("REQUEST_METHOD", "")),

@@ -14,33 +14,33 @@ Result = TypeVar("Result")
 StartResponse = Callable[..., Callable[[bytes], object]]
 
 WITHOUT_LENGTH: set[type] = set()
-"""Some types of bodies: to find out that a type has no length takes longer than anything else here."""
+"""A cache of types of bodies: the test whether a type has a length is slow."""
 
 _MAX_TYPES = 100
 
 _NOT_GIVEN: Any = object()
 _LIST_ITERATOR = type(iter(list[bytes]()))
-# A method that is called as such costs half of what a call through `super()` does.
+# A call of the function costs half of a call through `super()`.
 _count, _end = Exchange.end, DetailedExchange.end
 
 _LENGTH_OF_NAME = len("x-request-id")
 _LONGEST_NUMBER = 13
-"""In digits: what a client declares beyond a terabyte would be all that the sum of such a histogram says."""
+"""In digits: a client may declare any length, and one above a terabyte would dominate the sum of the histogram."""
 
 
 class WSGIExchange(DetailedExchange):
     """
-    A request of WSGI; it is itself the iterable that the server gets.
+    A request of WSGI, which is also the iterable that the server receives.
 
-    The ids of the request are bound while the application runs in a call of this class, in whichever thread: a server
-    may read and close in another one than it called in, or drop a body without closing it.
+    The ids of the request are bound only during calls of the application: a server may read and close the body in
+    another thread, or drop it without closing it.
 
     Attributes:
-        body: what the application returned.
-        headers: of the response, if more than its count is needed.
+        body: the iterable that the application returned.
+        headers: of the response, if the request is not only counted.
         takes_fast_path: whether the request is only counted. If not, the slots of `DetailedExchange` are set.
         is_read: whether the server has read all chunks.
-        list_iterator: the iterator that the server reads, if that is a list's.
+        list_iterator: the iterator that the server reads, if the body is iterated as a list.
         sent: the bytes that the server has read.
         server_start: the server's `start_response`.
     """
@@ -71,11 +71,11 @@ class WSGIExchange(DetailedExchange):
     def start_response(
         self, status: Any = _NOT_GIVEN, headers: Any = _NOT_GIVEN, /, *more: Any, **named: Any
     ) -> Callable[[bytes], object]:
-        """Start the response with the server, and note its status."""
-        start = self.server_start  # Called as an attribute, it would cost a look-up of methods.
+        """Start the response with the server, and keep its status."""
+        start = self.server_start  # A call of an attribute would cost a lookup of methods.
         if self.takes_fast_path and headers is not _NOT_GIVEN and not more and not named:
             write = start(status, headers)
-            # A later status replaces an earlier one, as an application may ask for before it has sent anything.
+            # Before the body is sent, an application may replace the status.
             if self.stage == OPEN:
                 self.status = status
             return write
@@ -88,14 +88,14 @@ class WSGIExchange(DetailedExchange):
         return write if self.takes_fast_path or not self.recorder.storage.has_sizes else self._measured(write)
 
     def _with_id(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the start of an answer with `X-Request-ID`, unless the application has given one."""
+        """Return the start of a response with `X-Request-ID`, unless the application has set one."""
         try:
             status, headers, *rest = args
             for name, _ in headers:
                 if len(name) == _LENGTH_OF_NAME and name.lower() == "x-request-id":
                     return args
             return status, [*headers, ("X-Request-ID", self.context["request_id"])], *rest  # type: ignore[index]
-        except Exception:  # What is wrong with it is for the server to say.
+        except Exception:  # The server reports malformed arguments.
             return args
 
     def _measured(self, write: Callable[[bytes], object]) -> Callable[[bytes], object]:
@@ -107,14 +107,14 @@ class WSGIExchange(DetailedExchange):
         return measured
 
     def end(self, status: Any) -> None:
-        """Count the request with this status, now; to be called once."""
+        """Count the request with this status; called once."""
         if self.takes_fast_path:
             Exchange.end(self, status)
         else:
             super().end(status)
 
     def app_finished(self, error: BaseException | None = None) -> None:
-        """Note that the application returned, or raised; it can add nothing to its answer from now on."""
+        """The application returned or raised."""
         if self.takes_fast_path:
             Exchange.app_finished(self, error)
         else:
@@ -128,18 +128,18 @@ class WSGIExchange(DetailedExchange):
             raise
         if not self.takes_fast_path:
             return self._read_all(chunks)
-        if type(chunks) is _LIST_ITERATOR:  # That of Django's usual responses; it can't fail.
+        if type(chunks) is _LIST_ITERATOR:  # Django's usual responses return one; it cannot raise.
             self.list_iterator = chunks
             return chunks
         return self._chunks(chunks)
 
     def _chunks(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """Yield the chunks; a generator costs a third of what `__next__` does, which raises at their end."""
+        """Yield the chunks; a generator costs a third of `__next__`."""
         try:
             for chunk in chunks:
                 try:
                     yield chunk
-                except GeneratorExit:  # The reader has dropped this. What `chunks` raises is not caught here.
+                except GeneratorExit:  # The server has dropped the generator. Errors of `chunks` are not caught.
                     return
         except BaseException as error:
             self._finish(error)
@@ -160,7 +160,7 @@ class WSGIExchange(DetailedExchange):
             chunk = next(chunks) if self.takes_fast_path else self.run_in_context(next, chunks)
             if not self.takes_fast_path and isinstance(chunk, bytes):
                 self.sent += len(chunk)
-            return chunk  # noqa: TRY300 - It reads as it happens.
+            return chunk  # noqa: TRY300 - In the order of events.
         except StopIteration:
             self.is_read = True
             raise
@@ -185,17 +185,17 @@ class WSGIExchange(DetailedExchange):
             self.app_finished()
 
     def client(self) -> str:
-        """Return the address of the client, as far as the server knows."""
+        """Return the address of the client; empty without one."""
         return str(self.request.get("REMOTE_ADDR", ""))
 
     def traceparent(self) -> str:
-        """Return the `traceparent` that the client sent, or nothing."""
+        """Return the `traceparent` header; empty without one."""
         return str(self.request.get("HTTP_TRACEPARENT", ""))
 
     def sizes(self) -> tuple[int, int]:
-        """Return the bytes of both bodies: what they declare, or as far as they were sent."""
+        """Return the bytes of both bodies: the declared lengths, or else the bytes that were sent."""
         received = _length(self.request.get("CONTENT_LENGTH"), 0)
-        # A whole body isn't read through us, nor is a file that the server sends by itself.
+        # A list is not read through this object, nor is a file that the server sends by itself.
         whole = self.body if _is_listed(self.body) else ()
         sent = self.sent + sum(len(chunk) for chunk in whole if isinstance(chunk, bytes))
         return received, sent if self.request.get("REQUEST_METHOD") == "HEAD" else _length(
@@ -209,21 +209,21 @@ class WSGIExchange(DetailedExchange):
 
     def _finish(self, error: BaseException | None = None, *, is_whole: bool = False) -> None:
         if self.stage != ENDED:
-            # The server may close in another thread than it called in, and each counts for itself.
+            # The server may close in another thread, which has its own shard.
             self.shard = self.recorder.local.shard
             if is_whole:
                 self.finished()
         self.app_finished(error)
 
     def __del__(self) -> None:
-        # A finalizer may run in the middle of anything, so it only leaves word. The body goes now, as without us.
+        # A finalizer may run at any point, so the next scrape counts. The body is released now, as without scaleobs.
         if self.stage != ENDED:
             self.mark_abandoned()
             self.body = None
 
 
 class SizedBody(WSGIExchange):
-    """The same for a body with a length, which servers ask for; a list can't fail, nor be closed."""
+    """The same for a body with a length, which servers read; a list cannot raise, nor be closed."""
 
     __slots__ = ()
 
@@ -237,7 +237,7 @@ class SizedBody(WSGIExchange):
     def __del__(self) -> None:
         if self.stage != ENDED:
             self.mark_abandoned()
-            if not _is_listed(self.body):  # Nothing waits for the chunks of a list to go, and they may be measured yet.
+            if not _is_listed(self.body):  # A list needs no release, and its chunks may still be measured.
                 self.body = None
 
 
@@ -247,10 +247,10 @@ def _is_listed(body: object) -> bool:
 
 
 def _declared(headers: Any) -> object:
-    """Return the length that the headers of an answer declare."""
+    """Return the length that the headers of a response declare."""
     try:
         return next((value for name, value in headers if name.lower() == "content-length"), None)
-    except Exception:  # There are none, or what is wrong with them is for the server to say.
+    except Exception:  # No headers, or malformed ones, which the server reports.
         return None
 
 
@@ -261,7 +261,7 @@ def _length(declared: object, otherwise: int) -> int:
 
 
 def as_server_expects(body: Iterable[bytes], exchange: WSGIExchange) -> Iterable[bytes]:
-    """Return what looks to the server like the body: with a length where it has one, or its own file wrapper."""
+    """Return the body for the server: with a length if the application's has one, or the server's file wrapper."""
     kind = type(body)
     if kind is list or kind is tuple:
         exchange.__class__ = SizedBody
@@ -278,11 +278,11 @@ def as_server_expects(body: Iterable[bytes], exchange: WSGIExchange) -> Iterable
 
 
 def _with_close(body: Any, exchange: WSGIExchange) -> Iterable[bytes]:
-    """Return the server's own file wrapper, which it must recognise to send the file itself, with a watched `close`."""
+    """Return the server's file wrapper with a replaced `close`; the server recognises its type to send the file."""
     closing = getattr(body, "close", None)
     exchange.body = _Closing(closing)
     try:
-        # The exchange lives as long as the wrapper does, and leaves word when both are collected.
+        # The wrapper keeps the exchange alive; its finalizer runs when both are collected.
         body.close = exchange.close
     except (
         AttributeError,
@@ -295,7 +295,7 @@ def _with_close(body: Any, exchange: WSGIExchange) -> Iterable[bytes]:
 
 
 class _Closing:
-    """What is left of a body whose chunks the server reads by itself."""
+    """The `close` of a body whose chunks the server reads by itself."""
 
     def __init__(self, close: Callable[[], None] | None) -> None:
         if close is not None:

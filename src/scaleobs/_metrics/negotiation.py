@@ -26,9 +26,9 @@ class _Entry(NamedTuple):
 
 def preferred(accept: str, offers: Sequence[Offer]) -> Offer:
     """
-    Return the offer that is preferred, the first one where none or nothing is acceptable.
+    Return the preferred offer, or the first one if the request accepts none.
 
-    Never a 406: whoever asks for something odd is better served by text than by an error, which would turn `up` to 0.
+    The answer is never 406, an error that would set `up` to 0: text serves a client with an unusual `Accept` better.
     An offer's weight is that of the most specific entry that it matches. Among equal weights the offer that is named
     more specifically wins, then the one that is named earlier.
     """
@@ -51,7 +51,7 @@ def is_gzip_accepted(accept_encoding: str) -> bool:
 
 
 def _specificity(entry: _Entry, offer: Offer) -> int:
-    """Return how closely an entry names an offer, 0 where it means another."""
+    """Return how closely an entry names an offer, 0 if it names another."""
     if entry.name == "*/*":
         return 1
     if entry.name == offer.type.partition("/")[0] + "/*":
