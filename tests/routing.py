@@ -7,7 +7,7 @@ import contextlib
 import random
 
 from callers import http_scope, serve_asgi, wsgi
-from scaleobs.routes import ROUTE, routes_of
+from scaleobs._routes import ROUTE, routes_of
 
 
 class Site:

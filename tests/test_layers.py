@@ -14,8 +14,8 @@ CORE = [
     {"catalog", "settings", "values", "objectives", "group", "_workers"},
     {"metrics", "_metrics", "health", "_health", "lifecycle", "drain", "_lifecycle", "hooks", "startup"}
     | {"logs", "tracing", "_tracing"},
-    {"routes", "_routes", "checks"},
-    {"_http", "_service", "observer", "management", "_management", "frameworks", "instrument"},
+    {"_routes", "checks"},
+    {"_http", "_service", "observer", "management", "_management", "_instrument"},
 ]
 MAY_IMPORT = {room: set().union(*CORE[: level + 1]) for level, rooms in enumerate(CORE) for room in rooms}
 MAY_IMPORT |= {room: {"_fork", *may} for room, may in MAY_IMPORT.items()}

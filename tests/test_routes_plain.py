@@ -13,7 +13,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 import django_site  # noqa: F401 - Configures Django.
 from routing import Site
-from scaleobs.routes import routes_of
+from scaleobs._routes import routes_of
 
 
 def hello(request):

@@ -21,14 +21,14 @@ import test_routes_pyramid
 import test_routes_quart
 import test_routes_starlette
 from callers import asgi, counted, wsgi
-from scaleobs.routes.bottle import BottleRoutes
-from scaleobs.routes.django import DjangoRoutes
-from scaleobs.routes.falcon import FalconRoutes
-from scaleobs.routes.litestar import LitestarRoutes
-from scaleobs.routes.pyramid import PyramidRoutes
-from scaleobs.routes.rules import FlaskRoutes, QuartRoutes
-from scaleobs.routes.starlette import StarletteRoutes
-from scaleobs.routes.table import RouteTable
+from scaleobs._routes.bottle import BottleRoutes
+from scaleobs._routes.django import DjangoRoutes
+from scaleobs._routes.falcon import FalconRoutes
+from scaleobs._routes.litestar import LitestarRoutes
+from scaleobs._routes.pyramid import PyramidRoutes
+from scaleobs._routes.starlette import StarletteRoutes
+from scaleobs._routes.table import RouteTable
+from scaleobs._routes.werkzeug import FlaskRoutes, QuartRoutes
 
 SITES = {
     "bottle": (lambda: test_routes_bottle.site().app, wsgi, BottleRoutes, "/items/{}", "/items/<item_id:int>"),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from scaleobs._health import Check, CheckFailed
     from scaleobs._http.asgi import ASGIMiddleware
     from scaleobs._http.wsgi import WSGIMiddleware
-    from scaleobs.frameworks import instrument, observer_of
+    from scaleobs._instrument import instrument, observer_of
     from scaleobs.logs import bind_context, configure_logging, get_logger
     from scaleobs.objectives import Availability, Latency
     from scaleobs.observer import Observer
@@ -48,8 +48,8 @@ _HOMES = {
     "bind_context": "logs",
     "configure_logging": "logs",
     "get_logger": "logs",
-    "instrument": "frameworks",
-    "observer_of": "frameworks",
+    "instrument": "_instrument",
+    "observer_of": "_instrument",
 }
 
 

@@ -19,8 +19,8 @@ from scaleobs._lifecycle.state import Lifecycle, StartupTasks
 from scaleobs._management import Management
 from scaleobs._metrics import families
 from scaleobs._metrics.child import Source
+from scaleobs._routes import routes_of
 from scaleobs.objectives import Latency
-from scaleobs.routes import routes_of
 from scaleobs.settings import Settings
 from scaleobs.tracing.export import Export
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from scaleobs import catalog
 from scaleobs._metrics.child import Child, Shard, ThreadShards
 from scaleobs._metrics.storage import Storage
-from scaleobs.routes import ROUTE, Routes
+from scaleobs._routes import ROUTE, Routes
 from scaleobs.tracing import Spans
 
 if TYPE_CHECKING:

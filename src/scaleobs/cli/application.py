@@ -114,7 +114,7 @@ def _read(module: str, attribute: str) -> dict[str, Any]:
 
 
 def _observer(app: Any) -> Any:
-    from scaleobs.frameworks import observer_of
+    from scaleobs._instrument import observer_of
 
     try:
         return observer_of(app)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from operator import itemgetter
 
-from scaleobs.routes.contract import declared
+from scaleobs._routes.interface import explicit_methods
 
 _PARAMETER = re.compile(r"\{([a-zA-Z_]\w*)(:[a-zA-Z_]\w*)?\}", re.ASCII)
 _WITHIN_A_SEGMENT = (None, ":str", ":int", ":float", ":uuid")
@@ -55,7 +55,7 @@ class Entry:
         self.route, self.context = route, context
         self.path = unique + "/{rest:path}" if is_mount else unique
         self.template = _PARAMETER.sub(r"{\1}", path) or "/"
-        self.methods = declared(methods or ())
+        self.methods = explicit_methods(methods or ())
         self.is_mount = is_mount
         self.is_websocket = methods is None
         self.takes = takes

@@ -7,9 +7,19 @@ from collections.abc import Iterator
 from operator import itemgetter
 from typing import Any
 
+from scaleobs._routes.interface import (
+    DEFAULT_METHODS,
+    NOTE,
+    Pairs,
+    Request,
+    environ_path,
+    explicit_methods,
+    listed,
+    recall,
+    remember,
+    with_root,
+)
 from scaleobs.catalog import UNMATCHED_ROUTE
-from scaleobs.routes.contract import UNTOLD_METHODS, Pairs, Request, declared, environ_path, listed, rooted
-from scaleobs.routes.notes import NOTE, note, noted
 
 _PARAMETER = re.compile(r"[{*:]")
 
@@ -32,7 +42,7 @@ class PyramidRoutes:
     def template(self, request: Request) -> tuple[str, bool]:
         """Return the pattern, of a slash redirect too."""
         if NOTE in request:
-            return noted(request)
+            return recall(request)
         path = environ_path(request) or "/"
         # Nothing else is routed apart from what a tween answers and what the view that appends slashes does.
         found = self._find(path) or (None if path.endswith("/") else self._find(path + "/"))
@@ -49,7 +59,7 @@ class PyramidRoutes:
             return
         by_prefix: dict[str, list[tuple[int, Any]]] = {}
         for place, route in enumerate(routes):
-            by_prefix.setdefault(_PARAMETER.split(rooted(route.pattern), maxsplit=1)[0], []).append((place, route))
+            by_prefix.setdefault(_PARAMETER.split(with_root(route.pattern), maxsplit=1)[0], []).append((place, route))
         self._by_prefix, self._lengths = by_prefix, sorted({len(prefix) for prefix in by_prefix})
         self._known = listed(_pairs(self._router))
         self._routes = routes
@@ -60,7 +70,7 @@ class PyramidRoutes:
         for _, route in sorted(found, key=itemgetter(0)):
             # A route with predicates has said no, or would have to be asked again what it thinks of the request.
             if not route.predicates and route.match(path) is not None:
-                return rooted(route.pattern)
+                return with_root(route.pattern)
         return None
 
 
@@ -73,7 +83,7 @@ class _Mapper:
     def __call__(self, request: Any) -> Any:
         """Find the route of a request."""
         found = self._mapper(request)
-        note(request.environ, lambda: None if found["route"] is None else rooted(found["route"].pattern))
+        remember(request.environ, lambda: None if found["route"] is None else with_root(found["route"].pattern))
         return found
 
     def __getattr__(self, name: str) -> Any:
@@ -89,5 +99,5 @@ def _pairs(router: Any) -> Iterator[tuple[str, str]]:
                 methods = item["request_methods"]
                 told.setdefault(item.get(key), set()).update([methods] if isinstance(methods, str) else methods)
     for route in getattr(router.routes_mapper, "routelist", ()):
-        methods = declared(told[route.name]) if route.name in told else UNTOLD_METHODS
-        yield from ((method, rooted(route.pattern)) for method in methods)
+        methods = explicit_methods(told[route.name]) if route.name in told else DEFAULT_METHODS
+        yield from ((method, with_root(route.pattern)) for method in methods)

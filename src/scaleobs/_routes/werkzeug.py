@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from scaleobs._routes.interface import (
+    NOTE,
+    Pairs,
+    Request,
+    environ_path,
+    explicit_methods,
+    path_below,
+    recall,
+    remember,
+    settled,
+    toggle_slash,
+)
 from scaleobs.catalog import UNMATCHED_ROUTE
-from scaleobs.routes.contract import Pairs, Request, declared, environ_path, path_below, settled, toggled
-from scaleobs.routes.notes import NOTE, note, noted
 
 _MADE = "scaleobs.request"
 _MOST_ROOTS = 16
@@ -29,7 +39,7 @@ class FlaskRoutes:
     def template(self, request: Request) -> tuple[str, bool]:
         """Return the rule, of slash redirects and wrong methods too."""
         if NOTE in request:
-            return noted(request)
+            return recall(request)
         # Something else answered: a middleware around the application, to which the path tells the rule, or another
         # application that a dispatcher has called with a part of the path as its root.
         root = request.get("SCRIPT_NAME", "")
@@ -58,7 +68,7 @@ class QuartRoutes:
     def template(self, request: Request) -> tuple[str, bool]:
         """Return the rule, of slash redirects and wrong methods too."""
         if NOTE in request:
-            return noted(request)
+            return recall(request)
         return _rule_now(self._app, request.get(_MADE), request), False
 
     def known(self) -> Pairs:
@@ -121,7 +131,7 @@ def _noting(app: Any, handle: Any) -> Any:
             return await handle(made)
         finally:
             if scope.pop(_MADE, None) is not None:
-                note(scope, lambda: _rule_now(app, made, scope))
+                remember(scope, lambda: _rule_now(app, made, scope))
 
     return handle_and_note
 
@@ -139,7 +149,7 @@ def _rule_now(app: Any, made: Any, scope: Request) -> str:
 
 def _pairs(app: Any) -> list[tuple[str, str]]:
     rules = [rule for rule in app.url_map.iter_rules() if not getattr(rule, "websocket", False)]
-    return [(method, str(rule.rule)) for rule in rules for method in declared(rule.methods or ())]
+    return [(method, str(rule.rule)) for rule in rules for method in explicit_methods(rule.methods or ())]
 
 
 def _rule_of(app: Any, made: Any, path: str, method: str) -> str:
@@ -157,7 +167,7 @@ def _rule_of(app: Any, made: Any, path: str, method: str) -> str:
         if isinstance(error, MethodNotAllowed) and error.valid_methods:
             method = next(iter(error.valid_methods))
         if isinstance(error, RequestRedirect):
-            path = toggled(path)
+            path = toggle_slash(path)
         return str(adapter.match(path, method, return_rule=True)[0].rule)
     except HTTPException:
         return UNMATCHED_ROUTE

@@ -12,11 +12,9 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from scaleobs.routes import unwrapping
-from scaleobs.routes.contract import ROUTE, Request, Routes
-from scaleobs.routes.plain import NoRoutes, PlainRoutes
-from scaleobs.routes.starlette import HiddenStarlette, StarletteRoutes
-from scaleobs.routes.table import has_routes
+from scaleobs._routes.interface import ROUTE, NoRoutes, PlainRoutes, Request, Routes, is_async, unwrapped
+from scaleobs._routes.starlette import HiddenStarlette, StarletteRoutes
+from scaleobs._routes.table import has_routes
 
 __all__ = ["ROUTE", "Request", "Routes", "routes_of"]
 
@@ -24,10 +22,10 @@ _KINDS = {
     ("bottle", "Bottle"): "bottle.BottleRoutes",
     ("django", "BaseHandler"): "django.DjangoRoutes",
     ("falcon", "App"): "falcon.FalconRoutes",
-    ("flask", "Flask"): "rules.FlaskRoutes",
+    ("flask", "Flask"): "werkzeug.FlaskRoutes",
     ("litestar", "Litestar"): "litestar.LitestarRoutes",
     ("pyramid", "Router"): "pyramid.PyramidRoutes",
-    ("quart", "Quart"): "rules.QuartRoutes",
+    ("quart", "Quart"): "werkzeug.QuartRoutes",
 }
 """
 By the package and the name of the application's class, or of one that it inherits: what knows its routes.
@@ -49,14 +47,14 @@ def routes_of(app: Any, route: Callable[[Request], str | None] | None = None) ->
     """
     if route is not None:
         return PlainRoutes(route)
-    for one in unwrapping.inside(app):
+    for one in unwrapped(app):
         try:
             kind = _kind(one)
             if kind is not None:
                 return kind(one)
         except Exception:  # noqa: S112 - An object that can't be looked at, or has changed since: as if it weren't there.
             continue
-    return HiddenStarlette() if unwrapping.is_async(app) else NoRoutes()
+    return HiddenStarlette() if is_async(app) else NoRoutes()
 
 
 def _kind(app: Any) -> Callable[[Any], Routes] | None:

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+from scaleobs._routes.interface import DEFAULT_METHODS, NOTE, Pairs, Request, listed, recall, remember, with_root
 from scaleobs.catalog import UNMATCHED_ROUTE
-from scaleobs.routes.contract import UNTOLD_METHODS, Pairs, Request, listed, rooted
-from scaleobs.routes.notes import NOTE, note, noted
 
 _ANCHOR = re.compile(r"(?<![\[\\])\^|(?<!\\)\$$|\\[AZ]")
 _REDIRECTS = frozenset({301, 302, 307, 308})
@@ -33,7 +32,7 @@ class DjangoRoutes:
 
     def template(self, request: Request) -> tuple[str, bool]:
         """Return the pattern that was noted."""
-        return noted(request)
+        return recall(request)
 
     def known(self) -> Pairs:
         """Return every pattern of the root URLconf, with the methods that its view names."""
@@ -90,13 +89,13 @@ def _watch(handler: Any, templates: _Templates) -> None:
         try:
             match = resolve(request)
         except Resolver404:
-            note(request.scope if is_asgi else request.META, lambda: UNMATCHED_ROUTE)
+            remember(request.scope if is_asgi else request.META, lambda: UNMATCHED_ROUTE)
             raise
         notes = request.scope if is_asgi else request.META
         try:
             notes[NOTE] = known[match.route]
         except Exception:  # The first one of this route, or one that can't be looked at.
-            note(notes, lambda: templates.of(request, match.route))
+            remember(notes, lambda: templates.of(request, match.route))
         return match
 
     def respond_and_note(request: Any) -> Any:
@@ -120,7 +119,7 @@ def _watch(handler: Any, templates: _Templates) -> None:
 
 def _note_unresolved(notes: Request, request: Any, response: Any, templates: _Templates) -> None:
     is_resolved = NOTE in notes
-    note(notes, lambda: _unresolved(request, response, templates, is_resolved=is_resolved))
+    remember(notes, lambda: _unresolved(request, response, templates, is_resolved=is_resolved))
 
 
 def _unresolved(request: Any, response: Any, templates: _Templates, *, is_resolved: bool) -> str | None:
@@ -134,14 +133,14 @@ def _unresolved(request: Any, response: Any, templates: _Templates, *, is_resolv
         found = templates.of_path(request, path) or (with_slash and templates.of_path(request, with_slash))
     elif response.status_code in _REDIRECTS:
         # A slash is appended, or a language put in front.
-        target = rooted(urlsplit(response.get("Location", "")).path.removeprefix(get_script_prefix()))
+        target = with_root(urlsplit(response.get("Location", "")).path.removeprefix(get_script_prefix()))
         found = templates.of_path(request, target) if target.strip("/").endswith(path.strip("/")) else None
     return found
 
 
 def _template(route: str) -> str:
     """Return a route as the others are written: from the root, without the anchors of `re_path`."""
-    return rooted(_ANCHOR.sub("", route))
+    return with_root(_ANCHOR.sub("", route))
 
 
 def _patterns(resolver: Any) -> list[tuple[str, str, Any]]:
@@ -182,4 +181,4 @@ def _methods(view: Any) -> list[str]:
         if code is not None and "request_method_list" in code.co_freevars:
             names = cells[code.co_freevars.index("request_method_list")].cell_contents
         view = getattr(view, "__wrapped__", None)
-    return [name.upper() for name in names or UNTOLD_METHODS if name.lower() != "head"]
+    return [name.upper() for name in names or DEFAULT_METHODS if name.lower() != "head"]

@@ -6,9 +6,18 @@ import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from scaleobs._routes.interface import (
+    NOTE,
+    Pairs,
+    Request,
+    environ_path,
+    explicit_methods,
+    listed,
+    path_below,
+    recall,
+    remember,
+)
 from scaleobs.catalog import UNMATCHED_ROUTE
-from scaleobs.routes.contract import Pairs, Request, declared, environ_path, listed, path_below
-from scaleobs.routes.notes import NOTE, note, noted
 
 
 class FalconRoutes:
@@ -27,7 +36,7 @@ class FalconRoutes:
     def template(self, request: Request) -> tuple[str, bool]:
         """Return the template, or the prefix of static files or a sink."""
         if NOTE in request:
-            return noted(request)
+            return recall(request)
         if "PATH_INFO" in request:
             path = environ_path(request) or "/"
         else:
@@ -72,7 +81,7 @@ class _Search:
         if req is not None:
             request = getattr(req, "scope", None) or getattr(req, "env", {})
             is_found = found is not None and found[0] is not None
-            note(request, lambda: found[3] if is_found else _unrouted(self._app, path))
+            remember(request, lambda: found[3] if is_found else _unrouted(self._app, path))
         return found
 
 
@@ -96,7 +105,7 @@ def _prefix(matcher: Any, *, is_sink: bool) -> str:
 def _pairs(nodes: list[Any]) -> Iterator[tuple[str, str]]:
     for node in nodes:
         own = (method for method, responder in (node.method_map or {}).items() if not _is_falcons(responder))
-        yield from ((method, node.uri_template) for method in declared(own))
+        yield from ((method, node.uri_template) for method in explicit_methods(own))
 
 
 def _nodes(nodes: Iterable[Any]) -> Iterator[Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from scaleobs._routes.interface import ROUTE, Pairs, Request, path_below
+from scaleobs._routes.table import ENDPOINT, RouteTable, has_routes
 from scaleobs.catalog import UNMATCHED_ROUTE
-from scaleobs.routes.contract import ROUTE, Pairs, Request, path_below
-from scaleobs.routes.table import ENDPOINT, RouteTable, has_routes
 
 
 class StarletteRoutes:

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from scaleobs._routes.interface import Pairs, Request, explicit_methods, settled
 from scaleobs.catalog import UNMATCHED_ROUTE
-from scaleobs.routes.contract import Pairs, Request, declared, settled
 
 _ANY_METHOD = ("ANY", "PROXY")
 
@@ -57,5 +57,5 @@ def _template(route: Any) -> str:
 def _pairs(routes: Any) -> Iterator[tuple[str, str]]:
     for route in routes:
         # What takes any method is listed by the commonest.
-        for method in declared(["GET"] if route.method in _ANY_METHOD else [route.method]):
+        for method in explicit_methods(["GET"] if route.method in _ANY_METHOD else [route.method]):
             yield method, _template(route)

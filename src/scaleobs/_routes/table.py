@@ -8,9 +8,8 @@ from operator import itemgetter
 from typing import Any
 
 from scaleobs import catalog
-from scaleobs.routes import unwrapping
-from scaleobs.routes.contract import ROUTE, Pairs, Request, listed, toggled
-from scaleobs.routes.tree import Entry, Tree
+from scaleobs._routes.interface import ROUTE, Pairs, Request, listed, toggle_slash, unwrapped
+from scaleobs._routes.tree import Entry, Tree
 
 ENDPOINT = "endpoint"
 _DEEPEST = 20
@@ -89,7 +88,7 @@ class RouteTable:
         if entries or scope.get("type") == "websocket":
             return _chosen(scope, (one for one in entries or self._entries if one.matches(path)))
         found = _chosen(scope, self._tree.matching(path))
-        return found or _chosen(scope, self._tree.matching(toggled(path)))
+        return found or _chosen(scope, self._tree.matching(toggle_slash(path)))
 
     def raise_fault(self) -> None:
         """Raise what a route raised when it was looked at, once."""
@@ -206,7 +205,7 @@ class _Walk:
             return
         self._behind.append(app)
         try:
-            found = list(unwrapping.inside(app))
+            found = list(unwrapped(app))
             routers = [one for one in found if has_routes(one)]
             for router in routers:
                 pairs = self.through(router, "", None, depth + 1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from scaleobs._routes.interface import Pairs, Request, explicit_methods, listed
 from scaleobs.catalog import UNMATCHED_ROUTE
-from scaleobs.routes.contract import Pairs, Request, declared, listed
 
 
 class LitestarRoutes:
@@ -78,6 +78,6 @@ def _pairs(routes: list[Any]) -> Iterator[tuple[str, str]]:
     for route in routes:
         if hasattr(route, "route_handlers"):
             methods = {str(method) for one in route.route_handlers for method in one.http_methods}
-            yield from ((method, route.path_format) for method in declared(methods))
+            yield from ((method, route.path_format) for method in explicit_methods(methods))
         elif str(getattr(route, "scope_type", "")).lower().endswith("asgi"):
             yield "GET", route.path_format
