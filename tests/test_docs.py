@@ -24,9 +24,9 @@ from prometheus_client import CollectorRegistry
 import scaleobs
 from callers import log_lines
 from scaleobs import catalog
+from scaleobs._render.output import dashboard_texts, rules_text
 from scaleobs.cli.stack import running
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.output import dashboard_texts, rules_text
 from scaleobs.settings import Settings
 
 ROOT = Path(__file__).parents[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from drills.table import AFTER_A_DAY, DRILLS, OBJECTIVES
-from scaleobs.render.rules import rules
+from scaleobs._render.rules import rules
 
 
 def test_every_alert_has_a_drill():

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from scaleobs._render import output
 from scaleobs.catalog import EXPOSED, RUNTIME
 from scaleobs.cli.stack import (
     LOOPBACK,
@@ -32,7 +33,6 @@ from scaleobs.cli.stack import (
     wait_until,
     webhook,
 )
-from scaleobs.render import output
 
 SERVICES = Path(__file__).parent / "services"
 INTEGRATIONS = Path(__file__).parents[1] / "integrations"

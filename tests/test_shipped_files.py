@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from scaleobs._render.output import rules_text
+from scaleobs._render.shipped import RENDERED, STATIC
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.output import rules_text
-from scaleobs.render.shipped import RENDERED, STATIC
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("alert_rules", "dashboards", "integrations")

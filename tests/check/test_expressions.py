@@ -7,10 +7,10 @@ import promql_parser
 import pytest
 
 from expressions import grouping_labels, nodes
+from scaleobs._render.output import dashboard_texts, rules_text
 from scaleobs.cli.check.expressions import Matcher, read, same
 from scaleobs.cli.check.sources import Asked, read_text
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.output import dashboard_texts, rules_text
 
 TRICKY = [
     "up",

@@ -12,7 +12,7 @@ import yaml
 
 import servers
 from checked import call, check
-from scaleobs.render.output import dashboard_texts, rules_text
+from scaleobs._render.output import dashboard_texts, rules_text
 
 SERVICES = {
     "orders": ("uvicorn", "orders:app", "--workers", "1"),

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from checked import call, check
+from scaleobs._render.output import rules_text
 from scaleobs.cli.stack import (
     LOOPBACK,
     Program,
@@ -27,7 +28,6 @@ from scaleobs.cli.stack import (
     wait_until,
 )
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.output import rules_text
 
 SERVICES = Path(__file__).parents[1] / "services"
 TIME_SCALE = 30

@@ -2,8 +2,8 @@
 
 import pytest
 
-from scaleobs.render.alerts import filled
-from scaleobs.render.rules import plan
+from scaleobs._render.alerts import filled
+from scaleobs._render.rules import plan
 
 
 @pytest.mark.parametrize(

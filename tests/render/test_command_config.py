@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from commands import call
+from scaleobs._render.output import rules_text
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.output import rules_text
 
 TWO = """
 scrape-interval = "15s"

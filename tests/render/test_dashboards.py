@@ -8,8 +8,8 @@ import pytest
 from promql_parser import MatrixSelector
 
 from expressions import nodes, strangers
-from scaleobs.render.dashboards import dashboard, file_name
-from scaleobs.render.output import dashboard_texts
+from scaleobs._render.dashboards import dashboard, file_name
+from scaleobs._render.output import dashboard_texts
 
 PAGES = {"every": dashboard(), "orders": dashboard("orders")}
 each_page = pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scaleobs.render.durations import Duration, TimeScale, milliseconds
+from scaleobs._render.durations import Duration, TimeScale, milliseconds
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import yaml
 from api_server import api_server
 from commands import call
 from operator_schema import MOST_ANNOTATED
+from scaleobs._render.output import rules_text
+from scaleobs._render.resources import applied_bytes
 from scaleobs.objectives import Latency
-from scaleobs.render.output import rules_text
-from scaleobs.render.resources import applied_bytes
 
 RULES = "/apis/monitoring.coreos.com/v1/namespaces/{}/prometheusrules/{}"
 MAPS = "/api/v1/namespaces/{}/configmaps/{}"

@@ -5,9 +5,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from scaleobs._render.dashboards import dashboard
+from scaleobs._render.rules import rules
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.dashboards import dashboard
-from scaleobs.render.rules import rules
 
 RUNBOOK = Path(__file__).parents[2] / "alert_rules" / "RUNBOOK.md"
 OBJECTIVES = [Availability(99.9), Latency(99, under=0.5), Availability(99, route="/pay")]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from scaleobs.render.output import rules_text
+from scaleobs._render.output import rules_text
 from scaleobs.settings import Settings
 
 INTEGRATIONS = Path(__file__).parents[2] / "integrations"

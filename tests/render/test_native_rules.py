@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from scaleobs._render import output
+from scaleobs._render.dashboards import dashboard
 from scaleobs.cli.stack import get, get_json, prometheus_command, running, wait_until
 from scaleobs.objectives import Latency
-from scaleobs.render import output
-from scaleobs.render.dashboards import dashboard
 
 SERVICE = """
 from prometheus_client import CollectorRegistry

@@ -3,9 +3,9 @@
 import pytest
 import yaml
 
+from scaleobs._render.output import rules_text
+from scaleobs._render.rules import rules
 from scaleobs.objectives import Availability
-from scaleobs.render.output import rules_text
-from scaleobs.render.rules import rules
 
 
 def alerts(**arguments):

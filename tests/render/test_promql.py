@@ -2,8 +2,8 @@
 
 import pytest
 
+from scaleobs._render.promql import Targets, bucket, summed
 from scaleobs.catalog import DURATION, READY, REQUESTS
-from scaleobs.render.promql import Targets, bucket, summed
 
 
 @pytest.mark.parametrize(

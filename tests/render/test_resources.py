@@ -6,10 +6,9 @@ import pytest
 import yaml
 
 from operator_schema import faults
+from scaleobs._render.output import for_helm, rules_text
+from scaleobs._render.resources import metadata
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.output import rules_text
-from scaleobs.render.resources import metadata
-from scaleobs.render.text import for_helm
 
 RULE = yaml.safe_load(rules_text("orders", format_="prometheusrule", namespace="ops", labels=["release=prometheus"]))
 MAP = yaml.safe_load(rules_text("orders", format_="configmap"))

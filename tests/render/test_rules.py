@@ -9,9 +9,9 @@ from jsonschema import Draft7Validator
 
 from expressions import selectors, strangers
 from operator_schema import PROMETHEUS_RULE
+from scaleobs._render.output import rules_text
+from scaleobs._render.rules import rules
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.output import rules_text
-from scaleobs.render.rules import rules
 
 OBJECTIVES = [
     Availability(99.95),

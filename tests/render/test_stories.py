@@ -11,11 +11,11 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from scaleobs._render.output import rules_text
+from scaleobs._render.rules import rules
+from scaleobs._render.stories import stories
 from scaleobs.cli.commands import scaleobs
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.output import rules_text
-from scaleobs.render.rules import rules
-from scaleobs.render.stories import stories
 
 OBJECTIVES = [
     "--slo=availability=99.9",

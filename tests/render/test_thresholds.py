@@ -4,8 +4,8 @@ from decimal import Decimal
 
 import pytest
 
+from scaleobs._render.overrides import Thresholds, number, thresholds, to_flag
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.thresholds import Thresholds, number, thresholds, to_flag
 
 
 def test_no_objective_leaves_the_defaults():

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from scaleobs._render.output import rules_text
+from scaleobs._render.rules import rules
+from scaleobs._render.stories import stories
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.output import rules_text
-from scaleobs.render.rules import rules
-from scaleobs.render.stories import stories
 
 STORIES = sorted(Path(__file__).parent.glob("*.test.yaml"))
 RULES = {

@@ -17,8 +17,8 @@ from drills.cluster import cluster, scraped_at
 from drills.scene import Scene
 from drills.stage import staged
 from drills.table import DRILLS, OBJECTIVES
+from scaleobs._render.output import rules_text
 from scaleobs.cli.stack import wait_until
-from scaleobs.render.output import rules_text
 
 TIME_SCALE = 100
 PATIENCE_SECONDS = 60

@@ -15,9 +15,9 @@ import yaml
 from drills import history
 from drills.history import HOUR, Past
 from drills.stage import staged
+from scaleobs._render.output import rules_text
 from scaleobs.cli.stack import LOOPBACK, find, running, wait_until
 from scaleobs.objectives import Availability
-from scaleobs.render.output import rules_text
 
 DAYS = 3
 SECONDS = DAYS * 24 * HOUR

@@ -18,9 +18,9 @@ from drills.cluster import cluster, scraped_at
 from drills.scene import Scene
 from drills.stage import staged
 from drills.table import OBJECTIVES
+from scaleobs._render.output import rules_text
 from scaleobs.cli.stack import wait_until
 from scaleobs.cli.traffic import Traffic
-from scaleobs.render.output import rules_text
 
 TIME_SCALE = 300
 STRETCH_SECONDS = 3 * 24 * 3600 / TIME_SCALE

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from rules.test_promtool import RULES, STORIES
-from scaleobs.render.output import rules_text
+from scaleobs._render.output import rules_text
 
 AND_SEEN = r"\n *and on \(job\)\n *last_over_time\S*"
 MISTAKES = {

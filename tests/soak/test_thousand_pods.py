@@ -23,9 +23,9 @@ import yaml
 from drills.cluster import NAMESPACE, scraped_at
 from drills.pods import pod_name, service_of
 from drills.stage import staged
+from scaleobs._render.output import dashboard_texts, rules_text
 from scaleobs.cli.stack import LOOPBACK, find, free_port, get, running, wait_until
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render.output import dashboard_texts, rules_text
 
 PODS = int(os.environ.get("PODS", "1000"))
 INTERVAL_SECONDS = 30

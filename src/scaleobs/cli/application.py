@@ -20,8 +20,8 @@ import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from scaleobs._render.overrides import to_flag
 from scaleobs.objectives import Objective, parse
-from scaleobs.render.thresholds import to_flag
 
 _SHARED = "PROMETHEUS_MULTIPROC_DIR"
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from scaleobs import probe as container_probe
+from scaleobs._render import output
+from scaleobs._render.shipped import RENDERED, STATIC
 from scaleobs.cli.files import shipped, write_all
 from scaleobs.cli.options import job, said_plainly, service
-from scaleobs.render import output
-from scaleobs.render.shipped import RENDERED, STATIC
 
 _ELSEWHERE: dict[str, str] = {
     "check": "scaleobs.cli.check.command:check",

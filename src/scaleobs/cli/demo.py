@@ -17,6 +17,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from scaleobs._render import output
 from scaleobs.cli.board import Board, View
 from scaleobs.cli.sampling import Sampler
 from scaleobs.cli.stack import (
@@ -35,7 +36,6 @@ from scaleobs.cli.stack import (
     webhook,
 )
 from scaleobs.cli.traffic import Traffic
-from scaleobs.render import output
 
 TIME_SCALE = 60
 """The rules' five minutes become five seconds, so that an alert takes seconds to fire and to resolve."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scaleobs._render.durations import milliseconds
 from scaleobs.objectives import Objective, parse
-from scaleobs.render.durations import milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

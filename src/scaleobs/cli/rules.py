@@ -7,13 +7,13 @@ from typing import Any, cast
 
 import click
 
+from scaleobs._render import output
+from scaleobs._render.rules import Request
 from scaleobs.catalog import DEFAULT_BUCKETS
 from scaleobs.cli import application, configuration
 from scaleobs.cli.files import write
 from scaleobs.cli.options import given, said_plainly, watched
 from scaleobs.objectives import Latency, Objective
-from scaleobs.render import output
-from scaleobs.render.rules import Request
 
 _REPEATED = ("overrides", "disabled", "labels")
 

@@ -20,7 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from scaleobs.render.text import yaml_text
+from scaleobs._render.output import yaml_text
 
 LOOPBACK = "127.0.0.1"
 

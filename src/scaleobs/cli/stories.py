@@ -18,6 +18,10 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from scaleobs._render import output
+from scaleobs._render.output import yaml_text
+from scaleobs._render.stories import EVERY_ALERT, Stories, Story
+from scaleobs._render.stories import stories as stories_of
 from scaleobs.cli.check import expressions
 from scaleobs.cli.check.sources import Asked, read_file, read_text
 from scaleobs.cli.files import write
@@ -25,10 +29,6 @@ from scaleobs.cli.options import said_plainly, watched
 from scaleobs.cli.rules import of_one_service
 from scaleobs.cli.stack import find
 from scaleobs.cli.tables import plain_console
-from scaleobs.render import output
-from scaleobs.render.stories import EVERY_ALERT, Stories, Story
-from scaleobs.render.stories import stories as stories_of
-from scaleobs.render.text import yaml_text
 
 _LONGEST_SECONDS = 300
 _Rules = list[dict[str, Any]]

@@ -10,6 +10,11 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from scaleobs._render import output
+from scaleobs._render.links import service_and_job
+from scaleobs._render.overrides import to_flag
+from scaleobs._render.promql import ROUTE, Targets, equal
+from scaleobs._render.rules import Request
 from scaleobs.catalog import REQUESTS
 from scaleobs.cli.check.asking import Asking, CantAskError, checked_url, json_of, refusal, with_query
 from scaleobs.cli.check.judging import judge
@@ -21,11 +26,6 @@ from scaleobs.cli.options import said_plainly, watched
 from scaleobs.cli.rules import of_one_service
 from scaleobs.cli.tables import plain_console
 from scaleobs.objectives import Availability
-from scaleobs.render import output
-from scaleobs.render.names import service_and_job
-from scaleobs.render.promql import ROUTE, Targets, equal
-from scaleobs.render.rules import Request
-from scaleobs.render.thresholds import to_flag
 from scaleobs.settings import Settings
 
 _SHOWN = 5

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from scaleobs.render.promql import ROUTE
-from scaleobs.render.recording import Rule, Scope
-from scaleobs.render.scenario import Scenario, SyntheticService
-from scaleobs.render.thresholds import number
+from scaleobs._render.overrides import number
+from scaleobs._render.promql import ROUTE
+from scaleobs._render.recording import Rule, Scope
+from scaleobs._render.scenario import Scenario, SyntheticService
 
 if TYPE_CHECKING:
+    from scaleobs._render.links import Links
     from scaleobs.objectives import Objective
-    from scaleobs.render.links import Links
 
 _JOB = "{{ $labels.job }}"
 _LABELS = {

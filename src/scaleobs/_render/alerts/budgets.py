@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from textwrap import indent
 
+from scaleobs._render import promql
+from scaleobs._render.alerts import Alert, AlertGroup, percent
+from scaleobs._render.durations import Duration, milliseconds
+from scaleobs._render.overrides import BURN_RATES, BurnRate, number
+from scaleobs._render.promql import ROUTE, Targets, joined
+from scaleobs._render.recording import Rule, Scope, record
+from scaleobs._render.scenario import Scenario, Series, SyntheticService, around, beside, silent
 from scaleobs.objectives import Availability, Latency, Objective
-from scaleobs.render import promql
-from scaleobs.render.alerts import Alert, AlertGroup, percent
-from scaleobs.render.durations import Duration, milliseconds
-from scaleobs.render.promql import ROUTE, Targets, joined
-from scaleobs.render.recording import Rule, Scope, record
-from scaleobs.render.scenario import Scenario, Series, SyntheticService, around, beside, silent
-from scaleobs.render.thresholds import BURN_RATES, BurnRate, number
 
 BUDGET_DAYS = (28, 30)
 """The times that a budget may be for."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from scaleobs import catalog
+from scaleobs._render import promql
+from scaleobs._render.alerts import Alert, AlertGroup
+from scaleobs._render.promql import STARTED, UP, equal, grouped, joined, summed
+from scaleobs._render.recording import Scope, seen
+from scaleobs._render.scenario import ONSET, Scenario, Series, SyntheticService, silent, step_change
 from scaleobs.catalog import HEALTH_UP, INFO, READY
-from scaleobs.render import promql
-from scaleobs.render.alerts import Alert, AlertGroup
-from scaleobs.render.promql import STARTED, UP, equal, grouped, joined, summed
-from scaleobs.render.recording import Scope, seen
-from scaleobs.render.scenario import ONSET, Scenario, Series, SyntheticService, silent, step_change
 
 _MOST_STARTS = 2
 

@@ -1,20 +1,106 @@
-"""What the commands write, as text: rules in each format, dashboards by file name."""
+"""The rendered files, as text."""
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Unpack
+from textwrap import indent
+from typing import TYPE_CHECKING, Any, Unpack
 
+from scaleobs._render.dashboards import dashboard, file_name
+from scaleobs._render.durations import Duration
+from scaleobs._render.links import resource_name
+from scaleobs._render.overrides import number, to_flag
+from scaleobs._render.resources import MOST_BYTES, applied_bytes, metadata
+from scaleobs._render.rules import Group, Request, RuleOptions, rules
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render import text
-from scaleobs.render.dashboards import dashboard, file_name
-from scaleobs.render.durations import Duration
-from scaleobs.render.names import resource_name
-from scaleobs.render.resources import metadata
-from scaleobs.render.rules import Group, Request, RuleOptions, rules
-from scaleobs.render.thresholds import number, to_flag
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from scaleobs._render.rules import Group
+
+
+def prometheus_rules(groups: Sequence[Group], header: str) -> str:
+    """Return the groups as a rule file of Prometheus."""
+    return f"{comment(header)}groups:\n{_groups(groups)}"
+
+
+def prometheus_rule_resource(groups: Sequence[Group], header: str, metadata: Mapping[str, object]) -> str:
+    """Return the groups as a PrometheusRule, which the Prometheus Operator loads."""
+    resource = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule", "metadata": metadata}
+    size = applied_bytes({**resource, "spec": {"groups": [group.data() for group in groups]}})
+    if size > MOST_BYTES:
+        header += f"\nIt has more than the {MOST_BYTES:,} bytes that kubectl apply can keep: give it --server-side."
+    return f"{comment(header)}{yaml_text(resource)}spec:\n  groups:\n{indent(_groups(groups), '  ')}"
+
+
+def config_map(groups: Sequence[Group], header: str, metadata: Mapping[str, object]) -> str:
+    """
+    Return the groups as a ConfigMap with one rule file of Prometheus, which has the ConfigMap's name and `.yaml`.
+
+    Raises:
+        ValueError: it would be larger than `kubectl apply` can keep.
+    """
+    resource = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+    name, file = f"{metadata['name']}.yaml", prometheus_rules(groups, header)
+    size = applied_bytes({**resource, "data": {name: file}})
+    if size > MOST_BYTES:
+        msg = (
+            f"The ConfigMap would take {size:,} bytes, and kubectl apply can keep {MOST_BYTES:,}: give fewer "
+            f"objectives of routes, or write --format prometheus for kubectl create configmap --from-file."
+        )
+        raise ValueError(msg)
+    return f"{comment(header)}{yaml_text(resource)}data:\n  {name}: |\n{indent(file, '    ')}"
+
+
+def for_helm(text: str) -> str:
+    """Return what Helm makes that text of: what looks like a template of its own becomes a string in one."""
+    # A raw string ends at the next backquote, so none may be inside; the two braces alone are enough then.
+    return re.sub(r"\{\{(?:[^`{}]*\}\})?", r"{{`\g<0>`}}", text)
+
+
+def json_text(data: Mapping[str, object]) -> str:
+    """Return the data as JSON for people: two spaces, keys in the order they were given."""
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+
+def yaml_text(data: object) -> str:
+    """Return the data as YAML: keys in the order they were given, several lines as a literal block."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        """A dumper that writes PromQL as people do and indents lists."""
+
+        def increase_indent(self, flow: bool = False, indentless: bool = False) -> Any:  # noqa: ARG002
+            """Indent every list, which PyYAML leaves at its key's level."""
+            return super().increase_indent(flow, False)
+
+        def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+            """Repeat equal data: people don't read anchors."""
+            return True
+
+    Dumper.add_representer(
+        str,
+        lambda dumper, text: dumper.represent_scalar(
+            "tag:yaml.org,2002:str", text, style="|" if "\n" in text else None
+        ),
+    )
+    text: str = yaml.dump(data, Dumper=Dumper, sort_keys=False, width=1000, allow_unicode=True)
+    return text
+
+
+def comment(words: str) -> str:
+    """Return the lines as a comment."""
+    return indent(f"{words}\n", "# ", lambda _: True).replace("# \n", "#\n")
+
+
+def _groups(groups: Sequence[Group]) -> str:
+    return "\n".join(indent(comment(group.about) + yaml_text([group.data()]), "  ") for group in groups)
+
 
 if TYPE_CHECKING:
     from scaleobs.objectives import Objective
@@ -134,13 +220,13 @@ def rules_of(services: Sequence[Request], output: Output, command_line: str) -> 
             raise ValueError(msg)
         named[name] = groups
     if output.format_ == "prometheus":
-        written = text.prometheus_rules([group for groups in named.values() for group in groups], header)
+        written = prometheus_rules([group for groups in named.values() for group in groups], header)
     else:
-        write = text.config_map if output.format_ == "configmap" else text.prometheus_rule_resource
+        write = config_map if output.format_ == "configmap" else prometheus_rule_resource
         written = "---\n".join(
             write(groups, header, metadata(name, output.namespace, output.labels)) for name, groups in named.items()
         )
-    return text.for_helm(written) if output.is_helm else written
+    return for_helm(written) if output.is_helm else written
 
 
 def command(requested: Mapping[str, object]) -> str:
@@ -168,7 +254,7 @@ def dashboard_texts(service: str | None = None, job: str | None = None) -> dict[
     Raises:
         ValueError: a name can't be a job's.
     """
-    return {file_name(service, job): text.json_text(dashboard(service, job))}
+    return {file_name(service, job): json_text(dashboard(service, job))}
 
 
 def _flag_value(key: str, value: object) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from scaleobs._render import promql
+from scaleobs._render.links import dashboard_uid, resource_name, service_and_job
+from scaleobs._render.overrides import Thresholds, number
+from scaleobs._render.panels import SHOWN, Panel, heatmap, layout, marks, table, timeseries, variables
+from scaleobs._render.promql import MEMORY, ROUTE, STATUS, UP, summed
 from scaleobs.catalog import ACTIVE, DROPPED, FAULTS, HEALTH_DURATION, INFO, READY, WORKERS
-from scaleobs.render import promql
-from scaleobs.render.controls import SHOWN, marks, variables
-from scaleobs.render.names import dashboard_uid, resource_name, service_and_job
-from scaleobs.render.panels import Panel, heatmap, layout, table, timeseries
-from scaleobs.render.promql import MEMORY, ROUTE, STATUS, UP, summed
-from scaleobs.render.thresholds import Thresholds, number
 
 _RATE = "$__rate_interval"
 _RANGE = "$__range"

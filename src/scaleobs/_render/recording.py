@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from scaleobs._render import promql
+from scaleobs._render.overrides import Thresholds, number
+from scaleobs._render.promql import FAILED, ROUTE, STATUS, Targets, joined, summed
 from scaleobs.catalog import INFO, LOG_MESSAGES, REQUESTS
-from scaleobs.render import promql
-from scaleobs.render.promql import FAILED, ROUTE, STATUS, Targets, joined, summed
-from scaleobs.render.thresholds import Thresholds, number
 
 if TYPE_CHECKING:
+    from scaleobs._render.durations import Duration, TimeScale
     from scaleobs.objectives import Objective
-    from scaleobs.render.durations import Duration, TimeScale
 
 Rule = dict[str, object]
 """One rule, with the keys that Prometheus gives it."""

@@ -30,7 +30,7 @@ from scaleobs.catalog import (
 )
 
 if TYPE_CHECKING:
-    from scaleobs.render.durations import Duration
+    from scaleobs._render.durations import Duration
 
 METHOD, ROUTE, STATUS = REQUESTS.labels
 FAILED = f'{STATUS}=~"5.."'

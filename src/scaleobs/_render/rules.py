@@ -6,18 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict, Unpack
 
+from scaleobs._render.alerts import Alert, AlertGroup, budgets, filled
+from scaleobs._render.alerts.requests import ERRORS, LATENCY
+from scaleobs._render.alerts.saturation import LIBRARY, SATURATION
+from scaleobs._render.alerts.targets import READINESS, TARGETS
+from scaleobs._render.durations import TimeScale, intervals
+from scaleobs._render.links import Links, service_and_job
+from scaleobs._render.overrides import apply, check, thresholds
+from scaleobs._render.recording import Rule, Scope
 from scaleobs.catalog import DEFAULT_BUCKETS
 from scaleobs.objectives import Objective
-from scaleobs.render.alerts import Alert, AlertGroup, budgets, filled
-from scaleobs.render.alerts.requests import ERRORS, LATENCY
-from scaleobs.render.alerts.saturation import LIBRARY, SATURATION
-from scaleobs.render.alerts.targets import READINESS, TARGETS
-from scaleobs.render.durations import TimeScale, intervals
-from scaleobs.render.links import Links
-from scaleobs.render.names import service_and_job
-from scaleobs.render.overrides import apply, check
-from scaleobs.render.recording import Rule, Scope
-from scaleobs.render.thresholds import thresholds
 
 GROUPS = (TARGETS, READINESS, ERRORS, LATENCY, SATURATION, LIBRARY, budgets.BUDGETS)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scaleobs.render import output
+from scaleobs._render import output
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from scaleobs._render import promql
+from scaleobs._render.alerts import Alert, AlertGroup
+from scaleobs._render.overrides import LATE_SECONDS, number
+from scaleobs._render.promql import MAX_FILES, OPEN_FILES, equal, grouped, joined, slow_share
+from scaleobs._render.recording import Scope
+from scaleobs._render.scenario import ONSET, Scenario, Series, SyntheticService, around, silent
 from scaleobs.catalog import ACTIVE, DROPPED, EVENT_LOOP_LAG, FAULTS, INFO, POOL_WAITING, Metric
-from scaleobs.render import promql
-from scaleobs.render.alerts import Alert, AlertGroup
-from scaleobs.render.promql import MAX_FILES, OPEN_FILES, equal, grouped, joined, slow_share
-from scaleobs.render.recording import Scope
-from scaleobs.render.scenario import ONSET, Scenario, Series, SyntheticService, around, silent
-from scaleobs.render.thresholds import LATE_SECONDS, number
 
 _INSTANCE = ("job", "instance")
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from scaleobs import catalog
+from scaleobs._render import promql
+from scaleobs._render.durations import TimeScale
+from scaleobs._render.overrides import LATE_SECONDS, Thresholds, number
+from scaleobs._render.promql import Targets
 from scaleobs.catalog import Metric
 from scaleobs.objectives import Availability, Latency, Objective
-from scaleobs.render import promql
-from scaleobs.render.durations import TimeScale
-from scaleobs.render.promql import Targets
-from scaleobs.render.thresholds import LATE_SECONDS, Thresholds, number
 
 Labels = Mapping[str, str]
 Series = dict[str, str]

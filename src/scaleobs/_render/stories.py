@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Unpack
 
-from scaleobs.render import text
-from scaleobs.render.alerts import Alert
-from scaleobs.render.durations import Duration
-from scaleobs.render.promql import ROUTE, UP, equal
-from scaleobs.render.rules import Request, plan
-from scaleobs.render.scenario import ONSET, Labels, Scenario, Series, SyntheticService
+from scaleobs._render.alerts import Alert
+from scaleobs._render.durations import Duration
+from scaleobs._render.output import yaml_text
+from scaleobs._render.promql import ROUTE, UP, equal
+from scaleobs._render.rules import Request, plan
+from scaleobs._render.scenario import ONSET, Labels, Scenario, Series, SyntheticService
 
 EVERY_ALERT = "every alert"
 _LONG_ENOUGH = 30
@@ -52,7 +52,7 @@ class Story:
 
     def text(self, rule_file: str, step: str) -> str:
         """Return a file for promtool."""
-        return text.yaml_text({"rule_files": [rule_file], "evaluation_interval": step, "tests": [self.test]})
+        return yaml_text({"rule_files": [rule_file], "evaluation_interval": step, "tests": [self.test]})
 
 
 @dataclass(frozen=True, slots=True)

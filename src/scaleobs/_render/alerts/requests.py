@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from scaleobs._render import recording
+from scaleobs._render.alerts import Alert, AlertGroup
+from scaleobs._render.durations import Duration
+from scaleobs._render.overrides import number
+from scaleobs._render.promql import ROUTE, STARTED, UP, grouped, joined
+from scaleobs._render.recording import BAD, FAST, LOG_ERRORS, ROUTE_BAD, ROUTE_TOTAL, SLOW_RATIO, TIMED, TOTAL, Scope
+from scaleobs._render.scenario import EACH_STEP, ONSET, Scenario, Series, SyntheticService, around, silent, step_change
 from scaleobs.catalog import LOG_MESSAGES, REQUESTS
 from scaleobs.objectives import Availability, Latency
-from scaleobs.render import recording
-from scaleobs.render.alerts import Alert, AlertGroup
-from scaleobs.render.durations import Duration
-from scaleobs.render.promql import ROUTE, STARTED, UP, grouped, joined
-from scaleobs.render.recording import BAD, FAST, LOG_ERRORS, ROUTE_BAD, ROUTE_TOTAL, SLOW_RATIO, TIMED, TOTAL, Scope
-from scaleobs.render.scenario import EACH_STEP, ONSET, Scenario, Series, SyntheticService, around, silent, step_change
-from scaleobs.render.thresholds import number
 
 _AWAY_MINUTES = 20
 _LOOK_BACK = 300_000
