@@ -233,7 +233,8 @@ def prepare(directory, page):
 
 
 def run_command(words, directory):
-    program = shutil.which(words[0]) or str(Path(sys.executable).with_name(words[0]))
+    installed = Path(sys.executable).with_name(words[0])  # ours before another of that name on PATH
+    program = str(installed) if installed.exists() else shutil.which(words[0])
     return subprocess.run([program, *words[1:]], cwd=directory, capture_output=True, check=False, timeout=150)
 
 
