@@ -18,14 +18,14 @@ from flask import Flask
 from prometheus_client import CollectorRegistry
 
 import scaleobs
-import servers
-from callers import asgi, wsgi
 from scaleobs import logs
 from scaleobs._metrics import families as registry_module
 from scaleobs._metrics import runtime as loops
 from scaleobs.cli import stack
 from scaleobs.logs.configuration import ACCESS_LOGGERS, SERVER_LOGGERS
 from scaleobs.logs.stdout import stdout
+from support import servers
+from support.exchanges import asgi, wsgi
 
 # The same examples in each run; HYPOTHESIS_PROFILE=random looks for new ones.
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None)

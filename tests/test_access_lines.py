@@ -9,9 +9,9 @@ import pytest
 import structlog
 
 import scaleobs
-from callers import asgi, finished, log_lines, wsgi
 from scaleobs import Latency, SettingsError
 from scaleobs.settings import Settings
+from support.exchanges import asgi, finished, log_lines, wsgi
 
 
 async def asgi_app(scope, receive, send):

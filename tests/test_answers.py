@@ -7,7 +7,7 @@ import json
 import pytest
 
 import scaleobs
-from callers import asgi, counted, log_lines, wsgi
+from support.exchanges import asgi, counted, log_lines, wsgi
 
 
 def service(protocol, registry, **settings):

@@ -7,8 +7,8 @@ import os
 import pytest
 from prometheus_client import Counter
 
-from exposed import FORMATS, observe, page, samples
 from scaleobs._metrics.families import attach
+from support.expositions import FORMATS, observe, page, samples
 
 
 @pytest.mark.parametrize("content_type", FORMATS)

@@ -18,7 +18,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 import scaleobs
-from callers import active, asgi, counted, environ, http_scope, log_lines, wsgi
+from support.exchanges import active, asgi, counted, environ, http_scope, log_lines, wsgi
 
 MODES = {"plain": {"log_format": "off"}, "told": {"log_format": "json"}}
 ODD_PATHS = ["/\udcff\udc80", "/\x00", "/a\nb", '/"}', "//", "", "/%00%ff", "/" + "x" * 70_000, "/ü/\u2028", "*"]

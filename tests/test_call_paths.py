@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import servers
+from support import servers
 
 TESTS = Path(__file__).parent
 DOCUMENT = TESTS.parent / "docs" / "architecture.md"
@@ -51,7 +51,7 @@ def _entered():
     def entered(kind, path):
         if kind not in known:
             own = {name: value for name, value in os.environ.items() if not name.startswith(("SCALEOBS_", "OTEL_"))}
-            command = [sys.executable, TESTS / "entered.py", kind]
+            command = [sys.executable, TESTS / "support" / "call_paths.py", kind]
             result = subprocess.run(
                 command,
                 env={**own, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -76,7 +76,7 @@ import json
 import os
 
 import scaleobs
-from entered import Recorder
+from support.call_paths import Recorder
 
 
 async def app(scope, receive, send):

@@ -14,9 +14,9 @@ import pytest
 import redis
 
 import scaleobs
-from callers import http_scope, serve_asgi, wsgi
-from databases import PostgreSQL, Redis
 from scaleobs import checks
+from support.databases import PostgreSQL, Redis
+from support.exchanges import http_scope, serve_asgi, wsgi
 
 OPTIONS = {"timeout": 0.4, "cache": 0.05}
 

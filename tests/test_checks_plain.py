@@ -13,10 +13,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from answering import answering
 from scaleobs import checks
 from scaleobs._health import Checks
-from servers import free_port
+from support.http_server import answering
+from support.servers import free_port
 
 
 def result(check):

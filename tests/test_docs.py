@@ -22,12 +22,12 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 import scaleobs
-from callers import log_lines
 from scaleobs import catalog
 from scaleobs._render.output import dashboard_texts, rules_text
 from scaleobs.cli.stack import running
 from scaleobs.objectives import Availability, Latency
 from scaleobs.settings import Settings
+from support.exchanges import log_lines
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = (".", "docs", "integrations/*", "dashboards", "alert_rules", "benchmarks")

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-import servers
-from drain import stopping
-from drain.stopping import SERVERS
+from support import servers
+from support.drain import draining
+from support.drain.draining import SERVERS
 
 HANDSHAKE = (
     b"GET /socket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -22,7 +22,7 @@ HANDSHAKE = (
 def test_websocket_goes_on(name, tmp_path):
     """An open WebSocket is served all through the drain, and then left to the server."""
     command = SERVERS[name][0]
-    with stopping.running(command, tmp_path, SCALEOBS_DRAIN_SECONDS="2") as server:
+    with draining.running(command, tmp_path, SCALEOBS_DRAIN_SECONDS="2") as server:
         with socket.create_connection(("127.0.0.1", server.port), servers.LIMIT) as connection:
             connection.sendall(HANDSHAKE)
             answer = connection.recv(4096)
@@ -53,8 +53,8 @@ def test_kept_connection_is_ended_by_an_answer(name, log_format, tmp_path):
     """A client that keeps its connection is told by an answer that it ends, and never loses a request on it."""
     command, workers, _ = SERVERS[name]
     environ = {"SCALEOBS_DRAIN_SECONDS": "1", "LOG_FORMAT": log_format}
-    with stopping.running(command, tmp_path, workers, **environ) as server:
-        load = stopping.KeptConnections(server.port)
+    with draining.running(command, tmp_path, workers, **environ) as server:
+        load = draining.KeptConnections(server.port)
         with load:
             servers.until(lambda: load.answered > 50)
             server.tell(signal.SIGTERM)

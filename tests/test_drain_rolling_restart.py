@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-import servers
-from drain import stopping
+from support import servers
+from support.drain import draining
 
 CONFIGURATION = """
 global
@@ -32,8 +32,8 @@ backend instances
 """
 INSTANCES = 4
 COMMANDS = {
-    "uvicorn": stopping.SERVERS["uvicorn"][0],
-    "gunicorn": stopping.SERVERS["gunicorn sync"][0],
+    "uvicorn": draining.SERVERS["uvicorn"][0],
+    "gunicorn": draining.SERVERS["gunicorn sync"][0],
 }
 
 
@@ -50,12 +50,12 @@ class Instances:
         folder = self._folder / str(number)
         folder.mkdir(exist_ok=True)
         environ = {"SCALEOBS_DRAIN_SECONDS": str(self._seconds)}
-        instance = stopping.running(self._command, folder, port=self.ports[number], **environ)
+        instance = draining.running(self._command, folder, port=self.ports[number], **environ)
         return self._stack.enter_context(instance)
 
     def restart(self, number):
         """Have one end, and start it again, as a deployment does."""
-        self._running[number].tell(stopping.signal.SIGTERM)
+        self._running[number].tell(draining.signal.SIGTERM)
         self._running[number].gone_after()
         self._running[number] = self._start(number)
 
@@ -75,7 +75,7 @@ def proxy(program, folder, ports):
         def sees_all():
             assert process.poll() is None, (folder / "haproxy.log").read_text()
             with contextlib.suppress(OSError, TypeError):
-                seen.add(stopping.worker_of(stopping.Server(process, port, folder)))
+                seen.add(draining.worker_of(draining.Server(process, port, folder)))
             return len(seen) >= len(ports)
 
         servers.until(sees_all)
@@ -90,7 +90,7 @@ def losses(command, folder, program, drain_seconds, restarts):
     with contextlib.ExitStack() as stack:
         instances = Instances(command, folder, drain_seconds, stack)
         port = stack.enter_context(proxy(program, folder, instances.ports))
-        with stopping.Load(port, clients=6) as load:
+        with draining.Load(port, clients=6) as load:
             time.sleep(0.5)
             for number in range(restarts):
                 instances.restart(number % INSTANCES)

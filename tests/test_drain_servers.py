@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-import servers
-from drain import stopping
-from drain.stopping import GUNICORN, HYPERCORN, SERVERS, UVICORN
+from support import servers
+from support.drain import draining
+from support.drain.draining import GUNICORN, HYPERCORN, SERVERS, UVICORN
 
 every_server = pytest.mark.parametrize("name", SERVERS)
 
@@ -27,8 +27,8 @@ def test_drain_under_load(name, tmp_path):
     hangs is named.
     """
     command, workers, code = SERVERS[name]
-    with stopping.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="2") as server:
-        with stopping.Load(server.port) as load:
+    with draining.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="2") as server:
+        with draining.Load(server.port) as load:
             answers, shown = [], set()
             stream = threading.Thread(target=lambda: answers.append(servers.get(server.port, "/stream")))
             servers.until(lambda: load.answered > 50)
@@ -56,7 +56,7 @@ def test_drain_under_load(name, tmp_path):
 def test_no_drain_with_0_seconds(name, tmp_path):
     """With `drain_seconds=0` the server stops at once, by the same exit code, and no hook runs."""
     command, workers, code = SERVERS[name]
-    with stopping.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="0") as server:
+    with draining.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="0") as server:
         server.tell(signal.SIGTERM)
         server.gone_after()
 
@@ -69,7 +69,7 @@ def test_no_drain_with_0_seconds(name, tmp_path):
 def test_interrupt_has_no_delay(name, tmp_path):
     """SIGINT, sent to all processes as a terminal does at Ctrl-C, stops the server long before a drain would end."""
     command, workers, _ = SERVERS[name]
-    with stopping.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="60") as server:
+    with draining.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="60") as server:
         if command[0] == "gunicorn":
             server.settle()
         server.told = time.monotonic()
@@ -98,7 +98,7 @@ def test_interrupt_has_no_delay(name, tmp_path):
 def test_second_signal_ends_the_drain(name, second, tmp_path):
     """A second signal to the main process ends the drain, where the server takes notice of it itself."""
     command, workers, _ = SERVERS[name]
-    with stopping.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="60") as server:
+    with draining.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="60") as server:
         server.tell(signal.SIGTERM)
         servers.until(lambda: server.status("/ready") == 503)
         servers.until(lambda: server.said().count("hook: ") == 2 * workers)
@@ -114,8 +114,8 @@ def test_second_signal_ends_the_drain(name, second, tmp_path):
 def test_signal_to_the_whole_service_is_one_signal(name, tmp_path):
     """Where a supervisor tells every process, as systemd does, and the main process its workers, there is one drain."""
     command, workers, code = SERVERS[name]
-    with stopping.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="2") as server:
-        load = stopping.Load(server.port, 2)
+    with draining.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="2") as server:
+        load = draining.Load(server.port, 2)
         with load:
             server.told = time.monotonic()
             os.killpg(server.process.pid, signal.SIGTERM)
@@ -128,8 +128,8 @@ def test_signal_to_the_whole_service_is_one_signal(name, tmp_path):
 
 def test_second_signal_to_a_worker_ends_its_drain(tmp_path):
     """A worker that is told twice, with time between, stops at once; the server puts another one in its place."""
-    with stopping.running([*GUNICORN[:-1], "1"], tmp_path, SCALEOBS_DRAIN_SECONDS="60") as server:
-        worker = stopping.worker_of(server)
+    with draining.running([*GUNICORN[:-1], "1"], tmp_path, SCALEOBS_DRAIN_SECONDS="60") as server:
+        worker = draining.worker_of(server)
         os.kill(worker, signal.SIGTERM)
         servers.until(lambda: server.status("/ready") == 503)
         time.sleep(2.1)
@@ -145,9 +145,9 @@ def test_reload_never_takes_the_instance_out(name, tmp_path):
     """On SIGHUP old workers drain while new ones start, slowly; `/ready` is 200 and requests are answered all along."""
     command, workers, _ = SERVERS[name]
     settings = {"SCALEOBS_DRAIN_SECONDS": "1", "IMPORT_SECONDS": "1.5"}
-    with stopping.running(command, tmp_path, workers, **settings) as server:
-        before = stopping.worker_of(server)
-        with stopping.Load(server.port, 1) as load, stopping.Load(server.port, 1, "/ready") as ready:
+    with draining.running(command, tmp_path, workers, **settings) as server:
+        before = draining.worker_of(server)
+        with draining.Load(server.port, 1) as load, draining.Load(server.port, 1, "/ready") as ready:
             server.tell(signal.SIGHUP)
             servers.until(lambda: not Path(f"/proc/{before}").exists())
             servers.until(lambda: server.said().count("drain.ended") == workers)
@@ -169,9 +169,9 @@ def test_drain_as_the_first_process_of_a_container(name, tmp_path):
     if shutil.which("unshare") is None or os.system(f"{' '.join(namespace)} true 2>/dev/null") != 0:
         pytest.skip("This machine makes no namespaces.")
     program = shutil.which(command[0], path=str(servers.BIN))
-    with stopping.running([*namespace, program, *command[1:]], tmp_path, SCALEOBS_DRAIN_SECONDS="2") as server:
+    with draining.running([*namespace, program, *command[1:]], tmp_path, SCALEOBS_DRAIN_SECONDS="2") as server:
         (child,) = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-        with stopping.Load(server.port, 2) as load:
+        with draining.Load(server.port, 2) as load:
             server.told = time.monotonic()
             os.kill(int(child), signal.SIGTERM)
             servers.until(lambda: server.status("/ready") == 503)
@@ -200,14 +200,14 @@ def test_drain_as_the_first_process_of_a_container(name, tmp_path):
             ],
             True,
         ),
-        ([*stopping.GRANIAN, "asgi", "--workers-kill-timeout", "3", "asgi_app:app"], True),
+        ([*draining.GRANIAN, "asgi", "--workers-kill-timeout", "3", "asgi_app:app"], True),
         ([*UVICORN, "--timeout-graceful-shutdown", "3"], False),
         ([*HYPERCORN, "--graceful-timeout", "3"], False),
     ],
 )
 def test_limit_that_ends_before_the_drain_is_told(command, is_told, tmp_path):
     """A limit after which the server kills its workers is told at the start where the drain is longer."""
-    with stopping.running(command, tmp_path) as server:
+    with draining.running(command, tmp_path) as server:
         # Where requests come on threads, it may be the second one that brings it.
         servers.until(lambda: server.status() == 200 and (not is_told or "drain.cut_short" in server.said()))
         assert is_told == ("drain.cut_short" in server.said())
@@ -219,8 +219,8 @@ def test_limit_that_ends_before_the_drain_is_told(command, is_told, tmp_path):
 def test_no_drain_where_the_server_follows_the_code(name, tmp_path):
     """With `--reload` a change of the code is served as soon as it would be without a drain."""
     command, workers, _ = SERVERS[name]
-    with stopping.running([*command, "--reload"], tmp_path, workers, SCALEOBS_DRAIN_SECONDS="60") as server:
-        before = stopping.worker_of(server)
+    with draining.running([*command, "--reload"], tmp_path, workers, SCALEOBS_DRAIN_SECONDS="60") as server:
+        before = draining.worker_of(server)
 
         def is_replaced():
             # The reloader compares with the times of its first scan: a change before that is none.

@@ -9,11 +9,11 @@ import sys
 
 import pytest
 
-import servers
 from scaleobs import _workers as group
 from scaleobs._http.asgi import last_on_connection
 from scaleobs._lifecycle import drain as workers
 from scaleobs.settings import Settings, SettingsError
+from support import servers
 
 # A worker: joins the group of its parent, says that it does, and drains or not until it is told to end.
 WORKER = """

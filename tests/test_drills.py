@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from drills.table import AFTER_A_DAY, DRILLS, OBJECTIVES
 from scaleobs._render.rules import rules
+from support.drills.table import AFTER_A_DAY, DRILLS, OBJECTIVES
 
 
 def test_every_alert_has_a_drill():

@@ -34,7 +34,7 @@ from scaleobs.cli.stack import (
     webhook,
 )
 
-SERVICES = Path(__file__).parent / "services"
+SERVICES = Path(__file__).parent / "support" / "services"
 INTEGRATIONS = Path(__file__).parents[1] / "integrations"
 TIME_SCALE = 150
 """Five minutes become two seconds."""

@@ -8,12 +8,12 @@ import re
 import pytest
 
 import scaleobs
-from callers import asgi, wsgi
-from exposed import OPENMETRICS, PROTOBUF
 from scaleobs._metrics.columns import LabelSetIndex
 from scaleobs._metrics.siblings import Index, Key, SiblingStorage
 from scaleobs._workers.kinds import Kind
-from shared_workers import workers
+from support.exchanges import asgi, wsgi
+from support.expositions import OPENMETRICS, PROTOBUF
+from support.in_process_workers import workers
 
 EXEMPLAR = re.compile(rb'trace_id="([0-9a-f]{32})"')
 

@@ -20,10 +20,22 @@ from prometheus_client.core import (
 )
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from exposed import FORMATS, OPENMETRICS, PROTOBUF, TEXT, exemplar, families, key, message, observe, page, samples
 from scaleobs import catalog
 from scaleobs._metrics.child import Exemplar, Source
 from scaleobs._metrics.families import attach
+from support.expositions import (
+    FORMATS,
+    OPENMETRICS,
+    PROTOBUF,
+    TEXT,
+    exemplar,
+    families,
+    key,
+    message,
+    observe,
+    page,
+    samples,
+)
 
 every_format = pytest.mark.parametrize("content_type", FORMATS)
 ODD = 'quote" back\\slash \n ü 🦊'

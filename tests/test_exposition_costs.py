@@ -8,9 +8,9 @@ import tracemalloc
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from exposed import observe, page
 from scaleobs import catalog
 from scaleobs._metrics.families import attach
+from support.expositions import observe, page
 
 
 def filled(registry, label_sets):

@@ -9,9 +9,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from exposed import FORMATS, OPENMETRICS, PROTOBUF, TEXT, families, key, observe, page, samples
 from scaleobs import catalog
 from scaleobs._metrics.families import attach
+from support.expositions import FORMATS, OPENMETRICS, PROTOBUF, TEXT, families, key, observe, page, samples
 
 ODD = '\\n\\"quote" back\\slash \n \\\\n ü 🦊 \x00 {,} = # %d %'
 texts = st.text(st.characters(codec="utf-8"), max_size=40)

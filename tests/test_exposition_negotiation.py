@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from exposed import FORMATS, OPENMETRICS, PROTOBUF, TEXT, observe, page, samples
 from scaleobs._metrics.families import attach
 from scaleobs._metrics.page import expose
+from support.expositions import FORMATS, OPENMETRICS, PROTOBUF, TEXT, observe, page, samples
 
 # As the programs send them: Prometheus 2.42 and 3.5, each without and with native histograms.
 PROMETHEUS_2 = (

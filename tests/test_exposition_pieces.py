@@ -11,13 +11,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 
-from exposed import FORMATS, OPENMETRICS, PROTOBUF, TEXT, key, observe, page, samples
 from scaleobs import catalog
 from scaleobs._metrics import page as page_module
 from scaleobs._metrics.child import Exemplar
 from scaleobs._metrics.families import attach
 from scaleobs._metrics.page import expose
 from scaleobs._metrics.storage import Storage
+from support.expositions import FORMATS, OPENMETRICS, PROTOBUF, TEXT, key, observe, page, samples
 
 every_format = pytest.mark.parametrize("content_type", FORMATS)
 

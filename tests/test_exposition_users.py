@@ -23,9 +23,9 @@ from prometheus_client.core import (
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 import scaleobs
-from callers import asgi, log_lines
-from exposed import FORMATS, OPENMETRICS, PROTOBUF, families, key, message, page, samples
 from scaleobs._metrics.families import attach
+from support.exchanges import asgi, log_lines
+from support.expositions import FORMATS, OPENMETRICS, PROTOBUF, families, key, message, page, samples
 
 every_format = pytest.mark.parametrize("content_type", FORMATS)
 ODD = 'quote" back\\slash \n ü 🦊'

@@ -20,7 +20,7 @@ from starlette.routing import Mount, Route
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import scaleobs
-from callers import asgi, counted, wsgi
+from support.exchanges import asgi, counted, wsgi
 
 
 def hello(request):

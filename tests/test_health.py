@@ -8,9 +8,9 @@ import threading
 import pytest
 
 import scaleobs
-from callers import asgi, log_lines
 from scaleobs import CheckFailed
 from scaleobs._health import Check, Checks
+from support.exchanges import asgi, log_lines
 
 BUDGET = 0.2
 

@@ -13,10 +13,10 @@ import weakref
 import pytest
 
 import scaleobs
-from callers import asgi, http_scope, serve_asgi, wsgi
 from scaleobs._health import Check, Checks
 from scaleobs._health.state import background
-from servers import until
+from support.exchanges import asgi, http_scope, serve_asgi, wsgi
+from support.servers import until
 
 
 def test_nothing_runs_before_the_service_is_served(registry, monkeypatch):

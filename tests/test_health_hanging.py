@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import scaleobs
-from callers import http_scope, log_lines, serve_asgi, wsgi
 from scaleobs._health import Check, Checks
-from servers import until
+from support.exchanges import http_scope, log_lines, serve_asgi, wsgi
+from support.servers import until
 
 both = pytest.mark.parametrize("protocol", ["asgi", "wsgi"])
 

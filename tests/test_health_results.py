@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import scaleobs
-from callers import http_scope, serve_asgi, wsgi
 from scaleobs._health import Check, CheckFailed, Checks
-from servers import until
+from support.exchanges import http_scope, serve_asgi, wsgi
+from support.servers import until
 
 both = pytest.mark.parametrize("protocol", ["asgi", "wsgi"])
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from servers import BIN, free_port, get, running, until
+from support.servers import BIN, free_port, get, running, until
 
 SERVICE = """
 import os, threading

@@ -15,9 +15,9 @@ import pytest
 import structlog
 
 import scaleobs
-from callers import asgi, log_lines
 from scaleobs import logs
 from scaleobs.logs.configuration import ACCESS_LOGGERS, SERVER_LOGGERS
+from support.exchanges import asgi, log_lines
 
 
 async def hello(scope, receive, send):

@@ -13,8 +13,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import scaleobs
-import servers
-from callers import asgi, log_lines
+from support import servers
+from support.exchanges import asgi, log_lines
 
 SHOP = """
 import logging, os, signal

@@ -11,8 +11,8 @@ import sys
 import pytest
 
 import scaleobs
-from callers import log_lines
 from scaleobs import logs
+from support.exchanges import log_lines
 
 
 def events(path):

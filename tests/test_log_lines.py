@@ -8,9 +8,9 @@ import logging
 import pytest
 import structlog
 
-import hostile
 import scaleobs
-from callers import log_lines
+from support import hostile_records
+from support.exchanges import log_lines
 
 LONGEST = 16_384
 
@@ -51,10 +51,10 @@ def test_short_line_is_not_said_to_be_cut(said):
     assert "truncated" not in said(body="a" * 10_000)
 
 
-@pytest.mark.parametrize("number", range(len(hostile.VALUES)))
+@pytest.mark.parametrize("number", range(len(hostile_records.VALUES)))
 def test_hostile_value(number, said):
     """No value makes the line long, invalid or several, whether it is a field, nested, a key or the event."""
-    value = hostile.VALUES[number]
+    value = hostile_records.VALUES[number]
 
     assert "said" == said(value=value)["event"]
     assert "said" == said(value=[{"a": (value, 1)}])["event"]
@@ -71,9 +71,9 @@ def test_very_many_keys(said):
 
 def test_long_exception_keeps_what_matters(said):
     """Its type, its message, the innermost frames and the root cause are there."""
-    error = hostile.chained(40, message="m" * 5000)
-    error.__cause__.__cause__ = hostile.failing(depth=0, message="the root cause")
-    line = said(exc_info=hostile.chained(300, message="m" * 3000))
+    error = hostile_records.chained(40, message="m" * 5000)
+    error.__cause__.__cause__ = hostile_records.failing(depth=0, message="the root cause")
+    line = said(exc_info=hostile_records.chained(300, message="m" * 3000))
 
     assert "KeyError: 'the root cause'" in line["exception"]
     assert "RuntimeError: mmm" in line["exception"]
@@ -101,7 +101,7 @@ def test_deep_stack_keeps_its_innermost_frames(said):
 
 def test_short_exception_is_as_python_prints_it(said):
     """Chains and groups with them, in full."""
-    line = said(exc_info=ExceptionGroup("several", [hostile.chained(2), ValueError("x")]))
+    line = said(exc_info=ExceptionGroup("several", [hostile_records.chained(2), ValueError("x")]))
 
     assert "ExceptionGroup: several (2 sub-exceptions)" in line["exception"]
     assert "RuntimeError: link 1" in line["exception"]

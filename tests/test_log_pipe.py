@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-import servers
+from support import servers
 
-HOSTILE = Path(__file__).parent / "hostile.py"
+HOSTILE = Path(__file__).parent / "support" / "hostile_records.py"
 LONGEST = 16_384
 ATOMIC = 4096
 

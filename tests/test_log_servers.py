@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import servers
+from support import servers
 
 ROOT = Path(__file__).parents[1] / "integrations"
 

@@ -11,8 +11,8 @@ import pytest
 import structlog
 
 import scaleobs
-from callers import asgi, counted, finished, log_lines
 from scaleobs.logs.output import StdoutHandler
+from support.exchanges import asgi, counted, finished, log_lines
 
 
 class Silent:

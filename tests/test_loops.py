@@ -15,11 +15,11 @@ import pytest
 import uvloop
 from prometheus_client import CollectorRegistry
 
-from callers import asgi, http_scope, serve_asgi
-from exposed import page, samples
-from looked import LAG, begun, looks, pool, service, shown, until, within
 from scaleobs import catalog
 from scaleobs._metrics import runtime as loops
+from support.event_loops import LAG, begun, looks, pool, service, shown, until, within
+from support.exchanges import asgi, http_scope, serve_asgi
+from support.expositions import page, samples
 
 
 def test_loop_that_is_blocked(registry):

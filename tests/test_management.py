@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-import servers
-from servers import BIN, free_port, get, running, until
+from support import servers
+from support.servers import BIN, free_port, get, running, until
 
 SHOP = """
 import os, time

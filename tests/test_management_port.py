@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import servers
+from support import servers
 
 
 def test_port_that_was_tried_out_is_free_under_gevent():

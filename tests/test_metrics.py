@@ -14,10 +14,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 import scaleobs
-from callers import asgi, counted
 from scaleobs import catalog
 from scaleobs._metrics.families import attach
 from scaleobs._metrics.storage import Storage
+from support.exchanges import asgi, counted
 
 
 def service(registry, **settings):

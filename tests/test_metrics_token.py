@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 import scaleobs
-from callers import asgi, log_lines, wsgi
 from scaleobs import SettingsError
 from scaleobs.cli.stack import get_json, prometheus_command, running, wait_until
 from scaleobs.settings import Settings
-from servers import BIN
+from support.exchanges import asgi, log_lines, wsgi
+from support.servers import BIN
 
 TOKEN = "s3cret/t0ken+for~scrapes=="
 ROOT = Path(__file__).parents[1]

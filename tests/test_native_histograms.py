@@ -14,9 +14,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from exposed import PROTOBUF, families, message, native, observe, page, samples
 from scaleobs._metrics.families import attach
 from scaleobs._metrics.native import SCHEMA, ZERO_THRESHOLD, NativeHistogram, Snapshot
+from support.expositions import PROTOBUF, families, message, native, observe, page, samples
 
 positive = st.floats(min_value=ZERO_THRESHOLD, exclude_min=True, allow_nan=False, allow_infinity=False)
 

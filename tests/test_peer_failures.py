@@ -15,7 +15,7 @@ from starlette.background import BackgroundTask
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from callers import active, asgi, counted, http_scope, seconds, serve_asgi, without_id, wsgi
+from support.exchanges import active, asgi, counted, http_scope, seconds, serve_asgi, without_id, wsgi
 
 START, END = {"type": "http.response.start", "status": 200, "headers": []}, {"type": "http.response.body", "body": b""}
 

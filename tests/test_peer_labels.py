@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Host, Mount, Route
 
 import scaleobs
-from callers import asgi, counted, wsgi
+from support.exchanges import asgi, counted, wsgi
 
 
 async def user(request):

@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 import anyio.to_thread
 import pytest
 
-import servers
 from scaleobs._metrics import runtime as pools
 from scaleobs._metrics.runtime import NO_POOL, POOLS
+from support import servers
 
 ANYIO, ASYNCIO = (slice(3 * place, 3 * place + 3) for place in range(len(POOLS)))
 

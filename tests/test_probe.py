@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import scaleobs
-from servers import BIN, free_port, running
+from support.servers import BIN, free_port, running
 
 SOURCE = Path(scaleobs.__file__).parents[1]
 

@@ -12,8 +12,8 @@ import jsonschema
 import pytest
 
 import scaleobs
-from callers import asgi, wsgi
-from servers import free_port, running
+from support.exchanges import asgi, wsgi
+from support.servers import free_port, running
 
 HEALTH_JSON = "application/health+json"
 JSON = "application/json"

@@ -17,8 +17,8 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 import scaleobs
-from callers import asgi, environ, finished, http_scope, log_lines, serve_asgi, wsgi
 from scaleobs import logs
+from support.exchanges import asgi, environ, finished, http_scope, log_lines, serve_asgi, wsgi
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 

@@ -7,7 +7,7 @@ import functools
 import pytest
 
 import scaleobs
-from callers import asgi, finished, http_scope, wsgi
+from support.exchanges import asgi, finished, http_scope, wsgi
 
 
 def ids_of(lines):

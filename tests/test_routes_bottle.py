@@ -5,7 +5,7 @@ from __future__ import annotations
 import bottle
 import pytest
 
-from routing import Site, scan
+from support.routing import Site, scan
 
 
 def hello(**_):

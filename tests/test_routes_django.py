@@ -9,10 +9,10 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.core.wsgi import get_wsgi_application
 from django.utils import translation
 
-import django_site
 import scaleobs
-from callers import asgi, counted, wsgi
-from routing import Site, scan
+from support import django_site
+from support.exchanges import asgi, counted, wsgi
+from support.routing import Site, scan
 
 
 def serve(protocol, registry, method, path, headers=()):

@@ -7,7 +7,7 @@ import falcon.asgi
 import falcon.inspect
 import pytest
 
-from routing import Site, scan
+from support.routing import Site, scan
 
 
 class Item:

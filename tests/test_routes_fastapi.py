@@ -6,7 +6,7 @@ import pytest
 from fastapi import APIRouter, FastAPI
 
 import scaleobs
-from callers import asgi, counted
+from support.exchanges import asgi, counted
 
 
 def labels(registry):

@@ -10,8 +10,8 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.routing import BaseConverter, ValidationError
 
 import scaleobs
-from callers import counted, environ, wsgi
-from routing import Site, scan
+from support.exchanges import counted, environ, wsgi
+from support.routing import Site, scan
 
 
 class Colour(BaseConverter):

@@ -10,8 +10,8 @@ import test_routes_falcon
 import test_routes_litestar
 import test_routes_pyramid
 import test_routes_quart
-from callers import asgi, counted, wsgi
-from routing import Site
+from support.exchanges import asgi, counted, wsgi
+from support.routing import Site
 
 SITES = {
     "bottle": (test_routes_bottle.site, "/items/<item_id:int>"),

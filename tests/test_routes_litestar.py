@@ -9,7 +9,7 @@ from litestar.response.base import ASGIResponse
 from litestar.static_files import create_static_files_router
 from litestar.types import Receive, Scope, Send
 
-from routing import Site, scan
+from support.routing import Site, scan
 
 
 @get("/")

@@ -11,9 +11,9 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-import django_site  # noqa: F401 - Configures Django.
-from routing import Site
 from scaleobs._routes import routes_of
+from support import django_site  # noqa: F401 - Configures Django.
+from support.routing import Site
 
 
 def hello(request):

@@ -11,7 +11,7 @@ with warnings.catch_warnings(action="ignore"):  # WebOb imports `cgi`, which Pyt
     from pyramid.httpexceptions import HTTPUnauthorized
     from pyramid.response import Response
 
-from routing import Site, scan
+from support.routing import Site, scan
 
 
 def hello(request):

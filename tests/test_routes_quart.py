@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from quart import Blueprint, Quart, abort, websocket
 
-from callers import http_scope, serve_asgi
-from routing import Site, scan
+from support.exchanges import http_scope, serve_asgi
+from support.routing import Site, scan
 
 
 async def hello(**_):

@@ -10,7 +10,6 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
-import django_site  # noqa: F401 - Configures Django.
 import scaleobs
 import test_routes_bottle
 import test_routes_falcon
@@ -20,7 +19,6 @@ import test_routes_litestar
 import test_routes_pyramid
 import test_routes_quart
 import test_routes_starlette
-from callers import asgi, counted, wsgi
 from scaleobs._routes.bottle import BottleRoutes
 from scaleobs._routes.django import DjangoRoutes
 from scaleobs._routes.falcon import FalconRoutes
@@ -29,6 +27,8 @@ from scaleobs._routes.pyramid import PyramidRoutes
 from scaleobs._routes.starlette import StarletteRoutes
 from scaleobs._routes.table import RouteTable
 from scaleobs._routes.werkzeug import FlaskRoutes, QuartRoutes
+from support import django_site  # noqa: F401 - Configures Django.
+from support.exchanges import asgi, counted, wsgi
 
 SITES = {
     "bottle": (lambda: test_routes_bottle.site().app, wsgi, BottleRoutes, "/items/{}", "/items/<item_id:int>"),

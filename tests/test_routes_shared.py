@@ -10,8 +10,8 @@ from starlette.routing import Host, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
 import scaleobs
-from callers import asgi, counted
-from routing import Site
+from support.exchanges import asgi, counted
+from support.routing import Site
 
 HIDDEN = Starlette(routes=[])
 

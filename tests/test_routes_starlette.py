@@ -16,7 +16,7 @@ from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 import scaleobs
-from callers import asgi, counted, http_scope, log_lines, serve_asgi
+from support.exchanges import asgi, counted, http_scope, log_lines, serve_asgi
 
 
 def hello(request):

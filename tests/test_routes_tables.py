@@ -15,8 +15,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
-from callers import http_scope, serve_asgi
-from routing import Site, scan
+from support.exchanges import http_scope, serve_asgi
+from support.routing import Site, scan
 
 
 def hello(request):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-import servers
 from scaleobs.cli import run
+from support import servers
 
 SCALEOBS = str(servers.BIN / "scaleobs")
 

@@ -12,11 +12,11 @@ from prometheus_client import Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 import scaleobs
-import servers
-from callers import wsgi
-from exposed import FORMATS, page, samples
-from looked import LAG, begun, looks, pool, service, shown, until
 from scaleobs import catalog
+from support import servers
+from support.event_loops import LAG, begun, looks, pool, service, shown, until
+from support.exchanges import wsgi
+from support.expositions import FORMATS, page, samples
 
 
 @pytest.mark.usefixtures("often")

@@ -8,9 +8,9 @@ import signal
 
 import pytest
 
-import servers
-from group import fleet
-from group.pages import OPENMETRICS
+from support import servers
+from support.group import fleet
+from support.group.pages import OPENMETRICS
 
 LAG = "event_loop_lag_seconds"
 

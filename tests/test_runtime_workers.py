@@ -11,14 +11,14 @@ import time
 import pytest
 from prometheus_client import CollectorRegistry
 
-import servers
-from exposed import page, samples
-from looked import begun, looks, service, until
 from scaleobs import _workers as group
 from scaleobs import catalog
 from scaleobs._metrics import runtime as loops
 from scaleobs._metrics.runtime import Runtime, runtime
 from scaleobs._workers.ledger import FullError
+from support import servers
+from support.event_loops import begun, looks, service, until
+from support.expositions import page, samples
 
 LAG = "event_loop_lag_seconds"
 

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-import servers
+from support import servers
 
 FASTAPI = """
 import logging

@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily
 
 from scaleobs._metrics import user_merge, user_values
 from scaleobs._workers.kinds import Kind
-from shared_workers import gone, page, workers
+from support.in_process_workers import gone, page, workers
 
 
 @pytest.fixture(name="worker")

@@ -12,7 +12,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from scaleobs._metrics import siblings, user_merge, user_values
 from scaleobs._metrics.user_values import SharedValue
 from scaleobs._workers.ledger import FullError
-from shared_workers import gone, page, workers
+from support.in_process_workers import gone, page, workers
 
 
 @pytest.fixture(name="worker")

@@ -11,8 +11,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 import scaleobs
-from callers import active, asgi, counted, http_scope, wsgi
 from scaleobs._metrics.families import attach
+from support.exchanges import active, asgi, counted, http_scope, wsgi
 
 
 def hello(request):

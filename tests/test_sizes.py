@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 
 import scaleobs
-from callers import asgi, wsgi
 from scaleobs import catalog
+from support.exchanges import asgi, wsgi
 
 
 async def asgi_echo(scope, receive, send):

@@ -11,8 +11,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
 import scaleobs
-from callers import asgi, finished, log_lines, serve_asgi, wsgi
-from traced import OPENMETRICS, PARENT, TRACE, TRACEPARENT, asgi_app, ids, route, wsgi_app
+from support.exchanges import asgi, finished, log_lines, serve_asgi, wsgi
+from support.traced_apps import OPENMETRICS, PARENT, TRACE, TRACEPARENT, asgi_app, ids, route, wsgi_app
 
 
 @pytest.fixture(params=[(asgi_app, asgi), (wsgi_app, wsgi)], ids=["asgi", "wsgi"])

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import servers
-from collector import collecting
+from support import servers
+from support.otlp_collector import collecting
 
 STARLETTE = """
 import asyncio, logging, os

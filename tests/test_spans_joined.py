@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 import scaleobs
-from callers import asgi, finished, wsgi
+from support.exchanges import asgi, finished, wsgi
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 HEADERS = [("traceparent", f"00-{TRACE}-{PARENT}-01")]

@@ -15,8 +15,8 @@ from opentelemetry import baggage, propagate, trace
 from opentelemetry.trace import SpanKind
 
 import scaleobs
-from callers import asgi, environ, http_scope, serve_asgi, wsgi
-from traced import PARENT, TRACE, TRACEPARENT, asgi_app, ids, wsgi_app
+from support.exchanges import asgi, environ, http_scope, serve_asgi, wsgi
+from support.traced_apps import PARENT, TRACE, TRACEPARENT, asgi_app, ids, wsgi_app
 
 
 def test_baggage_reaches_the_application(exported, registry):
@@ -135,7 +135,7 @@ import sys, threading
 {more}
 sys.path.insert(0, "tests")
 import scaleobs
-from callers import asgi
+from support.exchanges import asgi
 async def app(scope, receive, send):
     await send({{"type": "http.response.start", "status": 200, "headers": []}})
     await send({{"type": "http.response.body", "body": b""}})

@@ -9,9 +9,9 @@ import pytest
 from flask import Flask
 
 import scaleobs
-import servers
-from callers import asgi, wsgi
 from scaleobs._lifecycle.state import Lifecycle, StartupTasks
+from support import servers
+from support.exchanges import asgi, wsgi
 
 
 def states(answer):

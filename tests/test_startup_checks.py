@@ -8,8 +8,8 @@ import threading
 import pytest
 
 import scaleobs
-import servers
-from callers import asgi, log_lines, wsgi
+from support import servers
+from support.exchanges import asgi, log_lines, wsgi
 
 both = pytest.mark.parametrize("protocol", ["asgi", "wsgi"])
 HELD_UP = [("lifecycle", "DOWN"), ("migrations", "DOWN"), ("database", "UP")]

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 import scaleobs
-from callers import active, asgi, counted, environ, http_scope
+from support.exchanges import active, asgi, counted, environ, http_scope
 
 THREADS, EACH = 8, 100_000
 STATUSES = ("200 OK", "404 Not Found", "500 Internal Server Error", "204 No Content")

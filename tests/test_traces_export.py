@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from collector import collecting
+from support.otlp_collector import collecting
 
 SERVICE = """
 import os, sys, threading
 sys.path.insert(0, "tests")
 {before}
 import scaleobs
-from callers import asgi, wsgi
+from support.exchanges import asgi, wsgi
 
 def app(environ, start_response):
     start_response("200 OK", [])

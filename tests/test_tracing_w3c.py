@@ -13,8 +13,8 @@ import pytest
 from opentelemetry import propagate, trace
 
 import scaleobs
-from callers import asgi, wsgi
 from scaleobs import logs, tracing
+from support.exchanges import asgi, wsgi
 
 TRACE, PARENT = "12345678901234567890123456789012", "1234567890123456"
 VALID = f"00-{TRACE}-{PARENT}-01"

@@ -14,14 +14,14 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-import servers
+from support import servers
 
 GUNICORN = ["gunicorn", "-w", "3", "-b", "127.0.0.1:PORT"]
 SERVERS = {
-    "gunicorn": ([*GUNICORN, "counted:wsgi"], 3, 3000),
-    "gunicorn preload": ([*GUNICORN, "--preload", "counted:wsgi"], 3, 0),
-    "gunicorn gthread preload": ([*GUNICORN, "--preload", "--threads", "3", "counted:wsgi"], 3, 0),
-    "uvicorn": (["uvicorn", "--workers", "2", "--port", "PORT", "counted:asgi"], 2, 2000),
+    "gunicorn": ([*GUNICORN, "counting_app:wsgi"], 3, 3000),
+    "gunicorn preload": ([*GUNICORN, "--preload", "counting_app:wsgi"], 3, 0),
+    "gunicorn gthread preload": ([*GUNICORN, "--preload", "--threads", "3", "counting_app:wsgi"], 3, 0),
+    "uvicorn": (["uvicorn", "--workers", "2", "--port", "PORT", "counting_app:asgi"], 2, 2000),
 }
 """The command, how many workers, and what these have counted as they imported the application."""
 
@@ -30,7 +30,7 @@ SERVERS = {
 def serving(kind, folder, **environ):
     """Run a server, and yield its port."""
     command, workers, _ = SERVERS[kind]
-    shutil.copy(Path(__file__).with_name("group") / "counted.py", folder)
+    shutil.copy(Path(__file__).with_name("support") / "group" / "counting_app.py", folder)
     port = servers.free_port()
     command = [str(servers.BIN / command[0]), *(part.replace("PORT", str(port)) for part in command[1:])]
     with servers.running(command, port, folder, **environ):

@@ -11,8 +11,8 @@ import time
 import pytest
 
 import scaleobs
-from callers import active, asgi, counted, finished, http_scope, log_lines, seconds, serve_asgi, without_id
 from scaleobs import logs
+from support.exchanges import active, asgi, counted, finished, http_scope, log_lines, seconds, serve_asgi, without_id
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 END = {"type": "http.response.body", "body": b""}

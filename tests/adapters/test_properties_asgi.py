@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import scaleobs
-from callers import http_scope, without_id
+from support.exchanges import http_scope, without_id
 
 MODES = {
     "plain": {"log_format": "off"},

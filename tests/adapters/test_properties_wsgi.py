@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import scaleobs
-from callers import environ
-from scripted_wsgi import Server, application
+from support.exchanges import environ
+from support.scripted_wsgi import Server, application
 
 MODES = {
     "plain": {"log_format": "off"},

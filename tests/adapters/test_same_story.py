@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 import scaleobs
-from callers import active, asgi, counted, log_lines, wsgi
+from support.exchanges import active, asgi, counted, log_lines, wsgi
 
 
 class BoomError(Exception):

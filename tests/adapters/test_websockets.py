@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 import scaleobs
-from callers import active, counted, log_lines, serve_asgi
+from support.exchanges import active, counted, log_lines, serve_asgi
 
 CONNECT, ACCEPT = {"type": "websocket.connect"}, {"type": "websocket.accept"}
 SCOPE = {"type": "websocket", "path": "/chat/7", "headers": [], "client": ("10.0.0.7", 1), "query_string": b""}

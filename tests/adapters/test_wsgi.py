@@ -13,9 +13,9 @@ from wsgiref.validate import validator
 import pytest
 
 import scaleobs
-from callers import Handler, active, counted, environ, finished, log_lines, seconds, wsgi
 from scaleobs import logs
 from scaleobs._http.wsgi_exchange import WITHOUT_LENGTH
+from support.exchanges import Handler, active, counted, environ, finished, log_lines, seconds, wsgi
 
 
 class Body:

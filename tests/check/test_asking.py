@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from answering import answering
-from checked import call, check
+from support.check_command import call, check
+from support.http_server import answering
 
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
 

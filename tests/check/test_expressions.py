@@ -6,11 +6,11 @@ import sys
 import promql_parser
 import pytest
 
-from expressions import grouping_labels, nodes
 from scaleobs._render.output import dashboard_texts, rules_text
 from scaleobs.cli.check.expressions import Matcher, read, same
 from scaleobs.cli.check.sources import Asked, read_text
 from scaleobs.objectives import Availability, Latency
+from support.promql import grouping_labels, nodes
 
 TRICKY = [
     "up",

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-import servers
-from checked import call, check
 from scaleobs._render.output import dashboard_texts, rules_text
+from support import servers
+from support.check_command import call, check
 
 SERVICES = {
     "orders": ("uvicorn", "orders:app", "--workers", "1"),
@@ -31,7 +31,7 @@ def service(name, folder, **environ):
     port = servers.free_port()
     where = ["--bind", f"127.0.0.1:{port}"] if server == "gunicorn" else ["--host", "127.0.0.1", "--port", str(port)]
     command = [sys.executable, "-m", server, application, *more, *where]
-    places = str(Path(__file__).parents[1] / "services")
+    places = str(Path(__file__).parents[1] / "support" / "services")
     with servers.running(command, port, folder, PYTHONPATH=f"{places}:{':'.join(sys.path)}", **environ):
         yield port, f"http://127.0.0.1:{port}/metrics"
 

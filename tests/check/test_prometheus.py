@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from checked import call, check
 from scaleobs._render.output import rules_text
 from scaleobs.cli.stack import (
     LOOPBACK,
@@ -28,8 +27,9 @@ from scaleobs.cli.stack import (
     wait_until,
 )
 from scaleobs.objectives import Availability, Latency
+from support.check_command import call, check
 
-SERVICES = Path(__file__).parents[1] / "services"
+SERVICES = Path(__file__).parents[1] / "support" / "services"
 TIME_SCALE = 30
 """Rules are evaluated once a second."""
 

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-import servers
 from scaleobs._metrics import process
 from scaleobs._workers import Root, recognition
 from scaleobs._workers import group as membership
 from scaleobs._workers.kinds import Kind
+from support import servers
 
 # A worker that uses CPU, and stays until it is killed.
 WORKER = """

@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from group import fleet
+from support.group import fleet
 
 CONF = """
 import os

@@ -7,10 +7,10 @@ from itertools import accumulate
 
 import pytest
 
-import servers
-from exposed import families, message, packed
-from group import fleet
-from group.pages import OPENMETRICS
+from support import servers
+from support.expositions import families, message, packed
+from support.group import fleet
+from support.group.pages import OPENMETRICS
 
 GTHREAD = [*fleet.GUNICORN, "--threads", "2", "wsgi_shop:app"]
 ROUTES = "for number in range(200):\n    shop.add_url_rule(f'/many/{number}', f'{number}', lambda: 'many')\n"

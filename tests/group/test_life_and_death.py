@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-import servers
-from group import fleet
+from support import servers
+from support.group import fleet
 
 GUNICORN = [*fleet.GUNICORN, "wsgi_shop:app"]
 GTHREAD = [*GUNICORN, "--threads", "4"]

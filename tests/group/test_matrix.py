@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from group import fleet
-from group.pages import OPENMETRICS
+from support.group import fleet
+from support.group.pages import OPENMETRICS
 
 GRANIAN = """
 import multiprocessing, sys

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-import servers
 from scaleobs._workers.recognition import Root
+from support import servers
 
 MAIN = """
 import multiprocessing, sys, threading
@@ -36,8 +36,8 @@ if __name__ == "__main__":
         timer.start()
     {main}
 """
-UVICORN = "import uvicorn; uvicorn.run('asked:asgi', port=port, workers={})"
-GRANIAN = "import granian; granian.Granian('asked:asgi', port=port, workers=2, interface='asgi').serve()"
+UVICORN = "import uvicorn; uvicorn.run('root_app:asgi', port=port, workers={})"
+GRANIAN = "import granian; granian.Granian('root_app:asgi', port=port, workers=2, interface='asgi').serve()"
 SERVE = "serve(int(sys.argv[1]))"
 
 GUNICORN = ["gunicorn", "-w", "2", "-b", "127.0.0.1:PORT"]
@@ -45,45 +45,45 @@ PRELOAD = [*GUNICORN, "--preload"]
 
 # The server, its command, and when the application is there: as a worker starts, or before it is forked.
 WORKERS = {
-    "gunicorn sync": ("gunicorn", [*GUNICORN, "asked:wsgi"], "import"),
-    "gunicorn sync preload": ("gunicorn", [*PRELOAD, "asked:wsgi"], "in the fork"),
-    "gunicorn gthread": ("gunicorn", [*GUNICORN, "--threads", "4", "asked:wsgi"], "import"),
-    "gunicorn gthread preload": ("gunicorn", [*PRELOAD, "--threads", "4", "asked:wsgi"], "in the fork"),
-    "gunicorn gevent": ("gunicorn", [*GUNICORN, "-k", "gevent", "asked:wsgi"], "import"),
-    "gunicorn gevent preload": ("gunicorn", [*PRELOAD, "-k", "gevent", "asked:wsgi"], "in the fork"),
-    "gunicorn asgi": ("gunicorn", [*GUNICORN, "-k", "asgi", "asked:asgi"], "import"),
-    "gunicorn uvicorn": ("gunicorn", [*GUNICORN, "-k", "uvicorn_worker.UvicornWorker", "asked:asgi"], "import"),
+    "gunicorn sync": ("gunicorn", [*GUNICORN, "root_app:wsgi"], "import"),
+    "gunicorn sync preload": ("gunicorn", [*PRELOAD, "root_app:wsgi"], "in the fork"),
+    "gunicorn gthread": ("gunicorn", [*GUNICORN, "--threads", "4", "root_app:wsgi"], "import"),
+    "gunicorn gthread preload": ("gunicorn", [*PRELOAD, "--threads", "4", "root_app:wsgi"], "in the fork"),
+    "gunicorn gevent": ("gunicorn", [*GUNICORN, "-k", "gevent", "root_app:wsgi"], "import"),
+    "gunicorn gevent preload": ("gunicorn", [*PRELOAD, "-k", "gevent", "root_app:wsgi"], "in the fork"),
+    "gunicorn asgi": ("gunicorn", [*GUNICORN, "-k", "asgi", "root_app:asgi"], "import"),
+    "gunicorn uvicorn": ("gunicorn", [*GUNICORN, "-k", "uvicorn_worker.UvicornWorker", "root_app:asgi"], "import"),
     "gunicorn uvicorn preload": (
-        *("gunicorn", [*PRELOAD, "-k", "uvicorn_worker.UvicornWorker", "asked:asgi"], "in the fork"),
+        *("gunicorn", [*PRELOAD, "-k", "uvicorn_worker.UvicornWorker", "root_app:asgi"], "in the fork"),
     ),
-    "uvicorn": ("uvicorn", ["uvicorn", "--workers", "2", "--port", "PORT", "asked:asgi"], "import"),
+    "uvicorn": ("uvicorn", ["uvicorn", "--workers", "2", "--port", "PORT", "root_app:asgi"], "import"),
     "uvicorn.run": ("uvicorn", [MAIN.format(serve=UVICORN.format(2), main=SERVE)], "import"),
     "granian": (
-        *("granian", ["granian", "--workers", "2", "--port", "PORT", "--interface", "asgi", "asked:asgi"], "import"),
+        *("granian", ["granian", "--workers", "2", "--port", "PORT", "--interface", "asgi", "root_app:asgi"], "import"),
     ),
     "granian wsgi": (
-        *("granian", ["granian", "--workers", "2", "--port", "PORT", "--interface", "wsgi", "asked:wsgi"], "import"),
+        *("granian", ["granian", "--workers", "2", "--port", "PORT", "--interface", "wsgi", "root_app:wsgi"], "import"),
     ),
-    "Granian preload": ("granian", [MAIN.format(serve=GRANIAN, main="import asked; " + SERVE)], "in the fork"),
+    "Granian preload": ("granian", [MAIN.format(serve=GRANIAN, main="import root_app; " + SERVE)], "in the fork"),
     "Granian spawn": (
         *("granian", [MAIN.format(serve=GRANIAN, main="multiprocessing.set_start_method('spawn'); " + SERVE)]),
         "import",
     ),
-    "hypercorn": ("hypercorn", ["hypercorn", "-w", "2", "-b", "127.0.0.1:PORT", "asked:asgi"], "import"),
+    "hypercorn": ("hypercorn", ["hypercorn", "-w", "2", "-b", "127.0.0.1:PORT", "root_app:asgi"], "import"),
 }
 ALONE = {
-    "uvicorn": ["uvicorn", "--port", "PORT", "asked:asgi"],
+    "uvicorn": ["uvicorn", "--port", "PORT", "root_app:asgi"],
     "uvicorn.run in a Process": [
         MAIN.format(
             serve=UVICORN.format(1),
-            main="import uvicorn; run = {'app': 'asked:asgi', 'port': int(sys.argv[1])}; "
+            main="import uvicorn; run = {'app': 'root_app:asgi', 'port': int(sys.argv[1])}; "
             "multiprocessing.Process(target=uvicorn.run, kwargs=run, daemon=True).start(); threading.Event().wait()",
         )
     ],
     "a server of its own": [
         MAIN.format(
-            serve="import asked, wsgiref.simple_server as simple; "
-            "simple.make_server('127.0.0.1', port, asked.wsgi).serve_forever()",
+            serve="import root_app, wsgiref.simple_server as simple; "
+            "simple.make_server('127.0.0.1', port, root_app.wsgi).serve_forever()",
             main=SERVE,
         )
     ],
@@ -92,7 +92,7 @@ ALONE = {
 
 def started(command, folder):
     """Return a context that runs a server with the application, and its port."""
-    shutil.copy(Path(__file__).with_name("asked.py"), folder)
+    shutil.copy(Path(__file__).parents[1] / "support" / "group" / "root_app.py", folder)
     port = servers.free_port()
     if len(command) == 1:
         (folder / "main.py").write_text(command[0])
@@ -187,7 +187,7 @@ def test_reload_and_reexec_of_gunicorn(preload, tmp_path):
 
     They still do when that one is gone, those that are born then as well.
     """
-    running, port = started([*GUNICORN, *preload, "asked:wsgi"], tmp_path)
+    running, port = started([*GUNICORN, *preload, "root_app:wsgi"], tmp_path)
     seen = {}
     with running:
         try:

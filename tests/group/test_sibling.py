@@ -21,7 +21,7 @@ WORKER = """
 import asyncio, json, sys
 sys.path.insert(0, {tests!r})
 import prometheus_client, scaleobs
-from exposed import OPENMETRICS, page, samples
+from support.expositions import OPENMETRICS, page, samples
 from scaleobs._workers import group as membership
 from scaleobs._workers import recognition
 from scaleobs._workers import sibling

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-import servers
 from scaleobs import _workers as group
 from scaleobs._workers import Sibling, directory, recognition
 from scaleobs._workers import group as membership
 from scaleobs._workers.entries import MAGIC, OtherVersionError
+from support import servers
 
 # The used part of a ledger that commit 8a5334a has written: five requests, a user's counter and gauge.
 OLD = Path(__file__).with_name("version_1.ledger").read_bytes().ljust(64 * 1024, b"\0")

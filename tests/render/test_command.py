@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from commands import call
 from scaleobs._render.output import dashboard_texts, rules_text
 from scaleobs._render.shipped import RENDERED, STATIC
 from scaleobs.objectives import Availability, Latency
+from support.command import call
 
 ROOT = Path(__file__).parents[2]
 

@@ -3,10 +3,10 @@
 import pytest
 import yaml
 
-from commands import call
 from scaleobs._render.output import rules_text
 from scaleobs.objectives import Availability, Latency
-from servers import free_port
+from support.command import call
+from support.servers import free_port
 
 SHOP = """
 import scaleobs

@@ -6,9 +6,9 @@ import subprocess
 import pytest
 import yaml
 
-from commands import call
 from scaleobs._render.output import rules_text
 from scaleobs.objectives import Availability, Latency
+from support.command import call
 
 TWO = """
 scrape-interval = "15s"

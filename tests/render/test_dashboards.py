@@ -7,9 +7,9 @@ import re
 import pytest
 from promql_parser import MatrixSelector
 
-from expressions import nodes, strangers
 from scaleobs._render.dashboards import dashboard, file_name
 from scaleobs._render.output import dashboard_texts
+from support.promql import nodes, strangers
 
 PAGES = {"every": dashboard(), "orders": dashboard("orders")}
 each_page = pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from api_server import api_server
-from commands import call
-from operator_schema import MOST_ANNOTATED
 from scaleobs._render.output import rules_text
 from scaleobs._render.resources import applied_bytes
 from scaleobs.objectives import Latency
+from support.command import call
+from support.kubernetes_api import api_server
+from support.operator_schema import MOST_ANNOTATED
 
 RULES = "/apis/monitoring.coreos.com/v1/namespaces/{}/prometheusrules/{}"
 MAPS = "/api/v1/namespaces/{}/configmaps/{}"

@@ -1,9 +1,9 @@
 """Nothing is exposed that no rule and no panel uses."""
 
-from expressions import families
 from scaleobs._render.dashboards import dashboard
 from scaleobs._render.rules import rules
 from scaleobs.catalog import EXPOSED, OUTSIDE, PROCESS, RUNTIME
+from support.promql import families
 
 
 def test_every_catalogued_family_is_used():

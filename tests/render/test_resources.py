@@ -5,10 +5,10 @@ import copy
 import pytest
 import yaml
 
-from operator_schema import faults
 from scaleobs._render.output import for_helm, rules_text
 from scaleobs._render.resources import metadata
 from scaleobs.objectives import Availability, Latency
+from support.operator_schema import faults
 
 RULE = yaml.safe_load(rules_text("orders", format_="prometheusrule", namespace="ops", labels=["release=prometheus"]))
 MAP = yaml.safe_load(rules_text("orders", format_="configmap"))

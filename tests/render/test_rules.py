@@ -7,11 +7,11 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
-from expressions import selectors, strangers
-from operator_schema import PROMETHEUS_RULE
 from scaleobs._render.output import rules_text
 from scaleobs._render.rules import rules
 from scaleobs.objectives import Availability, Latency
+from support.operator_schema import PROMETHEUS_RULE
+from support.promql import selectors, strangers
 
 OBJECTIVES = [
     Availability(99.95),

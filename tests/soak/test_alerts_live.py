@@ -13,12 +13,12 @@ import os
 
 import pytest
 
-from drills.cluster import cluster, scraped_at
-from drills.scene import Scene
-from drills.stage import staged
-from drills.table import DRILLS, OBJECTIVES
 from scaleobs._render.output import rules_text
 from scaleobs.cli.stack import wait_until
+from support.drills.cluster import cluster, scraped_at
+from support.drills.scene import Scene
+from support.drills.stage import staged
+from support.drills.table import DRILLS, OBJECTIVES
 
 TIME_SCALE = 100
 PATIENCE_SECONDS = 60

@@ -12,12 +12,12 @@ import time
 import pytest
 import yaml
 
-from drills import history
-from drills.history import HOUR, Past
-from drills.stage import staged
 from scaleobs._render.output import rules_text
 from scaleobs.cli.stack import LOOPBACK, find, running, wait_until
 from scaleobs.objectives import Availability
+from support.drills import history
+from support.drills.history import HOUR, Past
+from support.drills.stage import staged
 
 DAYS = 3
 SECONDS = DAYS * 24 * HOUR

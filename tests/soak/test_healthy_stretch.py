@@ -14,13 +14,13 @@ import time
 
 import pytest
 
-from drills.cluster import cluster, scraped_at
-from drills.scene import Scene
-from drills.stage import staged
-from drills.table import OBJECTIVES
 from scaleobs._render.output import rules_text
 from scaleobs.cli.stack import wait_until
 from scaleobs.cli.traffic import Traffic
+from support.drills.cluster import cluster, scraped_at
+from support.drills.scene import Scene
+from support.drills.stage import staged
+from support.drills.table import OBJECTIVES
 
 TIME_SCALE = 300
 STRETCH_SECONDS = 3 * 24 * 3600 / TIME_SCALE

@@ -20,12 +20,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from drills.cluster import NAMESPACE, scraped_at
-from drills.pods import pod_name, service_of
-from drills.stage import staged
 from scaleobs._render.output import dashboard_texts, rules_text
 from scaleobs.cli.stack import LOOPBACK, find, free_port, get, running, wait_until
 from scaleobs.objectives import Availability, Latency
+from support.drills.cluster import NAMESPACE, scraped_at
+from support.drills.pods import pod_name, service_of
+from support.drills.stage import staged
 
 PODS = int(os.environ.get("PODS", "1000"))
 INTERVAL_SECONDS = 30
@@ -44,7 +44,7 @@ def fleet():
     """Run a process that is all the pods, and yield its port."""
     port = free_port()
     path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, TESTS / "drills" / "pods.py", str(port), str(PODS)]
+    command = [sys.executable, TESTS / "support" / "drills" / "pods.py", str(port), str(PODS)]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path})
     try:
         page = f"http://{LOOPBACK}:{port}/pods/0/metrics"

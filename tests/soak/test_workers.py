@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from group import fleet
 from scaleobs.cli.stack import get_json, prometheus_command, running, wait_until
+from support.group import fleet
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "0"))
 COUNTER = re.compile("(http|scaleobs|process_cpu|python_gc).*_(total|count|sum|bucket)")

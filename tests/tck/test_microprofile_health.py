@@ -16,7 +16,7 @@ import jsonschema
 import pytest
 
 import scaleobs
-from deployment import DOWN, PATHS, SCHEMA, UP, Deployment
+from support.tck_deployment import DOWN, PATHS, SCHEMA, UP, Deployment
 
 
 def up():

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from answering import answering
-from operator_schema import faults
+from support.http_server import answering
+from support.operator_schema import faults
 
 VERBS = ["create", "get", "list", "patch"]
 GROUP = {"groupVersion": "monitoring.coreos.com/v1", "version": "v1"}

@@ -11,10 +11,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import servers
-from group.pages import OPENMETRICS, Page
 from scaleobs._workers import directory
 from scaleobs._workers.entries import MAGIC
+from support import servers
+from support.group.pages import OPENMETRICS, Page
 
 GUNICORN = ["gunicorn", "-w", "4", "-b", "127.0.0.1:PORT", "--graceful-timeout", "3"]
 UVICORN = [

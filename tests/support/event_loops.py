@@ -7,9 +7,9 @@ import time
 from functools import partial
 
 import scaleobs
-import servers
-from callers import http_scope, serve_asgi
-from exposed import FORMATS, key, page, samples
+from support import servers
+from support.exchanges import http_scope, serve_asgi
+from support.expositions import FORMATS, key, page, samples
 
 LAG = "event_loop_lag_seconds"
 GAUGES = ("thread_pool_busy", "thread_pool_waiting", "thread_pool_size")

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import servers
+from support import servers
 
 
 class _Quiet(BaseHTTPRequestHandler):

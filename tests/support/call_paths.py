@@ -68,7 +68,7 @@ def of_asgi():
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"x"})
 
-    from callers import http_scope
+    from support.exchanges import http_scope
 
     app = scaleobs.instrument(app, service="shop", log_format="json")
     loop = asyncio.new_event_loop()

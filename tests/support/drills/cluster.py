@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from answering import answering
 from scaleobs.cli.stack import LOOPBACK
+from support.http_server import answering
 
 NAMESPACE, NODE, UID = "shop", "worker-1", "5d2b3c1e-0000-4000-8000-000000000001"
 MEMORY_LIMIT = 512 * 1024**2

@@ -5,8 +5,8 @@ from __future__ import annotations
 import jsonschema
 
 import scaleobs
-from callers import asgi, wsgi
 from scaleobs._health import Report
+from support.exchanges import asgi, wsgi
 
 PATHS = {"live": "/health", "ready": "/ready", "startup": "/startup"}
 

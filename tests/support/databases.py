@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from servers import free_port
+from support.servers import free_port
 
 NOBODY = 65534
 

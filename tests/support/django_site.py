@@ -27,11 +27,11 @@ if not settings.configured:
         LOGGING_CONFIG=None,
         LANGUAGES=[("en-us", "English"), ("de", "German"), ("fr", "French")],
         MIDDLEWARE=[
-            "django_site.refuse",
+            "support.django_site.refuse",
             "django.middleware.locale.LocaleMiddleware",
             "django.middleware.common.CommonMiddleware",
         ],
-        ROOT_URLCONF="django_site",
+        ROOT_URLCONF="support.django_site",
         SECRET_KEY="only for tests",
         USE_TZ=True,
     )

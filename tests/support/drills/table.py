@@ -7,9 +7,9 @@ a function there.
 
 from __future__ import annotations
 
-from drills import causes
-from drills.causes import Cause
 from scaleobs.objectives import Availability, Latency, Objective
+from support.drills import causes
+from support.drills.causes import Cause
 
 OBJECTIVES: tuple[Objective, ...] = (
     Availability(99.9),

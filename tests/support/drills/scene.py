@@ -15,10 +15,10 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from answering import answering
-from drills.cluster import NAMESPACE, Cluster, Deployment
-from drills.stage import Stage
 from scaleobs.cli.stack import LOOPBACK, Program, free_port, running
+from support.drills.cluster import NAMESPACE, Cluster, Deployment
+from support.drills.stage import Stage
+from support.http_server import answering
 
 SERVICES = Path(__file__).parents[1] / "services"
 _PAUSE = 0.1

@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from answering import answering
+from support.http_server import answering
 
 
 class Received(NamedTuple):

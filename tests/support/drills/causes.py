@@ -9,8 +9,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 
-from drills.scene import Scene, plain_exporter
 from scaleobs.cli.stack import LOOPBACK
+from support.drills.scene import Scene, plain_exporter
 
 # Who is there.
 

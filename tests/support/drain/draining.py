@@ -13,7 +13,7 @@ import threading
 import time
 from pathlib import Path
 
-import servers
+from support import servers
 
 APPS = Path(__file__).parent
 UVICORN = ["uvicorn", "asgi_app:app", "--port", "PORT"]

@@ -21,8 +21,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 import scaleobs
-from callers import http_scope, serve_asgi
-from drills.cluster import Deployment, shown
+from support.drills.cluster import Deployment, shown
+from support.exchanges import http_scope, serve_asgi
 
 ROUTES = 30
 _FAILING = 5

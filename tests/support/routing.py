@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import random
 
-from callers import http_scope, serve_asgi, wsgi
 from scaleobs._routes import ROUTE, routes_of
+from support.exchanges import http_scope, serve_asgi, wsgi
 
 
 class Site:

@@ -7,7 +7,7 @@ import itertools
 import sys
 from wsgiref.util import FileWrapper
 
-from callers import environ
+from support.exchanges import environ
 
 
 class Chunks:

@@ -1,0 +1,1 @@
+"""What several tests share: servers, applications, readers of pages, the schemas of other programs."""
