@@ -22,8 +22,8 @@ from scaleobs import logs
 from scaleobs._metrics import families as registry_module
 from scaleobs._metrics import runtime as loops
 from scaleobs.cli import stack
-from scaleobs.logs.configuration import ACCESS_LOGGERS, SERVER_LOGGERS
-from scaleobs.logs.stdout import stdout
+from scaleobs.logs._configure import ACCESS_LOGGERS, SERVER_LOGGERS
+from scaleobs.logs._sink import stdout
 from support import servers
 from support.exchanges import asgi, wsgi
 
@@ -55,7 +55,7 @@ def _fresh_process(monkeypatch):
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
     token = logs.request_context.set(None)
-    stdout.forget()
+    stdout.reset()
     yield
     logs.request_context.reset(token)
     structlog.contextvars.clear_contextvars()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from scaleobs.logs import encoding
+from scaleobs.logs import _encoding
 
 
 class Colour(enum.Enum):
@@ -150,7 +150,7 @@ VALUES = {
 @pytest.mark.parametrize("name", VALUES)
 def test_value_becomes_one_line_of_json(name):
     """Nothing that a program can log raises, breaks the line or writes what is no JSON."""
-    line = encoding.encode({"event": "x", "value": VALUES[name], "after": 1})
+    line = _encoding.encode({"event": "x", "value": VALUES[name], "after": 1})
     found = json.loads(line, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
 
     assert ("x", 1) == (found["event"], found["after"])
@@ -181,7 +181,7 @@ def test_value_becomes_one_line_of_json(name):
 )
 def test_value_is_found_again(value, found):
     """What JSON has a word for is found again as it was."""
-    assert found == json.loads(encoding.encode({"value": value}))["value"]
+    assert found == json.loads(_encoding.encode({"value": value}))["value"]
 
 
 WITHOUT = """
@@ -189,23 +189,23 @@ import json, sys
 sys.modules["orjson"] = None
 sys.path.insert(0, {tests!r})
 import test_encoding as tests
-from scaleobs.logs import encoding
-assert "orjson" not in encoding.dumps.__module__, encoding.dumps
+from scaleobs.logs import _encoding
+assert "orjson" not in _encoding.dumps.__module__, _encoding.dumps
 for name, value in tests.VALUES.items():
-    print(json.dumps([name, encoding.encode({{"event": "x", "value": value, "after": 1}})]))
+    print(json.dumps([name, _encoding.encode({{"event": "x", "value": value, "after": 1}})]))
 """
 
 
 def test_orjson_changes_nothing_but_the_speed():
     """Each value is the same object with orjson and without, so that a log store sees no difference."""
     pytest.importorskip("orjson")
-    assert encoding.dumps.__module__ == "orjson"
+    assert _encoding.dumps.__module__ == "orjson"
     code = WITHOUT.format(tests=str(Path(__file__).parent))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert "" == done.stderr
     without = dict(map(json.loads, done.stdout.splitlines()))
 
-    with_orjson = {name: encoding.encode({"event": "x", "value": value, "after": 1}) for name, value in VALUES.items()}
+    with_orjson = {name: _encoding.encode({"event": "x", "value": value, "after": 1}) for name, value in VALUES.items()}
     # The text of the first has an address in it; C goes past the `__iter__` that breaks the second.
     skip = ("generator", "broken list")
     assert {name: json.loads(line) for name, line in with_orjson.items() if name not in skip} == {

@@ -20,13 +20,13 @@ from scaleobs._fork import Step
 
 SOURCE = Path(__file__).parent.parent / "src" / "scaleobs"
 MODULES = {
-    Step.REQUEST_IDS: "scaleobs.logs.context",
-    Step.LOG_COUNTS: "scaleobs.logs.counts",
-    Step.STDOUT: "scaleobs.logs.stdout",
+    Step.REQUEST_IDS: "scaleobs.logs._context",
+    Step.LOG_COUNTS: "scaleobs.logs._sink",
+    Step.STDOUT: "scaleobs.logs._sink",
     Step.HEALTH: "scaleobs._health.checks",
     Step.METRICS: "scaleobs._metrics.families",
     Step.DRAIN: "scaleobs._lifecycle.drain",
-    Step.TRACES: "scaleobs.tracing.export",
+    Step.TRACES: "scaleobs._tracing.export",
     Step.MANAGEMENT: "scaleobs._management.services",
 }
 
@@ -58,17 +58,17 @@ HELD = """
 import io, os, sys, threading, warnings
 import scaleobs
 from prometheus_client import CollectorRegistry
-from scaleobs.logs import context, counts
+from scaleobs.logs import _context, _sink
 from scaleobs._management import services
 from scaleobs._metrics import families as registry
-from scaleobs.tracing import export
+from scaleobs._tracing import export
 
 def app(environ, start_response):
     start_response("200 OK", [])
     return [b""]
 
 app = scaleobs.instrument(app, service="held")
-locks = [counts.lock, registry._attaching, services._opening, export._setting_up]
+locks = [_sink.count_lock, registry._attaching, services._opening, export._setting_up]
 held, is_over = threading.Event(), threading.Event()
 
 def hold():
@@ -80,10 +80,10 @@ def hold():
 threading.Thread(target=hold, daemon=True).start()
 held.wait()
 warnings.simplefilter("ignore")  # From 3.12 on the parent logs that it has threads, for which it needs a lock.
-ids = context._ids.getstate()
+ids = _context._ids.getstate()
 pid = os.fork()
 if pid == 0:
-    is_seeded = context._ids.getstate() != ids
+    is_seeded = _context._ids.getstate() != ids
     scaleobs.get_logger().info("child.line")
     scaleobs.instrument(lambda environ, start_response: app(environ, start_response), registry=CollectorRegistry())
     app({"REQUEST_METHOD": "GET", "PATH_INFO": "/child"}, lambda *_: None).close()

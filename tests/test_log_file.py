@@ -25,13 +25,13 @@ def test_file_has_the_same_lines(tmp_path, capsys):
     path = tmp_path / "orders.json"
     path.write_text('{"event":"before"}\n')
     scaleobs.configure_logging(log_format="json", log_file=path)
-    before = sum(logs.counts.written().values())
+    before = sum(logs._sink.lines_written().values())
     scaleobs.get_logger().info("one")
     logging.getLogger("x").info("two")
 
     assert ["before", "one", "two"] == events(path)
     assert ["one", "two"] == [line["event"] for line in log_lines(capsys)]
-    assert 2 == sum(logs.counts.written().values()) - before
+    assert 2 == sum(logs._sink.lines_written().values()) - before
 
 
 def test_file_survives_logrotate(tmp_path):

@@ -21,7 +21,7 @@ ATOMIC = 4096
 CONFIGURED = """
 import logging, os, signal, sys, time
 import scaleobs
-from scaleobs.logs import counts, pipe
+from scaleobs.logs import _sink
 scaleobs.configure_logging(service="shop", log_format="json")
 log = scaleobs.get_logger("shop")
 """
@@ -58,7 +58,7 @@ def test_hostile_records_of_four_processes():
 
 
 # What an older kernel has: it can't be asked to write without waiting.
-KERNELS = pytest.mark.parametrize("kernel", ["", "pipe._NO_WAITING = 0"], ids=["today's", "before 6.4"])
+KERNELS = pytest.mark.parametrize("kernel", ["", "_sink._NOWAIT = 0"], ids=["today's", "before 6.4"])
 
 
 @KERNELS
@@ -90,12 +90,12 @@ def test_pipe_that_nobody_reads(kernel):
     """The application goes on after a bounded wait, what is lost is counted, and a late reader gets whole lines."""
     code = f"""
 {kernel}
-pipe._PATIENCE_SECONDS = 0.3
+_sink._TIMEOUT_SECONDS = 0.3
 begun = time.monotonic()
 for number in range(300):
     log.info("x" * 3000, number=number)
 told = time.monotonic() - begun
-sys.stderr.write(f"{{told}} {{counts.written()}}\\n")
+sys.stderr.write(f"{{told}} {{_sink.lines_written()}}\\n")
 sys.stderr.flush()
 sys.stdin.readline()
 log.info("read again")
@@ -141,7 +141,7 @@ def test_reader_that_is_gone():
     code = """
 sys.stdin.readline()
 log.info("lost"); logging.getLogger("x").error("lost")
-sys.stderr.write(str(counts.written()["lost"]))
+sys.stderr.write(str(_sink.lines_written()["lost"]))
 """
     process = run(code, stdout=write, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     os.close(write)
@@ -156,7 +156,7 @@ def test_stdout_that_is_closed(close):
     """The same where the process has closed it itself."""
     code = f"""{close}
 log.info("lost"); logging.getLogger("x").error("lost")
-sys.stderr.write(str(counts.written()["lost"]))
+sys.stderr.write(str(_sink.lines_written()["lost"]))
 sys.stderr.flush()
 os._exit(0)
 """
@@ -225,7 +225,7 @@ def test_stopped_process_that_holds_the_lock():
     """A worker that is stopped in the middle of a line costs the others lines, and not their lives."""
     code = """
 import fcntl
-pipe._PATIENCE_SECONDS = 0.3
+_sink._TIMEOUT_SECONDS = 0.3
 if not (child := os.fork()):
     fcntl.lockf(1, fcntl.LOCK_EX)
     os.write(2, b"!")

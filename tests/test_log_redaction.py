@@ -17,7 +17,7 @@ import pytest
 import structlog
 
 import scaleobs
-from scaleobs.logs.redaction import REDACTED, Redact
+from scaleobs.logs._redaction import REDACTED, Redact
 
 SECRET = "hunter2-s3cr3t"
 

@@ -16,7 +16,7 @@ import structlog
 
 import scaleobs
 from scaleobs import logs
-from scaleobs.logs.configuration import ACCESS_LOGGERS, SERVER_LOGGERS
+from scaleobs.logs._configure import ACCESS_LOGGERS, SERVER_LOGGERS
 from support.exchanges import asgi, log_lines
 
 

@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 import scaleobs
-from scaleobs.logs.output import StdoutHandler
+from scaleobs.logs._logger import StdoutHandler
 from support.exchanges import asgi, counted, finished, log_lines
 
 

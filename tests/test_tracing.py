@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from scaleobs.tracing import current_span, parse_traceparent
+from scaleobs._tracing import current_span, parse_traceparent
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
@@ -72,7 +72,7 @@ def test_invalid_header(header):
 
 def test_no_span_without_opentelemetry():
     """Where the application hasn't loaded OpenTelemetry there is no span, and nothing is loaded to ask."""
-    code = "import sys; from scaleobs.tracing import current_span; assert current_span() is None"
+    code = "import sys; from scaleobs._tracing import current_span; assert current_span() is None"
     code += "; assert 'opentelemetry' not in sys.modules"
 
     assert 0 == subprocess.run([sys.executable, "-c", code], timeout=30, check=False).returncode

@@ -13,7 +13,7 @@ import pytest
 from opentelemetry import propagate, trace
 
 import scaleobs
-from scaleobs import logs, tracing
+from scaleobs import _tracing, logs
 from support.exchanges import asgi, wsgi
 
 TRACE, PARENT = "12345678901234567890123456789012", "1234567890123456"
@@ -24,13 +24,13 @@ VALID_UNSAMPLED = f"00-{TRACE}-{PARENT}-00"
 def noted():
     """Return the trace, the state and the parent of what the current request would send on, or which its lines name."""
     carrier = {}
-    if tracing.is_configured():
+    if _tracing.is_configured():
         with trace.get_tracer("shop").start_as_current_span("call"):
             propagate.inject(carrier)
     if not carrier:
         return logs.request_context.get().get("trace_id"), None, None
     _, trace_id, parent, _ = carrier["traceparent"].split("-")
-    return trace_id, tracing.parse_tracestate(carrier.get("tracestate", "")), parent
+    return trace_id, _tracing.parse_tracestate(carrier.get("tracestate", "")), parent
 
 
 @pytest.fixture(params=["asgi", "wsgi", "asgi, traced", "wsgi, traced"])
@@ -63,7 +63,7 @@ def received(request, registry):
         parents = {parent for _, _, parent in seen if parent is not None}
         assert len(parents) in (0, count)
         assert PARENT not in parents
-        kept = tracing.parse_tracestate(",".join(value for name, value in headers if name.lower() == "tracestate"))
+        kept = _tracing.parse_tracestate(",".join(value for name, value in headers if name.lower() == "tracestate"))
         return [(found, (kept if found else {}) if state is None else state) for found, state, _ in seen]
 
     return serve_all
@@ -205,7 +205,7 @@ def test_state_of_level_2(key):
 
     OpenTelemetry, where it calls on, knows those of level 1.
     """
-    assert {key: "1", "bar": "2"} == tracing.parse_tracestate(f"{key}=1,bar=2")
+    assert {key: "1", "bar": "2"} == _tracing.parse_tracestate(f"{key}=1,bar=2")
 
 
 @pytest.mark.parametrize("name", ["trace-state", "trace.state"])

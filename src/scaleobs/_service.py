@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, Literal
 
-from scaleobs import logs, tracing
+from scaleobs import _tracing, logs
 from scaleobs._health import Checks
 from scaleobs._health.check import LastRun, write_event
 from scaleobs._http.endpoints import Answers
@@ -20,9 +20,9 @@ from scaleobs._management import Management
 from scaleobs._metrics import families
 from scaleobs._metrics.child import Source
 from scaleobs._routes import routes_of
+from scaleobs._tracing.export import Export
 from scaleobs.objectives import Latency
 from scaleobs.settings import Settings
-from scaleobs.tracing.export import Export
 
 LifespanStage = Literal["opened", "started", "failed", "stopping", "stopped", "left"]
 
@@ -162,7 +162,7 @@ class _Service:
             self.checks.serve()
         self._traces.begin()
         with contextlib.suppress(Exception):  # `choose_path` finds and logs the same.
-            if self.storage.fast_path[0] and tracing.is_configured():
+            if self.storage.fast_path[0] and _tracing.is_configured():
                 self.storage.disable_fast_path()
         if self.lifecycle.state == "new":
             families.join_workers()
@@ -196,9 +196,9 @@ class _Service:
         storage = self.storage
         is_traced = False
         try:
-            is_traced = tracing.is_configured()
+            is_traced = _tracing.is_configured()
             if storage.seeks_traces and (
-                storage.traces_seen or is_traced or tracing.parse_traceparent(traceparent) is not None
+                storage.traces_seen or is_traced or _tracing.parse_traceparent(traceparent) is not None
             ):
                 storage.enable_exemplars()
         except Exception as error:  # OpenTelemetry can't load the provider that its settings name.
@@ -224,7 +224,7 @@ class _Service:
             method: the key of a request's method in the scope or environ.
         """
         routes = routes_of(app if self.app is None else self.app, self.settings.route)
-        recorder = Recorder(self.storage, routes, self.log, method, tracing.Spans(app))
+        recorder = Recorder(self.storage, routes, self.log, method, _tracing.Spans(app))
         self._recorders.append(recorder)
         self.storage.disable_fast_path()
         return recorder

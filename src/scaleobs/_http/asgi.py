@@ -27,9 +27,9 @@ from scaleobs._http.exchange import ENDED, OPEN, STREAMING, claim
 from scaleobs._http.websocket import WebSocket
 from scaleobs._management import PortError
 from scaleobs._metrics import runtime
+from scaleobs._tracing import RequestSpan, mark
 from scaleobs.observer import Observer
 from scaleobs.settings import Arguments
-from scaleobs.tracing import RequestSpan, mark
 
 _MAX_ROOTS = 16
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from scaleobs._http.exchange import COMPLETING, ENDED, OPEN, SERVER_ERROR, STREAMING, DetailedExchange, Exchange
+from scaleobs._tracing import request_attributes
 from scaleobs.logs import new_context
-from scaleobs.tracing import request_attributes
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

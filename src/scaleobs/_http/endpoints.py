@@ -18,7 +18,7 @@ from scaleobs._lifecycle.state import Lifecycle
 from scaleobs._metrics.families import attach
 from scaleobs._metrics.negotiation import Offer, preferred
 from scaleobs._metrics.page import expose
-from scaleobs.logs.encoding import encode
+from scaleobs.logs._encoding import encode
 from scaleobs.settings import Settings
 
 _ALIASES = {"/livez": "live", "/healthz": "live", "/readyz": "ready"}

@@ -14,13 +14,12 @@ from typing import Any
 
 import structlog
 
-from scaleobs import logs, tracing
+from scaleobs import _tracing, logs
 from scaleobs._http.recorder import Recorder, Request, code_of
 from scaleobs._metrics.child import Child, Exemplar, Shard
 from scaleobs._metrics.storage import OVERFLOW_ROUTE, Storage
-from scaleobs.logs import counts
-from scaleobs.logs.logger import Logger, Output
-from scaleobs.logs.stdout import stdout
+from scaleobs.logs._logger import Logger, Output
+from scaleobs.logs._sink import LEVEL_SLOTS, stdout
 
 CLIENT_GONE = 499
 """The status of a request whose client disconnected before the answer began; nginx's number for it."""
@@ -69,7 +68,7 @@ class Exchange:
     context: dict[str, Any] | None
     path: str
     client_disconnected: bool
-    span: tracing.RequestSpan | None
+    span: _tracing.RequestSpan | None
     pending_log_fields: dict[str, Any] | None
 
     def finished(self) -> None:
@@ -141,7 +140,7 @@ class DetailedExchange(Exchange):
             return
         try:
             if self.span is not None:
-                self.span.left(None if self.client_disconnected else error)
+                self.span.app_finished(None if self.client_disconnected else error)
             self._log_finish(error)
         except Exception as fault:
             self.recorder.fault(fault)
@@ -178,7 +177,7 @@ class DetailedExchange(Exchange):
                     "duration_seconds": int(seconds * 1e6 + 0.5) / 1e6,  # A third of what `round` takes.
                     "client": self.client(),
                 }
-                if self.client_disconnected or self.status is not status or recorder.spans.are_inside:
+                if self.client_disconnected or self.status is not status or recorder.spans.app_makes_spans:
                     self._add_fields(fields)
                 if code < SERVER_ERROR or self.client_disconnected:
                     recorder.log.request_finished(fields)
@@ -200,7 +199,7 @@ class DetailedExchange(Exchange):
         raise NotImplementedError
 
     def _add_fields(self, fields: dict[str, Any]) -> None:
-        if self.recorder.spans.are_inside and (span := tracing.current_span()) is not None:
+        if self.recorder.spans.app_makes_spans and (span := _tracing.current_span()) is not None:
             fields["trace_id"], fields["span_id"] = span.trace_id, span.span_id
         if self.status is None:
             return
@@ -209,14 +208,14 @@ class DetailedExchange(Exchange):
         if code_of(self.status) != fields["status_code"]:
             fields["sent_status"] = code_of(self.status)
 
-    def _end_span(self, span: tracing.RequestSpan, series: Child, status: Any) -> None:
+    def _end_span(self, span: _tracing.RequestSpan, series: Child, status: Any) -> None:
         method, route, _ = series.labels
         if route == OVERFLOW_ROUTE:
             method = self.request.get(self.recorder.method, "")
             route, _ = self.recorder.routes.template(self.request)
         code = code_of(status)
         sent = code if self.status is None else code_of(self.status)
-        span.ended(method, route, code, sent)
+        span.response_ended(method, route, code, sent)
 
     def _log_finish(self, error: BaseException | None) -> None:
         fields, self.pending_log_fields = self.pending_log_fields, None
@@ -234,7 +233,7 @@ class DetailedExchange(Exchange):
             series.native.observe(seconds)
         if storage.keeps_exemplars:
             own = None if self.span is None else self.span.ids
-            span = own or tracing.current_span() or tracing.parse_traceparent(self.traceparent())
+            span = own or _tracing.current_span() or _tracing.parse_traceparent(self.traceparent())
             if span is not None and span.is_sampled:
                 series.set_exemplar(Exemplar(span.trace_id, span.span_id, seconds, time.time()))
         if storage.has_sizes and (sizes := self.sizes()) is not None:
@@ -378,12 +377,12 @@ def access_writer(name: str) -> Callable[[str, dict[str, Any]], None] | None:
     the configuration needs a new writer. `name` is the value of the field `logger`.
     """
     config = structlog.get_config()
-    processors, min_level = config["processors"], Logger.least
+    processors, min_level = config["processors"], Logger.min_level
     if config["logger_factory"] is not Output or config["wrapper_class"] is not Logger:
         return None
     output, put = Output(name), stdout.write
     numbers = logging.getLevelNamesMapping()
-    positions = {level: position for level, position in counts.LEVELS.items() if numbers[level.upper()] >= min_level}
+    positions = {level: position for level, position in LEVEL_SLOTS.items() if numbers[level.upper()] >= min_level}
 
     def write(level: str, event: dict[str, Any]) -> None:
         position = positions.get(level)

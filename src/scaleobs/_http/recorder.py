@@ -11,7 +11,7 @@ from scaleobs import catalog
 from scaleobs._metrics.child import Child, Shard, ThreadShards
 from scaleobs._metrics.storage import Storage
 from scaleobs._routes import ROUTE, Routes
-from scaleobs.tracing import Spans
+from scaleobs._tracing import Spans
 
 if TYPE_CHECKING:
     from scaleobs._http.exchange import AccessLog

@@ -8,7 +8,7 @@ from scaleobs import logs
 from scaleobs._http.asgi_exchange import Application, Message, Receive, Scope, Send, client_of, with_id
 from scaleobs._http.recorder import Recorder
 from scaleobs._metrics.child import WEBSOCKET
-from scaleobs.tracing import RequestSpan
+from scaleobs._tracing import RequestSpan
 
 _NO_CODE = 1005
 _ABNORMAL = 1006
@@ -100,8 +100,8 @@ class WebSocket:
             status = _FAILED if error is not None else _SWITCHED if self._is_accepted else _REFUSED
             route, _ = self._recorder.routes.template(self._scope)
             sent = _SWITCHED if self._is_accepted else status
-            span.ended("GET", route, status, sent)
-            span.left(error)
+            span.response_ended("GET", route, status, sent)
+            span.app_finished(error)
         except Exception as fault:
             self._recorder.fault(fault)
 

@@ -12,9 +12,9 @@ from scaleobs import logs
 from scaleobs._http.endpoints import Answer
 from scaleobs._http.exchange import OPEN, claim
 from scaleobs._http.wsgi_exchange import WITHOUT_LENGTH, SizedBody, StartResponse, WSGIExchange, as_server_expects
+from scaleobs._tracing import request_attributes
 from scaleobs.observer import Observer
 from scaleobs.settings import Arguments
-from scaleobs.tracing import request_attributes
 
 Environ = dict[str, Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from scaleobs import catalog, tracing
+from scaleobs import _tracing, catalog
 from scaleobs._metrics.child import (
     DURATION,
     HISTOGRAMS,
@@ -37,7 +37,7 @@ from scaleobs._metrics.siblings import ChildMemory, Key, SiblingStorage, Workers
 from scaleobs._metrics.totals import SiblingTotals, Totals
 from scaleobs._workers import Group
 from scaleobs._workers.kinds import Kind
-from scaleobs.logs import counts as logged
+from scaleobs.logs._sink import LINE_KINDS, count_lines_in
 
 OVERFLOW_ROUTE = "_overflow"
 DEFAULT_LABEL_SETS = 2000
@@ -84,8 +84,8 @@ class Storage:
         self.abandoned: deque[Abandoned] = deque()
         self._shards: list[tuple[weakref.ref[ThreadToken], Shard]] = []
         self._begin()
-        self._lines: Slots = [0] * logged.KINDS
-        logged.count_in(self, self._lines)
+        self._lines: Slots = [0] * LINE_KINDS
+        count_lines_in(self, self._lines)
         self.local = ThreadShards(self.new_shard)
 
     def _begin(self) -> None:
@@ -119,8 +119,8 @@ class Storage:
         self._tally = workers.memory(0).slots(Kind.TALLY, 2)
         for position, number in enumerate(tally):
             self._tally[position] += number
-        self._lines = workers.memory(0).slots(Kind.LINES, logged.KINDS)
-        logged.count_in(self, self._lines, goes_on=True)
+        self._lines = workers.memory(0).slots(Kind.LINES, LINE_KINDS)
+        count_lines_in(self, self._lines, keep_counts=True)
         for shard, opened, families in before:
             for position, number in enumerate(opened):
                 shard.open[position] += number
@@ -148,8 +148,8 @@ class Storage:
     def forked(self) -> None:
         """Begin anew in a child process: what its parent has counted is its parent's."""
         self._begin()
-        self._lines = [0] * logged.KINDS
-        logged.count_in(self, self._lines)
+        self._lines = [0] * LINE_KINDS
+        count_lines_in(self, self._lines)
         self.abandoned.clear()
         for _, shard in self._shards:
             shard.begin([0, 0])
@@ -224,7 +224,7 @@ class Storage:
         if not self.keeps_exemplars:
             self._exemplars[0] = max(self._exemplars[0], _REQUESTED)
             try:
-                has_provider = tracing.is_configured()
+                has_provider = _tracing.is_configured()
             except Exception:  # It can't be loaded, which the next request counts and logs.
                 has_provider = True
             if has_provider:
@@ -241,7 +241,7 @@ class Storage:
             self.sought.pop()
         except IndexError:  # Another thread has examined the last one. `suppress` would cost as much as all the rest.
             return False
-        return bool(traceparent) and tracing.parse_traceparent(traceparent) is not None
+        return bool(traceparent) and _tracing.parse_traceparent(traceparent) is not None
 
     @property
     def seeks_traces(self) -> bool:

@@ -15,7 +15,7 @@ from scaleobs._metrics.native import NativeHistogram, Snapshot
 from scaleobs._metrics.siblings import Bounds, SiblingStorage
 from scaleobs._metrics.text import Format
 from scaleobs._workers.kinds import Kind
-from scaleobs.logs import counts
+from scaleobs.logs._sink import LINE_KINDS
 
 
 class SiblingTotals(NamedTuple):
@@ -77,7 +77,7 @@ class Totals:
         for labels, native in reading.natives():
             _add_native(self._detailed_child(labels), native)
         opened = reading.sums(Kind.OPEN, 2) if reading.is_living else (reading.counted(), 0.0)
-        lines = reading.sums(Kind.LINES, counts.KINDS)
+        lines = reading.sums(Kind.LINES, LINE_KINDS)
         self.rest.append(SiblingTotals(reading.is_living, opened, reading.sums(Kind.TALLY, 2), lines))
 
     def families(self) -> dict[Kind, dict[Labels, Child]]:

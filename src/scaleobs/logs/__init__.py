@@ -1,16 +1,16 @@
 """
-One JSON object per line on stdout, wherever the line began.
+Each log line is one JSON object on stdout, also those of stdlib logging, of servers and of Python's hooks.
 
-`chain` is the list of small functions that a line passes through: `redaction` and `ecs` are two of them, `exceptions`,
-`encoding` and `fitting` make a line of whatever is in it. `context` is what a line carries of its request. `output` and
-`stdout` write it, `pipe` also where several processes share a pipe, and `counts` says how many. `configuration`
-connects structlog, stdlib logging, the servers' own loggers and Python's hooks (`uncaught`) to them.
+`_chain` is the list of processors that a line passes through; `_redaction` is one of them, `_encoding` makes the text,
+and `_context` holds the fields of the request. `_logger` has what calls the chain: structlog's logger, a handler of
+stdlib logging, and Python's hooks. `_sink` writes and counts the lines. `_configure` connects all of this.
 """
 
 from __future__ import annotations
 
-from scaleobs.logs.chain import mark_logged, processors
-from scaleobs.logs.configuration import (
+from scaleobs.logs._chain import mark_logged, processors
+from scaleobs.logs._configure import (
+    LoggingState,
     configure_for,
     configure_logging,
     get_logger,
@@ -19,14 +19,13 @@ from scaleobs.logs.configuration import (
     server_handler,
     take_server_loggers,
 )
-from scaleobs.logs.configured import Configured
-from scaleobs.logs.context import bind_context, forget_request, new_context, request_context
-from scaleobs.logs.output import JSONFormatter, StdoutHandler
-from scaleobs.logs.redaction import Redact
+from scaleobs.logs._context import bind_context, forget_request, new_context, request_context
+from scaleobs.logs._logger import JSONFormatter, StdoutHandler
+from scaleobs.logs._redaction import Redact
 
 __all__ = [
-    "Configured",
     "JSONFormatter",
+    "LoggingState",
     "Redact",
     "StdoutHandler",
     "bind_context",

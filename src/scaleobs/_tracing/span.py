@@ -1,4 +1,4 @@
-"""One server span per request, by the stable HTTP conventions of OpenTelemetry, where somebody has set a provider."""
+"""One server span per request, by OpenTelemetry's stable HTTP conventions, if a provider is set."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from scaleobs import catalog
-from scaleobs.tracing.current import is_configured
-from scaleobs.tracing.w3c import SAMPLED, Span, parse_traceparent, parse_tracestate
+from scaleobs._tracing.context import SAMPLED, Span, is_configured, parse_traceparent, parse_tracestate
 
 _SCHEMA = "https://opentelemetry.io/schemas/1.26.0"
 _SERVER_ERROR = 500
@@ -17,20 +16,20 @@ _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 Attributes = dict[str, str | int]
 Header = Callable[[str], str]
-"""From the name of a header to its value, several joined by commas, and nothing where there is none."""
+"""Returns the value of a header by its name: several are joined by commas, and a missing one is empty."""
 
 _MAKERS = {
     ("opentelemetry.instrumentation.asgi", "OpenTelemetryMiddleware"),
     ("starlette.middleware.opentelemetry", "OpenTelemetryMiddleware"),
 }
-"""Middlewares that make a server span whatever is around them."""
+"""Middlewares that always make a server span, also inside another one."""
 
 _MARKS = {"fastapi.telemetry": None, "starlette.opentelemetry": True}
-"""By these keys of a scope two frameworks see that the request has its span, where they are mounted inside."""
+"""Keys of a scope; two frameworks make no span for a request that has their key."""
 
 
 def mark(scope: MutableMapping[str, Any]) -> None:
-    """Have frameworks that are mounted inside see that the request has its span."""
+    """Mark a request that has its span, so that mounted frameworks make none."""
     for key, value in _MARKS.items():
         if key.partition(".")[0] in sys.modules:
             scope.setdefault(key, value)
@@ -38,41 +37,41 @@ def mark(scope: MutableMapping[str, Any]) -> None:
 
 class RequestSpan:
     """
-    The span of one request: one of ours, or one that another instrumentation has begun and will end.
+    The span of one request: our own, or one that another instrumentation has started and will end.
 
     Attributes:
-        ids: what lines and exemplars say of it.
+        ids: for log lines and exemplars.
     """
 
-    __slots__ = ("_ended", "_span", "_within", "ids")
+    __slots__ = ("_context", "_ended", "_span", "ids")
 
-    def __init__(self, span: Any, *, within: Any = None, is_ours: bool = True) -> None:
-        context = span.get_span_context()
-        sampled = bool(context.trace_flags & SAMPLED)
-        self.ids = Span(f"{context.trace_id:032x}", f"{context.span_id:016x}", sampled)
-        self._span = span if is_ours else None
-        self._within = within
+    def __init__(self, span: Any, *, context: Any = None, is_own: bool = True) -> None:
+        span_context = span.get_span_context()
+        sampled = bool(span_context.trace_flags & SAMPLED)
+        self.ids = Span(f"{span_context.trace_id:032x}", f"{span_context.span_id:016x}", sampled)
+        self._span = span if is_own else None
+        self._context = context
         self._ended = 0
 
     def enter(self) -> Any:
-        """Make it the current span, and return what `leave` wants; `None` where it is current already."""
-        return None if self._within is None else sys.modules["opentelemetry.context"].attach(self._within)
+        """Make it the current span, and return the token for `leave`; `None` if it is current already."""
+        return None if self._context is None else sys.modules["opentelemetry.context"].attach(self._context)
 
     @staticmethod
     def leave(token: Any) -> None:
-        """End what `enter` began, in the same context."""
+        """Undo `enter`, in the same context."""
         if token is not None:
             sys.modules["opentelemetry.context"].detach(token)
 
-    def ended(self, method: str, route: str, status: int, sent: int) -> None:
+    def response_ended(self, method: str, route: str, status: int, sent: int) -> None:
         """
-        Note the end of the request; one that failed waits for what the application may raise.
+        Set the attributes of the response, and end the span; after a 5xx, `app_finished` ends it.
 
         Args:
-            method: as it is counted.
-            route: as it is counted; one that is unmatched is not told.
-            status: as it is counted.
-            sent: what the client was told, which may be 200 for an answer that was cut.
+            method: the label of the metrics.
+            route: the label of the metrics; the span has none if it is unmatched.
+            status: the label of the metrics.
+            sent: the status that the client received, e.g. 200 for a response that was cut off.
         """
         span = self._span
         if span is None:
@@ -88,8 +87,8 @@ class RequestSpan:
             span.set_attribute("error.type", str(status))
             span.set_status(sys.modules["opentelemetry.trace"].StatusCode.ERROR)
 
-    def left(self, error: BaseException | None) -> None:
-        """Note that the application has left, with what it raised; to be called after `ended`."""
+    def app_finished(self, error: BaseException | None) -> None:
+        """Record what the application raised, and end the span; called after `response_ended`."""
         span = self._span
         if span is None:
             return
@@ -108,25 +107,25 @@ class Spans:
     Makes the span of each request to one application.
 
     Args:
-        app: the application; where it makes server spans itself, or something around it does, there are none of ours.
+        app: the application; if it, or a middleware around it, makes server spans, these are used.
 
     Attributes:
-        are_inside: whether the application makes its own, so that ids are known only while it runs.
+        app_makes_spans: whether the application makes the spans, so that ids are known only while it runs.
     """
 
     def __init__(self, app: Any) -> None:
         self._app = app
         self._provider: Any = None
         self._tracer: Any = None
-        self.are_inside = False
+        self.app_makes_spans = False
 
     def begin(self, header: Header, attributes: Callable[[], Attributes]) -> RequestSpan | None:
         """
-        Return the span of a request, begun now or by whoever is around us, and `None` where nobody has set a provider.
+        Return the span of a request: a new one, or that of a middleware around us; `None` if no provider is set.
 
         Args:
             header: reads the request's headers.
-            attributes: returns what is known of the request before it is answered, which samplers see.
+            attributes: returns the attributes that are known before the response; samplers receive them.
         """
         if not is_configured():
             return None
@@ -137,33 +136,33 @@ class Spans:
 
             self._provider = trace.get_tracer_provider()
             self._tracer = self._provider.get_tracer("scaleobs", version("scaleobs"), schema_url=_SCHEMA)
-            self.are_inside = _makes_spans(self._app)
-        around = trace.get_current_span()
-        if _is_of_this_request(around, trace):
-            return RequestSpan(around, is_ours=False)
-        if self.are_inside:
+            self.app_makes_spans = _makes_spans(self._app)
+        outer = trace.get_current_span()
+        if _is_of_this_request(outer, trace):
+            return RequestSpan(outer, is_own=False)
+        if self.app_makes_spans:
             return None
         now = context.get_current()
-        if not around.is_recording():  # What a server's connection or thread has kept of another request.
+        if not outer.is_recording():  # A span of an earlier request, left in the context of a connection or thread.
             now = trace.set_span_in_context(trace.INVALID_SPAN, now)
         parent = propagate.extract(header, now, getter=_Headers())  # type: ignore[arg-type]
         known = attributes()
         name = _name_of(str(known["http.request.method"]))
         span = self._tracer.start_span(name, context=parent, kind=trace.SpanKind.SERVER, attributes=known)
-        if not span.get_span_context().is_valid:  # The SDK is turned off.
+        if not span.get_span_context().is_valid:  # The SDK is disabled.
             return None
-        return RequestSpan(span, within=trace.set_span_in_context(span, parent))
+        return RequestSpan(span, context=trace.set_span_in_context(span, parent))
 
 
 class _Headers:
-    """Reads headers for OpenTelemetry's propagators, and keeps invalid trace context from them."""
+    """Passes headers to OpenTelemetry's propagators, without an invalid trace context."""
 
     @staticmethod
     def get(header: Header, key: str) -> list[str] | None:
         value = header(key)
         if key == "traceparent" and parse_traceparent(value) is None:
             return None
-        if key == "tracestate":  # OpenTelemetry discards all members where two have the same key.
+        if key == "tracestate":  # OpenTelemetry discards all members if two have the same key.
             value = ",".join("=".join(member) for member in parse_tracestate(value).items())
         return [value] if value else None
 
@@ -174,13 +173,13 @@ class _Headers:
 
 def request_attributes(method: str, *, scheme: str, path: str, client: str, version: str, header: Header) -> Attributes:
     """
-    Return what a span says of a request that comes in. The query is left out: it carries tokens.
+    Return the attributes of a span before the response. The query is left out, since it may contain tokens.
 
     Args:
         method: as the client sent it.
-        scheme: `http` or `https`; `ws` or `wss` of a WebSocket.
+        scheme: `http` or `https`; `ws` or `wss` for a WebSocket.
         path: without the query.
-        client: its address, empty where that isn't known.
+        client: its address, or an empty text.
         version: of HTTP, such as `1.1`.
         header: reads the request's headers.
     """
@@ -189,7 +188,7 @@ def request_attributes(method: str, *, scheme: str, path: str, client: str, vers
     if known != method:
         attributes["http.request.method_original"] = method
     host, colon, port = header("host").rpartition(":")
-    if not colon or not port.isdecimal():  # None is given, or what stands there is the end of an IPv6 address.
+    if not colon or not port.isdecimal():  # There is no port; the text after the colon ends an IPv6 address.
         host, port = header("host"), ""
     given: Attributes = {
         "server.address": host.strip("[]"),
@@ -202,7 +201,7 @@ def request_attributes(method: str, *, scheme: str, path: str, client: str, vers
 
 
 def _is_of_this_request(span: Any, trace: Any) -> bool:
-    """Return whether a current span is the server span of this request: not ended, nor the client's, nor a caller's."""
+    """Return whether a current span is the server span of this request: not ended, and not a client's span."""
     context = span.get_span_context()
     if not context.is_valid or context.is_remote:
         return False
@@ -212,14 +211,14 @@ def _is_of_this_request(span: Any, trace: Any) -> bool:
 
 
 def _makes_spans(app: Any) -> bool:
-    """Return whether an application, or a middleware on the way to it, makes a server span of its own."""
+    """Return whether an application, or a middleware around it, makes server spans."""
     seen: set[int] = set()
     while app is not None and id(app) not in seen:
         seen.add(id(app))
         if (type(app).__module__, type(app).__name__) in _MAKERS:
             return True
         native = getattr(app, "_telemetry", None)
-        if isinstance(native, dict) and native.get("tracing"):  # FastAPI, in place of whose middleware we don't stand.
+        if isinstance(native, dict) and native.get("tracing"):  # FastAPI's own telemetry.
             return True
         app = getattr(app, "app", None)
     return False

@@ -1,8 +1,8 @@
 """
-The exporter that OpenTelemetry's own variables ask for, where the application has set no provider.
+Exports traces if OpenTelemetry's variables name an endpoint and the application has set no provider.
 
-It is made in each process that serves, when that begins, and never in one that only forks others: its thread wouldn't
-come along. Without an endpoint nothing of this is loaded.
+Each process that serves has an exporter of its own. A process that only forks others has none, since its thread does
+not exist in them. Without an endpoint nothing of OpenTelemetry is loaded.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from scaleobs._fork import Step, after_fork
+from scaleobs._tracing.context import is_configured
 from scaleobs.settings import Settings
-from scaleobs.tracing.current import is_configured
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -25,24 +25,24 @@ _EXPORTERS = {"grpc": "opentelemetry.exporter.otlp.proto.grpc.trace_exporter"}
 _BY_HTTP = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 
 _LIMIT_SECONDS = 2.0
-"""For how long the end of a process waits for a collector that doesn't answer."""
+"""How long the end of a process waits for a collector that does not answer."""
 
 _setting_up = threading.Lock()
-_looked_in = 0
+_set_up_in = 0
 _processor: Any = None
-_last: _Last | None = None
+_shutdown: _LimitedCall | None = None
 
 
 class Export:
     """
-    Exports the traces of one service, where that is wanted and the application doesn't.
+    Exports the traces of one service, if the environment requests it and the application has no provider.
 
-    What it needs is loaded now, which takes a third of a second where an endpoint is named; what runs begins later.
+    The modules that it needs are loaded now, which takes a third of a second. Its thread starts with `begin`.
 
     Args:
-        settings: say who this is.
-        write: writes a log line; takes its level, its event and what it is about.
-        on_fault: called with what went wrong.
+        settings: the names of the service.
+        write: writes a log line; takes the level, the event and fields by name.
+        on_fault: called with an error of scaleobs itself.
     """
 
     def __init__(self, settings: Settings, write: Callable[..., None], on_fault: Callable[[Exception], None]) -> None:
@@ -52,7 +52,7 @@ class Export:
             "service.version": settings.version,
             "deployment.environment.name": settings.environment,
         }
-        if is_wanted():
+        if is_requested():
             try:
                 _load()
             except ImportError as error:
@@ -60,15 +60,15 @@ class Export:
                 write("warning", "traces.not_exported", reason=str(error), fix=fix)
 
     def begin(self) -> None:
-        """Set a provider that exports in batches, once in a process, unless the application has; never raises."""
-        global _looked_in  # noqa: PLW0603 - A process has one provider.
-        if _looked_in == os.getpid():
+        """Set a provider that exports in batches, once in a process; never raises. Thread-safe."""
+        global _set_up_in  # noqa: PLW0603 - A process has one provider.
+        if _set_up_in == os.getpid():
             return
         with _setting_up:
-            if _looked_in != os.getpid():
-                _looked_in = os.getpid()
+            if _set_up_in != os.getpid():
+                _set_up_in = os.getpid()
                 try:
-                    if is_wanted() and not is_configured():
+                    if is_requested() and not is_configured():
                         _set_provider(self._resource)
                 except ImportError:  # It was logged.
                     return
@@ -77,13 +77,13 @@ class Export:
 
     @staticmethod
     def flush() -> None:
-        """Send what is waiting, if that takes no more than two seconds; for the end of a process."""
+        """Export the spans that are still in memory, and wait for that for two seconds at most."""
         if _processor is not None:
-            _within_limit(_processor.force_flush)
+            _call_limited(_processor.force_flush)
 
 
-def is_wanted() -> bool:
-    """Return whether the environment names an endpoint for traces, and nothing there turns them off."""
+def is_requested() -> bool:
+    """Return whether the environment names an endpoint for traces and does not disable them."""
     return (
         any(os.environ.get(name) for name in _ENDPOINTS)
         and os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() != "true"
@@ -92,14 +92,14 @@ def is_wanted() -> bool:
 
 
 def _load() -> None:
-    # The first one first, or a child that the application forks may hang: hooks of fork run in the order of their
-    # registration, and one of OpenTelemetry's submits to a pool whose lock this module's sets free.
+    # The first module must be loaded first, or a forked process may hang: fork hooks run in the order of their
+    # registration. A hook of OpenTelemetry submits to a pool, whose lock a hook of the first module releases.
     for name in ("concurrent.futures.thread", "opentelemetry.sdk.trace.export", _exporter()):
         importlib.import_module(name)
 
 
 def _set_provider(resource: Mapping[str, str]) -> None:
-    global _processor, _last  # noqa: PLW0603
+    global _processor, _shutdown  # noqa: PLW0603
     _load()
     from opentelemetry import trace
     from opentelemetry.sdk.resources import Resource
@@ -113,10 +113,10 @@ def _set_provider(resource: Mapping[str, str]) -> None:
     trace.set_tracer_provider(provider)
     if trace.get_tracer_provider() is provider:
         _processor = processor
-        _last = _Last(processor.shutdown)
+        _shutdown = _LimitedCall(processor.shutdown)
         atexit.register(_at_exit)
-    else:  # The application has set one meanwhile.
-        _within_limit(processor.shutdown)
+    else:  # The application has set a provider in the meantime.
+        _call_limited(processor.shutdown)
 
 
 def _exporter() -> str:
@@ -124,47 +124,51 @@ def _exporter() -> str:
     return _EXPORTERS.get(protocol.strip(), _BY_HTTP)
 
 
-class _Last:
-    """A thread that waits for the end of the process, at which Python 3.12 begins no new one (cpython#104690)."""
+class _LimitedCall:
+    """
+    A later call of a function, on a thread of its own, for which the caller waits for two seconds at most.
+
+    The thread starts at once, since Python 3.12 starts none at the end of a process (cpython#104690).
+
+    Raises:
+        RuntimeError: there are too many threads.
+    """
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self.function = function
-        self._is_wanted, self._is_done = threading.Event(), threading.Event()
-        threading.Thread(target=self._wait, name="scaleobs-traces", daemon=True).start()
+        self._is_requested = threading.Event()
+        self._thread = threading.Thread(target=self._wait, name="scaleobs-traces", daemon=True)
+        self._thread.start()
 
     def _wait(self) -> None:
-        self._is_wanted.wait()
+        self._is_requested.wait()
         self.function()
-        self._is_done.set()
 
     def run(self) -> None:
-        """Have the thread do what it is for, and wait for that, if it takes no more than two seconds."""
-        self._is_wanted.set()
-        self._is_done.wait(_LIMIT_SECONDS)
+        """Call the function, and wait for its end."""
+        self._is_requested.set()
+        self._thread.join(_LIMIT_SECONDS)
+
+
+def _call_limited(function: Callable[[], Any]) -> None:
+    # Without a thread, a few spans are lost, but the process ends.
+    with contextlib.suppress(RuntimeError):
+        _LimitedCall(function).run()
 
 
 def _at_exit() -> None:
-    if _last is not None:
-        _last.run()
-
-
-def _within_limit(function: Callable[[], Any]) -> None:
-    thread = threading.Thread(target=function, name="scaleobs-flush", daemon=True)
-    try:
-        thread.start()
-    except RuntimeError:  # No more threads: a span or two aren't worth a process that doesn't end.
-        return
-    thread.join(_LIMIT_SECONDS)
+    if _shutdown is not None:
+        _shutdown.run()
 
 
 def _forked() -> None:
-    global _setting_up, _last  # noqa: PLW0603
-    # Another thread of the parent may have held it.
+    global _setting_up, _shutdown  # noqa: PLW0603
+    # Another thread of the parent may have held the lock.
     _setting_up = threading.Lock()
-    if _last is not None:
-        last, _last = _last.function, None
-        with contextlib.suppress(RuntimeError):  # No more threads.
-            _last = _Last(last)
+    if _shutdown is not None:
+        function, _shutdown = _shutdown.function, None
+        with contextlib.suppress(RuntimeError):  # There are too many threads.
+            _shutdown = _LimitedCall(function)
 
 
 after_fork(Step.TRACES, _forked)

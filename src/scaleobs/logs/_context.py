@@ -1,0 +1,75 @@
+"""The fields of the current request, which each of its log lines has."""
+
+from __future__ import annotations
+
+import random
+import re
+from contextvars import ContextVar, Token
+from typing import Any
+
+from scaleobs import _tracing
+from scaleobs._fork import Step, after_fork
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+
+# Ids must differ; they need not be unpredictable. A seed that the application sets in the shared generator, or that
+# two workers inherit, must not repeat them.
+_ids = random.Random()  # noqa: S311
+after_fork(Step.REQUEST_IDS, _ids.seed)
+_bits = _ids.getrandbits
+
+request_context: ContextVar[dict[str, Any] | None] = ContextVar("scaleobs_request", default=None)
+"""
+`request_id`, `trace_id` and `span_id` if they are known, and the fields that the application has bound.
+
+All copies of a request's context share this one dict. So a field that a thread, task or generator of the request binds
+is in the lines of all others and in the access line. The dict is never cleared, since a task may outlive the request.
+"""
+
+_RESERVED = ("event", "exc_info", "stack_info", "self", "_record", "_from_structlog")
+"""Names that structlog does not treat as fields."""
+
+
+def new_context(request_id: str = "", traceparent: str = "") -> dict[str, Any]:
+    """
+    Return the ids of a request for its log lines.
+
+    Args:
+        request_id: the client's; a new id replaces it if it is empty, too long, or has other characters than
+            `A-Za-z0-9._-`.
+        traceparent: the header, or an empty text.
+    """
+    if not request_id or _REQUEST_ID.fullmatch(request_id) is None:
+        request_id = _bits(128).to_bytes(16).hex()  # Half the time of a format.
+    context = {"request_id": request_id}
+    parent = _tracing.parse_traceparent(traceparent) if traceparent else None
+    if parent is not None:
+        context["trace_id"], context["span_id"] = parent.trace_id, parent.span_id
+    return context
+
+
+def bind_context(**fields: Any) -> None:
+    """
+    Add fields to every later line of the current request, and to its access line.
+
+    They apply to all tasks of the request and to the threads that its context is copied to, and end with the request.
+    If a line has a field of the same name, the line's value is kept. Outside a request this does nothing. It may be
+    called concurrently.
+
+    Args:
+        fields: by the keys of the lines, e.g. `order_id=7`.
+    """
+    context = request_context.get()
+    if context is not None:
+        for key in _RESERVED:
+            fields.pop(key, None)
+        context.update(fields)
+
+
+def forget_request(token: Token[dict[str, Any] | None]) -> None:
+    """Undo `request_context.set` with its token, if this is the same context."""
+    try:
+        request_context.reset(token)
+    except ValueError:
+        # A coroutine was garbage-collected inside another request, whose context stays.
+        return

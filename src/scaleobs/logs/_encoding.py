@@ -1,0 +1,283 @@
+"""JSON on one line: any value, an event that is truncated if it is too long, and the text of an exception."""
+
+from __future__ import annotations
+
+import enum
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date, time
+from itertools import islice
+from traceback import TracebackException
+from typing import Any
+
+MAX_LINE_BYTES = 16_384
+"""
+The length of a line with its newline.
+
+Docker's and containerd's log drivers split longer lines (moby/moby#34855).
+"""
+
+DELETE = 0x7F
+"""DEL in a line. The search for a number in bytes takes a tenth of the time of a search for bytes."""
+
+# These end a line for some readers (NEL, U+2028, U+2029) or control a terminal (DEL, the other C1 controls). They are
+# written as JSON's escapes.
+_CONTROL = re.compile("[\x7f-\x9f\u2028\u2029]")
+
+_MAX_DEPTH = 8
+_LISTS = (list, tuple, set, frozenset)
+_EXACT: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (str, str.__str__),
+    (int, int.__pos__),
+    (float, float.__pos__),
+)
+
+
+def encode(value: Any) -> str:
+    """Return a value as JSON text without a line break; see `encode_utf8`."""
+    return encode_utf8(value).decode()
+
+
+def encode_utf8(value: Any) -> bytes:
+    """
+    Return a value as JSON without a line break, in UTF-8; never raises.
+
+    A value that JSON does not have becomes text, and a number that is not finite becomes `null`. If the encoder fails
+    (odd keys, a circle, great depth), the value is first copied, down to eight levels.
+    """
+    try:
+        line = dumps(value, to_plain, OPTION)
+    except Exception:  # A __str__, a __dict__ or a mapping of the application raised.
+        line = _encode_slowly(_copy(value, _MAX_DEPTH)).encode()
+    if line.isascii() and DELETE not in line:
+        return line
+    return _CONTROL.sub(_escape, line.decode()).encode()
+
+
+def _escape(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
+
+
+def text_of(value: Any) -> str:
+    """Return `str(value)`, or a text that names the exception which that raises."""
+    try:
+        return str(value)
+    except Exception as error:
+        return f"<{type(value).__name__} whose text raises {type(error).__name__}>"
+
+
+def to_plain(value: Any) -> Any:
+    """Return a value of JSON's types for one that an encoder does not support."""
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).decode(errors="backslashreplace")
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {_key(key): item for key, item in value.items()}
+    if isinstance(value, _LISTS):
+        return list(value)
+    for kind, exact in _EXACT:  # orjson passes subclasses of these.
+        if isinstance(value, kind):
+            return exact(value)
+    return text_of(value)
+
+
+def _key(key: Any) -> str:
+    """Return a key as the standard library writes it, and as text if that refuses it."""
+    if key is None or isinstance(key, bool):
+        return {None: "null", True: "true", False: "false"}[key]
+    for kind, exact in _EXACT:
+        if isinstance(key, kind):
+            return text_of(exact(key))
+    return text_of(key)
+
+
+def _copy(value: Any, depth: int) -> Any:
+    """Return a copy of JSON's types; a text replaces each part that raises."""
+    try:
+        return _copy_or_raise(value, depth)
+    except Exception as error:  # An iterator, a property, an integer of more digits than Python writes.
+        return f"<{type(value).__name__} that raises {type(error).__name__}>"
+
+
+def _copy_or_raise(value: Any, depth: int) -> Any:
+    if isinstance(value, float):
+        return value if -float("inf") < value < float("inf") else None
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        int.__repr__(value)
+        return value
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        if depth == 0:
+            return "…"
+        if isinstance(value, Mapping):
+            return {_key(key): _copy(item, depth - 1) for key, item in value.items()}
+        return [_copy(item, depth - 1) for item in value]
+    plain = to_plain(value)
+    return plain if isinstance(plain, str) else text_of(plain)
+
+
+def _encoder() -> tuple[Callable[[Any, Callable[[Any], Any], int], bytes], int]:
+    """Return orjson's encoder if it is installed (`scaleobs[fast]`), and the option with which both write the same."""
+    try:
+        import orjson
+    except ImportError:
+        write = json.JSONEncoder(default=to_plain, allow_nan=False, separators=(",", ":")).encode
+        return lambda value, _default, _option: write(value).encode(), 0
+    option = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+    return orjson.dumps, option
+
+
+dumps, OPTION = _encoder()
+"""
+The encoder itself. Called with `to_plain` and `OPTION` by position, which saves a third of its time.
+
+It raises what values raise, and escapes only what JSON requires.
+"""
+_encode_slowly = json.JSONEncoder(separators=(",", ":")).encode
+
+
+# Truncation.
+
+_LIMITS = ((4096, 256, 8), (1024, 64, 6), (256, 16, 4), (48, 6, 2))
+"""Of each attempt: the characters of a text, the members of a list or an object, and the depth."""
+
+_EXCEPTION_CHARACTERS = 8192
+"""The characters of an exception in the first attempt: `exception_text` has already shortened it."""
+
+EXCEPTION_KEYS = ("exception", "error.stack_trace")
+_MAX_KEYS = 24
+
+
+def encode_line(event: Mapping[str, Any]) -> bytes:
+    """Return an event as one line of JSON without its newline, truncated if it is too long; never raises."""
+    line = encode_utf8(event)
+    if len(line) < MAX_LINE_BYTES:
+        return line
+    whole = json.loads(line)
+    for characters, members, depth in _LIMITS:
+        truncated = {
+            shorten(key, characters): _truncate(
+                value,
+                _EXCEPTION_CHARACTERS if key in EXCEPTION_KEYS and characters == _LIMITS[0][0] else characters,
+                members,
+                depth,
+            )
+            for key, value in whole.items()
+        }
+        truncated["truncated"] = True
+        line = encode_utf8(truncated)
+        if len(line) < MAX_LINE_BYTES:
+            return line
+    # The names of the keys alone are too long. The standard keys are the first ones.
+    kept = dict(list(truncated.items())[:_MAX_KEYS])
+    kept |= {key: truncated[key] for key in EXCEPTION_KEYS if key in truncated}
+    return encode_utf8({**kept, "keys": len(whole), "truncated": True})
+
+
+def shorten(text: str, limit: int) -> str:
+    """Return a text with `limit` of its characters; its original length replaces the middle if it is longer."""
+    if len(text) <= limit:
+        return text
+    head = limit * 3 // 4
+    return f"{text[:head]}…[{len(text)} characters]…{text[len(text) - (limit - head) :]}"
+
+
+def _truncate(value: Any, characters: int, members: int, depth: int) -> Any:
+    if isinstance(value, str):
+        return shorten(value, characters)
+    if type(value) is int and len(digits := str(value)) > characters:
+        return shorten(digits, characters)
+    if not isinstance(value, dict | list):
+        return value
+    if depth == 0:
+        return f"…[{len(value)} members]…" if value else value
+    if isinstance(value, list):
+        kept = [_truncate(one, characters, members, depth - 1) for one in value[:members]]
+        return kept if len(value) <= members else [*kept, f"…[{len(value)} members]…"]
+    items = list(value.items())
+    first = {shorten(key, characters): _truncate(one, characters, members, depth - 1) for key, one in items[:members]}
+    return first if len(items) <= members else {**first, "…": f"[{len(items)} members]"}
+
+
+# Exceptions.
+
+_MAX_EXCEPTION = 8000
+_MAX_CHAIN = 6
+_INNERMOST_FRAMES = 5
+_MAX_CHAIN_READ = 1000
+_MAX_FRAMES = 200
+
+_CAUSED = "\nThe above exception was the direct cause of the following exception:\n\n"
+_DURING = "\nDuring handling of the above exception, another exception occurred:\n\n"
+
+
+def exception_of(exc_info: Any) -> BaseException | None:
+    """Return the exception that `exc_info` means: an exception, the tuple of `sys.exc_info`, or true."""
+    if isinstance(exc_info, tuple):
+        exc_info = exc_info[1] if len(exc_info) > 1 else None
+    elif exc_info and not isinstance(exc_info, BaseException):
+        exc_info = sys.exc_info()[1]
+    return exc_info if isinstance(exc_info, BaseException) else None
+
+
+def exception_text(error: BaseException) -> tuple[str, bool]:
+    """
+    Return an exception as Python prints it, and whether a part was left out.
+
+    If the text is too long, outer frames are left out, and exceptions in the middle of the chain. The type, the
+    message, the innermost frames and the root cause always remain.
+    """
+    chain = list(islice(_causes(error), _MAX_CHAIN_READ))
+    if len(chain) <= _MAX_CHAIN:
+        text = "".join(_format(error, limit=-_MAX_FRAMES, chain=True)).rstrip("\n")
+        if len(text) <= _MAX_EXCEPTION:
+            return text, _has_more_frames(error)
+    picked = chain if len(chain) <= _MAX_CHAIN else [*chain[: _MAX_CHAIN - 1], chain[-1]]
+    share = _MAX_EXCEPTION // len(picked)
+    pieces = []
+    for position, (one, joint) in enumerate(picked):
+        # The heading, the frames and the message.
+        lines = _format(one, limit=-_INNERMOST_FRAMES, chain=False)
+        each = share // (_INNERMOST_FRAMES + 2)
+        piece = shorten("".join(shorten(line, each) for line in lines), share)
+        if position == len(picked) - 1 and len(chain) > len(picked):
+            piece += f"\n\n…[{len(chain)} exceptions in this chain]…"
+        pieces.append(f"{piece.rstrip()}\n{joint}")
+    return "".join(reversed(pieces)).rstrip(), True
+
+
+def _causes(error: BaseException) -> Iterator[tuple[BaseException, str]]:
+    """Yield an exception and those that led to it, each with Python's sentence between it and the one it led to."""
+    seen: set[int] = set()
+    joint = ""
+    following: BaseException | None = error
+    while following is not None and id(following) not in seen:
+        seen.add(id(following))
+        yield following, joint
+        if following.__cause__ is not None:
+            joint, following = _CAUSED, following.__cause__
+        elif following.__suppress_context__:
+            return
+        else:
+            joint, following = _DURING, following.__context__
+
+
+def _format(error: BaseException, *, limit: int, chain: bool) -> list[str]:
+    try:
+        found = TracebackException(type(error), error, error.__traceback__, limit=limit, compact=True)
+        return list(found.format(chain=chain))
+    except Exception as fault:  # An attribute is a property that raises, or the source code can't be read.
+        return [f"{type(error).__name__}, whose traceback can't be formatted: {type(fault).__name__}\n"]
+
+
+def _has_more_frames(error: BaseException) -> bool:
+    frames, traceback = 0, error.__traceback__
+    while traceback is not None and frames <= _MAX_FRAMES:
+        frames, traceback = frames + 1, traceback.tb_next
+    return frames > _MAX_FRAMES
