@@ -35,11 +35,12 @@ def free_port() -> int:
 
 
 def until(condition):
-    """Wait for a condition."""
+    """Wait for a condition, and return its first true value."""
     limit = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < limit, "It doesn't come true."
+    while not (value := condition()):
+        assert time.monotonic() < limit, f"The condition did not become true within {LIMIT} s."
         time.sleep(0.02)
+    return value
 
 
 def get(port, path, headers=None, method="GET"):

@@ -130,7 +130,13 @@ class Fleet:
     @property
     def root(self):
         """The pid of the process that started the workers."""
-        return parent_of(min(self.pids(1)))
+        return servers.until(self._parent_of_a_worker)
+
+    def _parent_of_a_worker(self):
+        try:
+            return parent_of(min(self.pids(1)))
+        except (FileNotFoundError, ProcessLookupError):  # The worker was recycled after it had answered.
+            return None
 
     @property
     def directory(self):
