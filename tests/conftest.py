@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import warnings
@@ -38,6 +40,25 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Whatever starts a program gets its port from the same place, so that none is given twice.
 stack.free_port = servers.free_port
+
+_start = subprocess.Popen.__init__
+
+
+@functools.wraps(_start)
+def _start_checked(self, args, *more, **named):
+    servers.assert_server_is_marked(args)
+    _start(self, args, *more, **named)
+
+
+subprocess.Popen.__init__ = _start_checked
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Record which test runs."""
+    servers.running_test = item
+    return (yield)
+
 
 LOCAL_TOOLS = Path(__file__).parent.parent / ".tools" / "bin"
 

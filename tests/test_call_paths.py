@@ -105,6 +105,7 @@ async def recording(scope, receive, send):
 """
 
 
+@pytest.mark.servers
 def test_scrape_of_many_workers(tmp_path):
     """A scrape reads the ledgers of siblings in one place, whoever has counted what."""
     (tmp_path / "app.py").write_text(APP)

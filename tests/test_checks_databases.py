@@ -18,6 +18,8 @@ from scaleobs import checks
 from support.databases import PostgreSQL, Redis
 from support.exchanges import http_scope, serve_asgi, wsgi
 
+pytestmark = pytest.mark.servers
+
 OPTIONS = {"timeout": 0.4, "cache": 0.05}
 
 

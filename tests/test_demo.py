@@ -29,6 +29,7 @@ def demo(*arguments, **environment):
     )
 
 
+@pytest.mark.servers
 def test_alert_fires_and_resolves(tool):
     """
     The fault is told by the alert, the repair by its resolution, and every request that was sent is counted.
@@ -53,6 +54,7 @@ def test_alert_fires_and_resolves(tool):
     assert {"rules.yml", "orders.json", "orders.log"} <= {path.name for path in directory.iterdir()}
 
 
+@pytest.mark.servers
 def test_without_a_prometheus_everything_but_alerts_is_shown():
     """
     Where there is no Prometheus the demo says how to get one, and shows the rest.
@@ -108,6 +110,7 @@ def test_stopped_while_it_asks_it_says_nothing_of_it(number, code):
     assert "" == done.stderr
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_early_it_leaves_no_process(number, code):
     """

@@ -238,6 +238,7 @@ def run_command(words, directory):
     return subprocess.run([program, *words[1:]], cwd=directory, capture_output=True, check=False, timeout=150)
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize(("page", "number"), shell_lines())
 def test_command_works(page, number, tmp_path, request):
     """

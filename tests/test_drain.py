@@ -49,6 +49,7 @@ def run(*parts):
     return done.returncode, done.stdout.split("\n")[:-1]
 
 
+@pytest.mark.servers
 def test_signal_is_passed_on_after_the_drain():
     """The first SIGTERM turns readiness; when the time is over the handler before hears of it, once."""
     code, said = run(
@@ -67,6 +68,7 @@ def test_signal_is_passed_on_after_the_drain():
     assert (0, ["200", "503200200", "handled 15", "503"]) == (code, said)
 
 
+@pytest.mark.servers
 def test_process_ends_by_the_signal_where_nobody_handles_it():
     """Without a handler the process is ended by SIGTERM, as it would have been, after the drain."""
     code, said = run(INSTRUMENT, "serve()\nterm()\nsay(serve())\ntime.sleep(20)\nsay('not ended')")
@@ -109,6 +111,7 @@ def test_handler_that_the_application_puts_later_works():
     assert (0, ["own", "503"]) == run(INSTRUMENT, later.format("before(number, frame)"))
 
 
+@pytest.mark.servers
 def test_handler_that_the_application_puts_before_it_serves_is_called_after_the_drain():
     """A handler that is put between loading and serving hears of SIGTERM when the drain is over."""
     code, said = run(
@@ -165,6 +168,7 @@ def test_child_of_a_process_that_serves_ends_at_once():
     assert ["-15", "200"] == said
 
 
+@pytest.mark.servers
 def test_request_on_another_thread_reaches_the_main_thread():
     """Where the server puts its handler after loading, and requests come on other threads, the drain works as well."""
     code, said = run(
@@ -184,6 +188,7 @@ def test_request_on_another_thread_reaches_the_main_thread():
     assert (0, ["503", "handled"]) == (code, said)
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("path", ["/ready", "/"])
 def test_main_thread_is_told_again_until_it_has_heard(path):
     """A signal that comes just as the main thread begins to wait doesn't wake it: the next request says it again."""
@@ -216,6 +221,7 @@ def test_main_thread_is_told_again_until_it_has_heard(path):
     assert (0, ["2", "503", "handled"]) == (code, said)
 
 
+@pytest.mark.servers
 def test_signal_that_another_thread_takes_wakes_the_main_thread():
     """The kernel hands a signal to any thread; Python's handlers are the main thread's, which may sleep."""
     code, said = run(
@@ -256,6 +262,7 @@ def test_application_that_is_loaded_by_a_thread_goes_without():
     assert (-signal.SIGTERM, ["200"]) == (code, said)
 
 
+@pytest.mark.servers
 def test_handler_takes_no_lock():
     """The signal may come while the main thread holds any lock: the handler neither logs nor waits for one."""
     code, said = run(

@@ -12,6 +12,8 @@ from support import servers
 from support.drain import draining
 from support.drain.draining import SERVERS
 
+pytestmark = pytest.mark.servers
+
 HANDSHAKE = (
     b"GET /socket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"

@@ -11,6 +11,8 @@ import pytest
 from support import servers
 from support.drain import draining
 
+pytestmark = pytest.mark.servers
+
 CONFIGURATION = """
 global
     nbthread 1

@@ -15,6 +15,8 @@ from support import servers
 from support.drain import draining
 from support.drain.draining import GUNICORN, HYPERCORN, SERVERS, UVICORN
 
+pytestmark = pytest.mark.servers
+
 every_server = pytest.mark.parametrize("name", SERVERS)
 
 

@@ -34,6 +34,8 @@ from scaleobs.cli.stack import (
     webhook,
 )
 
+pytestmark = pytest.mark.servers
+
 SERVICES = Path(__file__).parent / "support" / "services"
 INTEGRATIONS = Path(__file__).parents[1] / "integrations"
 TIME_SCALE = 150

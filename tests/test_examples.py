@@ -11,6 +11,8 @@ import pytest
 
 from scaleobs.cli.stack import LOOPBACK, get, get_json, running
 
+pytestmark = pytest.mark.servers
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PATHS = os.pathsep.join([str(EXAMPLES), *filter(None, [os.environ.get("PYTHONPATH")])])
 ENVIRONMENT = {"PYTHONPATH": PATHS, "SCALEOBS_DRAIN_SECONDS": "0"}

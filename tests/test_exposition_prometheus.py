@@ -14,6 +14,8 @@ import pytest
 
 from scaleobs.cli.stack import get, get_json, prometheus_command, running, wait_until
 
+pytestmark = pytest.mark.servers
+
 SERVICE = """
 import random
 import time

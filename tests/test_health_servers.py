@@ -8,6 +8,8 @@ import pytest
 
 from support.servers import BIN, free_port, get, running, until
 
+pytestmark = pytest.mark.servers
+
 SERVICE = """
 import os, threading
 import scaleobs

@@ -86,6 +86,7 @@ def test_what_is_lost_is_a_fault(registry, monkeypatch):
     assert 1 == registry.get_sample_value("scaleobs_internal_faults_total")
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("workers", [1, 3])
 def test_lines_of_all_workers(workers, tmp_path):
     """The sum over the workers is what stands on stdout, those of one that was killed among it."""

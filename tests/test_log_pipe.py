@@ -52,6 +52,7 @@ def check_hostile_records(lines):
     assert ATOMIC < max(len(line.encode()) for line in found)
 
 
+@pytest.mark.servers
 def test_hostile_records_of_four_processes():
     """Every line parses, none is missing, none is longer than a container runtime takes, and none is torn."""
     check_hostile_records(10_000)

@@ -10,6 +10,8 @@ import pytest
 
 from support import servers
 
+pytestmark = pytest.mark.servers
+
 ROOT = Path(__file__).parents[1] / "integrations"
 
 SHOP = """

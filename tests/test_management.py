@@ -152,6 +152,7 @@ def shop(tmp_path):
         yield run
 
 
+@pytest.mark.servers
 @every_server
 def test_endpoints_on_the_management_port(name, shop):
     """
@@ -179,6 +180,7 @@ def test_endpoints_on_the_management_port(name, shop):
     assert 404 == server.asked("/nothing")[0]
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("name", [name for name in SERVERS if name.startswith(("gunicorn", "uvicorn workers"))])
 def test_another_worker_takes_over(name, shop):
     """
@@ -200,6 +202,7 @@ def test_another_worker_takes_over(name, shop):
     assert after < 2
 
 
+@pytest.mark.servers
 @every_server
 def test_port_in_use(name, tmp_path):
     """The server doesn't start, and says which port it is and what to do; where it can't know in time, its log does."""
@@ -230,6 +233,7 @@ def test_port_in_use(name, tmp_path):
             process.wait()
 
 
+@pytest.mark.servers
 @every_server
 def test_end_is_not_delayed(name, shop):
     """With a management port the server stops as soon as without one."""
@@ -325,6 +329,7 @@ print(asked("/health")[0], asked("/ready")[0], "bad" in asked("/ready")[1], "fir
     assert "200 503 True True\n" == done.stdout, done.stderr
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize(
     ("name", "requests"),
     [
@@ -367,6 +372,7 @@ def test_stuck_workers(name, requests, shop):
     assert "have been stuck" in progress["data"]["reason"]
 
 
+@pytest.mark.servers
 def test_one_stuck_worker_of_two(shop):
     """As long as one worker goes on, liveness passes."""
     server = shop("uvicorn workers", SCALEOBS_STALL_SECONDS="1")
@@ -383,6 +389,7 @@ def test_one_stuck_worker_of_two(shop):
     assert max(answers) > 2  # Longer than a worker may be stuck.
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("name", ["gunicorn gevent", "gunicorn gevent preload", "gunicorn gthread"])
 def test_client_that_takes_its_time_is_answered(name, shop):
     """A request that comes a while after its connection finds a thread that waits for it, which no greenlet could."""

@@ -186,6 +186,7 @@ def services(tmp_path_factory):
         yield {"uvicorn": by_uvicorn, "gunicorn": by_gunicorn}
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("server", ["uvicorn", "gunicorn"])
 @pytest.mark.parametrize(("sent", "status"), [(TOKEN.encode(), b"200"), (b"\xff\xfe", b"401"), (b"", b"401")])
 def test_servers_hand_any_byte_over(sent, status, server, services):
@@ -197,6 +198,7 @@ def test_servers_hand_any_byte_over(sent, status, server, services):
     assert status == head.split()[1]
 
 
+@pytest.mark.servers
 def test_prometheus_sends_it(services, tmp_path, tool, monkeypatch):
     """As the page on Prometheus shows it: the targets with the token are up, those without are down with a 401."""
     monkeypatch.setenv("PATH", str(Path(tool("prometheus")).parent), prepend=os.pathsep)

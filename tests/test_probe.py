@@ -75,6 +75,7 @@ def port(tmp_path_factory):
         yield number
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize(
     ("arguments", "answer"),
     [
@@ -90,6 +91,7 @@ def test_answer(arguments, answer, port):
     assert answer == probe(f"--port={port}", *arguments)
 
 
+@pytest.mark.servers
 def test_command_answers_the_same(port):
     """`scaleobs probe` asks the same service, by the same environment, and ends with the same code."""
     assert (0, "live: UP") == command("--port", port)
@@ -98,6 +100,7 @@ def test_command_answers_the_same(port):
     assert (1, "live: DOWN, 404") == command("--port", port, SCALEOBS_HEALTH_PATH="/nowhere")
 
 
+@pytest.mark.servers
 def test_path_from_the_environment(port):
     """The paths are those that the service itself was given."""
     assert (0, "live: UP") == probe("--port", port, SCALEOBS_HEALTH_PATH="/startup")

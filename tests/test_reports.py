@@ -213,6 +213,7 @@ scaleobs.observer_of(app).check("search", critical=False)(lambda: False)
 """
 
 
+@pytest.mark.servers
 def test_degraded_service_behind_a_real_server(tmp_path):
     """A client that asks for the format gets it, and 200; the next one, which doesn't, gets the other."""
     (tmp_path / "shop.py").write_text(SERVICE)

@@ -12,6 +12,8 @@ from support import servers
 from support.group import fleet
 from support.group.pages import OPENMETRICS
 
+pytestmark = pytest.mark.servers
+
 LAG = "event_loop_lag_seconds"
 
 ROUTES = """

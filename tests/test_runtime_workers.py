@@ -91,6 +91,7 @@ def said(group):
     }
 
 
+@pytest.mark.servers
 def test_workers_that_end(joined):
     """Looks of workers that have ended stay, and their threads go, also where another one goes on in their place."""
     runtime.join(joined)

@@ -11,6 +11,8 @@ import pytest
 
 from support import servers
 
+pytestmark = pytest.mark.servers
+
 FASTAPI = """
 import logging
 import scaleobs, structlog

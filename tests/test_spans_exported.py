@@ -13,6 +13,8 @@ import pytest
 from support import servers
 from support.otlp_collector import collecting
 
+pytestmark = pytest.mark.servers
+
 STARLETTE = """
 import asyncio, logging, os
 import scaleobs

@@ -16,6 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from support import servers
 
+pytestmark = pytest.mark.servers
+
 GUNICORN = ["gunicorn", "-w", "3", "-b", "127.0.0.1:PORT"]
 SERVERS = {
     "gunicorn": ([*GUNICORN, "counting_app:wsgi"], 3, 3000),

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.servers
+
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("alert_rules", "dashboards", "integrations")
 

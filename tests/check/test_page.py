@@ -57,6 +57,7 @@ def alert(expression):
     return {"alert": "Mine", "expr": expression}
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("name", [name for name in SERVICES if name != "many"])
 @pytest.mark.parametrize("has_traffic", [False, True], ids=["fresh", "asked"])
 def test_a_service_shows_what_the_rules_ask_for(name, has_traffic, tmp_path):
@@ -78,6 +79,7 @@ def test_a_service_shows_what_the_rules_ask_for(name, has_traffic, tmp_path):
     assert ("http_request_duration_seconds_bucket" in told.notes()) is not has_traffic
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize(
     ("expression", "subject", "sentence"),
     [
@@ -128,6 +130,7 @@ def test_what_never_matches_is_found(expression, subject, sentence, orders, tmp_
     assert ["alert Mine"] == told.used_by(sentence)
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize(
     ("expression", "note"),
     [
@@ -157,6 +160,7 @@ def test_what_may_come_is_no_finding(expression, note, orders, tmp_path):
     assert note in said if note else said == ""
 
 
+@pytest.mark.servers
 def test_labels_that_scrapes_add_are_taken_as_given(orders, tmp_path):
     """
     Who labels targets by cluster says so.
@@ -167,6 +171,7 @@ def test_labels_that_scrapes_add_are_taken_as_given(orders, tmp_path):
     assert 0 == check(orders, "--rules", rules, "--target-label", "cluster").code
 
 
+@pytest.mark.servers
 def test_route_of_an_objective_has_to_be_there(tmp_path):
     """
     Also before the first request, when there is no histogram: routes are there from the start.
@@ -180,6 +185,7 @@ def test_route_of_an_objective_has_to_be_there(tmp_path):
     assert "Did you mean /bills/<int:bill_id>?" in wrong.findings()["http_request_duration_seconds_count"]
 
 
+@pytest.mark.servers
 def test_application_says_what_is_looked_for(orders, tmp_path, monkeypatch):
     """
     Its own page has its name, route and boundary; that of another service has none of them.
@@ -207,6 +213,7 @@ def test_application_says_what_is_looked_for(orders, tmp_path, monkeypatch):
     assert (0, {}) == (without.code, without.findings())
 
 
+@pytest.mark.servers
 def test_changed_files_of_every_kind_are_read(orders, tmp_path):
     """
     A PrometheusRule, a dashboard as the API exports it, and a ConfigMap with one; what is wrong names who asks.
@@ -229,6 +236,7 @@ def test_changed_files_of_every_kind_are_read(orders, tmp_path):
     assert {"connections_active", "log_lines_total"} <= set(told.findings())
 
 
+@pytest.mark.servers
 def test_dashboard_s_variables_and_folded_rows_are_looked_at(orders, tmp_path):
     """
     Panels within a folded row, a variable's label, another data source that is not ours to judge.
@@ -277,6 +285,7 @@ def test_file_that_can_t_be_read_is_one_sentence(text, sentence, tmp_path):
     assert "Can't read '/nowhere'" in call("http://nowhere.invalid/metrics", "--rules", "/nowhere").stderr
 
 
+@pytest.mark.servers
 def test_page_of_somebody_else_is_told(tmp_path):
     """
     The rules are for another service, or the page has nothing of ours.
@@ -287,6 +296,7 @@ def test_page_of_somebody_else_is_told(tmp_path):
     assert "the page is that of billing; the rules are for orders" == told.notes()["service_info"]
 
 
+@pytest.mark.servers
 def test_cap_on_label_sets_is_told_before_and_after(tmp_path):
     """
     At four fifths of the cap, with examples of routes, and once label sets were dropped.
@@ -309,6 +319,7 @@ def test_cap_on_label_sets_is_told_before_and_after(tmp_path):
     assert "were dropped past the limit" in over.findings()["scaleobs_label_sets_dropped_total"]
 
 
+@pytest.mark.servers
 def test_table_tells_what_json_tells(orders, tmp_path):
     """
     Who reads the table finds the series, the sentence and the rule, with brackets as they are.
@@ -322,6 +333,7 @@ def test_table_tells_what_json_tells(orders, tmp_path):
     assert "Findings: 1. Notes: 0." in result.stdout
 
 
+@pytest.mark.servers
 def test_token_opens_the_metrics(tmp_path):
     """
     A service with a token is checked by who has it.

@@ -29,6 +29,8 @@ from scaleobs.cli.stack import (
 from scaleobs.objectives import Availability, Latency
 from support.check_command import call, check
 
+pytestmark = pytest.mark.servers
+
 SERVICES = Path(__file__).parents[1] / "support" / "services"
 TIME_SCALE = 30
 """Rules are evaluated once a second."""

@@ -54,6 +54,7 @@ def kill(process):
     process.communicate(timeout=servers.LIMIT)
 
 
+@pytest.mark.servers
 def test_killed_worker(mine):
     """What it had used at the last scrape is counted for good, and once, also if another one goes on in its place."""
     counted = process._Processes(mine)

@@ -10,6 +10,8 @@ import pytest
 
 from support.group import fleet
 
+pytestmark = pytest.mark.servers
+
 CONF = """
 import os
 from pathlib import Path

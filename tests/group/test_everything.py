@@ -12,6 +12,8 @@ from support.expositions import families, message, packed
 from support.group import fleet
 from support.group.pages import OPENMETRICS
 
+pytestmark = pytest.mark.servers
+
 GTHREAD = [*fleet.GUNICORN, "--threads", "2", "wsgi_shop:app"]
 ROUTES = "for number in range(200):\n    shop.add_url_rule(f'/many/{number}', f'{number}', lambda: 'many')\n"
 FORKS = """

@@ -13,6 +13,8 @@ from scaleobs._metrics.child import DURATION
 from scaleobs._workers.entries import entries_of, numbers_of
 from support.group import fleet
 
+pytestmark = pytest.mark.servers
+
 OFTEN = "import scaleobs._workers.group\nscaleobs._workers.group._COPIED_EVERY = 0\n"
 COMMAND = [*fleet.GUNICORN, "--threads", "4", "wsgi_shop:app"]
 

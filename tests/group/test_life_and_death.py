@@ -15,6 +15,8 @@ import pytest
 from support import servers
 from support.group import fleet
 
+pytestmark = pytest.mark.servers
+
 GUNICORN = [*fleet.GUNICORN, "wsgi_shop:app"]
 GTHREAD = [*GUNICORN, "--threads", "4"]
 ROUTE = "/hello/<name>"

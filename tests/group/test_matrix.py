@@ -7,6 +7,8 @@ import pytest
 from support.group import fleet
 from support.group.pages import OPENMETRICS
 
+pytestmark = pytest.mark.servers
+
 GRANIAN = """
 import multiprocessing, sys
 from granian import Granian

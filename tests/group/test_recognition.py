@@ -17,6 +17,8 @@ import pytest
 from scaleobs._workers.recognition import Root
 from support import servers
 
+pytestmark = pytest.mark.servers
+
 MAIN = """
 import multiprocessing, sys, threading
 from scaleobs._workers.recognition import root

@@ -104,6 +104,7 @@ def test_unknown_field_is_refused(cluster, format_):
     assert {} == kept
 
 
+@pytest.mark.servers
 def test_size_is_counted_as_kubectl_counts_it(cluster):
     """
     The largest ConfigMap that isn't refused is applied, and kubectl keeps as much of it as was thought.
@@ -124,6 +125,7 @@ def test_size_is_counted_as_kubectl_counts_it(cluster):
     assert "bytes, and kubectl apply can keep 262,144: give fewer objectives of routes" in refused
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("count", [10, 40])
 def test_rule_that_has_to_be_applied_on_the_server_s_side_says_so(cluster, count):
     """

@@ -16,6 +16,8 @@ from scaleobs._render.dashboards import dashboard
 from scaleobs.cli.stack import get, get_json, prometheus_command, running, wait_until
 from scaleobs.objectives import Latency
 
+pytestmark = pytest.mark.servers
+
 SERVICE = """
 from prometheus_client import CollectorRegistry
 

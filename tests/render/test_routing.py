@@ -75,6 +75,7 @@ def kept_back(alertmanager, service):
     )
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize(("names", "expected"), TOGETHER, ids=lambda value: ",".join(value) or "none")
 def test_alerts_are_kept_back(names, expected, alertmanager):
     """

@@ -38,6 +38,7 @@ assert connection.getresponse().status == 200
 """
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize(
     ("name", "command"),
     [

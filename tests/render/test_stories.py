@@ -49,6 +49,7 @@ def untrue(tool, *arguments):
     return {one["alert"] for one in content["stories"] if not one["is_true"]}, result.exit_code, content
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -83,6 +84,7 @@ def test_line_that_was_changed_is_the_stories_too(tmp_path, tool):
     ]
 
 
+@pytest.mark.servers
 def test_application_says_which_stories_are_told(tmp_path, tool, monkeypatch):
     """
     They are about its objectives, and come true of rules with these, not with others.
@@ -207,6 +209,7 @@ def written():
     return rules_text("orders", objectives=OF_ORDERS)
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistake_in_somebody_s_file_is_noticed(mistake, written, tmp_path, tool):
     """

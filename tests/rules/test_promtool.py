@@ -30,6 +30,7 @@ PROMTOOLS = ["promtool", *sorted((Path(__file__).parents[2] / ".tools" / "later"
 OF_ORDERS = ("orders.yaml", "budgets.yaml", "route_budgets.yaml", "slow_budgets.yaml")
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("promtool", PROMTOOLS, ids=lambda path: Path(path).parent.name or "promtool")
 @pytest.mark.parametrize("story", STORIES, ids=lambda path: path.name)
 def test_story_comes_true(story, promtool, tmp_path, tool):
@@ -65,6 +66,7 @@ def test_every_alert_has_a_silent_and_a_firing_instant():
     assert {name: {False, True} for name in alerts} == instants
 
 
+@pytest.mark.servers
 def test_texts_of_every_alert_are_whole(tmp_path, tool):
     """
     When it fires in its scenarios, each annotation has words, and no label that it names is missing.

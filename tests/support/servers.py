@@ -13,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 BIN = Path(sys.executable).parent
 LIMIT = 20
 
@@ -20,6 +22,34 @@ LIMIT = 20
 _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 _OWN = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _WORKERS
 _given: set[int] = set()
+
+PROGRAMS = {
+    "alertmanager",
+    "granian",
+    "gunicorn",
+    "haproxy",
+    "hypercorn",
+    "postgres",
+    "prometheus",
+    "redis-server",
+    "uvicorn",
+}
+
+running_test: pytest.Item | None = None
+"""The test that runs now, with its fixtures."""
+
+
+def assert_marked():
+    """Fail a test that starts a server and lacks the marker for it, by which a quick run leaves it out."""
+    if running_test is not None and running_test.get_closest_marker("servers") is None:
+        pytest.fail(f"{running_test.nodeid} starts a server: it needs @pytest.mark.servers.", pytrace=False)
+
+
+def assert_server_is_marked(command):
+    """Do that if a command starts a server by its program's name."""
+    words = command.split() if isinstance(command, str) else command
+    if PROGRAMS.intersection(Path(os.fsdecode(word)).name for word in words):
+        assert_marked()
 
 
 def free_port() -> int:
@@ -98,6 +128,7 @@ def running(command, port, folder, **environ):
     It has started when it answers on its port. What it started ends with it, even if it was killed itself. It has no
     drain unless that is asked for.
     """
+    assert_marked()
     has_ended = []
     own = {name: value for name, value in os.environ.items() if not name.startswith(("SCALEOBS_", "OTEL_"))}
     out, err = folder / "stdout", folder / "stderr"
