@@ -201,3 +201,16 @@ def test_request_line_has_every_key(registry, capsys):
         *("timestamp", "level", "event", "logger", "service", "version", "request_id"),
         *("method", "route", "path", "status_code", "duration_seconds", "client"),
     } == set(line)
+
+
+def test_stdout_that_is_none_for_a_while(monkeypatch, capsys):
+    """The line in between is lost; the same stream gets the lines after it, and their number."""
+    scaleobs.configure_logging(log_format="json")
+    log = scaleobs.get_logger("shop")
+    log.info("before")
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", None)
+        log.info("lost")
+    log.info("after")
+
+    assert ["before", "after", "log.lines_lost"] == [line["event"] for line in log_lines(capsys)]

@@ -371,9 +371,9 @@ class Stdout:
 
     def _use_current_stream(self) -> None:
         stream = sys.stdout
+        flush = stream.flush  # Raises for `None`, so that nothing changes.
         self._descriptor, self._put = _target_of(stream)
-        self._flush = stream.flush
-        self._stream = stream
+        self._flush, self._stream = flush, stream
 
     def reset(self) -> None:
         """Start again in a forked process, since another thread of the parent may have held a lock."""
