@@ -21,9 +21,9 @@ from prometheus_client import CollectorRegistry
 
 import scaleobs
 from scaleobs import logs
+from scaleobs._cli.demo import processes
 from scaleobs._metrics import families as registry_module
 from scaleobs._metrics import runtime as loops
-from scaleobs.cli import stack
 from scaleobs.logs._configure import ACCESS_LOGGERS, SERVER_LOGGERS
 from scaleobs.logs._sink import stdout
 from support import servers
@@ -39,7 +39,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Whatever starts a program gets its port from the same place, so that none is given twice.
-stack.free_port = servers.free_port
+processes.free_port = servers.free_port
 
 _start = subprocess.Popen.__init__
 

@@ -1,4 +1,4 @@
-"""The demo as a person starts it: with and without a Prometheus, stopped early, and asked for what can't be."""
+"""The demo on the command line: with and without a Prometheus, stopped early, and with a port in use."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from scaleobs.cli.sampling import quantile
-from scaleobs.cli.stack import LOOPBACK, StackError, get, running, wait_until
+from scaleobs._cli.demo.board import quantile
+from scaleobs._cli.demo.processes import LOOPBACK, ProcessError, get, running, wait_until
 
 SCALEOBS = Path(sys.executable).with_name("scaleobs")
 
@@ -32,7 +32,7 @@ def demo(*arguments, **environment):
 @pytest.mark.servers
 def test_alert_fires_and_resolves(tool):
     """
-    The fault is told by the alert, the repair by its resolution, and every request that was sent is counted.
+    The alert fires after the fault and resolves after the repair, and every request is counted.
     """
     tool("prometheus")
     tool("alertmanager")
@@ -57,7 +57,7 @@ def test_alert_fires_and_resolves(tool):
 @pytest.mark.servers
 def test_without_a_prometheus_everything_but_alerts_is_shown():
     """
-    Where there is no Prometheus the demo says how to get one, and shows the rest.
+    Without a Prometheus, the demo prints how to install one, and shows the rest.
     """
     done = demo(PATH="/nowhere")
 
@@ -67,9 +67,9 @@ def test_without_a_prometheus_everything_but_alerts_is_shown():
     assert "No alert was evaluated: there was no Prometheus." in done.stdout
 
 
-def test_port_in_use_is_said():
+def test_port_in_use_is_an_error():
     """
-    A port that somebody listens on is refused in one sentence.
+    One sentence has the port and the fix.
     """
     with socket.socket() as taken:
         taken.bind((LOOPBACK, 0))
@@ -78,12 +78,14 @@ def test_port_in_use_is_said():
         done = demo("--port", str(port))
 
     assert 1 == done.returncode
-    assert done.stderr == f"Error: Port {port} is in use: stop what listens there, or give --port another one.\n"
+    assert (
+        done.stderr == f"Error: Port {port} is in use: stop the program that listens there, or give another --port.\n"
+    )
 
 
 HALF_AN_ANSWER = """
 import http.client, os, signal, sys
-from scaleobs.cli import demo
+from scaleobs._cli.demo import command
 
 class Socket:
     def makefile(self, _mode):
@@ -93,15 +95,15 @@ class Socket:
 def run(*_, **__):
     http.client.HTTPResponse(Socket())
 
-demo._Demo.run = run
-demo.demo([])
+command._Demo.run = run
+command.demo([])
 """
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_stopped_while_it_asks_it_says_nothing_of_it(number, code):
+def test_stopped_during_a_request_it_prints_nothing(number, code):
     """
-    An answer that is half made when the signal comes raises once it is collected, as Python 3.13 says aloud.
+    A response that the signal interrupts raises in its finalizer, which Python 3.13 prints.
     """
     command = [sys.executable, "-c", HALF_AN_ANSWER.format(number=int(number))]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
@@ -114,7 +116,7 @@ def test_stopped_while_it_asks_it_says_nothing_of_it(number, code):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_early_it_leaves_no_process(number, code):
     """
-    An interrupted demo ends what it started, and says where its files are.
+    An interrupted demo stops its programs, and prints the directory of its files.
     """
     process = subprocess.Popen(
         [SCALEOBS, "demo", "--forever"],
@@ -144,12 +146,12 @@ def test_stopped_early_it_leaves_no_process(number, code):
 
 def test_program_that_does_not_start_is_quoted(tmp_path):
     """
-    A program that ends at once is named with the last thing it said.
+    The error has the program's name and the last line of its output.
     """
     command = [sys.executable, "-c", "raise SystemExit('no such option')"]
 
     with (
-        pytest.raises(StackError, match=r"odd did not start; it said: no such option"),
+        pytest.raises(ProcessError, match=r"odd did not start; the last line of its output: no such option"),
         running("odd", lambda _port: command, ready="/", directory=tmp_path),
     ):
         pass
@@ -157,15 +159,15 @@ def test_program_that_does_not_start_is_quoted(tmp_path):
 
 def test_waiting_ends():
     """
-    A condition that never holds is given up with its name.
+    The error names the condition that was never true.
     """
-    with pytest.raises(StackError, match=r"the moon rises: not within 0.1 s\."):
+    with pytest.raises(ProcessError, match=r"the moon rises: not within 0.1 s\."):
         wait_until(lambda: False, seconds=0.1, what="the moon rises")
 
 
 def test_no_answer_is_status_zero():
     """
-    An address where nobody listens has no status.
+    A port without a listener gives no status.
     """
     assert (0, b"") == get(f"http://{LOOPBACK}:1/")
 
@@ -182,6 +184,6 @@ def test_no_answer_is_status_zero():
 )
 def test_quantile_is_the_one_of_prometheus(wanted, buckets, expected):
     """
-    Quantiles are linear within a bucket, and end at the last bound that is known.
+    Quantiles are linear within a bucket, and at most the last finite bound.
     """
     assert expected == quantile(wanted, buckets)

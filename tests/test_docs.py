@@ -23,8 +23,8 @@ from prometheus_client import CollectorRegistry
 
 import scaleobs
 from scaleobs import catalog
+from scaleobs._cli.demo.processes import running
 from scaleobs._render.output import dashboard_texts, rules_text
-from scaleobs.cli.stack import running
 from scaleobs.objectives import Availability, Latency
 from scaleobs.settings import Settings
 from support.exchanges import log_lines

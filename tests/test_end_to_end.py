@@ -18,12 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from scaleobs._render import output
-from scaleobs.catalog import EXPOSED, RUNTIME
-from scaleobs.cli.stack import (
+from scaleobs._cli.demo.processes import (
     LOOPBACK,
+    ProcessError,
     Program,
-    StackError,
     Webhook,
     alertmanager_command,
     get_json,
@@ -33,6 +31,8 @@ from scaleobs.cli.stack import (
     wait_until,
     webhook,
 )
+from scaleobs._render import output
+from scaleobs.catalog import EXPOSED, RUNTIME
 
 pytestmark = pytest.mark.servers
 
@@ -158,7 +158,7 @@ def test_failing_requests_are_told_and_so_is_the_repair(stack):
             switch(program, "yes")
         for name in failing:
             wait_until(
-                lambda name=name: stack.heard.told("HighErrorRate", "firing", service=name),
+                lambda name=name: stack.heard.first("HighErrorRate", "firing", service=name),
                 seconds=FIRING_SECONDS,
                 what=f"HighErrorRate fires for {name}",
             )
@@ -166,7 +166,7 @@ def test_failing_requests_are_told_and_so_is_the_repair(stack):
             switch(program, "no")
         for name in failing:
             wait_until(
-                lambda name=name: stack.heard.told("HighErrorRate", "resolved", service=name),
+                lambda name=name: stack.heard.first("HighErrorRate", "resolved", service=name),
                 seconds=FIRING_SECONDS,
                 what=f"HighErrorRate resolves for {name}",
             )
@@ -183,7 +183,7 @@ def test_a_service_that_ended_is_told(stack):
     """
     stack.services["orders"].process.kill()
     wait_until(
-        lambda: stack.heard.told("ServiceDown", "firing", service="orders"),
+        lambda: stack.heard.first("ServiceDown", "firing", service="orders"),
         seconds=FIRING_SECONDS,
         what="ServiceDown fires",
     )
@@ -212,7 +212,7 @@ def test_every_rule_and_panel_finds_its_series(stack):
         services_with = {name: ["orders"] if name in of_loops else stack.services for name in asked | recorded}
         wanted = {f'{name}{{job="{job}"}}' for name, jobs in services_with.items() for job in jobs}
         # Rates need a second scrape with traffic in it.
-        with contextlib.suppress(StackError):
+        with contextlib.suppress(ProcessError):
             wait_until(lambda: not missing(stack, wanted), seconds=15, what="every series is there")
         still_missing = missing(stack, wanted)
 

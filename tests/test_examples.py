@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scaleobs.cli.stack import LOOPBACK, get, get_json, running
+from scaleobs._cli.demo.processes import LOOPBACK, get, get_json, running
 
 pytestmark = pytest.mark.servers
 

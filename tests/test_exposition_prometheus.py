@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from scaleobs.cli.stack import get, get_json, prometheus_command, running, wait_until
+from scaleobs._cli.demo.processes import get, get_json, prometheus_command, running, wait_until
 
 pytestmark = pytest.mark.servers
 

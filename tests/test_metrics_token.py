@@ -14,7 +14,7 @@ import yaml
 
 import scaleobs
 from scaleobs import SettingsError
-from scaleobs.cli.stack import get_json, prometheus_command, running, wait_until
+from scaleobs._cli.demo.processes import get_json, prometheus_command, running, wait_until
 from scaleobs.settings import Settings
 from support.exchanges import asgi, log_lines, wsgi
 from support.servers import BIN

@@ -1,4 +1,4 @@
-"""`scaleobs run` tells a server of our log configuration by what that server listens to, and leaves the rest alone."""
+"""`scaleobs run` passes our log configuration to a server, and leaves everything else as it is."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from pathlib import Path
 
 import pytest
 
-from scaleobs.cli import run
+from scaleobs._cli import commands
 from support import servers
 
 SCALEOBS = str(servers.BIN / "scaleobs")
 
 
-def test_configuration_is_there():
-    """It is the file that ships."""
+def test_configuration_is_the_shipped_file():
+    """The path is that of the shipped file."""
     shipped = Path(__file__).parents[1] / "integrations" / "uvicorn" / "log_config.json"
 
-    assert json.loads(shipped.read_text()) == json.loads(Path(run.log_config()).read_text())
+    assert json.loads(shipped.read_text()) == json.loads(Path(commands.log_config()).read_text())
 
 
-def test_what_the_user_has_set_counts_more():
-    """Variables of the user's stay, and gunicorn's further arguments stand behind ours."""
+def test_user_variables_have_precedence():
+    """The user's variables stay, and gunicorn's other arguments follow ours."""
     mine = {"UVICORN_LOG_CONFIG": "mine.json", "GUNICORN_CMD_ARGS": "--workers 3", "PATH": "/bin"}
-    found = run.environment(mine)
+    found = commands.server_environment(mine)
 
     assert ("mine.json", "/bin") == (found["UVICORN_LOG_CONFIG"], found["PATH"])
-    assert f"--log-config-json {run.log_config()} --workers 3" == found["GUNICORN_CMD_ARGS"]
+    assert f"--log-config-json {commands.log_config()} --workers 3" == found["GUNICORN_CMD_ARGS"]
 
 
 @pytest.mark.parametrize(
@@ -41,11 +41,11 @@ def test_what_the_user_has_set_counts_more():
 )
 def test_arguments(command, expected):
     """hypercorn, which reads no variable, gets an argument, unless it has one."""
-    assert [one.format(run.log_config()) for one in expected] == run.arguments(command)
+    assert [one.format(commands.log_config()) for one in expected] == commands.server_arguments(command)
 
 
 def test_program_takes_its_place():
-    """It has the same process number, its arguments as they are, and its exit code comes back."""
+    """It has the same process number, unchanged arguments, and its exit code is returned."""
     code = "import os, sys; print(os.getpid(), sys.argv[1:]); sys.exit(3)"
     with subprocess.Popen(
         [SCALEOBS, "run", "--", sys.executable, "-c", code, "--help", "-x"], stdout=subprocess.PIPE, text=True
@@ -56,8 +56,8 @@ def test_program_takes_its_place():
 
 
 def test_program_that_is_not_there():
-    """The error names it and says what to give."""
+    """The error has the name and the fix."""
     done = subprocess.run([SCALEOBS, "run", "nosuch"], capture_output=True, text=True, check=False)
 
     assert 2 == done.returncode
-    assert "'nosuch' is no program" in done.stderr
+    assert "The program 'nosuch' is not found: give the command of a server" in done.stderr

@@ -1,4 +1,4 @@
-"""Whoever can't be asked is told of in one sentence, with what to do."""
+"""If a URL gives no metrics, one sentence has the reason and the fix."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 @contextlib.contextmanager
 def serving(status=200, content_type=METRICS, body=b"", *, wait=0.0, drip=0, certificate=None, heard=None, **headers):
-    """Answer every GET alike, and yield the address."""
+    """Answer every GET with the same response, and yield the URL."""
     is_over = threading.Event()
 
     class Alike(BaseHTTPRequestHandler):
@@ -63,70 +63,72 @@ def refused(url, *arguments):
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
-        ({"status": 404}, "answered 404: nothing is there."),
-        ({"status": 401}, "answered 401: give the token that it wants with --token."),
-        ({"status": 403}, "answered 403: give the token"),
+        ({"status": 404}, "answered 404: nothing is at this path."),
+        ({"status": 401}, "answered 401: give a valid token with --token."),
+        ({"status": 403}, "answered 403: give a valid token"),
         ({"status": 503}, "answered 503."),
-        ({"status": 302, "Location": "https://login.example/"}, "leads to https://login.example/: give that address"),
-        ({"content_type": "text/html", "body": b"<html>"}, "answered with text/html, which is not what Prometheus"),
+        ({"status": 302, "Location": "https://login.example/"}, "redirects to https://login.example/: give that URL"),
+        ({"content_type": "text/html", "body": b"<html>"}, "answered with text/html, which Prometheus does not accept"),
         ({"content_type": "application/json", "body": b"{}"}, "answered with application/json"),
         ({"content_type": None, "body": b"up 1\n"}, "answered with no content type"),
-        ({"body": b"hello, world\n"}, "answered with metrics that can't be read"),
-        ({"body": b'a{b="c} 1\n'}, "answered with metrics that can't be read"),
-        ({"body": b"\xff 1\n"}, "answered with metrics that can't be read"),
+        ({"body": b"hello, world\n"}, "answered with invalid metrics"),
+        ({"body": b'a{b="c} 1\n'}, "answered with invalid metrics"),
+        ({"body": b"\xff 1\n"}, "answered with invalid metrics"),
     ],
 )
 def test_answer_that_is_no_page_of_metrics_is_one_sentence(answer, sentence):
     """
-    Statuses, redirects, other pages, and pages that break off in the middle.
+    Statuses, redirects, other pages, and incomplete pages.
     """
     with serving(**answer) as url:
         assert sentence in refused(url)
 
 
 @pytest.mark.parametrize("answer", [{"wait": 30.0}, {"drip": 300}])
-def test_server_that_takes_its_time_is_one_sentence(answer):
+def test_slow_server_is_one_sentence(answer):
     """
-    Before it answers, and in the middle of its answer.
+    Before its response, and in the middle of it.
     """
     with serving(**answer) as url:
-        assert "did not answer within 0.3 s: give more with --timeout." in refused(url, "--timeout", "0.3")
+        assert "did not answer within 0.3 s: give a longer --timeout." in refused(url, "--timeout", "0.3")
 
 
-def test_json_says_what_went_wrong_too():
+def test_json_has_the_error_too():
     """
-    The same sentence stands in the JSON.
+    The JSON contains the same sentence.
     """
     with serving(404) as url:
         result = call(url, "--json")
 
     assert 2 == result.exit_code
-    assert {"url": url, "error": f"{url} answered 404: nothing is there."} == json.loads(result.stdout)
+    assert {"url": url, "error": f"{url} answered 404: nothing is at this path."} == json.loads(result.stdout)
 
 
-def test_nobody_is_there():
+def test_unreachable_port_and_host_are_one_sentence():
     """
-    A port where nobody listens, and a host that isn't there.
+    A port without a listener, and a host that does not exist.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
 
-        assert "can't be reached: Connection refused." in refused(f"http://127.0.0.1:{port}/metrics")
+        assert "can't be reached: Connection refused. Check the URL, and that the service runs." in refused(
+            f"http://127.0.0.1:{port}/metrics"
+        )
     assert "there is no host 'nowhere.invalid'" in refused("http://nowhere.invalid/metrics")
 
 
 @pytest.mark.parametrize("url", ["localhost:8000/metrics", "ftp://a/b", "http://", "http://a:x/", "http://a b/", ""])
-def test_what_is_no_address_is_refused(url):
+def test_other_than_an_http_url_is_refused(url):
     """
-    A scheme, a host and a port that is a number.
+    A URL needs a scheme, a host, and a port that is a number.
     """
-    assert f"{url!r} is no address: give one such as http://localhost:8000/metrics" in refused(url)
+    assert f"{url!r} is not an HTTP URL: give one like http://localhost:8000/metrics" in refused(url)
 
 
-def test_tls_that_fails_is_said(tmp_path, tool):
+def test_failing_tls_has_its_fix(tmp_path, tool):
     """
-    A certificate that nobody signed, plain HTTP where TLS was asked for, and TLS where plain HTTP was.
+    A self-signed certificate, https:// for plain HTTP, and http:// for TLS.
     """
     certificate = tmp_path / "both.pem"
     key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
@@ -134,16 +136,16 @@ def test_tls_that_fails_is_said(tmp_path, tool):
     subprocess.run([*command, "-keyout", key, "-out", cert], check=True, capture_output=True)
     certificate.write_text(key.read_text() + cert.read_text())
     with serving(certificate=certificate) as url:
-        assert "has a certificate that can't be trusted" in refused(url)
+        assert "has a certificate that is not trusted" in refused(url)
         assert "set SSL_CERT_FILE to the certificate of its authority" in refused(url)
-        assert "without an answer in HTTP: if it speaks TLS, give https://." in refused(url.replace("https", "http"))
+        assert "without an HTTP response: if it serves TLS, use https://." in refused(url.replace("https", "http"))
     with serving() as url:
-        assert "can't be asked over TLS" in refused(url.replace("http", "https"))
+        assert "does not accept TLS" in refused(url.replace("http", "https"))
 
 
-def test_token_is_sent_and_goes_nowhere_else(tmp_path):
+def test_token_is_sent_to_the_url_only(tmp_path):
     """
-    It comes from the command line or a file, and a redirect is not followed with it.
+    It comes from the command line or a file, and redirects are not followed.
     """
     (tmp_path / "token").write_text("s3cret\n")
     elsewhere, here = [], []
@@ -155,12 +157,12 @@ def test_token_is_sent_and_goes_nowhere_else(tmp_path):
     assert [] == elsewhere
     result = call(url, "--token", "@/nowhere")
     assert 2 == result.exit_code
-    assert "Can't read the token's file '/nowhere'" in result.stderr
+    assert "Can't read the token file '/nowhere': No such file or directory." in result.stderr
 
 
-def test_user_in_the_address_is_sent_and_not_shown():
+def test_user_in_the_url_is_sent_and_not_shown():
     """
-    As basic authentication, which many a proxy before a Prometheus wants.
+    As basic authentication, which proxies before a Prometheus often require.
     """
     heard = []
     with serving(404, heard=heard) as url:
@@ -172,17 +174,17 @@ def test_user_in_the_address_is_sent_and_not_shown():
 
 def test_openmetrics_is_read_too():
     """
-    A service may speak nothing else.
+    A service may have no other format.
     """
     with serving(
         content_type="application/openmetrics-text; version=1.0.0", body=b"# TYPE a counter\na_total 1\n# EOF\n"
     ) as url:
-        assert "not there, and each service that scaleobs observes shows it" in check(url).findings()["service_ready"]
+        assert "not present, although every service with scaleobs has it" in check(url).findings()["service_ready"]
 
 
-def test_service_is_asked_once():
+def test_service_gets_one_request():
     """
-    What a check asks a service for is what it has, so that it doesn't count among its requests.
+    A check requests only the metrics page, which the service does not count.
     """
     heard = []
     with serving(body=b"up 1\n", heard=heard) as url:
@@ -191,11 +193,11 @@ def test_service_is_asked_once():
     assert ["/metrics"] == [path for path, _ in heard]
 
 
-def test_whatever_else_is_there_is_neither():
+def test_other_server_is_neither():
     """
-    An address without a path is tried as a Prometheus, and both answers are told.
+    A URL without a path is tried as a Prometheus, too, and the error has both responses.
     """
     with serving(404) as url:
         said = refused(url.removesuffix("/metrics"))
 
-    assert "is neither a page of metrics (answered 404: nothing is there) nor a Prometheus (answered 404" in said
+    assert "is neither a metrics page (answered 404: nothing is at this path) nor a Prometheus (answered 404" in said

@@ -6,9 +6,9 @@ import sys
 import promql_parser
 import pytest
 
+from scaleobs._cli.check.expressions import Matcher, read, same
+from scaleobs._cli.check.sources import Questions, read_text
 from scaleobs._render.output import dashboard_texts, rules_text
-from scaleobs.cli.check.expressions import Matcher, read, same
-from scaleobs.cli.check.sources import Asked, read_text
 from scaleobs.objectives import Availability, Latency
 from support.promql import grouping_labels, nodes
 
@@ -44,11 +44,11 @@ TRICKY = [
 
 def ours():
     """Return every expression that scaleobs writes, as far as a parser of PromQL takes it."""
-    asked = Asked()
+    questions = Questions()
     objectives = [Availability(99.9), Latency(99, under=1), Latency(95, under=0.25, route="/o/{id:int}")]
     for text in (rules_text(), rules_text("orders", objectives=objectives), *dashboard_texts("orders").values()):
-        read_text(text, asked, "ours")
-    texts = [one.expression for one in (*asked.rules, *asked.panels)]
+        read_text(text, questions, "ours")
+    texts = [one.expression for one in (*questions.rules, *questions.panels)]
     return sorted({text.replace("$__rate_interval", "5m").replace("$__range", "1h") for text in texts})
 
 
@@ -64,7 +64,7 @@ def parsed(expression):
 def found(expression):
     signs = {"=": "MatchOp.Equal", "!=": "MatchOp.NotEqual", "=~": "MatchOp.Re", "!~": "MatchOp.NotRe"}
     return sorted(
-        (one.name, sorted((m.label, signs[m.sign], m.value) for m in one.matchers))
+        (one.name, sorted((m.label, signs[m.operator], m.value) for m in one.matchers))
         for one in read(expression).selectors
     )
 
@@ -90,7 +90,9 @@ def test_what_the_parser_doesn_t_know_is_read():
     assert (Matcher("b", "=~", r"x\d+"),) == read(r"a{b=~`x\d+`}").selectors[0].matchers
     assert (Matcher("b", "=", '"\n\\'),) == read('a{b=`"\n\\`}').selectors[0].matchers
     assert {"x", "z"} == read("a * on (x) group_left (z) b").grouping
-    assert [True, True, False] == [read(f"{one}").makes_labels for one in ('count_values("v", a)', "info(a)", "sum(a)")]
+    assert [True, True, False] == [
+        read(f"{one}").creates_labels for one in ('count_values("v", a)', "info(a)", "sum(a)")
+    ]
 
 
 def test_long_expression_is_read():
@@ -124,7 +126,7 @@ def test_dashboard_variable_may_be_anything():
 
 def test_prometheus_3_names_in_quotes():
     """
-    A name that stands in the braces is the name, and it is asked for so that Prometheus 2 takes the question.
+    A name that stands in the braces is the name, and it is questions for so that Prometheus 2 takes the question.
     """
     (selector,) = read('sum by ("k8s.pod") ({"http.requests", "a.b"="c"})').selectors
 
@@ -144,7 +146,7 @@ def test_prometheus_3_names_in_quotes():
         ("sum by (job", "unclosed left parenthesis"),
         ("a ? b", "unexpected character: '?'"),
         ('a{b="\\d"}', "unknown escape sequence 'd'"),
-        ("a{b=}", "it doesn't follow the grammar"),
+        ("a{b=}", "it does not follow the grammar"),
         ("{", "unexpected end of input inside braces"),
         ("rate(up)", "expected type matrix in call to function 'rate', got vector"),
         ("sum(up > $limit", "unclosed left parenthesis"),
@@ -233,7 +235,7 @@ def test_parser_is_loaded_when_it_is_needed():
     """
     The commands that read no expression start without it.
     """
-    code = "import sys, scaleobs.cli.stories, scaleobs.cli.check.command; print('promql_parser' in sys.modules)"
+    code = "import sys, scaleobs._cli.stories, scaleobs._cli.check.command; print('promql_parser' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert "False" == done.stdout.strip()

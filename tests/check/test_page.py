@@ -1,4 +1,4 @@
-"""Rules and dashboards are held against the page of a real service."""
+"""Rules and dashboards are compared with the metrics page of a real service."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_service_shows_what_the_rules_ask_for(name, has_traffic, tmp_path):
     assert (0, {}) == (told.code, told.findings())
     assert "metrics" == told.content["kind"]
     assert min(told.content["checked"].values()) > 20
-    assert "made by Prometheus or Kubernetes" in told.notes()["up"]
+    assert "from Prometheus or Kubernetes" in told.notes()["up"]
     assert "recorded by these rules" in told.notes()["job:http_requests:rate5m"]
     assert ("event_loop_lag_seconds_count" in told.notes()) is (kind == "billing")
     assert ("http_request_duration_seconds_bucket" in told.notes()) is not has_traffic
@@ -89,7 +89,7 @@ def test_a_service_shows_what_the_rules_ask_for(name, has_traffic, tmp_path):
         (
             'http_requests_total{status_code="5xx"}',
             "http_requests_total",
-            'never matches status_code="5xx": it is three',
+            'never matches status_code="5xx": it has three digits',
         ),
         (
             'http_requests_total{method="get"}',
@@ -100,7 +100,7 @@ def test_a_service_shows_what_the_rules_ask_for(name, has_traffic, tmp_path):
         (
             'http_request_duration_seconds_bucket{le="0.3"}',
             "http_request_duration_seconds_bucket",
-            'never matches le="0.3": the buckets end at 0.005, 0.01',
+            'never matches le="0.3": the buckets are 0.005, 0.01',
         ),
         (
             'http_request_duration_seconds_bucket{le="1"}',
@@ -115,7 +115,7 @@ def test_a_service_shows_what_the_rules_ask_for(name, has_traffic, tmp_path):
             "groups or matches by 'code', which none of its series has",
         ),
         ('http_requests_total{cluster="eu"}', "http_requests_total", "has no label 'cluster'"),
-        ("sum(http_requests_total", "alert Mine", "is no PromQL: unclosed left parenthesis"),
+        ("sum(http_requests_total", "alert Mine", "is not valid PromQL: unclosed left parenthesis"),
     ],
 )
 def test_what_never_matches_is_found(expression, subject, sentence, orders, tmp_path):
@@ -134,14 +134,14 @@ def test_what_never_matches_is_found(expression, subject, sentence, orders, tmp_
 @pytest.mark.parametrize(
     ("expression", "note"),
     [
-        ('http_requests_total{status_code="418"}', "none so far"),
-        ('http_requests_total{method="DELETE"}', "none so far"),
-        ('http_requests_total{route="unmatched"}', "none so far"),
-        ('http_requests_total{method="POST",route="/orders/{order_id}"}', "none so far with all of"),
-        ('thread_pool_busy{pool="asyncio"}', "none so far"),
-        ('kube_deployment_status_replicas{deployment="orders"}', "made by Prometheus or Kubernetes"),
+        ('http_requests_total{status_code="418"}', "no series yet"),
+        ('http_requests_total{method="DELETE"}', "no series yet"),
+        ('http_requests_total{route="unmatched"}', "no series yet"),
+        ('http_requests_total{method="POST",route="/orders/{order_id}"}', "no series yet with all of"),
+        ('thread_pool_busy{pool="asyncio"}', "no series yet"),
+        ('kube_deployment_status_replicas{deployment="orders"}', "from Prometheus or Kubernetes"),
         ("team:budget:ratio", "recorded by other rules"),
-        ('{__name__=~"http_.*"}', "not looked at"),
+        ('{__name__=~"http_.*"}', "not checked"),
         ("histogram_count(rate(http_request_duration_seconds[5m]))", "Prometheus keeps no native histogram"),
         ('http_requests_total{job="orders",pod=~"orders-.*"}', None),
         ('http_requests_total{route=~"/orders/.*"}', None),
@@ -209,7 +209,7 @@ def test_application_says_what_is_looked_for(orders, tmp_path, monkeypatch):
     assert 1 == others.code
     assert ["objective availability=99.9:/pay"] == others.used_by('route="/pay"')
     assert ["record job:http_requests_fast:rate5m"] == others.used_by('le="0.3"')
-    assert "the page is that of orders; the rules are for till" == others.notes()["service_info"]
+    assert "this is the page of orders, but the rules are for till" == others.notes()["service_info"]
     assert (0, {}) == (without.code, without.findings())
 
 
@@ -262,12 +262,12 @@ def test_dashboard_s_variables_and_folded_rows_are_looked_at(orders, tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("a: [", "can't be read"),
-        ("{", "can't be read"),
-        ("hello", "has neither groups of rules nor panels"),
-        ("", "has neither groups of rules nor panels"),
-        ("groups: [{name: a, rules: [{alert: b}]}]", "is no file of rules or dashboard"),
-        ("groups: 7", "is no file of rules or dashboard"),
+        ("a: [", "is not valid YAML or JSON"),
+        ("{", "is not valid YAML or JSON"),
+        ("hello", "contains neither rule groups nor panels"),
+        ("", "contains neither rule groups nor panels"),
+        ("groups: [{name: a, rules: [{alert: b}]}]", "is not a rule file or dashboard"),
+        ("groups: 7", "is not a rule file or dashboard"),
     ],
 )
 def test_file_that_can_t_be_read_is_one_sentence(text, sentence, tmp_path):
@@ -282,7 +282,10 @@ def test_file_that_can_t_be_read_is_one_sentence(text, sentence, tmp_path):
     assert sentence in result.stderr
     assert str(path) in result.stderr
     assert "Traceback" not in result.stderr
-    assert "Can't read '/nowhere'" in call("http://nowhere.invalid/metrics", "--rules", "/nowhere").stderr
+    assert (
+        "Can't read '/nowhere': No such file or directory."
+        in call("http://nowhere.invalid/metrics", "--rules", "/nowhere").stderr
+    )
 
 
 @pytest.mark.servers
@@ -293,7 +296,7 @@ def test_page_of_somebody_else_is_told(tmp_path):
     with service("billing", tmp_path) as (_, url):
         told = check(url, "--service", "orders")
 
-    assert "the page is that of billing; the rules are for orders" == told.notes()["service_info"]
+    assert "this is the page of billing, but the rules are for orders" == told.notes()["service_info"]
 
 
 @pytest.mark.servers
@@ -313,10 +316,10 @@ def test_cap_on_label_sets_is_told_before_and_after(tmp_path):
 
     assert (0, 1, 1) == (before.code, near.code, over.code)
     assert (
-        "has 8 label sets of at most 10 (max_label_sets); among its routes are /u/"
+        "has 8 label sets of at most 10 (max_label_sets); routes with many of them: /u/"
         in near.findings()["http_requests_total"]
     )
-    assert "were dropped past the limit" in over.findings()["scaleobs_label_sets_dropped_total"]
+    assert "were dropped at the limit" in over.findings()["scaleobs_label_sets_dropped_total"]
 
 
 @pytest.mark.servers
@@ -342,4 +345,4 @@ def test_token_opens_the_metrics(tmp_path):
         without, with_it = call(url), call(url, "--token", "s3cret")
 
     assert (2, 0) == (without.exit_code, with_it.exit_code)
-    assert "answered 401: give the token that it wants with --token." in without.stderr
+    assert "answered 401: give a valid token with --token." in without.stderr

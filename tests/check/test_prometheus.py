@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scaleobs._render.output import rules_text
-from scaleobs.cli.stack import (
+from scaleobs._cli.demo.processes import (
     LOOPBACK,
     Program,
     alertmanager_command,
@@ -26,6 +25,7 @@ from scaleobs.cli.stack import (
     running,
     wait_until,
 )
+from scaleobs._render.output import rules_text
 from scaleobs.objectives import Availability, Latency
 from support.check_command import call, check
 
@@ -168,18 +168,21 @@ def test_loaded_rules_are_well_and_changed_ones_are_told(tmp_path, tool):
     assert "prometheus" == well.content["kind"]
     assert {"up", "job:http_requests:rate5m"} & set(well.notes()) == set()
     assert 0 == defaults.code, "Rules that were made with more options than the check are no fault."
-    assert "asks something else" in defaults.notes()["alert HighErrorRate"]
+    assert "has another expression" in defaults.notes()["alert HighErrorRate"]
 
     assert 1 == outdated.code
     last = title_of(yaml.safe_load(good)["groups"][0]["rules"][-1])
     assert {last, "alert HighErrorRate", "alert ErrorBudgetBurn"} == set(outdated.findings())
-    assert "load these rules anew" in outdated.findings()[last]
-    assert "asks something else: it is older" in outdated.findings()["alert HighErrorRate"]
+    assert "load these rules again" in outdated.findings()[last]
+    assert (
+        "has another expression in the loaded group scaleobs.orders.errors: it is older"
+        in outdated.findings()["alert HighErrorRate"]
+    )
 
     found = broken.findings()
     assert "has no label 'status'; it has instance, job, method, route, status_code" == found["http_requests_total"]
     assert "Did you mean http_requests_total?" in found["http_requests"]
-    assert 'there is none with job="order", only job="billing", job="orders"' == found["service_ready"]
+    assert 'no series with job="order", only with job="billing", job="orders"' == found["service_ready"]
     assert 'never matches le="0.3"' in found["http_request_duration_seconds_bucket"]
     assert "groups or matches by 'code'" in found["alert Group"]
     assert "fails: found duplicate series" in found["rule Fails"]
@@ -227,7 +230,7 @@ def test_nothing_is_loaded_and_nobody_would_be_told(tmp_path, tool):
     # Two rules that record one series get in each other's way now and then.
     found = {subject for subject in twice.findings() if not subject.startswith("rule job:")}
     assert {"groups scaleobs.*", "Alertmanager"} == found
-    assert "are loaded beside those for orders: alerts come twice" in twice.findings()["groups scaleobs.*"]
+    assert "are loaded together with those for orders: alerts fire twice" in twice.findings()["groups scaleobs.*"]
     assert any("has 1 label sets of at most 1" in what for what in cap.findings().values())
 
 
@@ -248,8 +251,8 @@ def test_native_histograms_without_buckets_are_told(tmp_path, tool):
             said.append(check(up.url, "--rules", tmp_path / "mine.yaml"))
 
     series = "http_request_duration_seconds_count"
-    assert "Prometheus keeps it as a native histogram alone" in said[0].findings()[series]
-    assert "which is asked for as well" in said[1].notes()[series]
+    assert "Prometheus keeps only the native histogram" in said[0].findings()[series]
+    assert "which is queried as well" in said[1].notes()[series]
     assert series not in said[1].findings()
 
 

@@ -177,11 +177,11 @@ def test_version_is_the_distribution_s():
         (["--set", "HighErrorRate.for=soon"], "asks for no wait: give one of 1m or more, e.g. 10m"),
         (["--disable", "HighErrorrate"], "is not among these rules: give one of CPUThrottled, Check"),
         (["--window", "7"], "'7' is not one of '28', '30'"),
-        (["--scrape-interval", "15"], "'15' is no scrape interval: write it like 15s, 1m or 1m30s."),
-        (["--scrape-interval", "1.5m"], "'1.5m' is no scrape interval"),
+        (["--scrape-interval", "15"], "'15' is not a scrape interval: write it like 15s, 1m or 1m30s."),
+        (["--scrape-interval", "1.5m"], "'1.5m' is not a scrape interval"),
         (["--scrape-interval", "10m"], "crape interval"),
         (["--scrape-interval", "0s"], "crape interval"),
-        (["--scrape-interval", "-15s"], "'-15s' is no scrape interval"),
+        (["--scrape-interval", "-15s"], "'-15s' is not a scrape interval"),
         (["--namespace", "monitoring"], "The namespace 'monitoring' is for a resource of Kubernetes"),
         (["--label", "a=b"], "The label 'a=b' is for a resource of Kubernetes, and a rule file of Prometheus is none"),
         (["--format", "configmap", "--namespace", "Ops"], "The namespace 'Ops' can't be one: give 1 to 63 lower-case"),
@@ -226,7 +226,7 @@ def test_path_that_can_t_be_written_is_one_sentence(command, place, tmp_path):
     result = call(command, "--out", out)
 
     assert 1 == result.exit_code
-    assert result.stderr.startswith(("Error: Can't write '", "Error: Can't make the directory '"))
+    assert result.stderr.startswith(("Error: Can't write '", "Error: Can't create the directory '"))
     assert 1 == len(result.stderr.splitlines())
     assert "" == result.stdout
 
@@ -257,7 +257,7 @@ def test_missing_library_is_named_with_its_remedy(library):
     """
     Without the extra the command says what to install, and ends with 1.
     """
-    program = f"import sys; sys.modules[{library!r}] = None; from scaleobs.cli.main import run; run()"
+    program = f"import sys; sys.modules[{library!r}] = None; from scaleobs._cli import main; main()"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 
     assert 1 == result.returncode

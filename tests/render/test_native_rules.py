@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from scaleobs._cli.demo.processes import get, get_json, prometheus_command, running, wait_until
 from scaleobs._render import output
 from scaleobs._render.dashboards import dashboard
-from scaleobs.cli.stack import get, get_json, prometheus_command, running, wait_until
 from scaleobs.objectives import Latency
 
 pytestmark = pytest.mark.servers

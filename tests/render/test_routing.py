@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from scaleobs._cli.demo.processes import LOOPBACK, get_json, running, wait_until
 from scaleobs._render.rules import rules
-from scaleobs.cli.stack import LOOPBACK, get_json, running, wait_until
 from scaleobs.objectives import Availability, Latency
 
 SHIPPED = Path(__file__).parents[2] / "integrations" / "alertmanager" / "alertmanager.yml"

@@ -11,10 +11,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from scaleobs._cli.commands import scaleobs
 from scaleobs._render.output import rules_text
 from scaleobs._render.rules import rules
 from scaleobs._render.stories import stories
-from scaleobs.cli.commands import scaleobs
 from scaleobs.objectives import Availability, Latency
 
 OBJECTIVES = [
@@ -260,10 +260,10 @@ def test_alert_without_a_story_is_named(tmp_path, tool):
     content = json.loads(added.stdout)
 
     assert (0, 0, 0) == (well.exit_code, added.exit_code, table.exit_code)
-    assert "4 stories, of which 0 didn't come true." in well.stdout
+    assert "4 stories, 0 failed." in well.stdout
     assert all(one["is_true"] for one in content["stories"])
     assert ["MyOwn"] == content["without_a_story"]
-    assert "No story is told about MyOwn: nothing here says whether they work." in table.stdout
+    assert "Not tested, since there is no story about them: MyOwn." in table.stdout
 
 
 def test_files_are_kept_and_can_be_told_by_hand(tmp_path, tool):
@@ -300,7 +300,7 @@ def test_failure_is_told_in_promtool_s_words(written, tmp_path, tool):
         (["--slo", "availability=100"], 2, "give a percentage above 0 and below 100"),
         (["--disable", "Nothing"], 2, "The alert 'Nothing' is not among these rules"),
         (["--rules", "/nowhere"], 2, "Can't read '/nowhere'"),
-        (["--out", "/proc/nowhere", "--promtool", sys.executable], 1, "Can't make the directory '/proc/nowhere'"),
+        (["--out", "/proc/nowhere", "--promtool", sys.executable], 1, "Can't create the directory '/proc/nowhere'"),
     ],
 )
 def test_what_can_t_be_done_is_one_sentence(arguments, code, sentence):

@@ -13,8 +13,8 @@ import os
 
 import pytest
 
+from scaleobs._cli.demo.processes import wait_until
 from scaleobs._render.output import rules_text
-from scaleobs.cli.stack import wait_until
 from support.drills.cluster import cluster, scraped_at
 from support.drills.scene import Scene
 from support.drills.stage import staged
@@ -55,7 +55,7 @@ def test_alert_fires_for_its_cause(name, cause, scene):
     """Alertmanager tells the webhook of the alert, for the service that has the fault."""
     cause(scene)
     notice = wait_until(
-        lambda: scene.stage.heard.told(name, "firing", service=scene.job),
+        lambda: scene.stage.heard.first(name, "firing", service=scene.job),
         seconds=PATIENCE_SECONDS,
         what=f"{name} fires",
     )

@@ -12,8 +12,8 @@ import time
 import pytest
 import yaml
 
+from scaleobs._cli.demo.processes import LOOPBACK, find, running, wait_until
 from scaleobs._render.output import rules_text
-from scaleobs.cli.stack import LOOPBACK, find, running, wait_until
 from scaleobs.objectives import Availability
 from support.drills import history
 from support.drills.history import HOUR, Past

@@ -14,9 +14,8 @@ import time
 
 import pytest
 
+from scaleobs._cli.demo.processes import Traffic, wait_until
 from scaleobs._render.output import rules_text
-from scaleobs.cli.stack import wait_until
-from scaleobs.cli.traffic import Traffic
 from support.drills.cluster import cluster, scraped_at
 from support.drills.scene import Scene
 from support.drills.stage import staged
@@ -55,9 +54,9 @@ def test_nothing_fires_as_long_as_all_is_well(tmp_path, tool):
             assert stage.query("job:http_requests:rate3d > 0")
             assert {"ok"} == {rule["health"] for group in stage.groups() for rule in group["rules"]}
         scene.quieten()
-        wait_until(lambda: stage.heard.told("TrafficGone", "firing"), seconds=30, what="TrafficGone fires")
+        wait_until(lambda: stage.heard.first("TrafficGone", "firing"), seconds=30, what="TrafficGone fires")
         stage.forget(instance.address)
-        wait_until(lambda: stage.heard.told("ServiceAbsent", "firing"), seconds=30, what="ServiceAbsent fires")
+        wait_until(lambda: stage.heard.first("ServiceAbsent", "firing"), seconds=30, what="ServiceAbsent fires")
 
 
 def _be_well_for(seconds, stage):

@@ -12,7 +12,7 @@ import os
 import pytest
 from click.testing import CliRunner
 
-from scaleobs.cli.commands import scaleobs
+from scaleobs._cli.commands import scaleobs
 
 OBJECTIVES = ["availability=99.9", "availability=99:/pay", "latency=99:0.5", "latency=95:0.25:/pay"]
 

@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from scaleobs._cli.demo.processes import LOOPBACK, find, free_port, get, running, wait_until
 from scaleobs._render.output import dashboard_texts, rules_text
-from scaleobs.cli.stack import LOOPBACK, find, free_port, get, running, wait_until
 from scaleobs.objectives import Availability, Latency
 from support.drills.cluster import NAMESPACE, scraped_at
 from support.drills.pods import pod_name, service_of

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from scaleobs.cli.stack import get_json, prometheus_command, running, wait_until
+from scaleobs._cli.demo.processes import get_json, prometheus_command, running, wait_until
 from support.group import fleet
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "0"))

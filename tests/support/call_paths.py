@@ -112,7 +112,7 @@ def of_rendering():
     """Return the path of `scaleobs rules`."""
     from click.testing import CliRunner
 
-    from scaleobs.cli.commands import scaleobs as command
+    from scaleobs._cli.commands import scaleobs as command
 
     arguments = ["rules", "--service", "orders", "--slo", "availability=99.9"]
     return {"rendering": recorded(lambda: CliRunner().invoke(command, arguments, catch_exceptions=False))}

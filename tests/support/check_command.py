@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from click.testing import CliRunner
 
-from scaleobs.cli.commands import scaleobs
+from scaleobs._cli.commands import scaleobs
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from click.testing import CliRunner
 
-from scaleobs.cli.commands import scaleobs
+from scaleobs._cli.commands import scaleobs
 
 
 def call(*arguments):

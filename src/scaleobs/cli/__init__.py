@@ -1,1 +1,1 @@
-"""The command line: the only place that reads arguments and writes files."""
+"""Forwards the console script of an older installation; to be deleted with `main.py`."""

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 
-from scaleobs.cli.stack import LOOPBACK
+from scaleobs._cli.demo.processes import LOOPBACK
 from support.drills.scene import Scene, plain_exporter
 
 # Who is there.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from scaleobs.cli.stack import LOOPBACK
+from scaleobs._cli.demo.processes import LOOPBACK
 from support.http_server import answering
 
 NAMESPACE, NODE, UID = "shop", "worker-1", "5d2b3c1e-0000-4000-8000-000000000001"

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from scaleobs.cli.stack import Program
+from scaleobs._cli.demo.processes import Program
 
 STEP_SECONDS = 30
 _SELDOM = 4

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from scaleobs.cli.stack import LOOPBACK, Program, free_port, running
+from scaleobs._cli.demo.processes import LOOPBACK, Program, free_port, running
 from support.drills.cluster import NAMESPACE, Cluster, Deployment
 from support.drills.stage import Stage
 from support.http_server import answering

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from scaleobs.cli.stack import (
+from scaleobs._cli.demo.processes import (
     LOOPBACK,
     Program,
     Webhook,

@@ -14,7 +14,7 @@ from fastapi import HTTPException
 from prometheus_client import REGISTRY
 
 import scaleobs
-from scaleobs.cli.shop import app
+from scaleobs._cli.demo.demo_app import app
 
 observer = scaleobs.observer_of(app)
 log = scaleobs.get_logger("shop")

@@ -1,4 +1,4 @@
-"""The service of the demo: a shop with one line of scaleobs in it, whose database can be taken away."""
+"""The service of the demo: a shop with one line of scaleobs, whose database can be switched off."""
 
 import asyncio
 import random
@@ -18,7 +18,7 @@ database = {"is_there": True}
 
 @scaleobs.observer_of(app).check("database")
 def database_answers() -> None:
-    """Fail where the database is gone."""
+    """Fail if the database is gone."""
     if not database["is_there"]:
         reason = "connection refused"
         raise scaleobs.CheckFailed(reason)
@@ -26,7 +26,7 @@ def database_answers() -> None:
 
 @app.get("/items/{item_id}")
 async def item(item_id: int) -> dict[str, int]:
-    """Answer from memory, as most requests do."""
+    """Answer from memory, like most requests."""
     if item_id > 90:  # noqa: PLR2004
         raise HTTPException(404, "sold out")
     return {"id": item_id, "price": 5 * item_id}
@@ -45,7 +45,7 @@ async def order() -> dict[str, str]:
 
 @app.get("/report")
 async def report() -> dict[str, float]:
-    """Take its time."""
+    """Answer slowly."""
     await asyncio.sleep(random.uniform(0.25, 0.4))  # noqa: S311
     return {"revenue": 1234.5}
 
@@ -64,6 +64,6 @@ async def feed() -> StreamingResponse:
 
 @app.post("/database/{state}")
 async def switch_database(state: str) -> dict[str, bool]:
-    """Take the database away (`off`) or bring it back (`on`); this is the demo's fault."""
+    """Switch the database `off` or `on`; this is the demo's fault."""
     database["is_there"] = state == "on"
     return database

@@ -1,4 +1,4 @@
-"""A service, a Prometheus, an Alertmanager and a webhook on loopback, each ended by whoever started it."""
+"""Local processes of the demo: programs, their configuration, a webhook for alerts, and traffic."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import functools
 import http.client
 import json
+import random
 import shutil
 import socket
 import subprocess
@@ -18,20 +19,33 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from scaleobs._render.output import yaml_text
 
 LOOPBACK = "127.0.0.1"
 
+_CUSTOMERS = 4
+_PAUSE_SECONDS = 0.08
+_MAX_REQUESTS = 20_000
+"""The limit of each customer's requests, also for a demo that runs forever."""
 
-class StackError(Exception):
-    """A program didn't come up; the message says which, and what it last said."""
+_REQUESTS = (
+    [("GET", "/items/{}")] * 10
+    + [("POST", "/orders")] * 6
+    + [("GET", "/report")] * 2
+    + [("GET", "/feed")] * 2
+    + [("GET", "/old-page")]
+)
+
+
+class ProcessError(Exception):
+    """A program did not start, or a condition was not met in time."""
 
 
 @dataclass(slots=True)
 class Program:
-    """A process of ours that listens on a port."""
+    """A process that listens on a port of loopback."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -40,11 +54,11 @@ class Program:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The base URL."""
         return f"http://{LOOPBACK}:{self.port}"
 
     def stop(self) -> None:
-        """End it: politely, and after five seconds for good."""
+        """Terminate the process, and kill it after five seconds."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -55,12 +69,12 @@ class Program:
 
 
 def find(tool: str) -> str | None:
-    """Return the path of a program, also under the name that Debian gives it."""
+    """Return the path of a program, also by its name in Debian; None if it is not on PATH."""
     return shutil.which(tool) or shutil.which(f"prometheus-{tool}")
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a port that is free now."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
@@ -80,10 +94,10 @@ def is_port_free(port: int) -> bool:
 
 def wait_until(condition: Callable[[], Any], *, seconds: float, what: str) -> Any:
     """
-    Return what the condition returns as soon as that is true.
+    Return the condition's result as soon as it is true.
 
     Raises:
-        StackError: it isn't within the time.
+        ProcessError: it was not true within the time.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -92,12 +106,12 @@ def wait_until(condition: Callable[[], Any], *, seconds: float, what: str) -> An
             return value
         if time.monotonic() > deadline:
             msg = f"{what}: not within {seconds:g} s."
-            raise StackError(msg)
+            raise ProcessError(msg)
         time.sleep(0.05)
 
 
 def get(url: str, *, timeout: float = 5) -> tuple[int, bytes]:
-    """Return the status and the body of an answer; status 0 where there was none."""
+    """Return the status and the body of a response; without a response, the status is 0."""
     try:
         with urllib.request.urlopen(url, timeout=timeout) as answer:  # noqa: S310 - Loopback only.
             return answer.status, answer.read()
@@ -108,7 +122,7 @@ def get(url: str, *, timeout: float = 5) -> tuple[int, bytes]:
 
 
 def get_json(url: str) -> Any:
-    """Return the JSON at an address, or None where there is none."""
+    """Return the JSON at a URL; None if the status is not 200."""
     status, body = get(url)
     return json.loads(body) if status == HTTPStatus.OK else None
 
@@ -126,36 +140,36 @@ def running(
     """
     Run a program for the length of a `with` block.
 
-    A free port may be taken by somebody else before the program listens on it, so a start that fails is tried again.
+    Another process may take a free port before the program does, so a failed start is repeated with another port.
 
     Args:
-        name: what to call it; its output goes to `<directory>/<name>.log`.
-        command: from the port to the command line.
-        ready: the path that answers 200 once the program is up.
-        directory: where it runs.
-        port: the port to listen on; a free one where it is None.
-        env: its environment; ours where it is None.
+        name: of the program; its output goes to `<directory>/<name>.log`.
+        command: returns the command line for a port.
+        ready: the path that answers 200 once the program has started.
+        directory: the working directory.
+        port: the port to listen on; if None, a free one.
+        env: the environment; if None, that of this process.
 
     Raises:
-        StackError: it doesn't come up.
+        ProcessError: the program does not start.
     """
     ports = [port] if port is not None else [free_port() for _ in range(3)]
     for chosen in ports:
         program = _start(name, command, directory, chosen, env)
         try:
-            state = wait_until(functools.partial(_has_settled, program, ready), seconds=20, what=f"{name} starts")
+            state = wait_until(functools.partial(_start_result, program, ready), seconds=20, what=f"{name} starts")
             if state == "up":
                 yield program
                 return
         finally:
             program.stop()
-    said = program.log.read_text(errors="replace").strip().splitlines()
-    msg = f"{name} did not start; it said: {said[-1] if said else 'nothing'}"
-    raise StackError(msg)
+    lines = program.log.read_text(errors="replace").strip().splitlines()
+    msg = f"{name} did not start; the last line of its output: {lines[-1] if lines else '(none)'}"
+    raise ProcessError(msg)
 
 
-def _has_settled(program: Program, ready: str) -> str:
-    """Return `ended` or `up`, or nothing yet."""
+def _start_result(program: Program, ready: str) -> str:
+    """Return `ended` or `up`, or an empty text before that."""
     if program.process.poll() is not None:
         return "ended"
     return "up" if get(program.url + ready)[0] == HTTPStatus.OK else ""
@@ -166,14 +180,14 @@ def _start(
 ) -> Program:
     log = directory / f"{name}.log"
     with log.open("ab") as output:
-        process = subprocess.Popen(  # noqa: S603 - The command is ours.
+        process = subprocess.Popen(  # noqa: S603 - Its callers build the command.
             command(port),
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             cwd=directory,
             env=env,
-            process_group=0,  # Ctrl-C is for us: we end the programs in order.
+            process_group=0,  # Ctrl-C reaches only this process, which stops the programs in order.
         )
     return Program(name, process, port, log)
 
@@ -187,7 +201,7 @@ def is_scraped(prometheus: Program, job: str) -> bool:
 def prometheus_command(
     directory: Path, *, targets: dict[str, int], alertmanager: int, scrape_interval: str, flags: Sequence[str] = ()
 ) -> Callable[[int], list[str]]:
-    """Write a configuration that scrapes each job at its port and loads `*rules.yml`, and return the command for it."""
+    """Write a configuration that scrapes each job at its port and loads `*rules.yml`; return the command for a port."""
     interval = {"scrape_interval": scrape_interval, "scrape_timeout": scrape_interval}
     config = {
         "global": {**interval, "evaluation_interval": scrape_interval},
@@ -203,14 +217,14 @@ def prometheus_command(
         f"--config.file={directory / 'prometheus.yml'}",
         f"--storage.tsdb.path={directory / 'prometheus-data'}",
         f"--web.listen-address={LOOPBACK}:{port}",
-        "--rules.alert.resend-delay=200ms",  # Rules are evaluated many times a second, so alerts are sent so, too.
+        "--rules.alert.resend-delay=200ms",  # Rules are evaluated many times a second; alerts are sent as often.
         "--log.level=warn",
         *flags,
     ]
 
 
 def alertmanager_command(directory: Path, *, webhook: int) -> Callable[[int], list[str]]:
-    """Write a configuration that tells the webhook of everything at once, and return the command for it."""
+    """Write a configuration that sends every alert to the webhook at once; return the command for a port."""
     config = {
         "route": {
             "receiver": "webhook",
@@ -239,13 +253,13 @@ def alertmanager_command(directory: Path, *, webhook: int) -> Callable[[int], li
 
 @dataclass(slots=True)
 class Webhook:
-    """What Alertmanager told us: each alert as it came, in order."""
+    """The alerts that Alertmanager has sent, in order."""
 
     port: int
     alerts: list[dict[str, Any]] = field(default_factory=list)
 
-    def told(self, name: str, status: str, **labels: str) -> dict[str, Any] | None:
-        """Return the first notice that an alert is `firing` or `resolved`, or None."""
+    def first(self, name: str, status: str, **labels: str) -> dict[str, Any] | None:
+        """Return the first notice of an alert with a status, `firing` or `resolved`, or None."""
         return next(
             (
                 alert
@@ -258,12 +272,12 @@ class Webhook:
 
 @contextlib.contextmanager
 def webhook() -> Iterator[Webhook]:
-    """Listen for Alertmanager's notices for the length of a `with` block."""
+    """Receive Alertmanager's notices for the length of a `with` block."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             notice = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            heard.alerts.extend(notice["alerts"])
+            received.alerts.extend(notice["alerts"])
             self.send_response(200)
             self.end_headers()
 
@@ -271,11 +285,53 @@ def webhook() -> Iterator[Webhook]:
             pass
 
     with ThreadingHTTPServer((LOOPBACK, 0), Handler) as server:
-        heard = Webhook(server.server_address[1])
+        received = Webhook(server.server_address[1])
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         try:
-            yield heard
+            yield received
         finally:
             server.shutdown()
             thread.join()
+
+
+class Traffic:
+    """Customers that send one request after the other to the demo's service, for the length of a `with` block."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._stopped = threading.Event()
+        self._customers = [
+            threading.Thread(target=self._send_requests, args=(number,), name=f"customer-{number}", daemon=True)
+            for number in range(_CUSTOMERS)
+        ]
+        self.sent = 0
+        self.failed = 0
+
+    def __enter__(self) -> Self:
+        for customer in self._customers:
+            customer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        for customer in self._customers:
+            customer.join(5)
+
+    def _send_requests(self, number: int) -> None:
+        generator = random.Random(number)  # noqa: S311 - The same requests in every demo.
+        connection = http.client.HTTPConnection(LOOPBACK, self._port, timeout=5)
+        for _ in range(_MAX_REQUESTS):
+            if self._stopped.wait(_PAUSE_SECONDS):
+                break
+            method, path = generator.choice(_REQUESTS)
+            try:
+                connection.request(method, path.format(generator.randint(1, 100)))
+                answer = connection.getresponse()
+                answer.read()
+                self.sent += 1
+                self.failed += answer.status >= 500  # noqa: PLR2004
+            except (OSError, http.client.HTTPException):
+                connection.close()
+                time.sleep(_PAUSE_SECONDS)
+        connection.close()

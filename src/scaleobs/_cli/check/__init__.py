@@ -1,0 +1,1 @@
+"""`scaleobs check`: compare rules and dashboards with a live service or a Prometheus."""

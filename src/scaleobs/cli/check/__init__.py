@@ -1,1 +1,0 @@
-"""`scaleobs check`: hold rules and dashboards against a live service or a Prometheus."""
