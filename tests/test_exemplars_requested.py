@@ -8,8 +8,7 @@ import re
 import pytest
 
 import scaleobs
-from scaleobs._metrics.columns import LabelSetIndex
-from scaleobs._metrics.siblings import Index, Key, SiblingStorage
+from scaleobs._metrics.siblings import Index, Key, LabelSetIndex, SiblingStorage
 from scaleobs._workers.kinds import Kind
 from support.exchanges import asgi, wsgi
 from support.expositions import OPENMETRICS, PROTOBUF

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from scaleobs._metrics.families import attach
-from scaleobs._metrics.page import expose
-from support.expositions import FORMATS, OPENMETRICS, PROTOBUF, TEXT, observe, page, samples
+from support.expositions import FORMATS, OPENMETRICS, PROTOBUF, TEXT, observe, page, samples, scrape
 
 # As the programs send them: Prometheus 2.42 and 3.5, each without and with native histograms.
 PROMETHEUS_2 = (
@@ -37,7 +36,7 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,imag
 def headers(accept="", accept_encoding=""):
     """Return the headers of a scrape."""
     registry, storage = attach(CollectorRegistry())
-    found, pieces = expose(registry, storage, accept=accept, accept_encoding=accept_encoding, on_fault=pytest.fail)
+    found, pieces = scrape(registry, storage, accept=accept, accept_encoding=accept_encoding, on_fault=pytest.fail)
     list(pieces)
     return dict(found)
 

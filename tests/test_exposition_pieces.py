@@ -15,9 +15,8 @@ from scaleobs import catalog
 from scaleobs._metrics import page as page_module
 from scaleobs._metrics.child import Exemplar
 from scaleobs._metrics.families import attach
-from scaleobs._metrics.page import expose
 from scaleobs._metrics.storage import Storage
-from support.expositions import FORMATS, OPENMETRICS, PROTOBUF, TEXT, key, observe, page, samples
+from support.expositions import FORMATS, OPENMETRICS, PROTOBUF, TEXT, key, observe, page, samples, scrape
 
 every_format = pytest.mark.parametrize("content_type", FORMATS)
 
@@ -61,7 +60,7 @@ def test_no_piece_takes_long(content_type, accept_encoding, registry):
     registry.register(Large(50_000))
     longest, sizes = [], []
     for _ in range(3):
-        _, pieces = expose(
+        _, pieces = scrape(
             registry, storage, accept=content_type, accept_encoding=accept_encoding, on_fault=pytest.fail
         )
         taken = []
@@ -146,11 +145,11 @@ def test_kept_text_goes_with_its_storage():
     filled(registry, 5)
     page(registry)
     gc.collect()
-    before = len(page_module._kept)
+    before = len(page_module._caches)
     del registry
     gc.collect()
 
-    assert before - 1 == len(page_module._kept)
+    assert before - 1 == len(page_module._caches)
 
 
 def test_scrapes_while_requests_are_counted():
@@ -165,7 +164,7 @@ def test_scrapes_while_requests_are_counted():
             observe(storage, ("GET", f"/{number % 20}", "200"), 0.001 * (number % 300))
         counted.append(number)
 
-    def scrape(content_type):
+    def read_pages(content_type):
         before = {}
         try:
             while not stop.is_set():
@@ -182,7 +181,7 @@ def test_scrapes_while_requests_are_counted():
 
     threads = [threading.Thread(target=count, args=(number,)) for number in range(4)]
     threads += [
-        threading.Thread(target=scrape, args=(content_type,))
+        threading.Thread(target=read_pages, args=(content_type,))
         for content_type in itertools.islice(itertools.cycle([TEXT, OPENMETRICS, PROTOBUF]), 4)
     ]
     for thread in threads:
@@ -201,7 +200,7 @@ def test_page_that_nobody_reads_to_its_end_harms_nobody(registry):
     """A client that leaves in the middle costs nothing and changes nothing."""
     storage = filled(registry, 1000)
     for content_type in FORMATS:
-        _, pieces = expose(registry, storage, accept=content_type, accept_encoding="gzip", on_fault=pytest.fail)
+        _, pieces = scrape(registry, storage, accept=content_type, accept_encoding="gzip", on_fault=pytest.fail)
         next(pieces)
         next(pieces)
         pieces.close()

@@ -22,7 +22,8 @@ import time
 
 from prometheus_client import CollectorRegistry
 
-from scaleobs._metrics.page import expose
+from scaleobs._http.endpoints import is_gzip_accepted, preferred
+from scaleobs._metrics.page import MEDIA_TYPES, expose
 from scaleobs._metrics.families import attach
 from scaleobs._metrics.child import Exemplar
 
@@ -51,8 +52,9 @@ async def app(scope, receive, send):
         await send({"type": "http.response.body", "body": b""})
         return
     asked = {name.decode(): value.decode() for name, value in scope["headers"]}
-    accept, accept_encoding = asked.get("accept", ""), asked.get("accept-encoding", "")
-    headers, pieces = expose(registry, storage, accept=accept, accept_encoding=accept_encoding, on_fault=print)
+    media_type = preferred(asked.get("accept", ""), MEDIA_TYPES)
+    is_gzipped = is_gzip_accepted(asked.get("accept-encoding", ""))
+    headers, pieces = expose(registry, storage, media_type, is_gzipped=is_gzipped, on_fault=print)
     headers = [(name.lower().encode(), value.encode()) for name, value in headers]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     for piece in pieces:

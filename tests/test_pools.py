@@ -27,7 +27,7 @@ def numbers():
     async def main():
         loop = asyncio.get_running_loop()
         seen = loop.create_future()
-        loop.call_soon(lambda: seen.set_result(pools.numbers_of(loop)))
+        loop.call_soon(lambda: seen.set_result(pools.pool_numbers(loop)))
         return await seen
 
     return main()
@@ -50,7 +50,7 @@ import anyio.to_thread
 
 async def main():
     before = set(sys.modules)
-    print(pools.numbers_of(asyncio.get_running_loop()), asyncio.get_running_loop()._default_executor)
+    print(pools.pool_numbers(asyncio.get_running_loop()), asyncio.get_running_loop()._default_executor)
     print(set(sys.modules) - before)
 
 asyncio.run(main())
@@ -118,7 +118,7 @@ def test_no_frame_is_kept():
 
     def call(loop):
         held = Held()
-        pools.numbers_of(loop)
+        pools.pool_numbers(loop)
         return weakref.ref(held)
 
     async def main():
@@ -139,4 +139,4 @@ def test_another_thing_than_is_known(executor):
     class Loop:
         _default_executor = executor
 
-    assert list(NO_POOL) == pools.numbers_of(Loop())[ASYNCIO]
+    assert list(NO_POOL) == pools.pool_numbers(Loop())[ASYNCIO]

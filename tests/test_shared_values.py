@@ -102,7 +102,7 @@ def test_a_child_of_a_worker(worker, registry):
     old.labels("a").inc()
     gauge.inc()
     mine.hear(mine)
-    positions = mine.others[0].view(siblings._UserValues, siblings._UserValues).found.values()
+    positions = mine.others[0].view(user_merge._UserValues, user_merge._UserValues).found.values()
     (place,) = [start for key, start in positions if key.family == "old"]
 
     assert {"old_total": 1, "g": 4} == {

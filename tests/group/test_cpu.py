@@ -63,7 +63,7 @@ def test_killed_worker(mine):
         def others():
             """Return what the others have used."""
             mine.others()
-            return process._value(counted.families()["process_cpu_seconds"]) - counted._now[0]
+            return process._value(counted.families()["process_cpu_seconds"]) - counted._current[0]
 
         one = worker(1.5)
         alive = others()

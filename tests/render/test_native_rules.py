@@ -21,7 +21,8 @@ pytestmark = pytest.mark.servers
 SERVICE = """
 from prometheus_client import CollectorRegistry
 
-from scaleobs._metrics.page import expose
+from scaleobs._http.endpoints import preferred
+from scaleobs._metrics.page import MEDIA_TYPES, expose
 from scaleobs._metrics.families import attach
 
 registry, storage = attach(CollectorRegistry())
@@ -39,7 +40,7 @@ async def app(scope, receive, send):
                 series.observe(seconds)
             storage.local.shard.open[0] += times
     accept = dict(scope["headers"]).get(b"accept", b"").decode()
-    headers, pieces = expose(registry, storage, accept=accept, accept_encoding="", on_fault=print)
+    headers, pieces = expose(registry, storage, preferred(accept, MEDIA_TYPES), is_gzipped=False, on_fault=print)
     headers = [(name.lower().encode(), value.encode()) for name, value in headers]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"".join(pieces)})

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from scaleobs._http.endpoints import is_gzip_accepted, preferred
 from scaleobs._metrics.families import attach
-from scaleobs._metrics.page import expose
+from scaleobs._metrics.page import MEDIA_TYPES, expose
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -18,11 +19,17 @@ PROTOBUF = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFa
 FORMATS = (TEXT, OPENMETRICS, PROTOBUF)
 
 
+def scrape(registry, storage, *, accept="", accept_encoding="", names=(), on_fault):
+    """Return the headers and the pieces of a scrape, as the endpoint does."""
+    media_type, is_gzipped = preferred(accept, MEDIA_TYPES), is_gzip_accepted(accept_encoding)
+    return expose(registry, storage, media_type, is_gzipped=is_gzipped, names=names, on_fault=on_fault)
+
+
 def page(registry, accept="", *, accept_encoding="", names=(), faults=None) -> bytes:
     """Return the body of a scrape; faults are collected in a list, or not allowed."""
     heard = [] if faults is None else faults
     registry, storage = attach(registry)
-    _, pieces = expose(
+    _, pieces = scrape(
         registry,
         storage,
         accept=accept,

@@ -38,7 +38,7 @@ def workers(monkeypatch, tmp_path):
     """Return a function that returns a worker by its number; one that dies is had again."""
     monkeypatch.setattr(prometheus_client.values, "ValueClass", prometheus_client.values.ValueClass)
     monkeypatch.setattr(user_values, "_group", None)
-    monkeypatch.setattr(user_values, "_inherited", {})
+    monkeypatch.setattr(user_values, "_parent_counts", {})
     return lambda number=0: Worker(tmp_path / f"{number}.ledger")
 
 

@@ -6,7 +6,7 @@ import contextlib
 import hmac
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
@@ -16,8 +16,7 @@ from prometheus_client import CollectorRegistry
 from scaleobs._health import Checks, Report, Result
 from scaleobs._lifecycle.state import Lifecycle
 from scaleobs._metrics.families import attach
-from scaleobs._metrics.negotiation import Offer, preferred
-from scaleobs._metrics.page import expose
+from scaleobs._metrics.page import MEDIA_TYPES, expose
 from scaleobs.logs._encoding import encode
 from scaleobs.settings import Settings
 
@@ -25,6 +24,9 @@ _ALIASES = {"/livez": "live", "/healthz": "live", "/readyz": "ready"}
 """The paths of the probes of Kubernetes' own programs."""
 
 _METHODS = ("GET", "HEAD")
+
+_MAX_ENTRIES = 64
+"""The entries of a header that are read: a real one has five, and each costs time."""
 
 _WHOLE_BYTES = 64 * 1024
 _WHOLE_PIECES = 16
@@ -198,8 +200,8 @@ class Answers:
         headers, pieces = expose(
             self._registry,
             self._storage,
-            accept=header("accept"),
-            accept_encoding=header("accept-encoding"),
+            preferred(header("accept"), MEDIA_TYPES),
+            is_gzipped=is_gzip_accepted(header("accept-encoding")),
             names=parse_qs(query).get("name[]", []),
             on_fault=self._on_fault,
         )
@@ -258,7 +260,7 @@ def names_and_states(report: Report) -> Report:
 
 def encode_report(report: Report, accept: str) -> tuple[str, bytes]:
     """Return the media type and the text of a report in the preferred format; MicroProfile's is the default."""
-    media_type = preferred(accept, _OFFERS).type
+    media_type = preferred(accept, _OFFERS)
     return media_type, _json(_FORMATS[media_type](report))
 
 
@@ -302,7 +304,7 @@ def _health_json(report: Report) -> dict[str, Any]:
 
 
 _FORMATS = {"application/json": _microprofile, "application/health+json": _health_json}
-_OFFERS = [Offer(media_type, {}) for media_type in _FORMATS]
+_OFFERS: dict[str, dict[str, str]] = {media_type: {} for media_type in _FORMATS}
 
 
 def _status(*, is_up: bool, is_degraded: bool) -> str:
@@ -323,3 +325,68 @@ def _json(body: dict[str, Any]) -> bytes:
     except Exception:  # The data of a check has a circular reference, or no text.
         text = encode(body)
     return text.encode() + b"\n"
+
+
+class _Entry(NamedTuple):
+    """One element of an `Accept` header."""
+
+    name: str
+    parameters: dict[str, str]
+    weight: float
+
+
+def preferred(accept: str, offers: Mapping[str, Mapping[str, str]]) -> str:
+    """
+    Return the preferred media type of these, which have parameters; the first one if the request accepts none.
+
+    The answer is never 406, an error that would set `up` to 0: text is better for a client with an unusual `Accept`.
+    The weight of an offer is that of the most specific entry that it matches. Among equal weights, the offer with the
+    more specific entry wins, then the one with the earlier entry (RFC 9110, sections 12.4.2 to 12.5.1).
+    """
+    entries = list(_entries(accept))
+    best, best_rank = next(iter(offers)), (0.0, 0, 0)
+    for offer, parameters in offers.items():
+        matches = [(_specificity(entry, offer, parameters), -at, entry.weight) for at, entry in enumerate(entries)]
+        specificity, at, weight = max(matches, default=(0, 0, 0.0))
+        rank = (weight, specificity, at)
+        if specificity and weight and rank > best_rank:
+            best, best_rank = offer, rank
+    return best
+
+
+def is_gzip_accepted(accept_encoding: str) -> bool:
+    """Return whether gzip is accepted, with at least the weight of the identity (RFC 9110, section 12.5.3)."""
+    weights = {entry.name: entry.weight for entry in _entries(accept_encoding)}
+    gzip = weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0)))
+    return gzip > 0 and gzip >= weights.get("identity", 0.0)
+
+
+def _specificity(entry: _Entry, offer: str, parameters: Mapping[str, str]) -> int:
+    """Return how specific an entry is for an offer; 0 if it does not match."""
+    if entry.name == "*/*":
+        return 1
+    if entry.name == offer.partition("/")[0] + "/*":
+        return 2
+    if entry.name != offer:
+        return 0
+    shared = entry.parameters.keys() & parameters.keys()
+    if any(entry.parameters[name] != parameters[name].lower() for name in shared):
+        return 0
+    return 3 + len(shared)
+
+
+def _entries(header: str) -> Iterator[_Entry]:
+    for element in header.lower().split(",", _MAX_ENTRIES)[:_MAX_ENTRIES]:
+        name, *pieces = (piece.strip() for piece in element.split(";"))
+        pairs = (piece.partition("=") for piece in pieces)
+        parameters = {key.strip(): value.strip().strip('"') for key, _, value in pairs}
+        yield _Entry(name, parameters, _weight(parameters.pop("q", "1")))
+
+
+def _weight(text: str) -> float:
+    """Return a weight between 0 and 1; 0 for a text that is not a number."""
+    try:
+        weight = float(text)
+    except ValueError:
+        return 0.0
+    return min(weight, 1.0) if weight > 0 else 0.0

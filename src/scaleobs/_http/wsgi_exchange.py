@@ -284,14 +284,11 @@ def _with_close(body: Any, exchange: WSGIExchange) -> Iterable[bytes]:
     try:
         # The wrapper keeps the exchange alive; its finalizer runs when both are collected.
         body.close = exchange.close
-    except (
-        AttributeError,
-        TypeError,
-    ):  # An object of the server's that takes no attribute: end here rather than never.
+    except (AttributeError, TypeError):  # The wrapper allows no attribute: end the request now rather than never.
         exchange.body = None
         exchange.close()
-    watched: Iterable[bytes] = body
-    return watched
+    wrapper: Iterable[bytes] = body
+    return wrapper
 
 
 class _Closing:

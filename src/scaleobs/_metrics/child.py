@@ -1,4 +1,4 @@
-"""What one label set has counted, in one shard of a storage."""
+"""The counts of one label set, and the shard of a storage that holds them."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ Labels = tuple[str, str, str]
 """Method, route and status code."""
 
 Slots = Any
-"""Numbers: a list, or memory that other workers read."""
+"""Numbers: a list, or shared memory that siblings read."""
 
 DURATION, REQUEST_SIZE, RESPONSE_SIZE = HISTOGRAMS = (Kind.DURATION, Kind.REQUEST_SIZE, Kind.RESPONSE_SIZE)
-"""What the numbers of a series may be."""
+"""The kinds of child that are histograms."""
 
 _EXEMPLAR = struct.Struct("=16s8sddQ")
 
 
 class Exemplar(NamedTuple):
-    """The trace of one request, to be found again from the bucket it fell into."""
+    """The trace of one request, kept with the bucket that counted the request."""
 
     trace_id: str
     span_id: str
@@ -46,23 +46,25 @@ class Exemplar(NamedTuple):
 
 class Child:
     """
-    What one label set has counted.
+    The counts of one label set.
+
+    One thread writes; any thread may read.
 
     Args:
         labels: method, route and status code.
         bounds: the upper bounds of the buckets, in seconds, without `+Inf`.
-        memory: this child's memory in a ledger; the process's own memory if it is not given.
+        memory: this child's memory in a ledger; without it, the process's own memory.
         kind: one of `HISTOGRAMS`.
-        is_native: keep a native histogram as well.
-        slots: what was counted already, by this process alone.
+        is_native: whether to keep a native histogram, too.
+        slots: counts to start with; replaces `memory`.
 
     Attributes:
-        slots: the requests in each bucket, `+Inf` last, not cumulated; then the sum of their seconds.
-        exemplars: the latest one of each bucket, by the bucket's position.
-        native: the native histogram.
+        slots: the count of each bucket, `+Inf` last, not cumulated; then the sum of the values.
+        exemplars: the latest exemplar of each bucket, by the bucket's position.
+        native: the native histogram, if there is one.
     """
 
-    __slots__ = ("_memory", "_shown", "bounds", "exemplars", "labels", "native", "slots")
+    __slots__ = ("_exemplar_memory", "_memory", "bounds", "exemplars", "labels", "native", "slots")
 
     def __init__(
         self,
@@ -86,10 +88,10 @@ class Child:
         if is_native:
             self.native = NativeHistogram(slots=None if memory is None else memory.slots(Kind.NATIVE, NATIVE_SLOTS))
         self._memory = memory
-        self._shown: memoryview | None = None
+        self._exemplar_memory: memoryview | None = None
 
     def observe(self, seconds: float) -> None:
-        """Count a request."""
+        """Count one value."""
         self.slots[bisect_left(self.bounds, seconds)] += 1
         self.slots[-1] += seconds
         if self.native is not None:
@@ -101,17 +103,17 @@ class Child:
         self.exemplars[bucket] = exemplar
         if self._memory is None:
             return
-        if self._shown is None:
+        if self._exemplar_memory is None:
             slots = self._memory.slots(Kind.EXEMPLARS, _EXEMPLAR.size // 8 * (len(self.bounds) + 1))
-            if isinstance(slots, list):  # There is no room.
+            if isinstance(slots, list):  # The ledger is full.
                 return
-            self._shown = slots.cast("B")
+            self._exemplar_memory = slots.cast("B")
         fields = bytes.fromhex(exemplar.trace_id), bytes.fromhex(exemplar.span_id), exemplar.value, exemplar.timestamp
         packed = _EXEMPLAR.pack(*fields, zlib.crc32(_EXEMPLAR.pack(*fields, 0)))
-        self._shown[bucket * _EXEMPLAR.size : (bucket + 1) * _EXEMPLAR.size] = packed
+        self._exemplar_memory[bucket * _EXEMPLAR.size : (bucket + 1) * _EXEMPLAR.size] = packed
 
     def add(self, other: Child) -> None:
-        """Add, into new memory of this process, what another series with the same labels has counted."""
+        """Add the counts of another child with the same labels, into new memory of this process."""
         self.add_slots(other.bounds, list(other.slots))
         self.add_exemplars(other.exemplars)
         if other.native is not None:
@@ -119,7 +121,7 @@ class Child:
             self.native.add(other.native.snapshot())
 
     def add_slots(self, bounds: tuple[float, ...], slots: list[float]) -> None:
-        """Add slots; if their bounds differ, by the upper ends of their buckets."""
+        """Add slots; if their bounds differ, each bucket goes by its upper bound."""
         if self.bounds == bounds:
             self.slots = list(map(add, self.slots, slots))
             return
@@ -128,7 +130,7 @@ class Child:
         self.slots[-1] += slots[-1]
 
     def add_exemplars(self, exemplars: dict[int, Exemplar]) -> None:
-        """Take over exemplars that are later than those that are here."""
+        """Keep those of these exemplars that are later than the ones of their buckets."""
         for exemplar in list(exemplars.values()):
             bucket = bisect_left(self.bounds, exemplar.value)
             previous = self.exemplars.get(bucket)
@@ -138,18 +140,18 @@ class Child:
 
 def total_of(parts: Sequence[float]) -> float:
     """
-    Return the sum of what several have counted, rounded once, so that it doesn't depend on their order.
+    Return the sum of numbers, rounded once, so that it does not depend on their order.
 
-    A total that depended on which worker answers would seem to fall between two scrapes.
+    The order depends on the worker that answers. With another rounding, a counter could fall between two scrapes.
     """
     try:
         return math.fsum(parts)
-    except (ValueError, OverflowError):  # An infinity, or what becomes one.
+    except (ValueError, OverflowError):  # An infinity, or a sum above the largest number.
         return sum(parts)
 
 
 def exemplars_of(data: bytes) -> dict[int, Exemplar]:
-    """Return what `Child.set_exemplar` has written; one that is being written is left out."""
+    """Return the exemplars that `Child.set_exemplar` has written, without one that is being written."""
     found = {}
     for bucket, (*fields, check) in enumerate(_EXEMPLAR.iter_unpack(data)):
         trace_id, span_id, value, timestamp = fields
@@ -159,20 +161,20 @@ def exemplars_of(data: bytes) -> dict[int, Exemplar]:
 
 
 HTTP, WEBSOCKET = range(2)
-"""The places in `Shard.open`."""
+"""The positions in `Shard.open`."""
 
 
 class Shard:
     """
-    What one thread counts, and what it remembers to find a series quickly.
+    The children of one thread, and its cache to find them.
 
     Attributes:
-        number: which one of its storage it is.
-        open: the HTTP requests begun here, of which those are open that aren't counted yet; the WebSockets opened here
-            less those closed here.
-        families: the series of each of `HISTOGRAMS`, by labels.
-        children: those of `DURATION`.
-        child_cache: series by what a request brings, such as its method, endpoint and status; see `Recorder`.
+        number: the number of the shard in its storage.
+        open: the HTTP requests that this thread has begun, including ended ones; the WebSockets that it has opened,
+            minus those that it has closed.
+        families: the children of each of `HISTOGRAMS`, by labels.
+        children: the children of `DURATION`.
+        child_cache: children by method, endpoint and status of a request; see `Recorder`.
     """
 
     __slots__ = ("_storage", "child_cache", "children", "families", "number", "open")
@@ -180,17 +182,17 @@ class Shard:
     def __init__(self, storage: Storage, number: int, slots: Slots) -> None:
         self._storage = storage
         self.number = number
-        self.begin(slots)
+        self.reset(slots)
 
-    def begin(self, slots: Slots) -> None:
-        """Count anew, what is open in these slots."""
+    def reset(self, slots: Slots) -> None:
+        """Drop all children, and count open requests in these slots."""
         self.open = slots
         self.families: dict[Kind, dict[Labels, Child]] = {kind: {} for kind in HISTOGRAMS}
         self.children = self.families[DURATION]
         self.child_cache: dict[object, Any] = {}
 
     def child_of(self, labels: Labels) -> Child:
-        """Return the series of a label set, or past the limit the overflow series of its status class."""
+        """Return the child of a label set; above the limit, the overflow child of its status class."""
         child = self.children.get(labels)
         if child is None:
             labels = self._storage.labels_or_overflow(labels)
@@ -201,7 +203,7 @@ class Shard:
         return child
 
     def measure(self, labels: Labels, request_bytes: int, response_bytes: int) -> None:
-        """Count the sizes of a request and its response, under the labels of a series of this shard."""
+        """Count the sizes of a request and its response, under the labels of a child of this shard."""
         for kind, size in ((REQUEST_SIZE, request_bytes), (RESPONSE_SIZE, response_bytes)):
             family = self.families[kind]
             if labels not in family:
@@ -210,7 +212,7 @@ class Shard:
 
 
 class ThreadToken:
-    """What a thread holds as long as it lives."""
+    """An object that lives as long as its thread."""
 
     __slots__ = ("__weakref__",)
 
@@ -219,14 +221,14 @@ class ThreadShards(threading.local):
     """
     The shards of one application: `shard` is that of the calling thread.
 
-    Each application has its own, since what one of them remembers of its routes means nothing to another.
+    Each application has its own shards, since a cache belongs to the routes of one application.
 
     Args:
-        new_shard: returns a shard to the holder of a token.
+        new_shard: returns a shard for a thread with this token.
     """
 
     def __init__(self, new_shard: Callable[[ThreadToken], Shard]) -> None:
-        # A thread's locals go when it ends, and this token with them: that is how the storage learns of it.
+        # The locals of a thread are collected when it ends, and so is this token: its shard is free then.
         self.token = ThreadToken()
         self.shard = new_shard(self.token)
 
@@ -234,16 +236,16 @@ class ThreadShards(threading.local):
 @dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
 class Source:
     """
-    What the metrics read of a service, and what they report to it.
+    The functions that the metrics call of one service.
 
     Attributes:
         info: returns the label values of `service_info`.
-        is_served: returns whether a server has begun to serve it.
+        is_served: returns whether a server serves the application.
         is_ready: returns whether the readiness probe would answer 200.
-        last_runs: returns how the last run of each check went; runs none.
-        known_routes: returns every method and route template that it can answer.
-        on_fault: called with a fault of scaleobs itself, which it counts and logs; never raises.
-        on_memory_changed: called when the storage counts in other memory than before.
+        last_runs: returns the result of the last run of each check; runs none.
+        known_routes: returns all pairs of method and route template of the application.
+        on_fault: counts and logs an error of scaleobs itself; never raises.
+        on_memory_changed: called after the storage has moved to other memory.
     """
 
     info: Callable[[], tuple[str, ...]]
@@ -256,18 +258,19 @@ class Source:
 
 
 class Abandoned(Protocol):
-    """A request that nobody ended before it was collected."""
+    """A request or WebSocket that was collected before it ended."""
 
     def finish_abandoned(self) -> None:
-        """End it, outside the finalizer."""
+        """End it; not called in a finalizer."""
         ...
 
 
 class Counts(NamedTuple):
     """
-    All counts at one moment. `zero_children` are label sets of `http_requests_total` that have not counted yet.
+    All counts at one moment.
 
-    `lines` are log lines by level, in the order of the catalog.
+    `zero_children` are label sets of `http_requests_total` without a request. `lines` are log lines by level, in the
+    order of the catalog.
     """
 
     children: list[Child]

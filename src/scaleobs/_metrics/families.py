@@ -28,9 +28,9 @@ _KINDS = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram
 
 class OwnMetric(Metric):
     """
-    A family of ours for collections of the registry without scaleobs: `generate_latest`, a push gateway, a test.
+    One of our families, for other readers of the registry: `generate_latest`, a push gateway, a test.
 
-    Its samples are computed when they are read; our own exposition doesn't read them, and writes from the storage.
+    Its samples are computed when they are read. Our own exposition does not read them: it writes from the storage.
     """
 
     def __init__(self, family: catalog.Metric, collected: _CollectedSamples) -> None:
@@ -40,7 +40,7 @@ class OwnMetric(Metric):
 
     @property
     def samples(self) -> list[Sample]:
-        """The samples, of the same moment for all families of one collection."""
+        """The samples; all families of one collection have those of the same moment."""
         return self._collected.samples.get(self._family.name, [])
 
     @samples.setter
@@ -49,17 +49,17 @@ class OwnMetric(Metric):
 
 
 class StorageCollector(Collector):
-    """Shows a storage's counts to prometheus_client under the catalog's names."""
+    """Returns the counts of a storage to prometheus_client, under the names of the catalog."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
     def describe(self) -> Iterable[Metric]:
-        """Return the empty families, so that a name that is taken is found at registration."""
+        """Return the empty families, so that the registration fails if a name is already registered."""
         return [_empty(family) for family in (*catalog.EXPOSED, *catalog.RUNTIME)]
 
     def collect(self) -> Iterable[Metric]:
-        """Return every family."""
+        """Return all families."""
         collected = _CollectedSamples(self._storage)
         sizes = catalog.ON_REQUEST if self._storage.has_sizes else ()
         families = [*catalog.EXPOSED, *sizes, *runtime.exposed_families()]
@@ -69,7 +69,7 @@ class StorageCollector(Collector):
 
 
 class _CollectedSamples:
-    """The counts of a storage when they were first read."""
+    """The counts of a storage at the moment of the first read."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -90,7 +90,7 @@ class _CollectedSamples:
 
 
 def gauge_families(counts: Counts, sources: list[Source]) -> Iterator[tuple[catalog.Metric, Metric]]:
-    """Yield the families that have a handful of samples at most, in the order of the catalog."""
+    """Yield the families with few samples, in the order of the catalog."""
     active = GaugeMetricFamily(catalog.ACTIVE.name, catalog.ACTIVE.help, labels=catalog.ACTIVE.labels)
     for protocol, connections in counts.active.items():
         active.add_metric((protocol,), connections)
@@ -115,7 +115,7 @@ def gauge_families(counts: Counts, sources: list[Source]) -> Iterator[tuple[cata
 
 
 def _checks(sources: list[Source]) -> Iterator[tuple[catalog.Metric, Metric]]:
-    """Yield how the last runs went; of several applications with a check of one name, the worst."""
+    """Yield the results of the last runs; if several applications have a check of the same name, the worst one."""
     found: dict[tuple[str, str], tuple[float, float]] = {}
     for source in sources:
         for run in source.last_runs():
@@ -159,14 +159,12 @@ _is_isolated = False
 
 def attach(registry: CollectorRegistry | None) -> tuple[CollectorRegistry, Storage]:
     """
-    Return the registry, the process's default one for `None`, and its storage, registered there on the first
-    call.
+    Return the registry and its storage, which the first call registers; `None` is prometheus_client's default registry.
 
-    Two applications on one registry share its counts, as all metrics of a registry do; with a registry each
-    they are apart.
+    Two applications on one registry share its counts. Applications with different registries do not.
 
     Raises:
-        ValueError: the registry holds a metric of one of our names already.
+        ValueError: the registry already has a metric with one of our names.
     """
     registry = REGISTRY if registry is None else registry
     with _attaching:
@@ -189,21 +187,21 @@ def attach(registry: CollectorRegistry | None) -> tuple[CollectorRegistry, Stora
 
 
 def join_workers() -> None:
-    """Count in the ledger of this worker, which siblings read, if this process is a worker and doesn't yet."""
+    """Count in the ledger of this worker, which siblings read, if this process is a worker; may be called again."""
     global _is_isolated  # noqa: PLW0603 - A process is in one group.
     if _is_isolated:
         return
     with _attaching:
         try:
-            mine = group.join(_report)
-            if mine is not None:
+            own_group = group.join(_report)
+            if own_group is not None:
                 for storage in list(_attached.values()):
                     if storage.workers is None:
-                        storage.join(mine)
-                user_values.join(mine, list(_attached))
-                process.join(mine)
-                runtime.join(mine)
-                mine.ledger.own()
+                        storage.join(own_group)
+                user_values.join(own_group, list(_attached))
+                process.join(own_group)
+                runtime.join(own_group)
+                own_group.ledger.own()
         except OSError as error:
             _is_isolated = True
             for storage in list(_attached.values()):
@@ -212,7 +210,7 @@ def join_workers() -> None:
 
 
 def _report(error: Exception) -> None:
-    """Have one service of this process count a fault and log it."""
+    """Make one service of this process count and log an error."""
     sources = [source for storage in list(_attached.values()) for source in list(storage.sources)]
     for source in sources[:1]:
         source.on_fault(error)
@@ -220,7 +218,7 @@ def _report(error: Exception) -> None:
 
 def _forked() -> None:
     global _attaching, _is_isolated
-    # Another thread of the parent may have held it.
+    # Another thread of the parent may have held the lock.
     _attaching, _is_isolated = threading.Lock(), False
     group.leave()
     for storage in list(_attached.values()):
@@ -238,5 +236,5 @@ def _add_runtime_collectors(registry: CollectorRegistry) -> None:
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         try:
             collector(registry=registry)
-        except ValueError:  # The user has put it there.
+        except ValueError:  # The user has registered it.
             continue

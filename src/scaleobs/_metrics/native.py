@@ -1,4 +1,4 @@
-"""A native histogram: exponential buckets, of which only those with counts are kept."""
+"""A native histogram: exponential buckets, stored only if they are not empty."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from bisect import bisect_left
 from typing import Any, NamedTuple
 
 SCHEMA = 3
-"""Each bucket ends at 2 ** (1 / 8) times the end of the one before: about 4.4 % to either side of its middle."""
+"""The upper bound of a bucket is 2 ** (1 / 8) times the one before: about 4.4 % to either side of its middle."""
 
 ZERO_THRESHOLD = 2.938735877055719e-39
-"""What isn't above 2 ** -128 counts as zero, as in prometheus/client_golang."""
+"""Values up to 2 ** -128 count as zero, as in prometheus/client_golang."""
 
 DEFAULT_LIMIT = 160
 
 SLOTS = 4 + 2 * (DEFAULT_LIMIT + 1)
-"""How many numbers keep one for others: a version, odd while it is written; the schema, the zeros, how many buckets
-there are; then each one's index and count."""
+"""The length of a histogram in shared memory: a version, odd during a write; the schema; the zeros; the number of
+buckets; then the index and the count of each bucket."""
 
 _COARSEST = -4
 _HIGHEST = 1.7976931348623157e308
 
-# Where the buckets between 0.5 and 1 end: 2 ** (i / 8) / 2, to the last bit as client_golang and Prometheus have it.
-# A logarithm may be wrong by one bucket for a value at an end.
+# The upper bounds of the buckets between 0.5 and 1: 2 ** (i / 8) / 2, with the same bits as in client_golang and
+# Prometheus. A logarithm may be wrong by one bucket for a value at a bound.
 _EIGHTHS = (
     0.5,
     0.5452538663326288,
@@ -36,14 +36,14 @@ _EIGHTHS = (
 
 
 class Spans(NamedTuple):
-    """The buckets in the form of protobuf: runs of neighbours, and each count's difference to the one before."""
+    """The buckets as in protobuf: runs of adjacent buckets, and the difference of each count to the one before."""
 
     spans: list[tuple[int, int]]
     deltas: list[int]
 
 
 class Snapshot(NamedTuple):
-    """What was counted at one moment: bucket `i` holds values up to `2 ** (i / 2 ** schema)`."""
+    """The counts at one moment; bucket `i` has values up to `2 ** (i / 2 ** schema)`."""
 
     schema: int
     zeros: int
@@ -51,12 +51,12 @@ class Snapshot(NamedTuple):
 
     @property
     def total(self) -> int:
-        """How many values were counted."""
+        """The number of values."""
         return self.zeros + sum(self.buckets.values())
 
     @classmethod
     def unpacked(cls, slots: list[float]) -> Snapshot | None:
-        """Return what a `NativeHistogram` keeps in such slots, or `None` if it is being written."""
+        """Return the counts in the slots of a `NativeHistogram`, or `None` during a write."""
         version, schema, zeros, length = map(int, slots[:4])
         if version % 2:
             return None
@@ -67,8 +67,8 @@ class Snapshot(NamedTuple):
         """
         Return the buckets as spans and deltas.
 
-        A span's offset is the first one's index, then the gap to the end of the span before. Gaps of one or two
-        empty buckets are filled, which takes fewer bytes than a new span.
+        The offset of the first span is the index of its first bucket; that of another is the gap to the span before.
+        Gaps of one or two empty buckets are filled, which takes fewer bytes than a new span.
         """
         spans: list[tuple[int, int]] = []
         deltas: list[int] = []
@@ -93,11 +93,11 @@ class NativeHistogram:
     """
     Counts by exponential bucket.
 
-    Only one thread may write; any other may take a `snapshot` meanwhile.
+    Only one thread may write; any other may take a `snapshot` at the same time.
 
     Args:
-        limit: how many buckets there may be; if there were more, the resolution is halved.
-        slots: memory that siblings read; the histogram goes on with the counts in it.
+        limit: the most buckets; above it, the resolution is halved.
+        slots: memory that siblings read; the histogram continues the counts in it.
     """
 
     __slots__ = ("_limit", "_positions", "_shape", "_slots", "zeros")
@@ -106,19 +106,19 @@ class NativeHistogram:
         self._limit = limit
         self._slots = slots
         self._positions: dict[int, int] = {}
-        # In one attribute, so that a reader never sees the buckets of one schema with the number of another.
+        # In one attribute, so that a reader never gets the buckets of one schema with the number of another.
         self._shape: tuple[int, dict[int, int]] = (SCHEMA, {})
         self.zeros = 0
         if slots is not None and slots[0]:
-            slots[0] += slots[0] % 2  # Its writer was killed in the middle of it.
+            slots[0] += slots[0] % 2  # Its writer was killed during a write.
             self.add(Snapshot.unpacked(slots.tolist()) or Snapshot(SCHEMA, 0, {}))
 
     def observe(self, value: float) -> None:
-        """Count a value; what is negative counts as zero, and what is no number doesn't count."""
+        """Count a value; a negative one counts as zero, and a NaN is ignored."""
         if value > ZERO_THRESHOLD:
             schema, buckets = self._shape
             fraction, exponent = math.frexp(min(value, _HIGHEST))
-            # An octave is (0.5, 1] of its exponent here, in eight buckets; exact also if a value is a bucket's end.
+            # Eight buckets for each power of two; exact also for a value that is a bound.
             index = bisect_left(_EIGHTHS, fraction) + 8 * (exponent - 1)
             if schema != SCHEMA:
                 index = _coarser(index, SCHEMA - schema)
@@ -130,31 +130,31 @@ class NativeHistogram:
                 buckets[index] = 1
                 if len(buckets) > self._limit:
                     self._halve()
-                self._keep()
+                self._publish()
         elif value <= ZERO_THRESHOLD:
             self.zeros += 1
-            self._keep()
+            self._publish()
 
     def add(self, other: Snapshot) -> None:
-        """Add what another one has counted, at the coarser resolution of the two."""
-        schema, mine = self._shape
+        """Add the counts of another histogram, at the coarser resolution of the two."""
+        schema, own = self._shape
         coarser = min(schema, other.schema)
         # A new dict, because a reader may hold the old one.
         buckets: dict[int, int] = {}
-        for counted, steps in ((mine, schema - coarser), (other.buckets, other.schema - coarser)):
+        for counted, steps in ((own, schema - coarser), (other.buckets, other.schema - coarser)):
             _merge(buckets, counted, steps)
         self._shape = (coarser, buckets)
         self.zeros += other.zeros
         self._halve()
-        self._keep()
+        self._publish()
 
     def snapshot(self) -> Snapshot:
-        """Return what has been counted."""
+        """Return the counts."""
         schema, buckets = self._shape
         return Snapshot(schema, self.zeros, buckets.copy())
 
-    def _keep(self) -> None:
-        """Write all of it for others."""
+    def _publish(self) -> None:
+        """Write the histogram to shared memory."""
         if self._slots is None:
             return
         slots, (schema, buckets) = self._slots, self._shape
@@ -176,12 +176,12 @@ class NativeHistogram:
         self._shape = (schema, buckets)
 
 
-def _merge(into: dict[int, int], counts: dict[int, int], steps: int) -> None:
+def _merge(target: dict[int, int], counts: dict[int, int], steps: int) -> None:
     for index, count in counts.items():
         coarse = _coarser(index, steps)
-        into[coarse] = into.get(coarse, 0) + count
+        target[coarse] = target.get(coarse, 0) + count
 
 
 def _coarser(index: int, steps: int) -> int:
-    """Return the bucket of a coarser schema that this one is part of: the next whole end upward."""
+    """Return the bucket of a coarser schema that includes this one: the next upper bound."""
     return -(-index >> steps)

@@ -1,4 +1,4 @@
-"""What a scrape reads: the families of a registry, in the requested format and encoding, in pieces."""
+"""The page of a scrape: the families of a registry, in one format and encoding, in pieces."""
 
 from __future__ import annotations
 
@@ -16,146 +16,149 @@ from scaleobs import catalog
 from scaleobs._metrics import process, user_merge
 from scaleobs._metrics.child import Child, Counts, Exemplar, Labels
 from scaleobs._metrics.families import OwnMetric, gauge_families
-from scaleobs._metrics.negotiation import Offer, is_gzip_accepted, preferred
 from scaleobs._metrics.protobuf import Protobuf
 from scaleobs._metrics.runtime import runtime
 from scaleobs._metrics.storage import Storage
-from scaleobs._metrics.text import PIECE, Format, OpenMetrics, Text, is_shown
+from scaleobs._metrics.text import PIECE, Format, OpenMetrics, Text, is_legal
 from scaleobs._metrics.totals import PerWorkerFormat
 from scaleobs.catalog import Metric as Family
 
 OnFault = Callable[[Exception], None]
 
-_TEXT = Offer("text/plain", {"version": "0.0.4"})
-_OPENMETRICS = Offer("application/openmetrics-text", {"version": "1.0.0"})
-_PROTOBUF = Offer(
-    "application/vnd.google.protobuf", {"proto": "io.prometheus.client.MetricFamily", "encoding": "delimited"}
-)
-_FORMATS: dict[str, Format] = {_TEXT.type: Text(), _OPENMETRICS.type: OpenMetrics(), _PROTOBUF.type: Protobuf()}
-_OFFERS = (_TEXT, _OPENMETRICS, _PROTOBUF)
+_FORMATS: dict[str, Format] = {
+    "text/plain": Text(),
+    "application/openmetrics-text": OpenMetrics(),
+    "application/vnd.google.protobuf": Protobuf(),
+}
+MEDIA_TYPES = {
+    "text/plain": {"version": "0.0.4"},
+    "application/openmetrics-text": {"version": "1.0.0"},
+    "application/vnd.google.protobuf": {"proto": "io.prometheus.client.MetricFamily", "encoding": "delimited"},
+}
+"""The media types of a page, the default first, with their parameters."""
 
 _GZIP = 16 + zlib.MAX_WBITS
 _FASTEST = 1
-_MOST_WAITING = 32
+_MAX_PIECES = 32
 
 
 def expose(
     registry: CollectorRegistry,
     storage: Storage,
+    media_type: str,
     *,
-    accept: str,
-    accept_encoding: str,
+    is_gzipped: bool,
     names: Collection[str] = (),
     on_fault: OnFault,
 ) -> tuple[list[tuple[str, str]], Iterator[bytes]]:
     """
     Return the headers and the body of a scrape.
 
-    The body comes in pieces of some 64 KiB, each the work of about a millisecond, so that an event loop may turn in
-    between. A piece may be empty: it is a pause and need not be sent. Only what a user's collector does in one go can't
-    be cut.
+    The body has pieces of about 64 KiB. Each takes about a millisecond to make, so that other tasks of an event loop
+    can run between them. An empty piece is a pause and need not be sent. A user's collector is one step that is not
+    divided.
 
-    Any number of scrapes may run at once. If a collector raises, what came before it stays, our own families first,
-    and the page is complete and well-formed: an error response would turn `up` to 0, as if the service were gone.
+    Any number of scrapes may run at once. If a collector raises, the page has the families before it, our own ones
+    first, and is well-formed: an error response would set `up` to 0, as if the service were down.
 
     Args:
-        registry: whose metrics to show.
+        registry: the metrics to write.
         storage: our own counts.
-        accept: the `Accept` header: text 0.0.4, OpenMetrics 1.0 or protobuf; text if it names none of them.
-        accept_encoding: the `Accept-Encoding` header: gzip if it is accepted.
+        media_type: one of `MEDIA_TYPES`.
+        is_gzipped: whether to compress the body.
         names: the `name[]` parameters; if there are any, only these families are written.
         on_fault: called with each exception of a collector or of scaleobs.
     """
-    to = _FORMATS[preferred(accept, _OFFERS).type]
-    if to.has_exemplars:
+    writer = _FORMATS[media_type]
+    if writer.has_exemplars:
         storage.request_exemplars()
-    headers = [("Content-Type", to.content_type), ("Vary", "Accept, Accept-Encoding")]
+    headers = [("Content-Type", writer.content_type), ("Vary", "Accept, Accept-Encoding")]
     if storage.is_isolated:
-        to = cast(Format, PerWorkerFormat(to, str(os.getpid())))
-    pieces = _joined(_pieces(registry, storage, to, names, on_fault))
-    if is_gzip_accepted(accept_encoding):
+        writer = cast(Format, PerWorkerFormat(writer, str(os.getpid())))
+    pieces = _joined(_pieces(registry, storage, writer, names, on_fault))
+    if is_gzipped:
         headers.append(("Content-Encoding", "gzip"))
         pieces = _compressed(pieces)
     return headers, pieces
 
 
 def _pieces(
-    registry: CollectorRegistry, storage: Storage, to: Format, names: Collection[str], on_fault: OnFault
+    registry: CollectorRegistry, storage: Storage, writer: Format, names: Collection[str], on_fault: OnFault
 ) -> Iterator[bytes]:
     every = (*catalog.EXPOSED, *catalog.ON_REQUEST, *catalog.RUNTIME)
-    shown = [family for family in every if not names or not _names_of(family).isdisjoint(names)]
+    families = [family for family in every if not names or not _names_of(family).isdisjoint(names)]
     try:
-        yield from _own(storage, to, shown)
+        yield from _own_families(storage, writer, families)
     except Exception as error:
         on_fault(error)
     try:
         for metric in process.of_all_workers(_collected(registry, names, on_fault), on_fault):
-            # Ours are there for others, and unread they cost nothing.
+            # Our own families are written already. The registry has them for other readers.
             if not isinstance(metric, OwnMetric):
-                yield from _contained(to, metric, on_fault)
+                yield from _family(writer, metric, on_fault)
     except Exception as error:
         on_fault(error)
-    yield to.end
+    yield writer.end
 
 
-def _own(storage: Storage, to: Format, shown: list[catalog.Metric]) -> Iterator[bytes]:
+def _own_families(storage: Storage, writer: Format, families: list[catalog.Metric]) -> Iterator[bytes]:
     counts: Counts = storage.read()
-    if catalog.REQUESTS in shown or catalog.DURATION in shown:
-        kept = text_cache(storage, catalog.DURATION)
-        histogram = Histogram(catalog.DURATION, counts.children, kept, to)
+    if catalog.REQUESTS in families or catalog.DURATION in families:
+        cache = text_cache(storage, catalog.DURATION)
+        histogram = Histogram(catalog.DURATION, counts.children, cache, writer)
         yield from histogram.read()
-        if catalog.REQUESTS in shown:
+        if catalog.REQUESTS in families:
             yield from histogram.counter(catalog.REQUESTS, counts.zero_children)
-        if catalog.DURATION in shown:
+        if catalog.DURATION in families:
             yield from histogram.pieces()
     for family, sizes in ((catalog.REQUEST_SIZE, counts.request_sizes), (catalog.RESPONSE_SIZE, counts.response_sizes)):
-        if sizes and family in shown:
-            histogram = Histogram(family, sizes, text_cache(storage, family), to)
+        if sizes and family in families:
+            histogram = Histogram(family, sizes, text_cache(storage, family), writer)
             yield from histogram.read()
             yield from histogram.pieces()
     for family, metric in chain(gauge_families(counts, list(storage.sources)), runtime.families()):
-        if family in shown:
-            yield from to.family(metric)
+        if family in families:
+            yield from writer.family(metric)
 
 
 def _collected(registry: CollectorRegistry, names: Collection[str], on_fault: OnFault) -> Iterator[Metric]:
     if not names:
         yield from user_merge.of_all_workers(registry, registry.collect(), (), on_fault)
         return
-    # What is ours is shown already, whole.
-    ours = set().union(*map(_names_of, (*catalog.EXPOSED, *catalog.RUNTIME)))
-    others = [name for name in names if name not in ours]
+    # Our own families are written already.
+    own_names = set().union(*map(_names_of, (*catalog.EXPOSED, *catalog.RUNTIME)))
+    others = [name for name in names if name not in own_names]
     if others:
         yield from user_merge.of_all_workers(registry, registry.restricted_registry(others).collect(), others, on_fault)
 
 
-def _contained(to: Format, metric: Metric, on_fault: OnFault) -> Iterator[bytes]:
+def _family(writer: Format, metric: Metric, on_fault: OnFault) -> Iterator[bytes]:
     try:
-        yield from to.family(metric)
+        yield from writer.family(metric)
     except Exception as error:
         on_fault(error)
 
 
 def _names_of(family: catalog.Metric) -> set[str]:
-    """Return what our family may be called by: its own name, OpenMetrics's, or that of any sample."""
+    """Return all names of one of our families: its own, that of OpenMetrics, and those of its samples."""
     return {family.name, family.name.removesuffix("_total"), *family.series}
 
 
 def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield fewer pieces: most families have one line, and each piece may become a system call. Pauses stay."""
-    waiting: list[bytes] = []
+    """Yield fewer pieces and the same pauses: most families have one line, and each piece may be one system call."""
+    pending: list[bytes] = []
     length = 0
     for piece in pieces:
         if not piece:
             yield b""
             continue
-        waiting.append(piece)
+        pending.append(piece)
         length += len(piece)
-        if length >= PIECE // 4 or len(waiting) >= _MOST_WAITING:
-            yield b"".join(waiting)
-            waiting.clear()
+        if length >= PIECE // 4 or len(pending) >= _MAX_PIECES:
+            yield b"".join(pending)
+            pending.clear()
             length = 0
-    yield b"".join(waiting)
+    yield b"".join(pending)
 
 
 def _compressed(pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -166,130 +169,130 @@ def _compressed(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 _AT_ONCE = 32
-"""How many series are written at a time: 64 KiB of text, 0.1 ms."""
+"""The series of one piece: 64 KiB of text, 0.1 ms."""
 
 _AT_ONCE_READ = 256
 
 _Item = TypeVar("_Item")
 
 _CachedText = tuple[Any, float, bytes | None, bytes]
-"""The template; what all slots added up to; the body, if it is cached; the labels."""
+"""The template; the sum of all slots; the body, if it is cached; the labels."""
 
 _Row = tuple[Child, list[float], float, bytes, bytes | None, bool]
-"""A series; its cumulated counts; its seconds; its labels; the kept body; whether the scrape before saw the same."""
+"""A child; its cumulated counts; its seconds; its labels; the cached body; whether it has not changed since."""
 
 
 class TextCache:
     """
-    What a scrape leaves for the next one.
+    The texts of the series of one family, from one scrape to the next.
 
-    The text of a series that counted nothing between two scrapes is kept from then on, until it counts again. So what
-    is busy costs no memory, what sleeps costs no time, and what was read while another thread was in the middle of
-    counting is never kept. The labels aren't in the text, which halves it. Any number of scrapes may share this:
-    entries are replaced and never changed.
+    If a series is the same in two scrapes, its text is cached until the series changes. So a busy series takes no
+    memory, an idle one takes no time, and numbers that were read during an increment are never cached. The labels are
+    not in the text, which halves it. Any number of scrapes may use the cache at once: entries are replaced and never
+    changed.
     """
 
     def __init__(self) -> None:
         self.entries: dict[Labels, _CachedText] = {}
 
     def drop_all_but(self, series: Sequence[Child]) -> None:
-        """Forget series that are no more."""
+        """Remove the entries of series that no longer exist."""
         if len(self.entries) > len(series):
-            there = {one.labels for one in series}
+            present = {one.labels for one in series}
             for labels in list(self.entries):
-                if labels not in there:
+                if labels not in present:
                     self.entries.pop(labels, None)
 
 
-_kept: weakref.WeakKeyDictionary[Storage, dict[str, TextCache]] = weakref.WeakKeyDictionary()
+_caches: weakref.WeakKeyDictionary[Storage, dict[str, TextCache]] = weakref.WeakKeyDictionary()
 
 
 def text_cache(storage: Storage, family: Family) -> TextCache:
-    """Return what was kept of a histogram."""
-    return _kept.setdefault(storage, {}).setdefault(family.name, TextCache())
+    """Return the cache of one family."""
+    return _caches.setdefault(storage, {}).setdefault(family.name, TextCache())
 
 
 class Histogram:
     """
-    The series of one family as they were at one moment.
+    The series of one histogram at one moment.
 
     Args:
-        family: its name, help and labels.
-        series: its series.
-        kept: what the scrape before has left.
-        to: the format to write.
+        family: the name, help and labels.
+        series: the children.
+        cache: the texts of the last scrape.
+        writer: the format.
     """
 
-    def __init__(self, family: Family, series: Sequence[Child], kept: TextCache, to: Format) -> None:
+    def __init__(self, family: Family, series: Sequence[Child], cache: TextCache, writer: Format) -> None:
         self._family = family
         self._series = series
-        self._kept = kept
-        self._to = to
+        self._cache = cache
+        self._writer = writer
         self._rows: list[_Row] = []
 
     def read(self) -> Iterator[bytes]:
         """Read the counts, and yield pauses."""
-        kept, to, names = self._kept.entries, self._to, self._family.labels
+        cache, writer, names = self._cache.entries, self._writer, self._family.labels
         bounds: tuple[float, ...] | None = None
         template: Any = None
-        for some in _portions(self._series, _AT_ONCE_READ):
-            for series in some:
+        for portion in _portions(self._series, _AT_ONCE_READ):
+            for series in portion:
                 if series.bounds is not bounds:
                     bounds = series.bounds
-                    template = to.template(self._family, bounds)
+                    template = writer.template(self._family, bounds)
                 slots = series.slots.copy()
-                # The last of these, requests and seconds added up, changes whenever a cell does.
+                # The last one, the sum of counts and seconds, changes whenever a slot changes.
                 cumulated = list(accumulate(slots))
-                news = cumulated.pop()
-                entry = kept.get(series.labels)
+                total = cumulated.pop()
+                entry = cache.get(series.labels)
                 if entry is not None and entry[0] is template:
-                    is_idle, body, labels = entry[1] == news, entry[2], entry[3]
+                    is_idle, body, labels = entry[1] == total, entry[2], entry[3]
                 else:
-                    is_idle, body, labels = False, None, to.labels(names, series.labels)
+                    is_idle, body, labels = False, None, writer.labels(names, series.labels)
                 if not is_idle:
                     body = None
-                    kept[series.labels] = (template, news, None, labels)
+                    cache[series.labels] = (template, total, None, labels)
                 self._rows.append((series, cumulated, slots[-1], labels, body, is_idle))
-            if len(some) == _AT_ONCE_READ:
+            if len(portion) == _AT_ONCE_READ:
                 yield b""
-        self._kept.drop_all_but(self._series)
+        self._cache.drop_all_but(self._series)
 
     def counter(self, family: Family, zero_children: Sequence[Labels]) -> Iterator[bytes]:
-        """Yield the family that counts what this one times."""
-        yield from self._to.framed(family, self._counters(family, zero_children))
+        """Yield the counter of the same requests."""
+        yield from self._writer.framed(family, self._counters(family, zero_children))
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the family."""
-        yield from self._to.framed(self._family, self._bodies())
+        yield from self._writer.framed(self._family, self._bodies())
 
     def _counters(self, family: Family, zero_children: Sequence[Labels]) -> Iterator[list[bytes]]:
-        write, has_exemplars, name = self._to.counter, self._to.has_exemplars, family.name.encode()
+        write, has_exemplars, name = self._writer.counter, self._writer.has_exemplars, family.name.encode()
         for rows in _portions(self._rows, _AT_ONCE_READ):
             yield [
                 write(name, labels, cumulated[-1], _latest(series) if has_exemplars and series.exemplars else None)
                 for series, cumulated, _, labels, _, _ in rows
             ]
         for portion in _portions(zero_children, _AT_ONCE_READ):
-            yield [write(name, self._to.labels(family.labels, labels), 0, None) for labels in portion]
+            yield [write(name, self._writer.labels(family.labels, labels), 0, None) for labels in portion]
 
     def _bodies(self) -> Iterator[list[bytes]]:
-        kept, to, has_exemplars = self._kept.entries, self._to, self._to.has_exemplars
-        with_labels = to.with_labels
+        cache, writer, has_exemplars = self._cache.entries, self._writer, self._writer.has_exemplars
+        with_labels = writer.with_labels
         bounds: tuple[float, ...] | None = None
         template: Any = None
         for rows in _portions(self._rows, _AT_ONCE):
             chunk = []
             for series, cumulated, seconds, labels, cached, is_idle in rows:
                 body = cached
-                # An exemplar may come a moment after its count, so that its series is written anew.
+                # An exemplar may be set after its count, so the text of such a series is not taken from the cache.
                 has_exemplar = has_exemplars and series.exemplars
                 if body is None or has_exemplar:
                     if series.bounds is not bounds:
                         bounds = series.bounds
-                        template = to.template(self._family, bounds)
-                    body = to.body(template, series, cumulated, seconds)
+                        template = writer.template(self._family, bounds)
+                    body = writer.body(template, series, cumulated, seconds)
                     if is_idle and not has_exemplar:
-                        kept[series.labels] = (template, cumulated[-1] + seconds, body, labels)
+                        cache[series.labels] = (template, cumulated[-1] + seconds, body, labels)
                 chunk.append(with_labels(body, labels))
             yield chunk
 
@@ -300,5 +303,5 @@ def _portions(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
 
 
 def _latest(series: Child) -> Exemplar | None:
-    shown = [one for one in list(series.exemplars.values()) if is_shown(one)]
-    return max(shown, key=lambda one: one.timestamp, default=None)
+    families = [one for one in list(series.exemplars.values()) if is_legal(one)]
+    return max(families, key=lambda one: one.timestamp, default=None)

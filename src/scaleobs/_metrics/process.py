@@ -22,32 +22,32 @@ _OLDEST = 2
 _STATISTICS = ("collected", "uncollectable", "collections")
 
 
-_mine: _Processes | None = None
+_processes: _Processes | None = None
 
 
 def join(group: Group) -> None:
-    """Keep what this process uses in the ledger of its group, and show that of all workers from now on."""
-    global _mine  # noqa: PLW0603 - A process is in one group.
-    if _mine is None:
-        _mine = _Processes(group)
+    """Write the numbers of this process to the ledger of its group, and add up all workers from now on."""
+    global _processes  # noqa: PLW0603 - A process is in one group.
+    if _processes is None:
+        _processes = _Processes(group)
 
 
 def forked() -> None:
-    """Forget the group of the process that this one is a child of."""
-    global _mine  # noqa: PLW0603 - A process is in one group.
-    if _mine is not None:
-        _mine.leave()
-        _mine = None
+    """Leave the parent's group, in a child process."""
+    global _processes  # noqa: PLW0603 - A process is in one group.
+    if _processes is not None:
+        _processes.leave()
+        _processes = None
 
 
 def of_all_workers(metrics: Iterable[Metric], on_fault: Callable[[Exception], None]) -> Iterator[Metric]:
-    """Yield families, those of this process replaced by those of all workers; its own if that fails."""
+    """Yield families with the sums over all workers; if that fails, with the numbers of this process."""
     found: dict[str, Metric] | None = None
     for metric in metrics:
-        if _mine is not None and metric.name.startswith(_PREFIXES):
+        if _processes is not None and metric.name.startswith(_PREFIXES):
             if found is None:
                 try:
-                    found = _mine.families()
+                    found = _processes.families()
                 except Exception as error:
                     on_fault(error)
                     found = {}
@@ -60,8 +60,8 @@ class _Processes:
     """
     The `process_*` and `python_gc_*` families of a group.
 
-    Memory and file descriptors are sums of the living. What only grows is kept in the ledgers: the CPU time as of the
-    last scrape or a worker's orderly end, the garbage collector's counts as of its last full collection.
+    Memory and file descriptors are sums over the living workers. Counters are in the ledgers: the CPU time as of the
+    last scrape or the regular end of a worker, the counts of the garbage collector as of its last full collection.
 
     Args:
         group: the workers.
@@ -70,30 +70,30 @@ class _Processes:
     def __init__(self, group: Group) -> None:
         self._group = group
         self._length = 1 + len(_garbage())
-        # What those before this process have counted, then what it has itself.
-        self._before, self._now = _halves(group.slots(Kind.PROCESS, _KEY, 2 * self._length))
+        # The first half: the counts of earlier processes with this ledger. The second half: the counts of this one.
+        self._earlier, self._current = _halves(group.slots(Kind.PROCESS, _KEY, 2 * self._length))
         seen = group.slots(Kind.CPU, _KEY, 1)
-        self._now[0], seen[0] = max(self._now[0], seen[0]), 0.0
-        for position, number in enumerate(self._now):
-            self._before[position] += number
-            self._now[position] = 0
+        self._current[0], seen[0] = max(self._current[0], seen[0]), 0.0
+        for position, number in enumerate(self._current):
+            self._earlier[position] += number
+            self._current[position] = 0
         gc.callbacks.append(self._collected)
-        atexit.register(self._note)
+        atexit.register(self._record)
 
     def leave(self) -> None:
-        """Write nothing any more."""
+        """Stop writing to the ledger."""
         gc.callbacks.remove(self._collected)
-        atexit.unregister(self._note)
+        atexit.unregister(self._record)
 
-    def _note(self) -> None:
+    def _record(self) -> None:
         for position, number in enumerate((_cpu(_families_of("self")), *_garbage())):
-            self._now[position] = max(self._now[position], number)
+            self._current[position] = max(self._current[position], number)
 
     def families(self) -> dict[str, Metric]:
         """Return the families by name."""
-        self._note()
+        self._record()
         found = _families_of("self")
-        grown = [list(both) for both in zip(self._before, self._now, strict=True)]
+        counters = [list(both) for both in zip(self._earlier, self._current, strict=True)]
         for other in self._group.peek():
             cpu = 0.0
             if other.is_living:
@@ -108,18 +108,18 @@ class _Processes:
                     other.write(seen, cpu)
                 cpu = max(cpu, recorded)
             if counted is not None:
-                before, now = (list(half) for half in _halves(other.part(counted)))
-                now[0] = max(now[0], cpu)
-                for each, *both in zip(grown, before, now, strict=True):
+                earlier, current = (list(half) for half in _halves(other.part(counted)))
+                current[0] = max(current[0], cpu)
+                for each, *both in zip(counters, earlier, current, strict=True):
                     each.extend(both)
-        return self._filled(found, list(map(total_of, grown)))
+        return self._filled(found, list(map(total_of, counters)))
 
-    def _filled(self, found: dict[str, Metric], grown: list[float]) -> dict[str, Metric]:
+    def _filled(self, found: dict[str, Metric], counters: list[float]) -> dict[str, Metric]:
         if found:
-            _value(found[_CPU], grown[0])
+            _value(found[_CPU], counters[0])
             _value(found[_START], self._group.started)
         garbage = {metric.name: metric for metric in GC_COLLECTOR.collect()}
-        numbers = iter(grown[1:])
+        numbers = iter(counters[1:])
         for metric in garbage.values():
             metric.samples = [sample._replace(value=next(numbers)) for sample in metric.samples]
         return found | garbage
@@ -127,7 +127,7 @@ class _Processes:
     def _collected(self, phase: str, info: dict[str, int]) -> None:
         if phase == "stop" and info["generation"] == _OLDEST:
             for position, number in enumerate(_garbage(), start=1):
-                self._now[position] = number
+                self._current[position] = number
 
 
 def _halves(numbers: Slots) -> tuple[Slots, Slots]:
@@ -139,7 +139,7 @@ def _families_of(pid: str) -> dict[str, Metric]:
 
 
 def _garbage() -> list[float]:
-    """Return the counts of the collector, in the order of prometheus_client's families."""
+    """Return the counts of the garbage collector, in the order of prometheus_client's families."""
     return [each[name] for name in _STATISTICS for each in gc.get_stats()]
 
 
@@ -148,7 +148,7 @@ def _cpu(families: dict[str, Metric]) -> float:
 
 
 def _value(metric: Metric, value: float | None = None) -> float:
-    """Return the value of the only sample, after giving it another one, if there is one."""
+    """Return the value of the only sample; first set it if a value is given."""
     if value is not None:
         metric.samples = [metric.samples[0]._replace(value=value)]
     return float(metric.samples[0].value)

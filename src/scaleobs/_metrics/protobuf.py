@@ -14,7 +14,7 @@ from prometheus_client.core import Metric, Sample
 
 from scaleobs._metrics.child import Child, Exemplar, Labels
 from scaleobs._metrics.native import ZERO_THRESHOLD, Snapshot
-from scaleobs._metrics.text import MAX_EXEMPLAR_RUNES, Chunks, is_shown, legal
+from scaleobs._metrics.text import MAX_EXEMPLAR_RUNES, Chunks, is_legal, legal
 from scaleobs.catalog import Metric as Family
 
 _ONE_BYTE = [bytes((number,)) for number in range(0x80)]
@@ -22,7 +22,7 @@ _pack_double = struct.Struct("<d").pack
 
 
 def _varint(number: int) -> bytes:
-    """Return an integer that isn't negative, seven bits a byte, the lowest first."""
+    """Return a non-negative integer as a varint: seven bits in each byte, the lowest first."""
     if number < 0x80:  # noqa: PLR2004 - Seven bits.
         return _ONE_BYTE[number]
     if number < 0x4000:  # noqa: PLR2004 - Fourteen.
@@ -36,12 +36,12 @@ def _varint(number: int) -> bytes:
 
 
 def _zigzag(number: int) -> bytes:
-    """Return an integer of either sign, small if it is near zero."""
+    """Return an integer of either sign in zigzag encoding: short if it is near zero."""
     return _varint(number << 1 if number >= 0 else -(number << 1) - 1)
 
 
 def _signed(number: int) -> bytes:
-    """Return an integer of either sign as int64 has it: in two's complement."""
+    """Return an integer of either sign as an int64, in two's complement."""
     return _varint(number & 0xFFFF_FFFF_FFFF_FFFF)
 
 
@@ -71,10 +71,10 @@ _TYPES = {"counter": 0, "gauge": 1, "summary": 2, "untyped": 3, "histogram": 4, 
 
 def _metric_family(name: str, documentation: str, kind: str, unit: str, chunks: Chunks) -> Iterator[bytes]:
     """
-    Yield a MetricFamily behind its length, or nothing if it would be empty.
+    Yield the length of a MetricFamily and the family; nothing if it has no metrics.
 
     Args:
-        name: of the family; a counter's ends in `_total` here.
+        name: of the family; the name of a counter ends in `_total` in this format.
         documentation: the help.
         kind: one of `_TYPES`.
         unit: may be empty.
@@ -83,16 +83,16 @@ def _metric_family(name: str, documentation: str, kind: str, unit: str, chunks: 
     fields = _text_field(1, name) + _text_field(2, documentation) + _integer_field(3, _TYPES[kind])
     if unit:
         fields += _text_field(5, unit)
-    # The length stands in front, so everything is made before the first byte can go.
-    waiting: deque[bytes] = deque()
+    # The length comes first, so the whole family is made before its first byte is yielded.
+    pending: deque[bytes] = deque()
     for chunk in chunks:
-        if waiting:
+        if pending:
             yield b""
-        waiting.append(b"".join(chunk))
-    if any(waiting):
-        yield _varint(len(fields) + sum(map(len, waiting))) + fields
-        while waiting:
-            yield waiting.popleft()
+        pending.append(b"".join(chunk))
+    if any(pending):
+        yield _varint(len(fields) + sum(map(len, pending))) + fields
+        while pending:
+            yield pending.popleft()
 
 
 def _label_pairs(field: int, pairs: Iterable[tuple[str, str]]) -> bytes:
@@ -121,18 +121,18 @@ def _spans_field(field: int, found: Iterable[tuple[int, int]]) -> bytes:
 
 
 def _deltas_field(field: int, found: Iterable[int]) -> bytes:
-    """Return the counts of a native histogram's buckets, each as the difference to the one before."""
+    """Return the counts of the buckets of a native histogram, each as the difference to the one before."""
     packed = b"".join(map(_zigzag, found))
     return _message_field(field, packed) if packed else b""
 
 
 _SAMPLES_AT_ONCE = 128
-"""How many samples are worked on between two pauses: half a millisecond."""
+"""The samples between two pauses: half a millisecond."""
 
 _SUFFIXES = {"counter": "_total", "info": "_info"}
 _KINDS = {"unknown": "untyped", "info": "gauge", "stateset": "gauge"}
 
-# By type: what follows a family's name in a sample's, and the role of such a sample in its metric.
+# By type: the suffix of a sample's name, and the role of such a sample in its metric.
 _ROLES = {
     "counter": {"_total": "value", "_created": "created"},
     "info": {"_info": "value"},
@@ -140,7 +140,7 @@ _ROLES = {
     "gaugehistogram": {"_bucket": "bucket", "_gsum": "sum", "_gcount": "count", "_created": "created"},
     "summary": {"": "quantile", "_sum": "sum", "_count": "count", "_created": "created"},
 }
-_WITHIN = {"bucket": "le", "quantile": "quantile"}
+_ROLE_LABELS = {"bucket": "le", "quantile": "quantile"}
 
 _Samples = list[tuple[str, str, Sample]]
 """Role, `le` or `quantile`, and the sample."""
@@ -151,56 +151,56 @@ _MetricKey = tuple[tuple[tuple[str, str], ...], float | None]
 
 def _user_families(metric: Metric) -> Iterator[bytes]:
     """
-    Yield a family of prometheus_client as a MetricFamily; samples that no such family can have as others behind it.
+    Yield a family of prometheus_client as a MetricFamily; samples that do not fit its type as further families.
 
     Raises:
-        Exception: after everything else, what was wrong with the first metric that was left out.
+        Exception: the error of the first metric that was left out; raised after all others are written.
     """
     roles = {metric.name + suffix: role for suffix, role in _ROLES.get(metric.type, {"": "value"}).items()}
     found: dict[_MetricKey, _Samples] = {}
     others: dict[str, list[Sample]] = {}
     faults: list[Exception] = []
     samples = iter(metric.samples)
-    while some := list(islice(samples, _SAMPLES_AT_ONCE)):
-        for sample in some:
+    while batch := list(islice(samples, _SAMPLES_AT_ONCE)):
+        for sample in batch:
             role = roles.get(sample.name)
             try:
                 if role is None:
                     others.setdefault(sample.name, []).append(sample)
                 else:
-                    _sort_in(found, role, sample)
+                    _group(found, role, sample)
             except Exception as error:
                 faults.append(error)
-        if len(some) == _SAMPLES_AT_ONCE:
+        if len(batch) == _SAMPLES_AT_ONCE:
             yield b""
     kind = _KINDS.get(metric.type, metric.type)
     name = legal(metric.name + _SUFFIXES.get(metric.type, ""))
     chunks = _chunks(kind, found, faults)
     yield from _metric_family(name, metric.documentation, kind, metric.unit, chunks)
-    for other, their in others.items():
+    for other, further in others.items():
         alone: dict[_MetricKey, _Samples] = {}
-        for sample in their:
-            _sort_in(alone, "value", sample)
+        for sample in further:
+            _group(alone, "value", sample)
         yield from _metric_family(legal(other), metric.documentation, "untyped", "", _chunks("untyped", alone, faults))
     if faults:
         raise faults[0]
 
 
-def _sort_in(found: dict[_MetricKey, _Samples], role: str, sample: Sample) -> None:
+def _group(found: dict[_MetricKey, _Samples], role: str, sample: Sample) -> None:
     labels = dict(sample.labels)
-    within = labels.pop(_WITHIN[role], "") if role in _WITHIN else ""
+    bound = labels.pop(_ROLE_LABELS[role], "") if role in _ROLE_LABELS else ""
     timestamp = None if sample.timestamp is None else float(sample.timestamp)
     key = tuple(sorted(labels.items())), timestamp
-    found.setdefault(key, []).append((role, within, sample))
+    found.setdefault(key, []).append((role, bound, sample))
 
 
 def _chunks(kind: str, found: dict[_MetricKey, _Samples], faults: list[Exception]) -> Iterator[list[bytes]]:
     content = {"histogram": _histogram, "gaugehistogram": _histogram, "summary": _summary, "counter": _counter}
     write = content.get(kind, _gauge if kind == "gauge" else _untyped)
-    waiting = iter(found.items())
-    while some := list(islice(waiting, _SAMPLES_AT_ONCE // 8)):
+    pending = iter(found.items())
+    while batch := list(islice(pending, _SAMPLES_AT_ONCE // 8)):
         chunk = []
-        for (labels, timestamp), samples in some:
+        for (labels, timestamp), samples in batch:
             try:
                 fields = _label_pairs(1, ((legal(name), value) for name, value in labels)) + write(samples)
                 if timestamp is not None:
@@ -259,10 +259,10 @@ def _by_role(samples: _Samples) -> dict[str, Sample]:
     return {role: sample for role, _, sample in samples}
 
 
-def _count_field(field: int, of_floats: int, value: float) -> bytes:
-    """Return a count, in the field for fractions if it is one."""
+def _count_field(field: int, float_field: int, value: float) -> bytes:
+    """Return a count, in the field for floats if it is not a whole number."""
     value = float(value)
-    return _integer_field(field, int(value)) if value.is_integer() and value >= 0 else _double_field(of_floats, value)
+    return _integer_field(field, int(value)) if value.is_integer() and value >= 0 else _double_field(float_field, value)
 
 
 def _created_field(field: int, values: dict[str, Any]) -> bytes:
@@ -277,16 +277,16 @@ def _user_exemplar(field: int, sample: Sample) -> bytes:
     return _message_field(field, _exemplar_message(sorted(exemplar.labels.items()), exemplar.value, timestamp))
 
 
-_MOST_EXEMPLARS = 10
-"""How many a native histogram brings, as in client_golang."""
+_MAX_EXEMPLARS = 10
+"""The most exemplars of a native histogram, as in client_golang."""
 
 
-# How a bucket begins, by the length of its count: field 3, the length of all of it, field 1.
+# The first bytes of a bucket by the length of its count: field 3, the length of the bucket, field 1.
 _BUCKETS = [bytes((0x1A, 1 + length + 9, 0x08)) for length in range(11)]
 
 
 class _Template(NamedTuple):
-    """What series with the same bounds share: each bucket's upper bound as a field."""
+    """The common part of series with the same bounds: the upper bound of each bucket as a field."""
 
     bounds: tuple[bytes, ...]
 
@@ -314,7 +314,7 @@ class Protobuf:
         return _message_field(4, labels + _message_field(3, counter))
 
     def template(self, family: Family, bounds: tuple[float, ...]) -> _Template:
-        """Return what the series with these bounds share."""
+        """Return the common part of series with these bounds."""
         del family
         found = self._templates.get(bounds)
         if found is None:
@@ -323,8 +323,8 @@ class Protobuf:
         return found
 
     def body(self, template: _Template, series: Child, cumulated: list[float], seconds: float) -> bytes:
-        """Return a series as the field of a Metric that holds a histogram, the native buckets with it."""
-        exemplars = {at: one for at, one in series.exemplars.copy().items() if is_shown(one)}
+        """Return a series as the histogram field of a Metric, with the native buckets."""
+        exemplars = {at: one for at, one in series.exemplars.copy().items() if is_legal(one)}
         fields = [_double_field(2, seconds)]
         for position, (bound, count) in enumerate(zip(template.bounds, cumulated, strict=True)):
             digits = _varint(int(count))
@@ -336,11 +336,12 @@ class Protobuf:
         total = int(cumulated[-1])
         if series.native is not None:
             native = series.native.snapshot()
-            # Prometheus refuses a native histogram whose count isn't that of its buckets, and these may be one behind.
+            # Prometheus refuses a native histogram if its count differs from the sum of its buckets, which may lack the
+            # latest request.
             total = native.total
             fields.append(_native(native))
-            # Prometheus 2.42 takes exemplars from the classic buckets only, later ones from here.
-            latest = sorted(exemplars.values(), key=lambda one: one.timestamp)[-_MOST_EXEMPLARS:]
+            # Prometheus 2.42 reads the exemplars of classic buckets only; later versions read these.
+            latest = sorted(exemplars.values(), key=lambda one: one.timestamp)[-_MAX_EXEMPLARS:]
             fields.extend(_message_field(16, _own_exemplar(one, one.value)) for one in latest)
         return _message_field(7, _integer_field(1, total) + b"".join(fields))
 
@@ -370,7 +371,7 @@ def _native(native: Snapshot) -> bytes:
             b"\x28" + _zigzag(native.schema),
             _double_field(6, ZERO_THRESHOLD),
             _integer_field(7, native.zeros),
-            # Without any span it would be taken for a classic one.
+            # Without a span, Prometheus reads a classic histogram.
             _spans_field(12, spans or [(0, 0)]),
             _deltas_field(13, deltas),
         ]

@@ -1,4 +1,4 @@
-"""The event loops of all workers: how late they run, and how busy their worker threads are."""
+"""The event loops of all workers: their lag, and the use of their thread pools."""
 
 from __future__ import annotations
 
@@ -26,45 +26,46 @@ from scaleobs._workers import Group, Sibling
 from scaleobs._workers.kinds import Kind
 
 Numbers = tuple[float, float, float]
-"""Threads in use, calls that wait for one, threads that there may be; the last is 0 if there is no pool."""
+"""Threads in use, calls that wait for a thread, the most threads; the last is 0 without a pool."""
 
 POOLS: tuple[str, ...] = ("anyio", "asyncio")
 
 NO_POOL: Numbers = (0.0, 0.0, 0.0)
 
 
-def numbers_of(loop: asyncio.AbstractEventLoop) -> list[float]:
+def pool_numbers(loop: asyncio.AbstractEventLoop) -> list[float]:
     """
-    Return the numbers of each of `POOLS`; to be called by the loop, in a context of nobody else's.
+    Return the numbers of each of `POOLS`.
 
-    A pool that is missing or has another interface than expected counts as none.
+    Must be called by the loop, in a context that nothing else uses. A pool with an unexpected interface counts as
+    missing.
     """
-    return [*_contained(_of_anyio), *_contained(lambda: _of_asyncio(loop))]
+    return [*_or_no_pool(_of_anyio), *_or_no_pool(lambda: _of_asyncio(loop))]
 
 
-def _contained(read: Callable[[], Numbers]) -> Numbers:
+def _or_no_pool(read: Callable[[], Numbers]) -> Numbers:
     try:
         return read()
-    except Exception:  # It is private, and may be another thing in another version.
+    except Exception:  # The attributes are private and may differ in another version.
         return NO_POOL
 
 
 def _of_anyio() -> Numbers:
-    """Return the numbers of the limiter that anyio, and with it Starlette, uses by default on this loop."""
+    """Return the numbers of the default thread limiter of anyio, which Starlette uses, on this loop."""
     threads = sys.modules.get("anyio.to_thread")
-    # Before it is loaded no thread was requested, and reading the limiter would load it.
+    # If the module is not loaded, no thread was requested; reading the limiter would load it.
     if threads is None or "anyio._backends._asyncio" not in sys.modules:
         return NO_POOL
     sniffio = sys.modules.get("sniffio")
     if sniffio is not None:
-        # Without this it needs a task, and a timer has none.
+        # Without this, anyio needs the current task, and a timer has none.
         sniffio.current_async_library_cvar.set("asyncio")
     statistics = threads.current_default_thread_limiter().statistics()
     return float(statistics.borrowed_tokens), float(statistics.tasks_waiting), float(statistics.total_tokens)
 
 
 def _of_asyncio(loop: asyncio.AbstractEventLoop) -> Numbers:
-    """Return the numbers of what `asyncio.to_thread` and `run_in_executor(None, …)` use."""
+    """Return the numbers of the executor of `asyncio.to_thread` and `run_in_executor(None, …)`."""
     executor = _default_executor(loop)
     if executor is None:
         return NO_POOL
@@ -73,30 +74,30 @@ def _of_asyncio(loop: asyncio.AbstractEventLoop) -> Numbers:
 
 def _default_executor(loop: asyncio.AbstractEventLoop) -> Any:
     futures = sys.modules.get("concurrent.futures.thread")
-    if futures is None:  # Nobody has made one.
+    if futures is None:  # No executor exists.
         return None
     if hasattr(loop, "_default_executor"):
         return loop._default_executor  # noqa: SLF001
-    # uvloop's executor is visible to the garbage collector only, and it has no other one.
+    # Only the garbage collector can list uvloop's executor; uvloop refers to no other one.
     return next((one for one in gc.get_referents(loop) if isinstance(one, futures.ThreadPoolExecutor)), None)
 
 
 def _busy(executor: Any) -> float:
     """
-    Return how many threads do something else than wait for work.
+    Return how many threads run a call.
 
-    The executor's own count of the idle won't do: in Python 3.11 it grows with each call that had to wait
+    The executor's own count of idle threads is wrong in Python 3.11: it grows with each call that had to wait
     (cpython#88354).
     """
     threads = tuple(executor._threads)  # noqa: SLF001 - Another thread may be adding one.
     if not threads:
         return 0.0
-    waits = sys.modules["concurrent.futures.thread"]._worker.__code__  # noqa: SLF001
+    idle_code = sys.modules["concurrent.futures.thread"]._worker.__code__  # noqa: SLF001
     frames = sys._current_frames()  # noqa: SLF001
-    # With this very frame in it, it would live until the garbage collector comes, and all frames with it.
+    # The entry of this thread would make a reference cycle, which keeps all frames until the next garbage collection.
     del frames[threading.get_ident()]
     tops = [frames[thread.ident] for thread in threads if thread.ident in frames]
-    return float(sum(top.f_code is not waits for top in tops))
+    return float(sum(top.f_code is not idle_code for top in tops))
 
 
 _KEY = b"event_loop"
@@ -108,47 +109,47 @@ class Runtime:
     """
     The lag, pools and pulse of the event loops of this process and its siblings.
 
-    Any thread may call anything. Loops are held weakly. The numbers of a closed loop are dropped, except its lag.
+    Thread-safe. References to loops are weak. The numbers of a closed loop are dropped, except its lag.
     """
 
     def __init__(self) -> None:
         self._group: Group | None = None
-        self._begin()
+        self._reset()
 
-    def _begin(self) -> None:
-        # Reentrant: a ledger without room is reported, and the report may read these numbers.
+    def _reset(self) -> None:
+        # Reentrant: a full ledger is reported, and the report may read these numbers.
         self._lock = threading.RLock()
         self._is_begun = self._has_pulse = False
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, list[float]] = weakref.WeakKeyDictionary()
-        self._lag, self._pools, self._pulse = (self._own(kind) for kind in _LENGTHS)
+        self._lag, self._pools, self._pulse = (self._private(kind) for kind in _LENGTHS)
 
     @staticmethod
-    def _own(kind: Kind) -> Slots:
+    def _private(kind: Kind) -> Slots:
         return [0.0] * _LENGTHS[kind]
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Take a loop in, and return whether it is new."""
+        """Register a loop, and return whether it is new."""
         with self._lock:
             if loop in self._loops:
                 return False
             self._loops[loop] = []
             if not self._is_begun:
-                self._share()
+                self._start()
             self._pulse[0] = monotonic()
             return True
 
     def has(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Return whether a loop was taken in, and not by the process that this one was forked from."""
+        """Return whether a loop was registered in this process; those of a parent process do not count."""
         with self._lock:
             return loop in self._loops
 
     @property
     def has_loops(self) -> bool:
-        """Whether an event loop has served in this process."""
+        """Whether an event loop was registered in this process."""
         return self._is_begun
 
     def beat(self) -> None:
-        """Record that this worker makes progress, if it has no event loop of asyncio's."""
+        """Record that this worker makes progress; for workers without an event loop of asyncio."""
         if not self._has_pulse:
             with self._lock:
                 self._pulse, self._has_pulse = self._slots(Kind.PULSE), True
@@ -159,9 +160,9 @@ class Runtime:
         Record the measurement of a running loop.
 
         Args:
-            loop: the loop, on whose thread this is called.
-            at: when, by `time.monotonic`.
-            late: how many seconds later than scheduled.
+            loop: the loop; this is called on its thread.
+            at: the time, by `time.monotonic`.
+            late: the seconds since the scheduled time.
             pools: the numbers of its pools.
         """
         with self._lock:
@@ -172,7 +173,7 @@ class Runtime:
             self._add_pools()
 
     def _add_pools(self) -> None:
-        sums = self._own(Kind.POOLS)
+        sums = self._private(Kind.POOLS)
         for loop, pools in self._loops.items():
             if pools and not loop.is_closed():
                 sums = list(map(add, sums, pools))
@@ -185,39 +186,39 @@ class Runtime:
             if group is self._group:
                 return
             self._group, self._has_pulse = group, False
-            # What the worker before has left is to be shown whether or not a loop runs here, too.
+            # The counts of an earlier worker are exposed even if this process has no loop.
             if self._is_begun or any(group.ledger.kept(Kind.LOOP_LAG)):
-                self._share()
+                self._start()
 
     def forked(self) -> None:
-        """Begin anew in a child process: what its parent has counted is its parent's."""
+        """Reset in a child process: the counts belong to the parent."""
         self._group = None
-        self._begin()
+        self._reset()
 
-    def _share(self) -> None:
+    def _start(self) -> None:
         self._is_begun = self._has_pulse = True
         lag, pulse = self._lag, self._pulse[0]
         self._lag, self._pools, self._pulse = (self._slots(kind) for kind in _LENGTHS)
         for position, number in enumerate(lag):
             self._lag[position] += number
-        # In the place of those of a worker that died.
+        # These replace the numbers of a worker that died.
         self._pulse[0] = pulse
         self._add_pools()
 
     def _slots(self, kind: Kind) -> Slots:
-        return self._own(kind) if self._group is None else self._group.slots(kind, _KEY, _LENGTHS[kind])
+        return self._private(kind) if self._group is None else self._group.slots(kind, _KEY, _LENGTHS[kind])
 
     def families(self) -> Iterator[tuple[catalog.Metric, Metric]]:
         """Yield the families of all workers that have samples."""
         has_lag, lag, pools = self._read()
         late = [lag[-1]]
         for sibling in () if self._group is None else self._group.peek():
-            its_lag, its_pools = _numbers(sibling, Kind.LOOP_LAG), _numbers(sibling, Kind.POOLS)
-            if its_lag is not None:
-                has_lag, lag = True, list(map(add, lag, its_lag))
-                late.append(its_lag[-1])
-            if its_pools is not None:
-                pools = list(map(add, pools, its_pools))
+            sibling_lag, sibling_pools = _numbers(sibling, Kind.LOOP_LAG), _numbers(sibling, Kind.POOLS)
+            if sibling_lag is not None:
+                has_lag, lag = True, list(map(add, lag, sibling_lag))
+                late.append(sibling_lag[-1])
+            if sibling_pools is not None:
+                pools = list(map(add, pools, sibling_pools))
         if has_lag:
             yield catalog.EVENT_LOOP_LAG, _histogram([*lag[:-1], total_of(late)])
         for position, family in enumerate(_GAUGES):
@@ -235,12 +236,11 @@ class Runtime:
 
     def pulses(self) -> dict[int, float]:
         """
-        Return when each living worker last made progress, by `time.monotonic`, and by the worker's pid.
+        Return the time of the last progress of each living worker, by `time.monotonic` and by the worker's pid.
 
-        That is when its event loop ran, or `beat` was called. It is 0 for a worker whose loop hasn't begun to serve; of
-        several loops in one process it is that of the one that ran last. Without a group, only this
-        process is returned. Any thread may call this: it costs as much as reading the siblings' ledgers for a scrape,
-        and waits for no event loop.
+        It is the last time that an event loop of the worker ran, or that `beat` was called; 0 before its loop serves.
+        Without a group, only this process is returned. Thread-safe: it reads the ledgers of the siblings, as a scrape
+        does, and does not wait for an event loop.
         """
         found = {os.getpid(): float(self._pulse[0])}
         for sibling in () if self._group is None else self._group.others():
@@ -277,7 +277,7 @@ runtime = Runtime()
 
 
 LAG_INTERVAL = 0.25
-"""Seconds between two measurements; a shorter lag may fall between them."""
+"""Seconds between two measurements; a shorter lag between them may be missed."""
 
 _latest: weakref.ref[asyncio.AbstractEventLoop] | None = None
 
@@ -286,13 +286,13 @@ def watch(on_fault: Callable[[Exception], None]) -> None:
     """
     Measure the lag of the running event loop from now on, if there is one. Never raises.
 
-    May be called by every application and with every request: a loop gets one timer, and then each call costs only a
-    comparison from then on. It ends with the loop, which it holds weakly and keeps neither running nor open.
+    Each application may call this with each request: a loop gets one timer, and a further call costs one comparison.
+    The timer ends with its loop; it does not keep the loop running or open.
 
     Args:
-        on_fault: called once with the reason if a loop can't be measured.
+        on_fault: called once, with the error, if a loop cannot be measured.
     """
-    global _latest  # noqa: PLW0603 - The fast check for all requests but the first.
+    global _latest  # noqa: PLW0603 - The fast check of all requests except the first.
     loop = asyncio._get_running_loop()  # noqa: SLF001
     if loop is None or (_latest is not None and loop is _latest()):
         return
@@ -305,7 +305,7 @@ def watch(on_fault: Callable[[Exception], None]) -> None:
 
 
 def forked() -> None:
-    """Begin anew in a child process, whose loops are other ones."""
+    """Reset in a child process, which has other loops."""
     global _latest  # noqa: PLW0603 - See there.
     _latest = None
     runtime.forked()
@@ -321,13 +321,13 @@ class _LagTimer:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = weakref.ref(loop)
-        # That of the request that came first would live as long as the loop, with all that it holds.
+        # A new context: that of the first request would live as long as the loop, with all its values.
         self._context = Context()
         self._due = 0.0
 
     def schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         """Schedule the next measurement on the loop."""
-        # By a clock of our own: uvloop's stands still while it runs what is due.
+        # Not by the clock of the loop: uvloop's does not advance while callbacks run.
         self._due = monotonic() + LAG_INTERVAL
         loop.call_later(LAG_INTERVAL, self._measure, context=self._context)
 
@@ -335,8 +335,8 @@ class _LagTimer:
         at, loop = monotonic(), self._loop()
         if loop is None or not runtime.has(loop):
             return
-        with contextlib.suppress(Exception):  # The loop would write it, four times a second.
+        with contextlib.suppress(Exception):  # The loop would log the error four times a second.
             try:
-                runtime.record(loop, at=at, late=max(0.0, at - self._due), pools=numbers_of(loop))
-            finally:  # Without a pulse the worker counts as stuck.
+                runtime.record(loop, at=at, late=max(0.0, at - self._due), pools=pool_numbers(loop))
+            finally:  # Without the next pulse the worker would count as stuck.
                 self.schedule(loop)

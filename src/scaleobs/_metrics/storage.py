@@ -1,9 +1,8 @@
 """
 The counts of requests: one storage per prometheus_client registry, one shard of it per application and thread.
 
-Only its own thread counts in a shard, so no increment is lost and none waits, with or without a global interpreter
-lock. A scrape adds the shards up, and those of the other workers with them. A thread that begins goes on with the shard
-of one that has ended.
+Only one thread writes to a shard, so no increment is lost and none waits, with or without a global interpreter lock. A
+scrape adds up the shards of all workers. A new thread continues the shard of a thread that has ended.
 """
 
 from __future__ import annotations
@@ -32,8 +31,7 @@ from scaleobs._metrics.child import (
     ThreadShards,
     ThreadToken,
 )
-from scaleobs._metrics.columns import LabelSetIndex
-from scaleobs._metrics.siblings import ChildMemory, Key, SiblingStorage, Workers
+from scaleobs._metrics.siblings import ChildMemory, Key, LabelSetIndex, SiblingStorage, Workers
 from scaleobs._metrics.totals import SiblingTotals, Totals
 from scaleobs._workers import Group
 from scaleobs._workers.kinds import Kind
@@ -44,8 +42,8 @@ DEFAULT_LABEL_SETS = 2000
 
 _FAULTS, _DROPPED = range(2)
 
-_MOST_SOUGHT = 20
-"""How many requests after a scrape are examined for a trace on the fast path, if they have no line that shows it."""
+_MAX_EXAMINED = 20
+"""The requests after a scrape that are examined for a trace on the fast path; requests with a line are anyway."""
 
 _REQUESTED, _TRACED = 1, 2
 """The values of a worker's exemplar flag: a scrape has requested exemplars; a request of some worker had a trace."""
@@ -56,18 +54,18 @@ class Storage:
     The counts of every request.
 
     Attributes:
-        number: which one it is of this process; the same one in every worker.
+        number: the number of the storage in its process, the same in all workers.
         bounds: the bucket boundaries of new label sets.
-        is_native: whether new label sets keep a native histogram beside the classic one.
+        is_native: whether new label sets have a native histogram, too.
         has_sizes: whether bodies are measured.
-        limit: how many label sets there may be; further ones are counted in four overflow series.
+        limit: the most label sets; further ones are counted in four overflow series.
         keeps_exemplars: whether a scrape has requested exemplars, and a request had a trace.
-        needs_observe: whether a request has more to count than its bucket.
+        needs_observe: whether a request has an exemplar, a native histogram or sizes.
         fast_path: whether a request is only counted, and logged if lines are on. If not, the next request checks again.
         sought: one element for each request that is still to be examined for a trace on the fast path.
         local: the calling thread's shard, for counts that belong to no application.
         workers: this worker and its siblings; `None` if the process belongs to no group.
-        is_isolated: whether there are others that this one can't be added up with.
+        is_isolated: whether there are siblings whose counts cannot be added to these.
     """
 
     def __init__(self, number: int = 0) -> None:
@@ -80,38 +78,38 @@ class Storage:
         self.sought: list[None] = []
         self.bounds: tuple[float, ...] = catalog.DEFAULT_BUCKETS
         self.sources: weakref.WeakSet[Source] = weakref.WeakSet()
-        # A finalizer may run while this very thread holds the lock, so it takes none: it leaves word here.
+        # A finalizer may run while its thread holds the lock, so it only appends to this queue.
         self.abandoned: deque[Abandoned] = deque()
         self._shards: list[tuple[weakref.ref[ThreadToken], Shard]] = []
-        self._begin()
+        self._reset()
         self._lines: Slots = [0] * LINE_KINDS
         count_lines_in(self, self._lines)
         self.local = ThreadShards(self.new_shard)
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self.workers: Workers | None = None
         self.is_isolated = False
         self._lock = threading.RLock()
         self._mended = 0
         self._label_sets: dict[Labels, bool] = {}
-        # What a worker has left whose buckets were others than today's.
+        # Children of a dead worker with other buckets than the current ones.
         self._retired: list[tuple[Kind, Child]] = []
         self.fast_path: Slots = [0]
         self._exemplars: Slots = [0]
         self._tally: Slots = [0, 0]
 
     def join(self, group: Group) -> None:
-        """Count in the group's ledger, which siblings read, from now on. Call it before several threads count."""
+        """Count in the ledger of this worker, which siblings read. Must be called before several threads count."""
         before = [(shard, shard.open, shard.families) for _, shard in self._shards]
         tally = self._tally
-        self._begin()
+        self._reset()
         self.workers = workers = Workers(group, self.number)
         for _, shard in self._shards:
-            shard.begin(workers.memory(shard.number).slots(Kind.OPEN, 2))
-        for kind, key, _ in workers.left():
+            shard.reset(workers.memory(shard.number).slots(Kind.OPEN, 2))
+        for kind, key, _ in workers.inherited():
             if kind in HISTOGRAMS:
-                self._take_over(kind, key)
-        # What was open when the worker died that counted here before is open no more.
+                self._continue_child(kind, key)
+        # The requests that were open when an earlier worker died are not open any more.
         self._close_all(workers)
         flags = workers.memory(0).slots(Kind.FLAGS, 2)
         flags[0] = flags[1] = 0
@@ -126,37 +124,37 @@ class Storage:
                 shard.open[position] += number
             for kind, family in families.items():
                 for child in family.values():
-                    self._carry(kind, shard, child)
+                    self._move_counts(kind, shard, child)
         self._report_new_memory()
 
     def _close_all(self, workers: Workers) -> None:
-        """Have as many requests begun in each shard as are counted there, with these buckets or others."""
-        left = list(workers.left())
-        opened = {key.shard: slots for kind, key, slots in left if kind == Kind.OPEN}
+        """Set the begun requests of each shard to its counted ones, whatever their buckets; close all WebSockets."""
+        inherited = list(workers.inherited())
+        opened = {key.shard: slots for kind, key, slots in inherited if kind == Kind.OPEN}
         for slots in opened.values():
             slots[HTTP] = slots[WEBSOCKET] = 0
-        for kind, key, slots in left:
+        for kind, key, slots in inherited:
             if kind == DURATION and key.shard in opened:
                 opened[key.shard][HTTP] += sum(slots[:-1])
 
-    def _carry(self, kind: Kind, shard: Shard, child: Child) -> None:
-        mine = self.new_child(kind, shard.number, child.labels, child.bounds)
+    def _move_counts(self, kind: Kind, shard: Shard, child: Child) -> None:
+        own = self.new_child(kind, shard.number, child.labels, child.bounds)
         for position, number in enumerate(child.slots):
-            mine.slots[position] += number
-        shard.families[kind].setdefault(child.labels, mine)
+            own.slots[position] += number
+        shard.families[kind].setdefault(child.labels, own)
 
     def forked(self) -> None:
-        """Begin anew in a child process: what its parent has counted is its parent's."""
-        self._begin()
+        """Reset in a child process: the counts belong to the parent."""
+        self._reset()
         self._lines = [0] * LINE_KINDS
         count_lines_in(self, self._lines)
         self.abandoned.clear()
         for _, shard in self._shards:
-            shard.begin([0, 0])
+            shard.reset([0, 0])
         self._report_new_memory()
 
     def new_shard(self, token: ThreadToken) -> Shard:
-        """Return a shard that counts until its thread's token goes."""
+        """Return a shard for a thread; it is free again when the token is collected."""
         with self._lock:
             free = next((position for position, (holder, _) in enumerate(self._shards) if holder() is None), None)
             shard = self._new_shard() if free is None else self._shards[free][1]
@@ -165,7 +163,7 @@ class Storage:
         return shard
 
     def new_child(self, kind: Kind, shard: int, labels: Labels, bounds: tuple[float, ...]) -> Child:
-        """Return a child in this process's memory or ledger; it goes on with the counts in there."""
+        """Return a child in this process's memory or ledger; it continues the counts there."""
         is_native = kind == DURATION and self._label_sets.get(labels, self.is_native)
         memory = self._memory(shard, labels, bounds)
         return Child(labels, bounds, memory, kind=kind, is_native=is_native)
@@ -179,7 +177,7 @@ class Storage:
     def _memory(self, shard: int, *key: Any) -> ChildMemory | None:
         return None if self.workers is None else self.workers.memory(shard, *key)
 
-    def _take_over(self, kind: Kind, key: Key) -> None:
+    def _continue_child(self, kind: Kind, key: Key) -> None:
         while len(self._shards) <= key.shard:
             self._new_shard()
         if kind == DURATION:
@@ -199,10 +197,10 @@ class Storage:
         Add the options of a service to those of other services on the same registry.
 
         Args:
-            bounds: bucket boundaries of the label sets that are seen from now on.
-            limit: how many label sets there may be.
-            is_native: keep native histograms from now on.
-            has_sizes: measure bodies from now on.
+            bounds: bucket boundaries of new label sets.
+            limit: the most label sets.
+            is_native: whether new label sets have native histograms.
+            has_sizes: whether to measure bodies.
         """
         with self._lock:
             self.bounds = tuple(sorted({*self.bounds, *map(float, bounds)}))
@@ -213,9 +211,9 @@ class Storage:
 
     def request_exemplars(self) -> None:
         """
-        Note a scrape in a format that has exemplars: the next requests of this worker show whether there are traces.
+        Handle a scrape in a format that has exemplars: the next requests of this worker are examined for a trace.
 
-        The next request of another worker does, too, unless a scrape has requested exemplars of that worker before.
+        So is the next request of each sibling, unless a scrape has requested exemplars of it before.
         """
         if self.workers is not None:
             flag = _TRACED if self.keeps_exemplars else _REQUESTED
@@ -225,55 +223,55 @@ class Storage:
             self._exemplars[0] = max(self._exemplars[0], _REQUESTED)
             try:
                 has_provider = _tracing.is_configured()
-            except Exception:  # It can't be loaded, which the next request counts and logs.
+            except Exception:  # OpenTelemetry cannot be loaded: the next request counts and logs the error.
                 has_provider = True
             if has_provider:
                 self.disable_fast_path()
             self.seek_traces()
 
     def seek_traces(self) -> None:
-        """Have the next requests examined for a trace on the fast path."""
-        self.sought[:] = [None] * _MOST_SOUGHT
+        """Examine the next requests on the fast path for a trace."""
+        self.sought[:] = [None] * _MAX_EXAMINED
 
     def examine(self, traceparent: str) -> bool:
-        """Return whether a request that is examined on the fast path has a trace; one less is to be examined."""
+        """Return whether a request on the fast path has a trace, and count it as examined."""
         try:
             self.sought.pop()
-        except IndexError:  # Another thread has examined the last one. `suppress` would cost as much as all the rest.
+        except IndexError:  # Another thread has examined the last one. `suppress` would double the cost.
             return False
         return bool(traceparent) and _tracing.parse_traceparent(traceparent) is not None
 
     @property
     def seeks_traces(self) -> bool:
-        """Whether a scrape has requested exemplars, and none are kept since no request had a trace."""
+        """Whether a scrape has requested exemplars, and no request had a trace since."""
         return bool(self._exemplars[0]) and not self.keeps_exemplars
 
     @property
     def traces_seen(self) -> bool:
-        """Whether a request had a trace, here or in another worker, after exemplars were requested."""
+        """Whether a request of any worker had a trace after exemplars were requested."""
         return bool(self._exemplars[0] == _TRACED)
 
     def enable_exemplars(self) -> None:
-        """Keep the latest exemplar of each bucket from now on; the next scrape has the other workers do so, too."""
+        """Keep the latest exemplar of each bucket; the next scrape enables this in the siblings, too."""
         self.keeps_exemplars = self.needs_observe = True
         self._exemplars[0] = _TRACED
         self.sought.clear()
 
     def disable_fast_path(self) -> None:
-        """Have the next request find out again what all of them need."""
+        """Make the next request leave the fast path, which checks again what requests need."""
         self.fast_path[0] = 0
 
     def clear_child_caches(self) -> None:
-        """Have every thread find its children again."""
+        """Clear the caches of all threads."""
         with self._lock:
             for _, shard in self._shards:
                 shard.child_cache = {}
 
     def labels_or_overflow(self, labels: Labels) -> Labels:
-        """Return the labels to count a new label set under: its own, or those of the overflow past the limit."""
+        """Return the labels for a new label set: its own, or above the limit those of an overflow series."""
         if labels in self._label_sets:
             return labels
-        # Without the lock: reading the siblings' ledgers may count a fault, which needs it.
+        # Without the lock: a fault while the ledgers of siblings are read takes the lock to count.
         counted_by_siblings = [] if self.workers is None else list(self.workers.new_label_sets())
         with self._lock:
             for labels_of_sibling in counted_by_siblings:
@@ -282,7 +280,7 @@ class Storage:
                 self._label_sets.setdefault(labels, self.is_native)
                 return labels
             self._tally[_DROPPED] += 1
-        # There are four, so that a status that no finished answer has is counted with the failures.
+        # There are four overflow series; a status that is no final one is counted with the failures.
         status = f"{labels[2][0]}00" if labels[2][0] in "234" else "500"
         return (catalog.OTHER_METHOD, OVERFLOW_ROUTE, status)
 
@@ -292,7 +290,7 @@ class Storage:
             self._tally[_FAULTS] += 1
 
     def finish_abandoned(self) -> None:
-        """End what was abandoned."""
+        """End all abandoned requests and WebSockets."""
         while True:
             try:
                 abandoned = self.abandoned.popleft()
@@ -301,7 +299,7 @@ class Storage:
             abandoned.finish_abandoned()
 
     def begun_and_ended(self) -> tuple[float, float]:
-        """Return how many requests this process has begun, those of workers it has taken over with them, and ended."""
+        """Return how many requests this process has begun and ended, with those of earlier workers in its ledger."""
         with self._lock:
             shards = [shard for _, shard in self._shards]
         ended = sum(sum(child.slots[:-1]) for shard in shards for child in list(shard.children.values()))
@@ -313,7 +311,7 @@ class Storage:
         others = [] if self.workers is None else self._read_siblings(self.workers)
         with self._lock:
             shards = [shard for _, shard in self._shards]
-        # Ends are read before beginnings, so that a request that ends meanwhile can't make the difference negative.
+        # Ended requests are read before begun ones: a request that ends now cannot make the difference negative.
         families, counted, rest = self._families([shard for shard in shards if shard.children], others)
         children = list(families[DURATION].values())
         http, websockets = (sum(shard.open[position] for shard in shards) for position in (HTTP, WEBSOCKET))
@@ -338,7 +336,7 @@ class Storage:
         others = workers.others()
         with self._lock:
             if workers.group.mended != self._mended:
-                # What was begun and what was counted don't fit together any more, and would differ for good.
+                # After a repair the numbers of begun and of counted requests would differ for ever.
                 self._mended = workers.group.mended
                 self._close_all(workers)
         return others

@@ -14,10 +14,10 @@ from scaleobs._metrics.child import Child, Exemplar, Labels
 from scaleobs.catalog import Metric as Family
 
 Chunks = Iterable[list[bytes]]
-"""Samples, so few at a time that making them takes less than a millisecond."""
+"""Lists of samples; each list takes less than a millisecond to make."""
 
 PIECE = 1 << 16
-"""About how many bytes are handed on at a time."""
+"""About how many bytes a piece has."""
 
 MAX_EXEMPLAR_RUNES = 128
 """OpenMetrics 1.0, "Exemplars": the combined length of an exemplar's label names and values."""
@@ -27,9 +27,9 @@ class Format(Protocol):
     """
     Writes families.
 
-    Our own ones, of which there may be many thousand series of one shape, are written from a template: `body` makes a
-    sample's bytes without its labels, `placed` puts these in. Whatever else a registry holds goes through `family`.
-    Everything here yields pieces of some 64 KiB; an empty one is a pause within longer work.
+    Our own families may have many thousand series with the same bounds. They are written from a template: `body`
+    returns the bytes of a series without its labels, `with_labels` adds these. All other families are written by
+    `family`. The generators yield pieces of about 64 KiB; an empty one is a pause.
     """
 
     content_type: str
@@ -37,7 +37,7 @@ class Format(Protocol):
     has_exemplars: bool
 
     def labels(self, names: tuple[str, ...], values: Labels) -> bytes:
-        """Return the labels of a series as they stand within a sample."""
+        """Return the labels of a series in the form of a sample."""
         ...
 
     def counter(self, name: bytes, labels: bytes, value: float, exemplar: Exemplar | None) -> bytes:
@@ -45,11 +45,11 @@ class Format(Protocol):
         ...
 
     def template(self, family: Family, bounds: tuple[float, ...]) -> Any:
-        """Return what the series of a histogram with these bounds share; the same object for the same arguments."""
+        """Return the common part of the series with these bounds; the same object for the same arguments."""
         ...
 
     def body(self, template: Any, series: Child, cumulated: list[float], seconds: float) -> bytes:
-        """Return the samples of a histogram's series without their labels; the counts are cumulated, `+Inf` last."""
+        """Return the samples of a series without their labels; the counts are cumulated, `+Inf` last."""
         ...
 
     def with_labels(self, body: bytes, labels: bytes) -> bytes:
@@ -65,18 +65,18 @@ class Format(Protocol):
         ...
 
 
-def is_shown(exemplar: Exemplar) -> bool:
-    """Return whether an exemplar of ours is a legal one."""
+def is_legal(exemplar: Exemplar) -> bool:
+    """Return whether the format allows an exemplar of ours."""
     trace_id, span_id = exemplar.trace_id, exemplar.span_id
     runes = len("trace_id") + len(trace_id) + len("span_id") + len(span_id)
     return runes <= MAX_EXEMPLAR_RUNES and (trace_id + span_id).isalnum() and (trace_id + span_id).isascii()
 
 
 _LINES = 256
-"""How many lines are made before their length is checked: about half a millisecond."""
+"""The most lines of a piece: about half a millisecond."""
 
 _LABELS_MARK = b"\xff"
-"""Marks the place of the labels in a template: a byte that UTF-8 doesn't have."""
+"""Marks the place of the labels in a template: a byte that UTF-8 never has."""
 
 _ILLEGAL = re.compile(r"^[0-9]|[^a-zA-Z0-9_:]")
 _SPECIAL = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
@@ -85,12 +85,12 @@ _templates: dict[tuple[str, tuple[float, ...]], bytes] = {}
 
 
 class Lines:
-    """Writes our series. The bodies are the same in both formats, so that text kept for one serves the other."""
+    """Writes our series. The bodies are the same in both text formats, so they can be cached for both."""
 
     has_exemplars = False
 
     def labels(self, names: tuple[str, ...], values: Labels) -> bytes:
-        """Return the labels of a series as they stand within a sample."""
+        """Return the labels of a series in the form of a sample."""
         return encoded(labels_text(zip(names, values, strict=True)))
 
     def counter(self, name: bytes, labels: bytes, value: float, exemplar: Exemplar | None) -> bytes:
@@ -99,7 +99,7 @@ class Lines:
         return b"%b{%b} %d\n" % (name, labels, value)
 
     def template(self, family: Family, bounds: tuple[float, ...]) -> bytes:
-        """Return the lines of a series, with a place for the labels and one for each number."""
+        """Return the lines of a series, with a place for the labels and for each number."""
         found = _templates.get((family.name, bounds))
         if found is None:
             name, mark = family.name.encode(), _LABELS_MARK
@@ -125,53 +125,53 @@ class Lines:
             yield b"".join(chunk)
 
     def exposed_name(self, family: Family) -> str:
-        """Return the name that stands above our family."""
+        """Return the name in the head of one of our families."""
         return family.name
 
     def head(self, name: str, kind: str, documentation: str) -> str:
-        """Return what stands above a family's samples."""
+        """Return the lines above the samples of a family."""
         raise NotImplementedError
 
 
 def pieces(lines: Iterable[str]) -> Iterator[bytes]:
-    """Yield lines, many at a time."""
-    waiting: list[str] = []
+    """Yield lines, joined into pieces."""
+    pending: list[str] = []
     length = 0
     try:
         for line in lines:
-            waiting.append(line)
+            pending.append(line)
             length += len(line)
-            if len(waiting) >= _LINES or length >= PIECE:
-                yield encoded("".join(waiting))
-                waiting.clear()
+            if len(pending) >= _LINES or length >= PIECE:
+                yield encoded("".join(pending))
+                pending.clear()
                 length = 0
     except Exception:
-        yield encoded("".join(waiting))
+        yield encoded("".join(pending))
         raise
-    yield encoded("".join(waiting))
+    yield encoded("".join(pending))
 
 
-def each(line: Callable[[Sample], str], samples: Iterable[Sample]) -> Iterator[str]:
+def lines_of(line: Callable[[Sample], str], samples: Iterable[Sample]) -> Iterator[str]:
     """
-    Yield the line of each sample. One that has none is left out, and no other with it.
+    Yield the line of each sample; a sample whose line cannot be made is left out.
 
     Raises:
-        Exception: after the last line, what was wrong with the first sample that was left out.
+        Exception: the error of the first sample that was left out; raised after the last line.
     """
     fault: Exception | None = None
     for sample in samples:
         try:
-            shown = line(sample)
+            text = line(sample)
         except Exception as error:
             fault = fault or error
             continue
-        yield shown
+        yield text
     if fault is not None:
         raise fault
 
 
 def labels_text(labels: Iterable[tuple[str, str]]) -> str:
-    """Return label pairs as they stand between braces."""
+    """Return label pairs in the form between braces."""
     return ",".join([f'{legal(name)}="{escaped(value)}"' for name, value in labels])
 
 
@@ -182,32 +182,32 @@ def sample_text(name: str, labels: Mapping[str, str], value: float) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return what may stand between quotes."""
+    """Return a text, escaped for double quotes."""
     return str(text).replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
 @lru_cache(maxsize=4096)
 def legal(name: str) -> str:
-    """Return a name in the characters that every Prometheus accepts, as prometheus_client does by default."""
+    """Return a name in the characters that each Prometheus accepts, as prometheus_client does by default."""
     return _ILLEGAL.sub("_", name)
 
 
 def number(value: float) -> str:
-    """Return a number as all formats read it."""
-    shown = repr(float(value))
-    return _SPECIAL.get(shown, shown)
+    """Return a number in the form of both text formats."""
+    text = repr(float(value))
+    return _SPECIAL.get(text, text)
 
 
 def encoded(text: str) -> bytes:
-    """Return UTF-8; a lone surrogate, which has none, becomes a question mark."""
+    """Return a text in UTF-8; a lone surrogate becomes a question mark."""
     return text.encode("utf-8", "replace")
 
 
-# What OpenMetrics has and this format has not: another type, a name that says which.
+# Types that only OpenMetrics has: the type in this format, and the suffix of the family's name.
 _KINDS = {"info": "gauge", "stateset": "gauge", "gaugehistogram": "histogram", "unknown": "untyped"}
 _SUFFIXES = {"counter": "_total", "info": "_info"}
 _OPENMETRICS_ONLY = ("_created", "_gcount", "_gsum")
-"""Samples that only OpenMetrics has within a family; here each kind is a gauge of its own behind it."""
+"""Samples that only OpenMetrics has within a family; in this format each suffix is a gauge behind the family."""
 
 
 class Text(Lines):
@@ -217,7 +217,7 @@ class Text(Lines):
     end = b""
 
     def head(self, name: str, kind: str, documentation: str) -> str:
-        """Return what stands above a family's samples."""
+        """Return the lines above the samples of a family."""
         name, text = legal(name), str(documentation).replace("\\", r"\\").replace("\n", r"\n")
         return f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
 
@@ -230,17 +230,17 @@ class Text(Lines):
         name = metric.name + _SUFFIXES.get(metric.type, "")
         openmetrics_only = {metric.name + suffix for suffix in _OPENMETRICS_ONLY}
         yield self.head(name, kind, metric.documentation)
-        yield from each(_line, (sample for sample in metric.samples if sample.name not in openmetrics_only))
+        yield from lines_of(_line, (sample for sample in metric.samples if sample.name not in openmetrics_only))
         for other in sorted(openmetrics_only & {sample.name for sample in metric.samples}):
             yield self.head(other, "gauge", metric.documentation)
-            yield from each(_line, (sample for sample in metric.samples if sample.name == other))
+            yield from lines_of(_line, (sample for sample in metric.samples if sample.name == other))
 
 
 def _line(sample: Sample) -> str:
-    shown = sample_text(sample.name, sample.labels, sample.value)
+    text = sample_text(sample.name, sample.labels, sample.value)
     if sample.timestamp is None:
-        return shown + "\n"
-    return f"{shown} {int(float(sample.timestamp) * 1000)}\n"
+        return text + "\n"
+    return f"{text} {int(float(sample.timestamp) * 1000)}\n"
 
 
 class OpenMetrics(Lines):
@@ -257,22 +257,22 @@ class OpenMetrics(Lines):
         return line if exemplar is None else b"%b%b\n" % (line[:-1], _exemplar(exemplar, 1.0))
 
     def body(self, template: bytes, series: Child, cumulated: list[float], seconds: float) -> bytes:
-        """Return the lines of a series without its labels; a bucket's exemplar stands behind it."""
+        """Return the lines of a series without its labels; an exemplar follows its bucket."""
         body = super().body(template, series, cumulated, seconds)
         if not series.exemplars:
             return body
-        shown = body.split(b"\n")
+        text = body.split(b"\n")
         for position, exemplar in series.exemplars.copy().items():
-            if position < len(cumulated) and is_shown(exemplar):
-                shown[position] += _exemplar(exemplar, exemplar.value)
-        return b"\n".join(shown)
+            if position < len(cumulated) and is_legal(exemplar):
+                text[position] += _exemplar(exemplar, exemplar.value)
+        return b"\n".join(text)
 
     def exposed_name(self, family: Family) -> str:
-        """Return the name that stands above our family: a counter's `_total` belongs to its samples."""
+        """Return the name in the head of one of our families: without the `_total` of a counter."""
         return family.name.removesuffix("_total") if family.kind == "counter" else family.name
 
     def head(self, name: str, kind: str, documentation: str) -> str:
-        """Return what stands above a family's samples."""
+        """Return the lines above the samples of a family."""
         name = legal(name)
         return f"# HELP {name} {escaped(documentation)}\n# TYPE {name} {kind}\n"
 
@@ -288,16 +288,16 @@ class OpenMetrics(Lines):
         with_exemplars = metric.name + suffix if suffix else None
 
         def line(sample: Sample) -> str:
-            shown = sample_text(sample.name, sample.labels, sample.value)
+            text = sample_text(sample.name, sample.labels, sample.value)
             if sample.timestamp is not None:
-                shown = f"{shown} {sample.timestamp}"
+                text = f"{text} {sample.timestamp}"
             if sample.exemplar and sample.name == with_exemplars:
-                shown += _user_exemplar(sample.exemplar)
-            return shown + "\n"
+                text += _user_exemplar(sample.exemplar)
+            return text + "\n"
 
-        # A native histogram has no text in this version of the format.
-        shown = (sample for sample in metric.samples if getattr(sample, "native_histogram", None) is None)
-        yield from each(line, shown)
+        # This version of the format has no native histograms.
+        text = (sample for sample in metric.samples if getattr(sample, "native_histogram", None) is None)
+        yield from lines_of(line, text)
 
 
 def _exemplar(exemplar: Exemplar, value: float) -> bytes:
@@ -306,8 +306,8 @@ def _exemplar(exemplar: Exemplar, value: float) -> bytes:
 
 
 def _user_exemplar(exemplar: UserExemplar) -> str:
-    """Return an exemplar of the user's; nothing if it is longer than the format allows."""
+    """Return an exemplar of the user, or an empty text if it is longer than the format allows."""
     if sum(len(name) + len(value) for name, value in exemplar.labels.items()) > MAX_EXEMPLAR_RUNES:
         return ""
-    shown = f" # {{{labels_text(sorted(exemplar.labels.items()))}}} {number(exemplar.value)}"
-    return shown if exemplar.timestamp is None else f"{shown} {exemplar.timestamp}"
+    text = f" # {{{labels_text(sorted(exemplar.labels.items()))}}} {number(exemplar.value)}"
+    return text if exemplar.timestamp is None else f"{text} {exemplar.timestamp}"

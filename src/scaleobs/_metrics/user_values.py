@@ -1,4 +1,4 @@
-"""The values of the user's own prometheus_client metrics, kept in the ledger of this worker, which siblings read."""
+"""The values of the user's own prometheus_client metrics, in the ledger of this worker, which siblings read."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from scaleobs._workers import Group
 from scaleobs._workers.kinds import Kind
 
 TYPES = frozenset({"counter", "gauge", "histogram", "summary"})
-"""Metrics that have values. An Info and an Enum have texts."""
+"""The types of metrics with values; `Info` and `Enum` have texts."""
 
 ATTRIBUTES = ("_value", "_sum", "_count", "_buckets")
-"""The attributes in which a metric has its values."""
+"""The attributes of a metric that hold its values."""
 
 
 def metrics_of(registry: CollectorRegistry) -> list[Any]:
-    """Return the metrics with values that are registered, each with all its labels."""
+    """Return the registered metrics that have values."""
     return [metric for metric in wrappers_of(registry) if metric._type in TYPES]  # noqa: SLF001
 
 
@@ -38,7 +38,7 @@ def children_of(metric: Any) -> list[Any]:
 
 
 def wrappers_of(registry: CollectorRegistry) -> list[Any]:
-    """Return the metrics of all types that are registered."""
+    """Return the registered metrics of all types."""
     return [one for one in _collectors_of(registry) if isinstance(one, MetricWrapperBase)]
 
 
@@ -47,43 +47,42 @@ def _collectors_of(registry: CollectorRegistry) -> list[Any]:
 
 
 def values_of(series: Any) -> list[Any]:
-    """Return the values of a label set."""
+    """Return the values of one label set."""
     found = vars(series)
     return [*(found[name] for name in ATTRIBUTES[:-1] if name in found), *found.get("_buckets", ())]
 
 
-def has_own_mode(registry: CollectorRegistry) -> bool:
-    """Return whether a registry shows what prometheus_client's own multiprocess mode has collected."""
+def has_multiprocess_mode(registry: CollectorRegistry) -> bool:
+    """Return whether a registry uses the multiprocess mode of prometheus_client."""
     multiprocess = sys.modules.get("prometheus_client.multiprocess")
     kind = None if multiprocess is None else multiprocess.MultiProcessCollector
     return kind is not None and any(isinstance(collector, kind) for collector in _collectors_of(registry))
 
 
-NOBODYS, UNTOUCHED, TOUCHED = range(3)
-"""The second number of a gauge: whether its worker lives and has set it, or the time of that if its mode needs it."""
+OWNERLESS, UNSET, SET = range(3)
+"""The mark of a gauge: removed, or its worker is dead; not set; set. Some modes need the time it was set."""
 
 _group: Group | None = None
 
-# Of all values that there are in this process, each with a key of its own.
-_living: weakref.WeakValueDictionary[bytes, SharedValue] = weakref.WeakValueDictionary()
+# All values of this process, by key.
+_by_key: weakref.WeakValueDictionary[bytes, SharedValue] = weakref.WeakValueDictionary()
 
-# What a parent had counted when this process was forked, in values that aren't shared yet. It holds the values, so
-# that no other one gets the same id.
-_inherited: dict[int, tuple[Any, float]] = {}
+# The counts of the parent when this process was forked, of values that are not shared yet. The reference to the value
+# keeps its id, which is the key, unique.
+_parent_counts: dict[int, tuple[Any, float]] = {}
 
 
 class SharedValue:
     """
-    A number of a user's metric, in the place of prometheus_client's own values.
+    A value of a user's metric, which replaces prometheus_client's own class.
 
-    Any thread may call anything. In a process without a group, and if a ledger has no room, it is this
-    process's alone.
+    Thread-safe. Without a group, and if the ledger is full, the value is in the memory of this process.
 
     Attributes:
-        key: what it is called in a ledger: JSON of the arguments, and which one of this process with them it is.
+        key: the key in a ledger: the arguments as JSON, with a number that makes the key unique in this process.
     """
 
-    __slots__ = ("__weakref__", "_exemplar", "_is_gauge", "_is_new", "_lock", "_slots", "_value", "key")
+    __slots__ = ("__weakref__", "_exemplar", "_is_gauge", "_is_unset", "_lock", "_slots", "_value", "key")
 
     _multiprocess = False
 
@@ -98,16 +97,16 @@ class SharedValue:
         multiprocess_mode: str = "",
         **_: Any,
     ) -> None:
-        self._is_new = self._is_gauge = typ == "gauge"
-        self._slots: Slots = [0.0, float(UNTOUCHED)]
+        self._is_unset = self._is_gauge = typ == "gauge"
+        self._slots: Slots = [0.0, float(UNSET)]
         self._lock = threading.Lock()
         self._value = 0.0
         self._exemplar: Exemplar | None = None
         arguments = typ, metric_name, name, [*labelnames], [*labelvalues], help_text, multiprocess_mode
-        # Two registries may have the same metric, which is made in the same order in each worker.
+        # Two registries may have the same metric. Each worker creates them in the same order.
         for position in itertools.count():
             self.key = json.dumps([*arguments, position], default=str).encode()
-            if _living.setdefault(self.key, self) is self:
+            if _by_key.setdefault(self.key, self) is self:
                 break
         if _group is not None:
             self.join(_group)
@@ -116,22 +115,22 @@ class SharedValue:
         """Add an amount."""
         with self._lock:
             self._value = self._slots[0] = self._value + amount
-            if self._is_new:
-                self._touch(TOUCHED)
+            if self._is_unset:
+                self._set_mark(SET)
 
     def set(self, value: float, timestamp: float | None = None) -> None:
-        """Set the number, and its time if one is given."""
+        """Set the value, and its time if one is given."""
         with self._lock:
             self._value = self._slots[0] = value
-            if timestamp or self._is_new:
-                self._touch(timestamp or TOUCHED)
+            if timestamp or self._is_unset:
+                self._set_mark(timestamp or SET)
 
     def get(self) -> float:
-        """Return the number."""
+        """Return the value."""
         return self._value
 
     def set_exemplar(self, exemplar: Exemplar) -> None:
-        """Keep an exemplar, in this process."""
+        """Keep an exemplar in this process."""
         self._exemplar = exemplar
 
     def get_exemplar(self) -> Exemplar | None:
@@ -140,11 +139,11 @@ class SharedValue:
 
     @property
     def mark(self) -> float:
-        """Whether a gauge has been set, or when."""
+        """The mark of a gauge; see `SET`."""
         return float(self._slots[1])
 
     def join(self, group: Group) -> None:
-        """Go on in a group's ledger; a gauge with what it is now, others with what is there and what they have."""
+        """Continue in the ledger of a group: a gauge keeps its value, others add the value in the ledger."""
         slots = group.slots(Kind.USER_VALUE, self.key, 2)
         with self._lock:
             if not self._is_gauge and math.isfinite(slots[0]):
@@ -153,78 +152,78 @@ class SharedValue:
             self._slots = slots
 
     def leave(self) -> None:
-        """Begin anew in a child process, in its own memory; a gauge keeps its number."""
+        """Reset in a child process, to its own memory; a gauge keeps its value."""
         self._lock = threading.Lock()
         if not self._is_gauge:
             self._value, self._exemplar = 0.0, None
         self._slots = [self._value, self.mark]
 
-    def _touch(self, mark: float) -> None:
-        self._is_new = False
+    def _set_mark(self, mark: float) -> None:
+        self._is_unset = False
         self._slots[1] = mark
 
     def __del__(self) -> None:
-        # Labels that the user has removed. Counts stay: an application that ends lets go of its metrics, too.
+        # The user has removed the label set. Counts stay: the metrics of an application that ends are collected, too.
         if self._is_gauge:
-            self._slots[1] = 0.0  # NOBODYS, when the interpreter ends and names are gone.
+            self._slots[1] = 0.0  # OWNERLESS: this module's names may be gone when the interpreter ends.
 
 
-def current() -> Group | None:
-    """Return the group that this process shares its values with."""
+def current_group() -> Group | None:
+    """Return the group of this process."""
     return _group
 
 
-def is_of_living(key: bytes) -> bool:
-    """Return whether a metric of this process has the value of this key."""
-    return key in _living
+def is_in_use(key: bytes) -> bool:
+    """Return whether a metric of this process uses this key."""
+    return key in _by_key
 
 
-def foreign_to(registry: CollectorRegistry) -> set[bytes]:
-    """Return the keys of all values of this process that aren't this registry's."""
-    keys = {value.key for value in _alive()}
+def keys_outside(registry: CollectorRegistry) -> set[bytes]:
+    """Return the keys of all values of this process that do not belong to a registry."""
+    keys = {value.key for value in _current_values()}
     for metric in metrics_of(registry):
         keys.difference_update(one.key for each in children_of(metric) for one in values_of(each) if _is_shared(one))
     return keys
 
 
-def _alive() -> list[SharedValue]:
-    # Other threads may be making some.
-    return [value for ref in _living.valuerefs() if (value := ref()) is not None]
+def _current_values() -> list[SharedValue]:
+    # Other threads may create values at the same time.
+    return [value for ref in _by_key.valuerefs() if (value := ref()) is not None]
 
 
 def join(group: Group, registries: Collection[CollectorRegistry]) -> None:
     """
-    Share the values of all metrics of these registries, and of all metrics to come, with a group.
+    Move the values of all metrics of these registries, and of all later metrics, to the ledger of a group.
 
-    May be called again, with more registries. Leaves everything as it is if prometheus_client's own multiprocess
-    mode is set up: its page is read from files that nobody would write any more. Never raises.
+    May be called again, with more registries. Changes nothing if prometheus_client's multiprocess mode is set up: its
+    page is read from files that would no longer be written. Never raises.
     """
     global _group  # noqa: PLW0603 - A process is in one group.
     if group is not _group:
-        if any(map(has_own_mode, registries)):
+        if any(map(has_multiprocess_mode, registries)):
             return
         for _, key, slots in group.ledger.kept(Kind.USER_VALUE):
             if key.startswith(b'["gauge"'):
-                slots[1] = NOBODYS
+                slots[1] = OWNERLESS
         _group = group
         values.ValueClass = SharedValue
-        for value in _alive():
+        for value in _current_values():
             value.join(group)
     for each in [each for registry in registries for metric in metrics_of(registry) for each in children_of(metric)]:
         try:
             _share(each)
         except Exception as error:
             group.trouble(error)
-    _inherited.clear()
+    _parent_counts.clear()
 
 
 def forked(registries: Iterable[CollectorRegistry]) -> None:
-    """Forget the parent's group and its counts in a child process, and the locks that a thread of it may have held."""
+    """Reset in a child process: drop the parent's group and counts, and replace locks that its threads may hold."""
     global _group  # noqa: PLW0603 - A process is in one group.
     _group = None
-    for value in _alive():
+    for value in _current_values():
         value.leave()
-    _inherited.clear()
+    _parent_counts.clear()
     for registry in registries:
         registry._lock = threading.RLock()  # type: ignore[assignment]  # noqa: SLF001
         for metric in wrappers_of(registry):
@@ -233,7 +232,7 @@ def forked(registries: Iterable[CollectorRegistry]) -> None:
                     each._lock = threading.RLock()  # noqa: SLF001
                 if each._type in TYPES - {"gauge"}:  # noqa: SLF001
                     plain = (value for value in values_of(each) if not _is_shared(value))
-                    _inherited.update({id(value): (value, value._value) for value in plain})  # noqa: SLF001
+                    _parent_counts.update({id(value): (value, value._value) for value in plain})  # noqa: SLF001
 
 
 def _is_shared(value: Any) -> bool:
@@ -241,23 +240,23 @@ def _is_shared(value: Any) -> bool:
 
 
 def _share(series: Any) -> None:
-    """Give a metric values that are shared, with what the ones before hold."""
+    """Replace the values of a metric by shared ones with the same numbers."""
     before = values_of(series)
     if all(map(_is_shared, before)):
         return
-    # On a copy, as another thread may be counting: the metric never has half of its values.
+    # On a copy: another thread may count at the same time, and needs all values of the metric.
     fresh = copy.copy(series)
     fresh._metric_init()  # noqa: SLF001
     for name in ATTRIBUTES:
         if name in vars(fresh):
             setattr(series, name, vars(fresh)[name])
     for old, new in zip(before, values_of(fresh), strict=True):
-        _, parents = _inherited.get(id(old), (None, 0.0))
+        _, parent_count = _parent_counts.get(id(old), (None, 0.0))
         amount = old._value  # noqa: SLF001
-        # One of prometheus_client's multiprocess mode begins anew by itself in a child.
-        amount -= parents if amount >= parents else 0.0
+        # A value of prometheus_client's multiprocess mode has reset itself in the child.
+        amount -= parent_count if amount >= parent_count else 0.0
         if amount:
             new.inc(amount)
         exemplar = getattr(old, "_exemplar", None)
-        if exemplar is not None and not parents:
+        if exemplar is not None and not parent_count:
             new.set_exemplar(exemplar)
