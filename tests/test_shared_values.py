@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import Counter, Gauge, Histogram, Summary
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from scaleobs._metrics import siblings, user_merge, user_values
+from scaleobs._metrics import user_merge, user_values
 from scaleobs._metrics.user_values import SharedValue
 from scaleobs._workers.ledger import FullError
 from support.in_process_workers import gone, page, workers
