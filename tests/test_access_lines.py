@@ -1,4 +1,4 @@
-"""One line per request: its level says how it went, and of many that went well some may do."""
+"""One line per request: levels by status, and samples of successful requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.exchanges import asgi, finished, log_lines, wsgi
 
 
 async def asgi_app(scope, receive, send):
-    """Answer with the status that the path names, or raise."""
+    """Answer with the status in the path, or raise."""
     if scope["path"] == "/raise":
         raise ValueError("no")
     if scope["path"] == "/slow":
@@ -38,7 +38,7 @@ def wsgi_app(environ, start_response):
 
 @pytest.fixture(params=[(asgi_app, asgi), (wsgi_app, wsgi)], ids=["asgi", "wsgi"])
 def levels(request, registry, capsys):
-    """Return a function that serves paths with these settings, and returns the lines' statuses and levels."""
+    """Return a function that requests paths with these settings, and returns the statuses and levels of the lines."""
     app, call = request.param
 
     def serve(*paths, **settings):
@@ -53,38 +53,38 @@ def levels(request, registry, capsys):
 
 
 def test_level_follows_the_status(levels):
-    """5xx is an error; everything else, 4xx among it, is how a day goes."""
+    """5xx is `error`; everything else is `info`, also 4xx."""
     assert [
         *((200, "info"), (302, "info"), (404, "info"), (499, "info")),
         *((500, "error"), (503, "error"), (500, "error")),
     ] == levels("/200", "/302", "/404", "/499", "/500", "/503", "/raise")
 
 
-def test_levels_can_be_said_by_class_and_by_status(levels):
-    """What is said of a status counts before what is said of its class."""
-    said = {"4xx": "warning", 404: "debug", "503": "warning", "2xx": "Critical"}
+def test_levels_by_class_and_by_status(levels):
+    """The level of a status takes precedence over that of its class."""
+    levels_given = {"4xx": "warning", 404: "debug", "503": "warning", "2xx": "Critical"}
 
     assert [(200, "critical"), (400, "warning"), (503, "warning"), (500, "error")] == levels(
-        "/200", "/400", "/404", "/503", "/500", access_levels=said
+        "/200", "/400", "/404", "/503", "/500", access_levels=levels_given
     )
 
 
-def test_sample_leaves_out_successes_alone(levels):
-    """With a share of 0 only what failed has a line."""
+def test_sample_leaves_out_only_successes(levels):
+    """With a share of 0 only failed requests have a line."""
     assert [(404, "info"), (500, "error"), (500, "error")] == levels(
         "/200", "/302", "/404", "/500", "/raise", access_sample=0
     )
 
 
 def test_sample_by_route(levels):
-    """Each route may have its own share, and the others that of `*`."""
+    """A route may have its own share; others have that of `*`."""
     assert [(200, "info"), (202, "info"), (404, "info")] == levels(
         "/200", "/201", "/202", "/404", access_sample={"/200": 1, "/202": 1.0, "*": 0}
     )
 
 
 def test_sample_of_one_route(levels):
-    """A route that is not named has all its lines."""
+    """A route that is not listed has all its lines."""
     assert [(201, "info")] == levels("/200", "/201", access_sample={"/200": 0})
 
 
@@ -94,15 +94,15 @@ def test_sample_is_about_its_share(levels):
 
 
 def test_slow_requests_always_have_a_line(levels):
-    """What takes longer than the shortest latency objective is written, however few others are."""
+    """A request that takes longer than the shortest latency objective has a line for any share."""
     objectives = [Latency(99, under=0.01), Latency(90, under=5)]
 
     assert [(200, "info")] == levels("/slow", access_sample=0, objectives=objectives)
     assert [] == levels("/slow", access_sample=0)
 
 
-def test_cut_answers_always_have_a_line(registry, capsys):
-    """A client that goes away in the middle of its answer is no success."""
+def test_broken_responses_always_have_a_line(registry, capsys):
+    """A request whose client disconnects during the response is no success."""
 
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -115,8 +115,8 @@ def test_cut_answers_always_have_a_line(registry, capsys):
     assert [(200, True)] == [(line["status_code"], line["truncated"]) for line in finished(capsys)]
 
 
-def test_exception_stays_at_its_request(levels, capsys, registry):
-    """Whatever level a failure has, its exception is in its line, once."""
+def test_exception_is_in_the_line_of_its_request(levels, capsys, registry):
+    """A failure has its exception in its line, once, at any level."""
     app = scaleobs.instrument(functools.partial(asgi_app), registry=registry, access_levels={"5xx": "warning"})
     asgi(app, path="/raise")
     lines = log_lines(capsys)
@@ -125,18 +125,18 @@ def test_exception_stays_at_its_request(levels, capsys, registry):
     assert lines[0]["exception"].endswith("ValueError: no")
 
 
-def test_sampled_request_has_an_id_all_the_same(registry, capsys):
-    """A request without a line of its own still names itself in the lines of the application."""
+def test_request_without_a_line_has_an_id(registry, capsys):
+    """If sampling leaves out the line of a request, the application's lines still have its id."""
 
     async def app(scope, receive, send):
-        scaleobs.get_logger().info("said")
+        scaleobs.get_logger().info("event")
         await asgi_app(scope, receive, send)
 
     app = scaleobs.instrument(app, registry=registry, access_sample=0)
     seen = asgi(app, headers=[("X-Request-ID", "r1")])
 
     assert "r1" == seen.headers["x-request-id"]
-    assert [("said", "r1")] == [(line["event"], line["request_id"]) for line in log_lines(capsys)]
+    assert [("event", "r1")] == [(line["event"], line["request_id"]) for line in log_lines(capsys)]
 
 
 @pytest.mark.parametrize(
@@ -150,8 +150,8 @@ def test_sampled_request_has_an_id_all_the_same(registry, capsys):
         ("access_sample", "/a=b=0.5", {"/a=b": 0.5}),
     ],
 )
-def test_environment_says_the_same(name, given, expected):
-    """Both can be given as text."""
+def test_settings_by_the_environment(name, given, expected):
+    """Both settings can be a text."""
     assert expected == getattr(Settings.read({}, {f"SCALEOBS_{name.upper()}": given}), name)
 
 
@@ -172,15 +172,15 @@ def test_anything_else_is_refused_with_the_fix(name, given):
 
 
 @pytest.mark.parametrize("log_level", ["debug", "error", "critical"])
-def test_level_of_the_log_counts(log_level, levels):
-    """A line below the level that is configured isn't written."""
+def test_log_level_applies(log_level, levels):
+    """A line below the configured level is not written."""
     at = {"debug": [(200, "info"), (500, "error")], "error": [(500, "error")], "critical": []}
 
     assert at[log_level] == levels("/200", "/500", log_level=log_level)
 
 
 def test_processor_may_drop_lines(registry, capsys):
-    """A chain of the user's own makes the line, or none."""
+    """A processor of the user changes the line, or drops it."""
 
     def drop(logger, method, event):
         if event["path"] == "/drop":
@@ -196,7 +196,7 @@ def test_processor_may_drop_lines(registry, capsys):
 
 
 def test_structlog_of_the_application(registry):
-    """An application that has configured structlog itself gets the line by its own loggers and processors."""
+    """If the application has configured structlog itself, its loggers and processors get the line."""
     seen = []
 
     class Bound(structlog.BoundLogger):
@@ -214,7 +214,7 @@ def test_structlog_of_the_application(registry):
 
 
 def test_lines_can_be_captured(registry):
-    """A test of the user's sees the line by structlog's `capture_logs`."""
+    """The line is captured by structlog's `capture_logs`."""
     scaleobs.configure_logging(log_format="json")
     app = scaleobs.instrument(functools.partial(asgi_app), registry=registry)
     with structlog.testing.capture_logs() as captured:
@@ -224,8 +224,8 @@ def test_lines_can_be_captured(registry):
     assert ["request.finished"] * 2 == [line["event"] for line in captured]
 
 
-def test_change_of_the_log_is_seen(registry, capsys):
-    """Logging that is configured anew while requests are served is taken over by the next probe at the latest."""
+def test_new_configuration_applies(registry, capsys):
+    """A new configuration of logging applies from the next probe on, at the latest."""
     app = scaleobs.instrument(functools.partial(asgi_app), registry=registry, service="before")
     asgi(app)
     scaleobs.configure_logging(service="after", log_format="json")

@@ -1,4 +1,4 @@
-"""Any object becomes JSON on one line, and the same object with and without orjson."""
+"""Any value becomes one line of JSON, the same with and without orjson."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class Word(enum.StrEnum):
     A = "a"
 
 
-class OldWord(str, enum.Enum):  # noqa: UP042 - That is what it shows.
-    """The way of old, whose `str` is not its value."""
+class OldWord(str, enum.Enum):  # noqa: UP042 - This form is tested.
+    """The older form, whose `str` is not its value."""
 
     A = "a"
 
 
 class Silent:
-    """Can't say what it is."""
+    """Has no text."""
 
     def __str__(self):
         raise RuntimeError
@@ -78,8 +78,8 @@ class BrokenTime(datetime):
         raise RuntimeError
 
 
-class Text(str):  # noqa: SLOT000 - As in the wild.
-    """A string that says something else of itself."""
+class Text(str):  # noqa: SLOT000 - As applications write it.
+    """A string with another text."""
 
     def __str__(self):
         return "else"
@@ -92,11 +92,11 @@ class Order:
     number: int = 7
 
 
-Point = namedtuple("Point", "x y")  # noqa: PYI024 - The plain kind is meant.
+Point = namedtuple("Point", "x y")  # noqa: PYI024 - This form is tested.
 
 
 def circle():
-    """Return a dict that holds itself."""
+    """Return a dict that contains itself."""
     around = {"a": 1}
     around["self"] = [around]
     return around
@@ -149,7 +149,7 @@ VALUES = {
 
 @pytest.mark.parametrize("name", VALUES)
 def test_value_becomes_one_line_of_json(name):
-    """Nothing that a program can log raises, breaks the line or writes what is no JSON."""
+    """No value raises, breaks the line, or results in invalid JSON."""
     line = _encoding.encode({"event": "x", "value": VALUES[name], "after": 1})
     found = json.loads(line, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
 
@@ -179,8 +179,8 @@ def test_value_becomes_one_line_of_json(name):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_value_is_found_again(value, found):
-    """What JSON has a word for is found again as it was."""
+def test_value_is_kept(value, found):
+    """The value in the JSON is equal, or the nearest one that JSON has."""
     assert found == json.loads(_encoding.encode({"value": value}))["value"]
 
 
@@ -197,7 +197,7 @@ for name, value in tests.VALUES.items():
 
 
 def test_orjson_changes_nothing_but_the_speed():
-    """Each value is the same object with orjson and without, so that a log store sees no difference."""
+    """Each value results in the same object with orjson and without."""
     pytest.importorskip("orjson")
     assert _encoding.dumps.__module__ == "orjson"
     code = WITHOUT.format(tests=str(Path(__file__).parent))
@@ -206,7 +206,7 @@ def test_orjson_changes_nothing_but_the_speed():
     without = dict(map(json.loads, done.stdout.splitlines()))
 
     with_orjson = {name: _encoding.encode({"event": "x", "value": value, "after": 1}) for name, value in VALUES.items()}
-    # The text of the first has an address in it; C goes past the `__iter__` that breaks the second.
+    # The text of the first contains an address; orjson does not call the `__iter__` of the second.
     skip = ("generator", "broken list")
     assert {name: json.loads(line) for name, line in with_orjson.items() if name not in skip} == {
         name: json.loads(line) for name, line in without.items() if name not in skip

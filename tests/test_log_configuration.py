@@ -1,4 +1,4 @@
-"""Where lines go, and whose configuration counts."""
+"""Where lines are written, and which configuration applies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def hello(scope, receive, send):
 
 
 def service(registry, **settings):
-    """Return an application of the test's own that is observed."""
+    """Return a new instrumented application."""
     return scaleobs.instrument(functools.partial(hello), registry=registry, **settings)
 
 
@@ -46,15 +46,15 @@ class Closed(io.StringIO):
 
 
 def closed():
-    """Return a stdout that somebody closed."""
+    """Return a closed stdout."""
     out = io.StringIO()
     out.close()
     return out
 
 
 @pytest.mark.parametrize("make", [lambda: None, Closed, closed])
-def test_stdout_that_is_gone_harms_nobody(make, registry, monkeypatch):
-    """Where stdout is None, closed or broken, lines are lost and requests are served."""
+def test_requests_are_served_without_stdout(make, registry, monkeypatch):
+    """If stdout is None, closed or broken, lines are lost and requests are served."""
     app = service(registry)
     monkeypatch.setattr(sys, "stdout", make())
     logging.getLogger("x").warning("lost")
@@ -64,8 +64,8 @@ def test_stdout_that_is_gone_harms_nobody(make, registry, monkeypatch):
     assert (200, None) == (seen.status, seen.error)
 
 
-def test_stdout_that_is_ascii_loses_no_line(configured, monkeypatch):
-    """Under a C locale, what stdout can't write is escaped."""
+def test_ascii_stdout_loses_no_line(configured, monkeypatch):
+    """Under a C locale, characters that stdout can't write are escaped."""
     raw = io.BytesIO()
     ascii_only = io.TextIOWrapper(raw, encoding="ascii")
     monkeypatch.setattr(sys, "stdout", ascii_only)
@@ -77,7 +77,7 @@ def test_stdout_that_is_ascii_loses_no_line(configured, monkeypatch):
 
 
 def test_logging_of_the_application_is_left_alone(registry, capsys):
-    """Where the application has configured logging, nothing is changed, and `request.finished` goes through it."""
+    """If the application has configured logging, it stays, and `request.finished` goes through it."""
     records = []
 
     class Keeping(logging.Handler):
@@ -110,8 +110,8 @@ def test_structlog_of_the_application_is_left_alone(registry):
     assert [keep] == structlog.get_config()["processors"]
 
 
-def test_servers_loggers_end_with_ours(configured, capsys):
-    """What uvicorn and gunicorn say comes out as JSON, once, without colours; their access lines don't."""
+def test_lines_of_servers_are_json(configured, capsys):
+    """Lines of uvicorn and gunicorn are JSON, once, without colours; their access lines are dropped."""
     for name in (*SERVER_LOGGERS, *ACCESS_LOGGERS):
         logging.getLogger(name).addHandler(logging.StreamHandler(sys.stderr))
         logging.getLogger(name).setLevel(logging.INFO)
@@ -128,7 +128,7 @@ def test_servers_loggers_end_with_ours(configured, capsys):
 
 @pytest.mark.parametrize(("level", "shown"), [("debug", 3), ("info", 2), ("error", 1)])
 def test_level_is_that_of_both(level, shown, capsys):
-    """The level counts for structlog and for the standard library."""
+    """The level applies to structlog and to stdlib logging."""
     scaleobs.configure_logging(log_level=level, log_format="json")
     for logger in (scaleobs.get_logger("a"), logging.getLogger("a")):
         logger.debug("1")
@@ -139,7 +139,7 @@ def test_level_is_that_of_both(level, shown, capsys):
 
 
 def test_configuring_again_replaces(capsys):
-    """The last call counts, and no line comes twice."""
+    """The last call applies, and no line is written twice."""
     for service in ("one", "two"):
         scaleobs.configure_logging(service=service, log_format="json")
     logging.getLogger("a").info("x")
@@ -149,25 +149,27 @@ def test_configuring_again_replaces(capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [({"log_level": "loud"}, "log_level is 'loud'"), ({"log_format": "xml"}, "log_format is 'xml'")],
 )
-def test_bad_configuration_is_refused(arguments, said):
-    """A value that can't be used is named, as `instrument` does it."""
-    with pytest.raises(scaleobs.SettingsError, match=said):
+def test_bad_configuration_is_refused(arguments, message):
+    """The error names the value, as that of `instrument` does."""
+    with pytest.raises(scaleobs.SettingsError, match=message):
         scaleobs.configure_logging(**arguments)
 
 
 @pytest.mark.parametrize(("variable", "is_json"), [("auto", False), ("json", True)])
-def test_terminal_gets_lines_for_people(variable, is_json):
-    """On a terminal the lines are coloured text, unless JSON is asked for."""
-    ours, theirs = pty.openpty()
+def test_terminal_has_coloured_lines(variable, is_json):
+    """On a terminal the lines are coloured text, unless `log_format` is `json`."""
+    reader, terminal = pty.openpty()
     code = "import scaleobs, logging; scaleobs.configure_logging(log_format='%s'); scaleobs.get_logger().info('x', a=1)"
     code += "; logging.getLogger('y').info('z')"
-    done = subprocess.run([sys.executable, "-c", code % variable], stdout=theirs, stderr=theirs, timeout=30, check=True)
-    os.close(theirs)
-    text = os.read(ours, 10_000).decode()
-    os.close(ours)
+    done = subprocess.run(
+        [sys.executable, "-c", code % variable], stdout=terminal, stderr=terminal, timeout=30, check=True
+    )
+    os.close(terminal)
+    text = os.read(reader, 10_000).decode()
+    os.close(reader)
 
     assert 0 == done.returncode
     assert 2 == len(text.splitlines())

@@ -1,4 +1,4 @@
-"""`log_messages_total` is what stands on stdout."""
+"""`log_messages_total` is the number of lines on stdout."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def hello(scope, receive, send):
 
 
 def levels(page):
-    """Return the lines of each level that a scrape shows."""
+    """Return the number of lines of each level on a metrics page."""
     families = text_string_to_metric_families(page)
     samples = [sample for family in families for sample in family.samples if sample.name == "log_messages_total"]
     return {sample.labels["level"]: sample.value for sample in samples}
@@ -56,7 +56,7 @@ def counted(registry):
 
 
 def test_every_line_is_counted(registry, capsys):
-    """Lines of structlog, the standard library and scaleobs itself are counted by their level, and no other."""
+    """Lines of structlog, stdlib logging and scaleobs itself are counted by their level; dropped lines are not."""
     app = scaleobs.instrument(functools.partial(hello), registry=registry, log_format="json")
     before = counted(registry)
     scaleobs.get_logger().debug("not written")
@@ -74,7 +74,7 @@ def test_every_line_is_counted(registry, capsys):
     assert 5 == len(lines)
 
 
-def test_what_is_lost_is_a_fault(registry, monkeypatch):
+def test_lost_line_is_a_fault(registry, monkeypatch):
     """A line that can't be written is counted as a fault and not as a line."""
     scaleobs.instrument(functools.partial(hello), registry=registry, log_format="json")
     before = sum(counted(registry).values())
@@ -89,7 +89,7 @@ def test_what_is_lost_is_a_fault(registry, monkeypatch):
 @pytest.mark.servers
 @pytest.mark.parametrize("workers", [1, 3])
 def test_lines_of_all_workers(workers, tmp_path):
-    """The sum over the workers is what stands on stdout, those of one that was killed among it."""
+    """The sum over the workers is the number of lines on stdout, also those of a killed worker."""
     (tmp_path / "shop.py").write_text(SHOP)
     port = servers.free_port()
     command = [str(servers.BIN / "uvicorn"), "shop:app", "--port", str(port), "--workers", str(workers)]

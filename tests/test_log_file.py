@@ -1,4 +1,4 @@
-"""`log_file` has the same lines as stdout, whatever logrotate does to it."""
+"""`log_file` has the same lines as stdout, also after logrotate renamed or truncated it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def events(path):
 
 
 def test_file_has_the_same_lines(tmp_path, capsys):
-    """Every line is in the file, too, and counts once."""
+    """Every line is also in the file, and is counted once."""
     path = tmp_path / "orders.json"
     path.write_text('{"event":"before"}\n')
     scaleobs.configure_logging(log_format="json", log_file=path)
@@ -35,7 +35,7 @@ def test_file_has_the_same_lines(tmp_path, capsys):
 
 
 def test_file_survives_logrotate(tmp_path):
-    """Whether logrotate moves it away, removes it or copies and empties it, no line is lost, and none is torn."""
+    """If logrotate renames, removes or truncates the file, no line is lost, and none is torn."""
     path, moved = tmp_path / "orders.json", tmp_path / "orders.json.1"
     scaleobs.configure_logging(log_format="json", log_file=str(path))
     log = scaleobs.get_logger()
@@ -58,7 +58,7 @@ def test_file_survives_logrotate(tmp_path):
 
 
 def test_file_of_several_processes(tmp_path):
-    """What four processes append while it is moved away is all there, whole."""
+    """Four processes append while the file is renamed: all lines are there, whole."""
     path, moved = tmp_path / "orders.json", tmp_path / "orders.json.1"
     code = f"""
 import os, scaleobs
@@ -82,13 +82,13 @@ for child in children:
 
 
 def test_file_that_cannot_be_opened_is_refused(tmp_path):
-    """The start says why."""
+    """The error has the reason."""
     with pytest.raises(scaleobs.SettingsError, match=r"log_file is .*No such file"):
         scaleobs.configure_logging(log_file=str(tmp_path / "no" / "x"))
 
 
-def test_file_that_is_gone_harms_nobody(tmp_path, capsys):
-    """Where the folder has been removed, lines go on to stdout."""
+def test_removed_folder(tmp_path, capsys):
+    """If the folder was removed, lines are still written to stdout."""
     folder = tmp_path / "logs"
     folder.mkdir()
     scaleobs.configure_logging(log_format="json", log_file=str(folder / "x"))
@@ -116,8 +116,8 @@ log.info("five")
 
 
 @pytest.mark.parametrize("way", ["stdout", "log_file"])
-def test_disk_that_is_nearly_full_spoils_one_line_alone(way, tmp_path):
-    """The kernel takes the beginning of a line and then no more: the next line that fits begins on one of its own."""
+def test_full_disk_tears_one_line(way, tmp_path):
+    """If the kernel writes only a part of a line, the next line that fits starts after a line break."""
     path = tmp_path / "lines"
     command = [sys.executable, "-c", FULL, "-" if way == "stdout" else str(path)]
     with path.open("wb") as out:

@@ -1,4 +1,4 @@
-"""Lines of real processes into real pipes: whole, all of them, and nobody waits for ever."""
+"""Lines of real processes in real pipes: all of them, whole, and no process waits forever."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from support import servers
 
 HOSTILE = Path(__file__).parent / "support" / "hostile_records.py"
-LONGEST = 16_384
+MAX_LINE_BYTES = 16_384
 ATOMIC = 4096
 
 CONFIGURED = """
@@ -33,13 +33,13 @@ def run(code, **popen):
 
 
 def parsed(line):
-    """Return the object that a line is; there is no other line in it, and no constant that JSON lacks."""
+    """Return the object of a line, which has no line break and no constant that JSON does not have."""
     assert not any(end in line for end in ("\x7f", "\x85", "\u2028", "\u2029"))
     return json.loads(line, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
 
 
 def check_hostile_records(lines):
-    """Have four processes write so many hostile records into one pipe, and look at what comes out of it."""
+    """Let four processes write that many hostile records into one pipe, and check the output."""
     command = [sys.executable, str(HOSTILE), "4", str(lines)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         found = [line.decode() for line in process.stdout]
@@ -48,23 +48,23 @@ def check_hostile_records(lines):
 
     assert 0 == process.returncode
     assert expected == Counter(one["which"] for one in objects)
-    assert LONGEST >= max(len(line.encode()) for line in found)
+    assert MAX_LINE_BYTES >= max(len(line.encode()) for line in found)
     assert ATOMIC < max(len(line.encode()) for line in found)
 
 
 @pytest.mark.servers
 def test_hostile_records_of_four_processes():
-    """Every line parses, none is missing, none is longer than a container runtime takes, and none is torn."""
+    """Every line is valid, none is missing, none is torn, and none is so long that a container runtime splits it."""
     check_hostile_records(10_000)
 
 
-# What an older kernel has: it can't be asked to write without waiting.
-KERNELS = pytest.mark.parametrize("kernel", ["", "_sink._NOWAIT = 0"], ids=["today's", "before 6.4"])
+# An older kernel has no flag to write without waiting.
+KERNELS = pytest.mark.parametrize("kernel", ["", "_sink._NOWAIT = 0"], ids=["current", "before 6.4"])
 
 
 @KERNELS
-def test_lines_past_what_a_pipe_writes_whole(kernel):
-    """Long lines of four processes and short ones don't get into each other while the reader is slow."""
+def test_lines_longer_than_an_atomic_write(kernel):
+    """Long and short lines of four processes do not mix while the reader is slow."""
     code = f"""
 {kernel}
 children = []
@@ -87,16 +87,16 @@ for child in children:
 
 
 @KERNELS
-def test_pipe_that_nobody_reads(kernel):
-    """The application goes on after a bounded wait, what is lost is counted, and a late reader gets whole lines."""
+def test_pipe_without_a_reader(kernel):
+    """The application waits for a bounded time, lost lines are counted, and a late reader gets whole lines."""
     code = f"""
 {kernel}
 _sink._TIMEOUT_SECONDS = 0.3
 begun = time.monotonic()
 for number in range(300):
     log.info("x" * 3000, number=number)
-told = time.monotonic() - begun
-sys.stderr.write(f"{{told}} {{_sink.lines_written()}}\\n")
+seconds = time.monotonic() - begun
+sys.stderr.write(f"{{seconds}} {{_sink.lines_written()}}\\n")
 sys.stderr.flush()
 sys.stdin.readline()
 log.info("read again")
@@ -119,9 +119,9 @@ log.info("read again")
     assert [300 - len(numbers)] == [line["lines"] for line in lines if line["event"] == "log.lines_lost"]
 
 
-@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="pipes of packets are Linux's")
+@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="only Linux has pipes of packets")
 def test_each_line_is_one_write():
-    """A pipe that keeps writes apart has one line in each packet."""
+    """A pipe of packets, one for each write, has one line in each."""
     read, write = os.pipe2(os.O_DIRECT)
     code = """
 for number in range(10):
@@ -136,8 +136,8 @@ for number in range(10):
     assert [number for number in range(10) for _ in "xy"] == [parsed(one.decode())["number"] for one in packets]
 
 
-def test_reader_that_is_gone():
-    """A pipe whose reader has ended costs lines and nothing else."""
+def test_reader_that_has_ended():
+    """If the reader of a pipe has ended, lines are lost, and the process continues."""
     read, write = os.pipe()
     code = """
 sys.stdin.readline()
@@ -154,7 +154,7 @@ sys.stderr.write(str(_sink.lines_written()["lost"]))
 
 @pytest.mark.parametrize("close", ["sys.stdout.close()", "os.close(1)", "sys.stdout = None"])
 def test_stdout_that_is_closed(close):
-    """The same where the process has closed it itself."""
+    """The same if the process has closed stdout itself."""
     code = f"""{close}
 log.info("lost"); logging.getLogger("x").error("lost")
 sys.stderr.write(str(_sink.lines_written()["lost"]))
@@ -167,8 +167,8 @@ os._exit(0)
     assert (0, "", "2") == (process.returncode, out, err)
 
 
-def test_stdout_that_was_closed_is_not_written_to():
-    """Whatever is opened next gets the number of a stdout that was closed, and none of its lines."""
+def test_closed_stdout_is_not_written_to():
+    """A file that gets the descriptor of the closed stdout gets none of its lines."""
     code = """
 sys.stdout.close()
 os.close(1)
@@ -188,15 +188,15 @@ except BlockingIOError:
 
 @pytest.mark.parametrize("end", ["", "os.kill(os.getpid(), signal.SIGKILL)", "os._exit(3)", "raise SystemExit(3)"])
 def test_nothing_is_lost_at_the_end(end):
-    """What was logged is there however the process ends, since nothing waits in a buffer."""
+    """All lines are written, however the process ends, since there is no buffer."""
     process = run(f"for number in range(50): log.info('x', number=number)\n{end}", stdout=subprocess.PIPE, text=True)
     out, _ = process.communicate(timeout=servers.LIMIT)
 
     assert list(range(50)) == [parsed(line)["number"] for line in out.splitlines()]
 
 
-def test_handler_of_a_signal_that_logs():
-    """A signal's handler that logs in the middle of a line waits for nothing, and both lines are whole."""
+def test_signal_handler_that_logs():
+    """A signal handler that logs during a write does not wait, and both lines are whole."""
     code = """
 signal.signal(signal.SIGALRM, lambda *_: log.info("in the handler", text="y" * 6000))
 signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
@@ -214,7 +214,7 @@ signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def test_print_and_lines_keep_their_order():
-    """What print wrote before a line stands before it."""
+    """The output of `print` before a line precedes the line."""
     process = run("print('one'); log.info('two'); print('three')", stdout=subprocess.PIPE, text=True)
     out, _ = process.communicate(timeout=servers.LIMIT)
     one, two, three = out.splitlines()
@@ -223,7 +223,7 @@ def test_print_and_lines_keep_their_order():
 
 
 def test_stopped_process_that_holds_the_lock():
-    """A worker that is stopped in the middle of a line costs the others lines, and not their lives."""
+    """If a worker is stopped during a write, others lose lines, and continue."""
     code = """
 import fcntl
 _sink._TIMEOUT_SECONDS = 0.3

@@ -1,4 +1,4 @@
-"""Secrets don't get into the log, however they are spelt, nested or encoded; what is no secret does."""
+"""Secrets are not in the log, in any spelling, nesting or encoding; all other values are."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ SECRET = "hunter2-s3cr3t"
 
 
 @pytest.fixture
-def told(capfd):
-    """Return a function that logs by structlog and by the standard library, and returns both lines as text."""
+def logged(capfd):
+    """Return a function that logs by structlog and by stdlib logging, and returns both lines as text."""
     scaleobs.configure_logging(service="orders", log_format="json")
 
-    def tell(event="said", **fields):
+    def log(event="event", **fields):
         structlog.get_logger("shop").info(event, **fields)
         logging.getLogger("shop").info(event, extra=fields)
         lines = capfd.readouterr().out.splitlines()
         assert 2 == len(list(map(json.loads, lines)))
         return lines
 
-    return tell
+    return log
 
 
 @dataclasses.dataclass
@@ -97,9 +97,9 @@ FIELDS = {
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_secret_is_not_told(name, told):
-    """Whatever stands under a secret's name, or after it in a text, is not in the line."""
-    for line in told(**FIELDS[name]):
+def test_secret_is_redacted(name, logged):
+    """The value of a key with a secret's name, or after such a name in a text, is not in the line."""
+    for line in logged(**FIELDS[name]):
         assert SECRET not in line
         assert "redacted" in line
 
@@ -116,14 +116,14 @@ EVENTS = {
 
 
 @pytest.mark.parametrize("name", EVENTS)
-def test_secret_in_the_event_is_not_told(name, told):
-    """The same for what was said itself, also by arguments."""
-    for line in told(EVENTS[name]):
+def test_secret_in_the_event_is_redacted(name, logged):
+    """The same for the event itself."""
+    for line in logged(EVENTS[name]):
         assert SECRET not in line
 
 
-def test_arguments_and_exceptions(told, capfd):
-    """Arguments of a stdlib line and the text of an exception are looked through as well."""
+def test_arguments_and_exceptions(logged, capfd):
+    """Secrets in arguments of a stdlib line and in the text of an exception are redacted as well."""
     logging.getLogger("x").info("login %s with %s", "anna", {"password": SECRET})
     try:
         raise ValueError(f"no access to https://anna:{SECRET}@x.org?token={SECRET}")  # noqa: TRY301
@@ -148,22 +148,22 @@ HARMLESS = {
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_what_is_no_secret_is_told(name, told):
-    """Ordinary values are as they were."""
-    for line in told(**HARMLESS[name]):
+def test_other_values_are_kept(name, logged):
+    """Ordinary values do not change."""
+    for line in logged(**HARMLESS[name]):
         found = json.loads(line)
         assert HARMLESS[name] == {key: found[key] for key in HARMLESS[name]}
 
 
-def test_text_around_a_secret_is_told(told):
-    """What stands before and after it stays."""
-    line = json.loads(told(url=f"https://x.org/y?page=2&token={SECRET}&z=3")[0])
+def test_text_around_a_secret_is_kept(logged):
+    """The text before and after a secret stays."""
+    line = json.loads(logged(url=f"https://x.org/y?page=2&token={SECRET}&z=3")[0])
 
     assert f"https://x.org/y?page=2&token={REDACTED}&z=3" == line["url"]
 
 
 def test_own_patterns(capfd):
-    """A word names further secrets; a regular expression is looked for in texts."""
+    """A word adds a name of secrets; the matches of a regular expression are redacted in texts."""
     scaleobs.configure_logging(log_format="json", log_redact=["iban", r"\b\d{16}\b"])
     fields = {"customer_IBAN": "DE00", "a": [{"Iban": 1}], "b": ["x 1234567812345678"]}
     scaleobs.get_logger().info("card 4111111111111111 of anna", **fields)
@@ -175,7 +175,7 @@ def test_own_patterns(capfd):
 
 
 def test_own_patterns_by_the_environment():
-    """The variable has them apart by spaces."""
+    """In the variable they are separated by spaces."""
     code = "import scaleobs; scaleobs.configure_logging(); scaleobs.get_logger().info('x', iban='DE00', text='a 1234')"
     env = {**os.environ, "SCALEOBS_LOG_REDACT": r"iban \d{4}", "SCALEOBS_LOG_FORMAT": "json"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, timeout=30, check=True)
@@ -185,8 +185,8 @@ def test_own_patterns_by_the_environment():
 
 
 @pytest.mark.parametrize("given", [["("], [1], 7])
-def test_pattern_that_is_none_is_refused(given):
-    """It stops the start."""
+def test_invalid_pattern_is_refused(given):
+    """It is an error at the start."""
     with pytest.raises(scaleobs.SettingsError, match="log_redact is "):
         scaleobs.configure_logging(log_redact=given)
 
@@ -209,8 +209,8 @@ def test_pattern_that_is_none_is_refused(given):
     ],
     ids=range(12),
 )
-def test_hostile_text_takes_no_time(text):
-    """No text makes the expressions slow: each is read in a time that its length bounds."""
+def test_hostile_text_is_read_in_bounded_time(text):
+    """No text makes the expressions slow."""
     redact = Redact()
     begun = time.process_time()
     redact.text(text)
@@ -218,16 +218,16 @@ def test_hostile_text_takes_no_time(text):
     assert time.process_time() - begun < 0.2
 
 
-def test_event_is_not_changed_in_the_application(told):
-    """What the application handed over is as it was."""
+def test_event_is_not_changed_in_the_application(logged):
+    """The application's own objects do not change."""
     headers = {"authorization": SECRET, "list": [{"token": SECRET}]}
-    told(headers=headers)
+    logged(headers=headers)
 
     assert {"authorization": SECRET, "list": [{"token": SECRET}]} == headers
 
 
 def test_console_shows_no_secret(capfd):
-    """Nor does the form for people."""
+    """The console format is redacted, too."""
     scaleobs.configure_logging(log_format="console")
     scaleobs.get_logger().info("x", password=SECRET, text=f"token={SECRET}")
 

@@ -1,4 +1,4 @@
-"""What `configure_logging` changes can be changed back, and what it is told it does: levels, schemas, chains."""
+"""`configure_logging` is reversible, and applies levels, schemas and chains."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.exchanges import asgi, log_lines
 
 
 def state():
-    """Return everything that logging is made of."""
+    """Return all state of logging."""
     loggers = [logging.getLogger(name) for name in (None, "shop", *SERVER_LOGGERS, *ACCESS_LOGGERS)]
     hooks = sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning
     config = structlog.get_config() if structlog.is_configured() else None
@@ -38,7 +38,7 @@ def run(code, **environ):
 
 @pytest.mark.parametrize("times", [1, 3])
 def test_everything_is_as_before(times, tmp_path):
-    """After `restore`, loggers, structlog, hooks and warnings are what they were, whatever was configured on top."""
+    """After `restore`, loggers, structlog, hooks and warnings are as before, also after several configurations."""
     logging.getLogger("uvicorn.error").addHandler(logging.NullHandler())
     logging.getLogger("shop").setLevel(logging.ERROR)
     before = state()
@@ -56,7 +56,7 @@ def test_everything_is_as_before(times, tmp_path):
 
 
 def test_off_changes_nothing():
-    """With `off` logging is what it was."""
+    """`log_format="off"` leaves logging as it is."""
     before = state()
     scaleobs.configure_logging(log_format="off")
 
@@ -64,15 +64,15 @@ def test_off_changes_nothing():
 
 
 def test_as_a_context(capsys):
-    """It ends with the block, and the configuration of an application is there again."""
-    said = []
-    structlog.configure(processors=[lambda _, __, event: said.append(event) or "x"])
+    """At the end of the block the application's configuration is restored."""
+    events = []
+    structlog.configure(processors=[lambda _, __, event: events.append(event) or "x"])
     with scaleobs.configure_logging(log_format="json"):
         structlog.get_logger().info("inside")
     structlog.get_logger().info("outside")
 
     assert ["inside"] == [line["event"] for line in log_lines_of(capsys)]
-    assert ["outside"] == [event["event"] for event in said]
+    assert ["outside"] == [event["event"] for event in events]
 
 
 def log_lines_of(capsys):
@@ -95,7 +95,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize(
-    ("code", "level", "said", "exit_code"),
+    ("code", "level", "text", "exit_code"),
     [
         ("1 / 0", "critical", "ZeroDivisionError", 1),
         ("raise KeyboardInterrupt", "info", "KeyboardInterrupt", 1),
@@ -105,30 +105,30 @@ asyncio.run(main())
     ],
     ids=["main", "interrupt", "thread", "del", "task"],
 )
-def test_uncaught_exception_is_one_line(code, level, said, exit_code):
-    """Wherever an exception ends, it is one line of JSON with its stack, and stderr is empty."""
+def test_uncaught_exception_is_one_line(code, level, text, exit_code):
+    """An exception that no code catches is one line of JSON with its stack, and stderr is empty."""
     returned, lines, err = run("scaleobs.configure_logging()\n" + code)
 
     assert exit_code == (1 if returned == -signal.SIGINT else returned)
     assert [level] == [line["level"] for line in lines]
-    assert said in lines[0]["exception"]
+    assert text in lines[0]["exception"]
     assert "" == err
 
 
 def test_end_of_a_thread_is_no_exception():
-    """A thread that calls `sys.exit` is told nothing of, as ever."""
+    """A thread that calls `sys.exit` logs nothing."""
     assert (0, [], "") == run("scaleobs.configure_logging()\nthreading.Thread(target=sys.exit).start()")
 
 
-def test_hook_of_another_library_hears_too():
+def test_hook_of_another_library_is_called():
     """An error tracker's hook is called as well."""
-    code = 'sys.excepthook = lambda *_: print(\'{"event":"theirs"}\')\nscaleobs.configure_logging()\n1 / 0'
+    code = 'sys.excepthook = lambda *_: print(\'{"event":"tracker"}\')\nscaleobs.configure_logging()\n1 / 0'
 
-    assert ["exception.uncaught", "theirs"] == sorted(line["event"] for line in run(code)[1])
+    assert ["exception.uncaught", "tracker"] == sorted(line["event"] for line in run(code)[1])
 
 
 def test_warning_is_one_line():
-    """A warning has its category and its place."""
+    """A warning has its category and its line."""
     _, lines, err = run("scaleobs.configure_logging()\nwarnings.warn('mind the gap', UserWarning)")
 
     assert ("warning", "mind the gap", "py.warnings", "UserWarning", 3) == tuple(
@@ -138,7 +138,7 @@ def test_warning_is_one_line():
 
 
 def test_levels_of_loggers(capsys):
-    """A logger has the level of the nearest name that has one, by structlog and by the standard library."""
+    """A logger has the level of the nearest parent that has one, in structlog and in stdlib logging."""
     scaleobs.configure_logging(log_format="json", log_level="warning,shop=debug,shop.noisy=error")
     for name in ("other", "shop", "shop.cart", "shop.noisy", "shop.noisy.x", "shopping"):
         for logger in (scaleobs.get_logger(name), logging.getLogger(name)):
@@ -157,7 +157,7 @@ def test_levels_of_loggers(capsys):
 
 
 def test_levels_by_the_environment():
-    """The variable says the same."""
+    """Levels can be set by the environment."""
     code = "scaleobs.configure_logging()\nlogging.getLogger('a.b').debug('x'); logging.getLogger('c').debug('y')"
 
     assert ["x"] == [line["event"] for line in run(code, SCALEOBS_LOG_LEVEL="info,a=debug")[1]]
@@ -170,8 +170,8 @@ def test_bad_levels_are_refused(level):
         scaleobs.configure_logging(log_level=level)
 
 
-def test_chain_is_the_users(capsys):
-    """The list can be extended, reordered and shortened; lines of the standard library go through it as well."""
+def test_chain_can_be_changed(capsys):
+    """The list can be extended, reordered and shortened; lines of stdlib logging go through it as well."""
 
     def add_region(logger, method, event):
         event["region"] = "eu"
@@ -186,21 +186,21 @@ def test_chain_is_the_users(capsys):
     with scaleobs.configure_logging(processors=chain):
         for logger in (scaleobs.get_logger("a"), logging.getLogger("a")):
             logger.info("noise")
-            logger.info("said", extra={"x": 1}) if isinstance(logger, logging.Logger) else logger.info("said", x=1)
+            logger.info("event", extra={"x": 1}) if isinstance(logger, logging.Logger) else logger.info("event", x=1)
 
-    assert [("said", "eu", "orders", 1)] * 2 == [
+    assert [("event", "eu", "orders", 1)] * 2 == [
         (line["event"], line["region"], line["service"], line["x"]) for line in log_lines(capsys)
     ]
 
 
 def test_chain_of_structlogs_own_processors(capsys):
-    """Structlog's processors stand among ours."""
+    """The chain may have processors of structlog."""
     chain = logs.processors()
     chain.insert(0, structlog.processors.CallsiteParameterAdder([structlog.processors.CallsiteParameter.FUNC_NAME]))
     chain.insert(0, structlog.stdlib.PositionalArgumentsFormatter())
     with scaleobs.configure_logging(processors=chain):
-        scaleobs.get_logger("a").info("said")
-        logging.getLogger("a").info("said")
+        scaleobs.get_logger("a").info("event")
+        logging.getLogger("a").info("event")
 
     assert ["test_chain_of_structlogs_own_processors"] * 2 == [line["func_name"] for line in log_lines(capsys)]
 
@@ -212,11 +212,11 @@ async def hello(scope, receive, send):
 
 
 def test_elastic_common_schema(registry, capsys):
-    """Lines have Elastic's names, the ones that its readers look for in front, a duration in nanoseconds."""
+    """Lines have the names of the schema, in its order, and a duration in nanoseconds."""
     app = scaleobs.instrument(hello, registry=registry, service="orders", version="7", log_schema="ecs")
     asgi(app, path="/x", headers=[("X-Request-ID", "r1")])
-    theirs = {"mine": 1, "trace.id": "t", "message_": 2}
-    logging.getLogger("shop").error("failed", exc_info=ValueError("x"), extra=theirs)
+    fields = {"mine": 1, "trace.id": "t", "message_": 2}
+    logging.getLogger("shop").error("failed", exc_info=ValueError("x"), extra=fields)
     request, failed = log_lines(capsys)
 
     assert ["@timestamp", "log.level", "message"] == list(request)[:3]
@@ -240,7 +240,7 @@ def test_elastic_common_schema(registry, capsys):
 
 
 def test_schema_by_the_environment():
-    """The variable says the same."""
+    """The schema can be set by the environment."""
     code = "scaleobs.configure_logging(); scaleobs.get_logger().info('x')"
 
     assert "x" == run(code, SCALEOBS_LOG_SCHEMA="ECS")[1][0]["message"]

@@ -1,4 +1,4 @@
-"""From start to SIGTERM every line of a real server, on stdout and on stderr, is one JSON object."""
+"""Every line of a real server, from the start to SIGTERM, on stdout and on stderr, is one JSON object."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ COMMANDS = BY_FILE | BY_RUN
 
 
 def assert_two_workers_add_up(port):
-    """Each scrape shows the requests that both workers of the shipped gunicorn.conf.py have answered."""
+    """Each scrape has the sum of both workers of the shipped gunicorn.conf.py."""
     answered, sent = set(), 0
 
     def have_both_answered():
@@ -146,13 +146,13 @@ def assert_two_workers_add_up(port):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_line_is_one_object(name, tmp_path):
-    """Start-up, warnings, failures, threads, tasks, requests and the end: each line is JSON, and told once."""
+    """Start-up, warnings, failures, threads, tasks, requests and the end: each line is JSON, and is written once."""
     (tmp_path / "shop.py").write_text(SHOP)
     (tmp_path / "wsgi.py").write_text(WSGI)
     port = servers.free_port()
     program, *arguments = (part.format(port=port) for part in COMMANDS[name])
     command = [program if "/" in program else str(servers.BIN / program), *arguments]
-    # hypercorn configures logging when it logs first, which is after it has imported the application.
+    # hypercorn configures logging at its first line, which is after the import of the application.
     at_import = {} if "hypercorn" in name else {"AT_IMPORT": "yes"}
     is_gunicorn_by_file = name in BY_FILE and program == "gunicorn"
     workers = {"WEB_CONCURRENCY": "2"} if is_gunicorn_by_file else {}

@@ -1,4 +1,4 @@
-"""Every line on stdout is one JSON object, wherever it began."""
+"""Every line on stdout is one JSON object, from any logger."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.exchanges import asgi, counted, finished, log_lines
 
 
 class Silent:
-    """Can't say what it is."""
+    """Has no text."""
 
     def __str__(self):
         raise RuntimeError
@@ -31,7 +31,7 @@ async def hello(scope, receive, send):
 
 
 def service(registry, **settings):
-    """Return an application of the test's own that is observed."""
+    """Return a new instrumented application."""
     return scaleobs.instrument(functools.partial(hello), registry=registry, **settings)
 
 
@@ -42,7 +42,7 @@ def configured():
 
 
 def shop():
-    """Return a logger that ends with our handler alone: pytest's own would raise for what they can't format."""
+    """Return a logger with our handler only: those of pytest raise if they can't format a record."""
     logger = logging.getLogger("shop")
     logger.handlers[:] = [one for one in logging.getLogger().handlers if isinstance(one, StdoutHandler)]
     logger.propagate = False
@@ -51,7 +51,7 @@ def shop():
 
 @pytest.fixture(autouse=True)
 def _no_shop():
-    """Leave the logger as it was found."""
+    """Reset the logger."""
     yield
     logging.getLogger("shop").handlers.clear()
     logging.getLogger("shop").propagate = True
@@ -64,7 +64,7 @@ def boom(_=None):
 
 
 def test_line_of_each_logger(configured, capsys):
-    """Lines of structlog and of the standard library have the same keys in the same order."""
+    """Lines of structlog and of stdlib logging have the same keys in the same order."""
     scaleobs.get_logger("shop").warning("order.placed", order=7)
     logging.getLogger("shop").warning("order %s placed", 7, extra={"order": 7})
     structlog.get_logger().info("plain")
@@ -77,7 +77,7 @@ def test_line_of_each_logger(configured, capsys):
     assert one["timestamp"].endswith("Z")
 
 
-def say_exception(logger):
+def log_exception(logger):
     """Log an exception."""
     try:
         boom()
@@ -86,7 +86,7 @@ def say_exception(logger):
 
 
 ODDITIES = {
-    "an exception": say_exception,
+    "an exception": log_exception,
     "line breaks": lambda logger: logger.info("a\nb\r\n\x00\u2028"),
     "no string": lambda logger: logger.info({"a": [1, Silent()]}),
     "silent": lambda logger: logger.info(Silent()),
@@ -97,16 +97,16 @@ ODDITIES = {
     "silent and wrong": lambda logger: logger.info(Silent(), 1),
     "percent": lambda logger: logger.info("100%"),
     "surrogates": lambda logger: logger.info("\udc80"),
-    "extra": lambda logger: logger.info("said", extra={"level": "mine", "event": "mine", "timestamp": 1, "logger": 2}),
-    "extra of ours": lambda logger: logger.info("said", extra={"_record": 1, "_from_structlog": 2, "stack": 3}),
-    "exc_info without one": lambda logger: logger.info("said", exc_info=True),  # noqa: LOG014
-    "stack": lambda logger: logger.info("said", stack_info=True),
+    "extra": lambda logger: logger.info("event", extra={"level": "mine", "event": "mine", "timestamp": 1, "logger": 2}),
+    "extra of ours": lambda logger: logger.info("event", extra={"_record": 1, "_from_structlog": 2, "stack": 3}),
+    "exc_info without one": lambda logger: logger.info("event", exc_info=True),  # noqa: LOG014
+    "stack": lambda logger: logger.info("event", stack_info=True),
 }
 
 
 @pytest.mark.parametrize("name", ODDITIES)
-def test_stdlib_line_is_one_object_whatever_is_in_it(name, configured, capsys):
-    """A record that can't be formatted is told as such, on stdout, and nothing reaches the caller or stderr."""
+def test_stdlib_line_with_any_value_is_one_object(name, configured, capsys):
+    """A record that can't be formatted is logged on stdout; nothing is raised, and stderr stays empty."""
     ODDITIES[name](shop())
     captured = capsys.readouterr()
     lines = [json.loads(line) for line in captured.out.split("\n") if line]
@@ -116,21 +116,21 @@ def test_stdlib_line_is_one_object_whatever_is_in_it(name, configured, capsys):
     assert {"timestamp", "level", "event", "logger"} <= set(lines[0])
     assert "shop" == lines[0]["logger"]
     if name == "extra":
-        assert ("info", "said") == (lines[0]["level"], lines[0]["event"])
+        assert ("info", "event") == (lines[0]["level"], lines[0]["event"])
     if name == "an exception":
         assert "ValueError: line one\nline two" in lines[0]["exception"]
 
 
 @pytest.mark.parametrize("value", ["a\nb", float("nan"), b"\xff", Silent(), {1, 2}, 10**5000, "\udc80"], ids=type)
-def test_structlog_line_is_one_object_whatever_is_in_it(value, configured, capsys):
-    """The same holds for structlog's values."""
-    structlog.get_logger("shop").info("said", value=value, exc_info=ValueError("x"))
+def test_structlog_line_with_any_value_is_one_object(value, configured, capsys):
+    """The same for structlog."""
+    structlog.get_logger("shop").info("event", value=value, exc_info=ValueError("x"))
 
-    assert ["said"] == [line["event"] for line in log_lines(capsys)]
+    assert ["event"] == [line["event"] for line in log_lines(capsys)]
 
 
 def test_lines_of_a_request_carry_its_id(registry, capsys):
-    """structlog's, the standard library's and a thread's lines have the request's id, and lines outside have none."""
+    """Lines of structlog, of stdlib logging and of threads have the request's id; lines outside have none."""
 
     async def app(scope, receive, send):
         import asyncio
@@ -149,23 +149,23 @@ def test_lines_of_a_request_carry_its_id(registry, capsys):
     assert ["r1"] * 4 + ["r2"] * 4 + [None] == [line.get("request_id") for line in lines]
 
 
-def test_exception_is_told_once(registry, capsys):
-    """The server logs the same exception again, as uvicorn does: its line stays, without the stack."""
+def test_exception_is_logged_once(registry, capsys):
+    """If the server logs the same exception again, as uvicorn does, its line has no stack."""
 
     async def app(scope, receive, send):
         boom()
 
     error = asgi(scaleobs.instrument(app, registry=registry)).error
     logging.getLogger("uvicorn.error").error("Exception in ASGI application\n", exc_info=error)
-    ours, theirs = log_lines(capsys)
+    access, server = log_lines(capsys)
 
-    assert "ValueError: line one" in ours["exception"]
-    assert "Exception in ASGI application" == theirs["event"]
-    assert "exception" not in theirs
+    assert "ValueError: line one" in access["exception"]
+    assert "Exception in ASGI application" == server["event"]
+    assert "exception" not in server
 
 
 def test_lines_of_threads_are_not_torn(configured, capfd):
-    """Eight threads that write long lines write whole ones."""
+    """Long lines of eight threads are whole."""
 
     def write():
         for number in range(100):
@@ -180,8 +180,8 @@ def test_lines_of_threads_are_not_torn(configured, capfd):
     assert 800 == len([json.loads(line) for line in capfd.readouterr().out.splitlines()])
 
 
-def test_processor_that_raises_breaks_no_request(registry):
-    """A log processor of the application's that raises is a fault that is counted, and the answer is as ever."""
+def test_processor_that_raises_fails_no_request(registry):
+    """If a processor of the application raises, a fault is counted, and the request is served."""
     structlog.configure(processors=[lambda *_: boom()])
     app = service(registry)
     scaleobs.observer_of(app).check("bad")(lambda: False)
@@ -193,7 +193,7 @@ def test_processor_that_raises_breaks_no_request(registry):
 
 
 def test_request_line_has_every_key(registry, capsys):
-    """The access line carries what the contract names."""
+    """The access line has all documented keys."""
     asgi(service(registry, service="orders", version="7"), path="/x")
     line = finished(capsys)[0]
 
@@ -204,7 +204,7 @@ def test_request_line_has_every_key(registry, capsys):
 
 
 def test_stdout_that_is_none_for_a_while(monkeypatch, capsys):
-    """The line in between is lost; the same stream gets the lines after it, and their number."""
+    """The line in between is lost; the same stream gets the later lines, and the number of lost ones."""
     scaleobs.configure_logging(log_format="json")
     log = scaleobs.get_logger("shop")
     log.info("before")

@@ -1,4 +1,4 @@
-"""Every line of a request carries its ids, from wherever it is written, and no other line does."""
+"""Every line of a request has its ids, in any task or thread, and no other line does."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from support.exchanges import asgi, environ, finished, http_scope, log_lines, se
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
-def say(event="said"):
-    """Write a line, by the standard library."""
+def log_line(event="event"):
+    """Log a line by stdlib logging."""
     logging.getLogger("shop").warning(event)
 
 
 def ids_of(lines):
-    """Return the ids of the requests that lines name."""
+    """Return the request ids of lines."""
     return [line.get("request_id") for line in lines]
 
 
@@ -39,23 +39,23 @@ async def asgi_hello(scope, receive, send):
     await send({"type": "http.response.body", "body": b"hello"})
 
 
-def test_ids_go_wherever_the_request_goes(registry, capsys):
-    """Tasks, threads of asyncio and anyio, generators while they stream and background tasks name the request."""
+def test_ids_in_all_tasks_and_threads(registry, capsys):
+    """Lines of tasks, of threads of asyncio and anyio, of streaming generators and of background tasks have the ids."""
 
     async def everywhere(request):
-        say("handler")
-        await asyncio.to_thread(say, "to_thread")
-        await anyio.to_thread.run_sync(say, "anyio")
-        await asyncio.create_task(asyncio.to_thread(say, "task"))
+        log_line("handler")
+        await asyncio.to_thread(log_line, "to_thread")
+        await anyio.to_thread.run_sync(log_line, "anyio")
+        await asyncio.create_task(asyncio.to_thread(log_line, "task"))
         with ThreadPoolExecutor(1) as pool:
-            pool.submit(contextvars.copy_context().run, say, "pool").result()
+            pool.submit(contextvars.copy_context().run, log_line, "pool").result()
 
         def stream():
-            say("generator begun")
+            log_line("generator begun")
             yield b"x"
-            say("generator")
+            log_line("generator")
 
-        return StreamingResponse(stream(), background=BackgroundTask(say, "background"))
+        return StreamingResponse(stream(), background=BackgroundTask(log_line, "background"))
 
     app = scaleobs.instrument(Starlette(routes=[Route("/", everywhere)]), registry=registry)
     asgi(app, headers=[("X-Request-ID", "r1"), ("traceparent", f"00-{TRACE}-{SPAN}-01")])
@@ -69,14 +69,14 @@ def test_ids_go_wherever_the_request_goes(registry, capsys):
 
 
 def test_concurrent_requests_keep_their_ids(registry, capsys):
-    """A hundred requests at once, each with threads of its own: every line names its own request."""
+    """A hundred concurrent requests, each with its threads: every line has the id of its request."""
 
     async def app(scope, receive, send):
         name = scope["path"][1:]
         for _ in range(3):
-            say(name)
+            log_line(name)
             await asyncio.sleep(0)
-            await asyncio.to_thread(say, name)
+            await asyncio.to_thread(log_line, name)
         await asgi_hello(scope, receive, send)
 
     app = scaleobs.instrument(app, registry=registry)
@@ -92,12 +92,12 @@ def test_concurrent_requests_keep_their_ids(registry, capsys):
     assert all(line["request_id"] == line.get("path", "/" + line["event"])[1:] for line in lines)
 
 
-def test_task_that_outlives_its_request_still_names_it(registry, capsys):
-    """What a request has begun and not waited for names it when it is long answered."""
+def test_task_that_outlives_its_request_keeps_the_id(registry, capsys):
+    """A task that a request has started has the id of the request after its response, too."""
 
     async def late(go):
         await go.wait()
-        say("late")
+        log_line("late")
 
     async def both():
         go, tasks = asyncio.Event(), []
@@ -119,20 +119,20 @@ def test_task_that_outlives_its_request_still_names_it(registry, capsys):
 
 @pytest.mark.parametrize("ends", ["in another thread", "never", "by the collector"])
 def test_wsgi_thread_is_clean_between_requests(ends, registry, capsys):
-    """However and wherever a body is closed, or not, the next line of the thread that called names no request."""
+    """If a body is closed in another thread, later or never, the next line of the calling thread has no id."""
 
     def app(environ, start_response):
         start_response("200 OK", [])
-        say("called")
+        log_line("called")
         yield b"x"
-        say("read")
+        log_line("read")
 
     app = scaleobs.instrument(app, registry=registry)
     body = app(environ(headers=[("X-Request-ID", "r1")]), lambda *_: None)
     chunks = iter(body)
 
     assert b"x" == next(chunks)
-    say("between")
+    log_line("between")
     if ends == "in another thread":
         thread = threading.Thread(target=lambda: (list(chunks), body.close()))
         thread.start()
@@ -140,7 +140,7 @@ def test_wsgi_thread_is_clean_between_requests(ends, registry, capsys):
     elif ends == "by the collector":
         del chunks, body
         gc.collect()
-    say("after")
+    log_line("after")
     wsgi(app, path="/health")
     lines = {line["event"]: line.get("request_id") for line in log_lines(capsys)}
 
@@ -149,8 +149,8 @@ def test_wsgi_thread_is_clean_between_requests(ends, registry, capsys):
     assert logs.request_context.get() is None
 
 
-def test_wsgi_body_read_in_another_thread_names_its_request(registry, capsys):
-    """A server that reads and closes in another thread, in the middle of its next request there, mixes nothing up."""
+def test_wsgi_body_read_during_another_request(registry, capsys):
+    """A body that a thread reads and closes during its next request has the id of its own request."""
     named = []
 
     def app(environ, start_response):
@@ -182,8 +182,8 @@ def test_wsgi_body_read_in_another_thread_names_its_request(registry, capsys):
     assert {"first", "second"} == set(ids_of(finished(capsys)))
 
 
-def test_collected_coroutine_leaves_others_their_id(registry, capsys):
-    """A request that is dropped while another one runs takes nothing from it."""
+def test_collected_coroutine_keeps_other_ids(registry, capsys):
+    """A request that is garbage-collected during another one does not remove the id of that one."""
 
     class Never:
         def __await__(self):
@@ -199,19 +199,19 @@ def test_collected_coroutine_leaves_others_their_id(registry, capsys):
     async def app(scope, receive, send):
         dropped.clear()
         gc.collect()
-        say("mine")
+        log_line("own")
         await asgi_hello(scope, receive, send)
 
     asgi(scaleobs.instrument(app, registry=registry), headers=[("X-Request-ID", "r1")])
 
-    assert ["r1"] == ids_of(line for line in log_lines(capsys) if line["event"] == "mine")
+    assert ["r1"] == ids_of(line for line in log_lines(capsys) if line["event"] == "own")
 
 
 def test_bound_fields_are_in_every_line_of_their_request(registry, capsys):
-    """What a thread of the request binds is in all its lines from then on, its access line too, and then gone."""
+    """A field that a thread of the request binds is in all later lines of the request, and in its access line."""
 
     async def app(scope, receive, send):
-        say("before")
+        log_line("before")
         if scope["path"] == "/bind":
             await asyncio.to_thread(scaleobs.bind_context, order_id=7)
             scaleobs.get_logger("shop").info("after")
@@ -229,14 +229,14 @@ def test_bound_fields_are_in_every_line_of_their_request(registry, capsys):
 
 
 def test_bound_fields_of_wsgi(registry, capsys):
-    """What a view binds is in the lines of its body and in the access line, and not in the thread's next request."""
+    """A field that a view binds is in the lines of its body and in the access line, and not in the next request."""
 
     def app(environ, start_response):
         start_response("200 OK", [])
         if environ["PATH_INFO"] == "/bind":
             scaleobs.bind_context(order_id=7)
         yield b"x"
-        say()
+        log_line()
 
     app = scaleobs.instrument(app, registry=registry)
     for path in ("/bind", "/"):
@@ -245,26 +245,26 @@ def test_bound_fields_of_wsgi(registry, capsys):
     assert [7, 7, None, None] == [line.get("order_id") for line in log_lines(capsys)]
 
 
-def test_bound_field_takes_no_key_from_a_line(registry, capsys):
-    """A line's own keys stay what they are, and a line is written whatever is bound."""
+def test_bound_field_replaces_no_key_of_a_line(registry, capsys):
+    """The keys of a line take precedence, and any bound field results in a valid line."""
 
     async def app(scope, receive, send):
         not_fields = {"event": "x", "self": 1, "exc_info": 0, "_record": 2}
         scaleobs.bind_context(**not_fields, level="x", route="x", a=1)
-        say()
+        log_line()
         await asgi_hello(scope, receive, send)
 
     asgi(scaleobs.instrument(app, registry=registry), headers=[("X-Request-ID", "r1")])
-    said, line = log_lines(capsys)
+    own, line = log_lines(capsys)
 
-    assert ("said", "warning", 1) == (said["event"], said["level"], said["a"])
+    assert ("event", "warning", 1) == (own["event"], own["level"], own["a"])
     assert ("request.finished", "info", "unmatched", 1) == (line["event"], line["level"], line["route"], line["a"])
 
 
 def test_nothing_is_bound_outside_a_request(capsys):
-    """Without a request there is nothing to bind to, and nothing that could go into the next one."""
+    """Outside a request `bind_context` does nothing."""
     scaleobs.configure_logging(log_format="json")
     scaleobs.bind_context(order_id=7)
-    say()
+    log_line()
 
     assert "order_id" not in log_lines(capsys)[0]

@@ -1,4 +1,4 @@
-"""The id of a request: the client's where it is a plain one, otherwise a new one; in its line and in its answer."""
+"""The id of a request: the client's if it is valid, otherwise a new one; in the line and in the response."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.exchanges import asgi, finished, http_scope, wsgi
 
 
 def ids_of(lines):
-    """Return the ids of the requests that lines name."""
+    """Return the request ids of lines."""
     return [line.get("request_id") for line in lines]
 
 
@@ -32,8 +32,8 @@ PROTOCOLS = pytest.mark.parametrize(("app", "call"), [(asgi_hello, asgi), (wsgi_
 
 @PROTOCOLS
 @pytest.mark.parametrize("given", ["r1", "A-Z.a_z-09", "x" * 128])
-def test_plain_id_of_the_client_is_kept_and_echoed(app, call, given, registry, capsys):
-    """The id that a client sends stands in the line and in the answer, whichever request of the process it is."""
+def test_valid_id_of_the_client_is_kept(app, call, given, registry, capsys):
+    """The id that a client sends is in the line and in the response, for each request of a process."""
     app = scaleobs.instrument(functools.partial(app), registry=registry)
     seen = [call(app, headers=[("X-Request-ID", given)]) for _ in range(3)]
 
@@ -48,7 +48,7 @@ def test_plain_id_of_the_client_is_kept_and_echoed(app, call, given, registry, c
     ["", " ", "a b", "x" * 129, "x" * 10_000, "a\nb", "a\r\nSet-Cookie: x=1", "ü", "a,b", "a;b", '"', "\x00", "٣"],
 )
 def test_any_other_id_is_replaced(app, call, given, registry, capsys):
-    """What isn't 1 to 128 of `A-Za-z0-9._-` is neither written nor sent: a new id takes its place."""
+    """An id that is not 1 to 128 of `A-Za-z0-9._-` is neither logged nor sent: a new id replaces it."""
     app = scaleobs.instrument(functools.partial(app), registry=registry)
     seen = call(app, headers=[("X-Request-ID", given)])
     line = finished(capsys)[0]
@@ -59,8 +59,8 @@ def test_any_other_id_is_replaced(app, call, given, registry, capsys):
 
 
 @PROTOCOLS
-def test_each_request_without_one_has_an_id_of_its_own(app, call, registry, capsys):
-    """Ids are made for requests that bring none, and no two are the same."""
+def test_each_request_without_an_id_gets_one(app, call, registry, capsys):
+    """A request without an id gets one, and no two are equal."""
     app = scaleobs.instrument(functools.partial(app), registry=registry)
     sent = [call(app).headers["x-request-id"] for _ in range(20)]
 
@@ -68,8 +68,8 @@ def test_each_request_without_one_has_an_id_of_its_own(app, call, registry, caps
     assert 20 == len(set(sent))
 
 
-def test_two_ids_are_none(registry, capsys):
-    """A header that is there twice says nothing."""
+def test_two_ids_are_replaced(registry, capsys):
+    """A header that is sent twice is ignored."""
     asgi(
         scaleobs.instrument(functools.partial(asgi_hello), registry=registry),
         headers=[("X-Request-ID", "a"), ("X-Request-ID", "b")],
@@ -78,8 +78,8 @@ def test_two_ids_are_none(registry, capsys):
     assert finished(capsys)[0]["request_id"] not in ("a", "b", "a, b")
 
 
-def test_answers_own_id_stays(registry):
-    """An application that answers with an id of its own has the last word."""
+def test_id_of_the_application_stays(registry):
+    """If the application sends an id itself, the response has that one."""
 
     async def its_own(scope, receive, send):
         headers = [(b"X-Request-Id", b"mine")]
@@ -96,8 +96,8 @@ def test_answers_own_id_stays(registry):
         assert ["mine"] == [value for name, value in seen.headers.items() if name.lower() == "x-request-id"]
 
 
-def test_answer_that_is_sent_again_has_each_requests_id(registry):
-    """An application may send the same message for every request: it isn't written into."""
+def test_message_that_is_sent_again(registry):
+    """An application may send the same message for every request: it does not change."""
     start = {"type": "http.response.start", "status": 200, "headers": [(b"x-a", b"1")]}
 
     async def app(scope, receive, send):
@@ -112,16 +112,16 @@ def test_answer_that_is_sent_again_has_each_requests_id(registry):
 
 
 @PROTOCOLS
-def test_no_lines_no_id(app, call, registry):
-    """With `log_format="off"` requests have no id, so that none is echoed."""
+def test_no_id_without_lines(app, call, registry):
+    """With `log_format="off"` requests have no id, and none is sent."""
     app = scaleobs.instrument(functools.partial(app), registry=registry, log_format="off")
 
     assert "x-request-id" not in call(app).headers
 
 
 @pytest.mark.parametrize("headers", [[(1,)], [(b"x", b"y", b"z")], 17, [None], None, iter([(b"x-a", b"1"), None])])
-def test_start_that_is_wrong_reaches_the_server_once(headers, registry):
-    """What is wrong with the start of an answer is for the server to say, whatever kind of function it sends with."""
+def test_invalid_start_reaches_the_server_once(headers, registry):
+    """The server receives an invalid start of a response unchanged, and reports it."""
     got = []
 
     def send(message):

@@ -1,4 +1,4 @@
-"""One server span per request where a provider is set, by the stable HTTP conventions of OpenTelemetry."""
+"""One server span per request if a provider is set, by the stable HTTP conventions of OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.traced_apps import OPENMETRICS, PARENT, TRACE, TRACEPARENT, asgi_ap
 
 @pytest.fixture(params=[(asgi_app, asgi), (wsgi_app, wsgi)], ids=["asgi", "wsgi"])
 def serve(request, exported, registry):
-    """Return a function that serves one request and returns the spans that it left."""
+    """Return a function that sends one request and returns its spans."""
     app, call = request.param
     app = scaleobs.instrument(functools.partial(app), registry=registry, route=route)
 
@@ -30,8 +30,8 @@ def serve(request, exported, registry):
     return served
 
 
-def test_span_says_what_the_conventions_want(serve):
-    """One span of the kind SERVER, named after method and template, with every attribute that is known."""
+def test_span_follows_the_conventions(serve):
+    """One span of the kind SERVER, named after method and template, with all attributes."""
     headers = [("host", "orders.example:8443"), ("user-agent", "curl/8")]
     [span] = serve("/items/200", headers=headers)
 
@@ -63,15 +63,15 @@ def test_span_says_what_the_conventions_want(serve):
         ("a:b", "a:b", 80),
     ],
 )
-def test_address_is_the_one_that_the_client_asked_for(host, address, port, serve):
-    """`server.address` and `server.port` are those of the Host header, with the scheme's port where it has none."""
+def test_address_is_that_of_the_host_header(host, address, port, serve):
+    """`server.address` and `server.port` are those of the Host header; without a port, it is that of the scheme."""
     [span] = serve("/items/200", headers=[("host", host)])
 
     assert (address, port) == (span.attributes["server.address"], span.attributes["server.port"])
 
 
-def test_query_is_not_told(serve):
-    """What stands in a query may be a token."""
+def test_query_is_left_out(serve):
+    """A query may contain a token."""
     query = (
         {"query": "token=secret"} if serve.app.__class__.__name__ == "WSGIMiddleware" else {"query": b"token=secret"}
     )
@@ -84,8 +84,8 @@ def test_query_is_not_told(serve):
     ("path", "status", "code"),
     [("/items/404", 404, StatusCode.UNSET), ("/items/503", 503, StatusCode.ERROR), ("/302", 302, StatusCode.UNSET)],
 )
-def test_status_of_the_span_is_the_answers(path, status, code, serve):
-    """A 5xx is an error of the server, and 4xx is none."""
+def test_status_of_the_span(path, status, code, serve):
+    """5xx is an error of the server, and 4xx is not."""
     [span] = serve(path)
 
     assert (status, code) == (span.attributes["http.response.status_code"], span.status.status_code)
@@ -95,7 +95,7 @@ def test_status_of_the_span_is_the_answers(path, status, code, serve):
 
 @pytest.mark.parametrize(("path", "sent"), [("/items/raise", 500), ("/items/cut", 200)])
 def test_exception_is_recorded_once(path, sent, serve):
-    """What the application raises is an event of the span, and its type the span's, before or in its answer."""
+    """What the application raises, before or during the response, is an event of the span, and its `error.type`."""
     [span] = serve(path)
 
     assert (StatusCode.ERROR, "ValueError") == (span.status.status_code, span.attributes["error.type"])
@@ -104,14 +104,14 @@ def test_exception_is_recorded_once(path, sent, serve):
 
 
 def test_unmatched_path_has_no_route(serve):
-    """A path that no route takes is not a name: clients make up as many as they like."""
+    """A path without a route is not in the name: clients can send any number of paths."""
     [span] = serve("/whatever")
 
     assert ("GET", None) == (span.name, span.attributes.get("http.route"))
 
 
-def test_method_that_nobody_knows(serve):
-    """The name and the method of the span are bounded; what was sent stands beside them."""
+def test_unknown_method(serve):
+    """The name and the method of the span are bounded; another attribute has the method that was sent."""
     [span] = serve("/items/200", method="BREW")
 
     assert "HTTP /items/{id}" == span.name
@@ -135,7 +135,7 @@ def test_span_is_the_clients_child_and_the_applications_parent(serve):
 
 @pytest.mark.parametrize("header", ["", f"00-{TRACE}-{PARENT}-01, 00-{TRACE}-{PARENT}-01", f"ff-{TRACE}-{PARENT}-01"])
 def test_span_without_a_valid_parent_begins_a_trace(header, serve):
-    """What isn't valid is no parent, for OpenTelemetry neither."""
+    """An invalid header is no parent, also for OpenTelemetry."""
     [span] = serve("/items/200", headers=[("traceparent", header)])
 
     assert span.parent is None
@@ -143,7 +143,7 @@ def test_span_without_a_valid_parent_begins_a_trace(header, serve):
 
 
 def test_line_and_exemplar_have_the_spans_ids(serve, capsys):
-    """The access line and the exemplar of a request name its own span, not the client's."""
+    """The access line and the exemplar of a request have the ids of its own span, not of the client's."""
     call = wsgi if isinstance(serve.app, scaleobs.WSGIMiddleware) else asgi
     call(serve.app, path="/metrics", headers=OPENMETRICS)
     [span] = serve("/items/200", headers=[TRACEPARENT])
@@ -156,7 +156,7 @@ def test_line_and_exemplar_have_the_spans_ids(serve, capsys):
 
 
 def test_line_of_a_failure_has_them_too(serve, capsys):
-    """The line that waits for the exception is written when the span isn't current any more."""
+    """The line with an exception is written after the span has ended, and has its ids."""
     [span] = serve("/items/raise", headers=[TRACEPARENT])
     [line] = [line for line in log_lines(capsys) if line["event"] == "request.finished"]
 
@@ -165,12 +165,12 @@ def test_line_of_a_failure_has_them_too(serve, capsys):
 
 
 def test_probes_and_scrapes_make_no_spans(serve):
-    """What the platform asks every second is no request of anybody's."""
+    """Requests of the platform have no spans."""
     assert [(), (), ()] == [serve(path) for path in ("/health", "/ready", "/metrics")]
 
 
 def test_span_that_is_not_sampled(serve, monkeypatch, capsys):
-    """The provider's sampler decides; the ids are in the line all the same, and no exemplar points at nothing."""
+    """If the provider's sampler drops a span, the line has its ids, and there is no exemplar."""
     monkeypatch.setattr(trace.get_tracer_provider(), "sampler", ALWAYS_OFF)
     call = wsgi if isinstance(serve.app, scaleobs.WSGIMiddleware) else asgi
     call(serve.app, path="/metrics", headers=OPENMETRICS)
@@ -180,15 +180,15 @@ def test_span_that_is_not_sampled(serve, monkeypatch, capsys):
     assert TRACE not in call(serve.app, path="/metrics", headers=OPENMETRICS).body.decode()
 
 
-def test_sdk_that_is_turned_off(serve, monkeypatch):
-    """`OTEL_SDK_DISABLED` makes providers make nothing, and nothing comes of us."""
+def test_disabled_sdk(serve, monkeypatch):
+    """With `OTEL_SDK_DISABLED` there are no spans."""
     monkeypatch.setattr(trace.get_tracer_provider(), "_disabled", True)
 
     assert () == serve("/items/200")
 
 
-def test_requests_that_were_plain_are_traced_once_there_is_a_provider(registry, monkeypatch, exported):
-    """A provider that is set while requests are served already is seen at the next probe."""
+def test_provider_that_is_set_later(registry, monkeypatch, exported):
+    """A provider that is set while requests are served is used from the next probe on."""
     provider = trace.get_tracer_provider()
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
     app = scaleobs.instrument(functools.partial(asgi_app), registry=registry, log_format="off")
@@ -207,7 +207,7 @@ SOCKET = {"type": "websocket", "scheme": "ws", "path": "/items/7", "headers": []
 
 
 @pytest.mark.parametrize(
-    ("ends", "told", "status"),
+    ("ends", "attributes", "status"),
     [
         ("closes", {"http.response.status_code": 101}, StatusCode.UNSET),
         ("refuses", {"http.response.status_code": 403}, StatusCode.UNSET),
@@ -215,8 +215,8 @@ SOCKET = {"type": "websocket", "scheme": "ws", "path": "/items/7", "headers": []
         ("raises at once", {"http.response.status_code": 500, "error.type": "ValueError"}, StatusCode.ERROR),
     ],
 )
-def test_span_of_a_websocket(ends, told, status, exported, registry, capsys):
-    """It has one from the handshake until the application leaves, and its lines have the span's ids."""
+def test_span_of_a_websocket(ends, attributes, status, exported, registry, capsys):
+    """It has a span from the handshake until the application ends, and its lines have the ids."""
     inside = []
 
     async def app(scope, receive, send):
@@ -240,16 +240,16 @@ def test_span_of_a_websocket(ends, told, status, exported, registry, capsys):
     assert TRACE == ids(span)[0]
     assert PARENT == f"{span.parent.span_id:016x}"
     assert span.context == inside[0].get_span_context()
-    assert told == {key: span.attributes[key] for key in told}
-    assert ("error.type" in told) == ("error.type" in span.attributes)
+    assert attributes == {key: span.attributes[key] for key in attributes}
+    assert ("error.type" in attributes) == ("error.type" in span.attributes)
     lines = log_lines(capsys)
     assert (ends in ("closes", "raises")) == bool(lines)
     assert all(ids(span) == (line["trace_id"], line["span_id"]) for line in lines)
 
 
 @pytest.mark.parametrize("kind", ["http", "websocket"])
-def test_span_that_can_t_be_made_the_current_one_breaks_nothing(kind, monkeypatch, exported, registry):
-    """The request is served all the same, and the fault is counted."""
+def test_span_that_cannot_be_made_current(kind, monkeypatch, exported, registry):
+    """The request is served, and the fault is counted."""
 
     async def app(scope, receive, send):
         start = "websocket.accept" if kind == "websocket" else "http.response.start"

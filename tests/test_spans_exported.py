@@ -1,4 +1,4 @@
-"""Real servers export to a real collector what its endpoint's variable asks for, from each of their workers."""
+"""Each worker of a real server exports its spans to a real collector."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from starlette.background import BackgroundTask
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-def say(event):
+def log(event):
     logging.getLogger("shop").warning(event)
 
 async def item(request):
-    say("handler")
-    await asyncio.to_thread(say, "thread")
+    log("handler")
+    await asyncio.to_thread(log, "thread")
     if request.path_params["item_id"] == "raise":
         raise ValueError("no such thing")
-    return JSONResponse({"pid": os.getpid()}, background=BackgroundTask(say, "background"))
+    return JSONResponse({"pid": os.getpid()}, background=BackgroundTask(log, "background"))
 
 app = scaleobs.instrument(Starlette(routes=[Route("/items/{item_id}", item)]), service="shop", version="7")
 """
@@ -95,21 +95,21 @@ SERVERS = {
 
 
 def started(name, folder, endpoint, **environ):
-    """Start a server, and return its port and what `servers.running` yields of it."""
+    """Start a server, and return its port and the context of `servers.running`."""
     source, command, _ = SERVERS[name]
     (folder / "shop.py").write_text(source)
-    # Where gunicorn has one, its control socket is a thread of the master's own.
+    # The control socket of gunicorn would be a thread of the master.
     (folder / "gunicorn.conf.py").write_text("control_socket_disable = True")
     port = servers.free_port()
     command = [str(servers.BIN / command[0]), *(part.format(port=port) for part in command[1:])]
-    # Only the end of a process sends anything, since its batches wait for a minute.
+    # With this delay, a process exports only at its end.
     more = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_BSP_SCHEDULE_DELAY": "60000", **environ}
     return port, servers.running(command, port, folder, **more)
 
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_every_request_has_its_span_at_the_collector(name, tmp_path):
-    """Each worker exports what it served, none of its probes, and all of it before it ends by SIGTERM."""
+    """Each worker exports the spans of its requests before it ends by SIGTERM, and none of its probes."""
     with collecting() as (endpoint, received):
         port, running = started(name, tmp_path, endpoint)
         with running as end:
@@ -137,8 +137,8 @@ def test_every_request_has_its_span_at_the_collector(name, tmp_path):
     assert len({span.span_id for span in spans}) == sent
 
 
-def test_application_without_a_lifespan_is_flushed_by_the_drain(tmp_path):
-    """A server that ends by the signal it was sent, as uvicorn does, runs no `atexit`: the drain sends the rest."""
+def test_drain_exports_without_a_lifespan(tmp_path):
+    """A server may end by the signal itself, without `atexit`: the drain exports the remaining spans."""
     port = servers.free_port()
     (tmp_path / "shop.py").write_text(RAW)
     command = [str(servers.BIN / "uvicorn"), "shop:app", "--port", str(port)]
@@ -152,17 +152,17 @@ def test_application_without_a_lifespan_is_flushed_by_the_drain(tmp_path):
 
 
 def threads_of(pid):
-    """Return how many threads a process has."""
+    """Return the number of threads of a process."""
     return len(list(Path(f"/proc/{pid}/task").iterdir()))
 
 
 def parent_of(pid):
-    """Return the process that forked another one."""
+    """Return the parent of a process."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def test_master_has_no_exporter(tmp_path):
-    """A master that preloads the application forks workers that export, and begins no thread itself."""
+    """A master that preloads the application starts no thread; its workers export."""
     with collecting() as (endpoint, _):
         port, running = started("gunicorn, preload", tmp_path, endpoint)
         with running:
@@ -173,7 +173,7 @@ def test_master_has_no_exporter(tmp_path):
 
 
 def test_no_endpoint_no_threads(tmp_path):
-    """Without an endpoint a worker has no thread, though the exporter is installed; `OTEL_SDK_DISABLED` is as good."""
+    """Without an endpoint, or with `OTEL_SDK_DISABLED`, a worker starts no thread."""
     for name, more in (("none", {"OTEL_EXPORTER_OTLP_ENDPOINT": ""}), ("disabled", {"OTEL_SDK_DISABLED": "true"})):
         folder = tmp_path / name
         folder.mkdir()
@@ -185,8 +185,8 @@ def test_no_endpoint_no_threads(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["uvicorn", "gunicorn, preload"])
-def test_collector_that_is_gone_holds_nobody_up(name, tmp_path):
-    """Requests are answered as ever, and the process ends in time, where nobody listens at the endpoint."""
+def test_missing_collector_delays_nothing(name, tmp_path):
+    """If no collector answers, requests are served, and the process ends in time."""
     port, running = started(name, tmp_path, f"http://127.0.0.1:{servers.free_port()}")
     with running as end:
         begun = time.monotonic()
@@ -201,8 +201,8 @@ def test_collector_that_is_gone_holds_nobody_up(name, tmp_path):
     assert "Traceback" not in err
 
 
-def test_worker_that_is_killed_is_followed_by_one_that_exports(tmp_path):
-    """A worker that gunicorn forks later sets up its own exporter."""
+def test_later_worker_exports(tmp_path):
+    """A worker that gunicorn forks later has its own exporter."""
     with collecting() as (endpoint, received):
         port, running = started("gunicorn, preload", tmp_path, endpoint)
         with running as end:
@@ -224,7 +224,7 @@ def test_worker_that_is_killed_is_followed_by_one_that_exports(tmp_path):
 
 @pytest.mark.parametrize("name", ["uvicorn", "uvicorn, 2 workers", "gunicorn, uvicorn"])
 def test_one_request_has_the_same_ids_everywhere(name, tmp_path):
-    """Handler, thread, background task and access line, span and exemplar: one request id, one trace, one span."""
+    """Lines of the handler, a thread, a background task and the request, the span, the exemplar: the same ids."""
     trace_id, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
     headers = {"X-Request-ID": "r1", "traceparent": f"00-{trace_id}-{parent}-01"}
     openmetrics = {"Accept": "application/openmetrics-text; version=1.0.0"}
@@ -237,7 +237,7 @@ def test_one_request_has_the_same_ids_everywhere(name, tmp_path):
                 pids.add(json.loads(servers.get(port, "/items/1")[1])["pid"])
                 return len(pids) == workers
 
-            # A worker keeps exemplars from its first request after a scrape on, which it has to be there for.
+            # A worker keeps exemplars from its first request after a scrape on; it must run at that scrape.
             servers.until_workers(port, workers)
             servers.get(port, "/metrics", openmetrics)
             servers.until(have_answered)

@@ -1,4 +1,4 @@
-"""Where another instrumentation makes the server span it is joined: there are never two."""
+"""If another instrumentation makes the server span, scaleobs uses it: there are never two."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def starlette(**settings):
 
 
 def with_starlettes_own():
-    """Return one with Starlette's own middleware, which makes spans."""
+    """Return one with Starlette's middleware, which makes spans."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from starlette.middleware.opentelemetry import OpenTelemetryMiddleware
@@ -65,12 +65,12 @@ def plain_wsgi(environ, start_response):
 
 
 def around(wrapper, app):
-    """Return an instrumented application with something around it."""
+    """Return a function that instruments an application and wraps the result."""
     return lambda instrument: wrapper(instrument(functools.partial(app)))
 
 
 def inside(app):
-    """Return what instruments an application."""
+    """Return a function that instruments an application."""
     return lambda instrument: instrument(app())
 
 
@@ -91,7 +91,7 @@ MAKERS = {
 @pytest.mark.parametrize("headers", [HEADERS, []], ids=["in a trace", "alone"])
 @pytest.mark.parametrize("name", MAKERS)
 def test_one_server_span(name, headers, exported, registry, capsys):
-    """Each request has one span of the kind SERVER, whoever makes it, and the access line names that one."""
+    """Each request has one span of the kind SERVER, and the access line has its ids."""
     make, maker = MAKERS[name]
     app = make(functools.partial(scaleobs.instrument, registry=registry))
     call = wsgi if "WSGI" in name else asgi
@@ -110,7 +110,7 @@ def test_one_server_span(name, headers, exported, registry, capsys):
 
 @pytest.mark.parametrize("name", ["FastAPI", "FastAPI in a middleware"])
 def test_failure_in_fastapi(name, exported, registry, capsys):
-    """The line of a failure names FastAPI's span, though it is written when the application has left."""
+    """The line of a failure has the ids of FastAPI's span, though it is written after the application has ended."""
     app = MAKERS[name][0](functools.partial(scaleobs.instrument, registry=registry))
     asgi(app, path="/items/500")
     [span] = [span for span in exported() if span.kind is SpanKind.SERVER]
@@ -120,8 +120,8 @@ def test_failure_in_fastapi(name, exported, registry, capsys):
     assert "ValueError" in line["exception"]
 
 
-def test_probes_make_no_spans_in_fastapi_either(exported, registry):
-    """FastAPI's own telemetry stands around everything, and leaves our endpoints out; what the user excluded, too."""
+def test_probes_make_no_spans_in_fastapi(exported, registry):
+    """FastAPI's own telemetry makes no span for the endpoints of scaleobs."""
     app = fastapi(telemetry={"exclude": lambda scope: scope["path"] == "/items/4"})
     app = scaleobs.instrument(app, registry=registry)
     for path in ("/health", "/ready", "/startup", "/metrics", "/items/3"):
@@ -131,7 +131,7 @@ def test_probes_make_no_spans_in_fastapi_either(exported, registry):
 
 
 def test_excluded_request_has_our_span(exported, registry):
-    """A request that the user has FastAPI leave out is one that we are asked to trace."""
+    """A request that the user excludes from FastAPI's telemetry has a span of scaleobs."""
     app = fastapi(telemetry={"exclude": lambda scope: scope["path"] == "/items/4"})
     asgi(scaleobs.instrument(app, registry=registry), path="/items/4")
 
@@ -139,7 +139,7 @@ def test_excluded_request_has_our_span(exported, registry):
 
 
 def test_span_of_a_caller_is_the_parent(exported, registry):
-    """A test client that calls within a span of its own is no server: the request has its own span, under that one."""
+    """If a test client calls within a span, the request has a span of its own below it."""
     with trace.get_tracer("test").start_as_current_span("caller") as caller:
         wsgi(scaleobs.instrument(functools.partial(plain_wsgi), registry=registry))
     [server] = [span for span in exported() if span.kind is SpanKind.SERVER]
@@ -147,8 +147,8 @@ def test_span_of_a_caller_is_the_parent(exported, registry):
     assert caller.get_span_context().span_id == server.parent.span_id
 
 
-def test_span_that_a_server_kept_is_no_parent(exported, registry):
-    """A connection or thread may still have the last request's span as its current one when the next request comes."""
+def test_span_of_an_earlier_request_is_no_parent(exported, registry):
+    """A connection or thread may still have the span of an earlier request as its current one."""
     app = scaleobs.instrument(functools.partial(plain_wsgi), registry=registry)
     span = trace.get_tracer("other").start_span("last", kind=SpanKind.SERVER)
     span.end()

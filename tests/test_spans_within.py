@@ -1,4 +1,4 @@
-"""A span is current while its application runs, wherever that is, and ends with its request."""
+"""A span is current while its application runs, in any thread, and ends with its request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.traced_apps import PARENT, TRACE, TRACEPARENT, asgi_app, ids, wsgi_
 
 
 def test_baggage_reaches_the_application(exported, registry):
-    """What the propagators read besides the trace is there for the application."""
+    """The application can read the baggage that the propagators extract."""
     found = []
 
     async def app(scope, receive, send):
@@ -32,8 +32,8 @@ def test_baggage_reaches_the_application(exported, registry):
     assert ["blue"] == found
 
 
-def test_wsgi_body_is_made_within_the_span(exported, registry):
-    """A generator has the span as its current one wherever it is read, and its thread has none in between."""
+def test_wsgi_body_runs_in_the_span(exported, registry):
+    """A generator has the span as its current one in any thread, and its thread has none in between."""
     current = []
 
     def app(environ, start_response):
@@ -57,7 +57,7 @@ def test_wsgi_body_is_made_within_the_span(exported, registry):
 
 
 def test_span_of_a_dropped_request_ends(exported, registry, caplog):
-    """A request that nobody ends has its span ended by the next scrape, and OpenTelemetry nothing to complain about."""
+    """The next scrape ends the span of a request that was dropped, and OpenTelemetry logs nothing."""
 
     class Never:
         def __await__(self):
@@ -79,7 +79,7 @@ def test_span_of_a_dropped_request_ends(exported, registry, caplog):
 
 
 def test_concurrent_requests_have_a_span_each(exported, registry):
-    """Fifty requests at once, each with a child of its own: every child is under its own request."""
+    """Of fifty concurrent requests with a child span each, every child is below its own request."""
     tracer = trace.get_tracer("shop")
 
     async def app(scope, receive, send):
@@ -103,8 +103,8 @@ def test_concurrent_requests_have_a_span_each(exported, registry):
     assert all(servers[one.parent.span_id].attributes["url.path"] == one.attributes["path"] for one in children)
 
 
-def test_fault_of_the_provider_breaks_no_request(exported, registry, monkeypatch):
-    """A provider that raises costs a fault that is counted, and the answer is as ever."""
+def test_provider_that_raises_fails_no_request(exported, registry, monkeypatch):
+    """If the provider raises, a fault is counted, and the request is served."""
     monkeypatch.setattr(trace.get_tracer_provider(), "get_tracer", lambda *_, **__: next(iter(())))
     for app, call in ((asgi_app, asgi), (wsgi_app, wsgi)):
         seen = call(scaleobs.instrument(functools.partial(app), registry=registry))
@@ -113,8 +113,8 @@ def test_fault_of_the_provider_breaks_no_request(exported, registry, monkeypatch
     assert 2 == registry.get_sample_value("scaleobs_internal_faults_total")
 
 
-def test_what_is_sent_on_names_the_span(exported, registry):
-    """A call that the application makes carries the span's ids as its `traceparent`."""
+def test_injected_traceparent_is_the_span(exported, registry):
+    """The `traceparent` of a request that the application makes has the span's ids."""
     carrier = {}
 
     async def app(scope, receive, send):
@@ -129,7 +129,7 @@ def test_what_is_sent_on_names_the_span(exported, registry):
 
 @pytest.mark.parametrize("more", ["", "import opentelemetry.trace;"])
 def test_without_a_provider_nothing_is_loaded(more):
-    """Without a provider and an endpoint no request loads or starts anything, though OpenTelemetry is installed."""
+    """Without a provider and an endpoint, requests load nothing of OpenTelemetry and start no thread."""
     code = f"""
 import sys, threading
 {more}

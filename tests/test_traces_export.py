@@ -1,4 +1,4 @@
-"""An exporter is set up where the environment names an endpoint and nobody else has set a provider, and only there."""
+"""An exporter is set up only if the environment names an endpoint and no other provider is set."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def run(endpoint, before="", after="", last="", **environ):
 
 
 def test_endpoint_is_enough():
-    """With the variable alone spans are sent, the last of them when the process ends; their ids are in the lines."""
+    """With only the variable, spans are exported, the last ones at the end of the process; lines have their ids."""
     with collecting() as (endpoint, received):
         lines = run(endpoint)
 
@@ -60,7 +60,7 @@ def test_endpoint_is_enough():
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_provider_of_the_application_is_used(when):
-    """An application that sets a provider, before or after the one line, has that one, and no exporter of ours."""
+    """If the application sets a provider, before or after `instrument`, it is used, and scaleobs exports nothing."""
     last = "from opentelemetry import trace; assert trace.get_tracer_provider() is mine"
     with collecting() as (endpoint, received):
         lines = run(endpoint, **{when: OWN_PROVIDER}, last=last + "; assert threading.active_count() == 1")
@@ -79,8 +79,8 @@ def test_provider_of_the_application_is_used(when):
         {"OTEL_EXPORTER_OTLP_ENDPOINT": ""},
     ],
 )
-def test_what_turns_it_off(environ):
-    """OpenTelemetry's own switches count: then nothing is loaded, and no thread begun."""
+def test_variables_that_disable_it(environ):
+    """If a variable of OpenTelemetry disables the export, nothing is loaded, and no thread starts."""
     last = """
 assert 1 == threading.active_count()
 assert not any(name.startswith("opentelemetry") for name in sys.modules)
@@ -92,8 +92,8 @@ assert not any(name.startswith("opentelemetry") for name in sys.modules)
     assert not any("span_id" in line for line in lines)
 
 
-def test_sampler_of_the_environment_counts():
-    """`OTEL_TRACES_SAMPLER` says what is exported."""
+def test_sampler_of_the_environment():
+    """`OTEL_TRACES_SAMPLER` applies."""
     with collecting() as (endpoint, received):
         lines = run(endpoint, OTEL_TRACES_SAMPLER="always_off")
 
@@ -102,15 +102,15 @@ def test_sampler_of_the_environment_counts():
 
 
 def test_endpoint_for_traces_alone():
-    """The variable for traces is as good as the one for every signal."""
+    """The variable for traces works as the one for all signals does."""
     with collecting() as (endpoint, received):
         run("", OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=f"{endpoint}/v1/traces")
 
     assert 3 == len(received)
 
 
-def test_missing_exporter_is_told_with_the_fix():
-    """Without `scaleobs[otel]` an endpoint is useless: that is said once at the start, and requests are served."""
+def test_missing_exporter_is_logged_with_the_fix():
+    """If an endpoint is set without `scaleobs[otel]`, one line at the start has the fix, and requests are served."""
     lines = run("http://127.0.0.1:9", before='sys.modules["opentelemetry.sdk"] = None')
 
     assert ["traces.not_exported", *["request.finished"] * 3] == [line["event"] for line in lines]
@@ -121,7 +121,7 @@ def test_child_of_a_process_that_exports_ends():
     """
     A process that exports may fork, as one that uses multiprocessing does.
 
-    OpenTelemetry's hook hung in the child where a module that it needs was loaded after it (reliability M7).
+    The hook of OpenTelemetry hung in the child if a module that it needs was loaded after it.
     """
     last = """
 child = os.fork()

@@ -1,4 +1,4 @@
-"""Which trace a request belongs to."""
+"""The trace of a request: `traceparent`, or the current span."""
 
 from __future__ import annotations
 
@@ -66,20 +66,20 @@ def test_valid_header(header):
     ],
 )
 def test_invalid_header(header):
-    """Anything else is no trace: wrong lengths, zeros, capitals, version ff, two headers in one."""
+    """Wrong lengths, zeros, capitals, version ff and two headers in one are invalid."""
     assert parse_traceparent(header) is None
 
 
 def test_no_span_without_opentelemetry():
-    """Where the application hasn't loaded OpenTelemetry there is no span, and nothing is loaded to ask."""
+    """If the application has not loaded OpenTelemetry, there is no span, and nothing is loaded."""
     code = "import sys; from scaleobs._tracing import current_span; assert current_span() is None"
     code += "; assert 'opentelemetry' not in sys.modules"
 
     assert 0 == subprocess.run([sys.executable, "-c", code], timeout=30, check=False).returncode
 
 
-def test_current_span_is_found():
-    """The span that is current in the application's OpenTelemetry is the one that is named, where it is valid."""
+def test_current_span():
+    """The result is OpenTelemetry's current span if it is valid."""
     trace = pytest.importorskip("opentelemetry.trace")
     span = trace.NonRecordingSpan(trace.SpanContext(int(TRACE, 16), int(SPAN, 16), is_remote=False))
     with trace.use_span(span):

@@ -1,8 +1,8 @@
 """
 The 41 cases of the W3C trace-context suite (w3c/trace-context, test/test.py), restated.
 
-There a service is called and calls on, and what is looked at is what it sends. So it is here where a provider is set;
-without one it is what the request's lines name and what is kept of its `tracestate`.
+The suite requests a service, which makes a request itself, and checks the headers of that. With a provider, these tests
+do the same. Without one, they check the trace id of the request's lines and the parsed `tracestate`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ VALID = f"00-{TRACE}-{PARENT}-01"
 VALID_UNSAMPLED = f"00-{TRACE}-{PARENT}-00"
 
 
-def noted():
-    """Return the trace, the state and the parent of what the current request would send on, or which its lines name."""
+def propagated():
+    """Return the trace, the state and the parent that the application sends on, or the trace id of its lines."""
     carrier = {}
     if _tracing.is_configured():
         with trace.get_tracer("shop").start_as_current_span("call"):
@@ -35,18 +35,18 @@ def noted():
 
 @pytest.fixture(params=["asgi", "wsgi", "asgi, traced", "wsgi, traced"])
 def received(request, registry):
-    """Return a function that serves requests with these headers, and returns the trace and the state of each."""
+    """Return a function that sends requests with these headers, and returns the trace and the state of each."""
     seen = []
     if "traced" in request.param:
         request.getfixturevalue("exported")
 
     async def asgi_app(scope, receive, send):
-        seen.append(noted())
+        seen.append(propagated())
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
     def wsgi_app(environ, start_response):
-        seen.append(noted())
+        seen.append(propagated())
         start_response("200 OK", [])
         return [b""]
 
@@ -55,7 +55,7 @@ def received(request, registry):
 
     def serve_all(headers, count=1):
         del seen[:]
-        if serve is wsgi:  # Whose servers join what is there several times.
+        if serve is wsgi:  # WSGI servers join headers of the same name.
             names = dict.fromkeys(name.lower() for name, _ in headers)
             headers = [(name, ",".join(v for n, v in headers if n.lower() == name)) for name in names]
         for _ in range(count):
@@ -70,7 +70,7 @@ def received(request, registry):
 
 
 def case(name, *headers):
-    """Return a set of headers as a parameter, named after its case in the suite."""
+    """Return headers as a parameter with the name of its case in the suite."""
     return pytest.param([("traceparent", header) for header in headers], id=name)
 
 
@@ -109,7 +109,7 @@ NEW_TRACE = [
 
 @pytest.mark.parametrize("headers", NEW_TRACE)
 def test_no_valid_parent(headers, received):
-    """Without a valid `traceparent` the request belongs to no trace of the client's, and its state is discarded."""
+    """Without a valid `traceparent` the request has a new trace, and the state is discarded."""
     [(found, state)] = received(headers)
     ids = [part for _, header in headers for part in header.split("-")]
 
@@ -135,7 +135,7 @@ SAME_TRACE = [
 
 @pytest.mark.parametrize("headers", SAME_TRACE)
 def test_valid_parent(headers, received):
-    """With a valid one it belongs to that trace, whatever the case of the name and the blanks around the value."""
+    """With a valid one it belongs to that trace, for any case of the name and with blanks around the value."""
     assert [(TRACE, {})] == received(headers)
 
 
@@ -179,7 +179,7 @@ STATES = {
 
 @pytest.mark.parametrize("name", STATES)
 def test_state(name, received):
-    """Members are kept in their order and from all headers; one that is not valid discards all."""
+    """Members of all headers are kept in their order; an invalid one discards all."""
     sent, expected = STATES[name]
     [(found, state)] = received([("traceparent", VALID_UNSAMPLED), *[("tracestate", one) for one in sent]])
 
@@ -201,16 +201,16 @@ def test_state(name, received):
 )
 def test_state_of_level_2(key):
     """
-    Keys with at signs are as good as others in level 2: all_allowed_characters, illegal_vendor_format and length_limit.
+    Keys with at signs are valid in level 2: all_allowed_characters, illegal_vendor_format and length_limit.
 
-    OpenTelemetry, where it calls on, knows those of level 1.
+    OpenTelemetry itself supports level 1 only.
     """
     assert {key: "1", "bar": "2"} == _tracing.parse_tracestate(f"{key}=1,bar=2")
 
 
 @pytest.mark.parametrize("name", ["trace-state", "trace.state"])
 def test_state_of_another_name(name, received):
-    """tracestate_header_name: a header of another name says nothing."""
+    """tracestate_header_name: a header of another name is ignored."""
     assert [(TRACE, {})] == received([("traceparent", VALID_UNSAMPLED), (name, "foo=1")])
 
 

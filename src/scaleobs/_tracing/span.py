@@ -146,9 +146,9 @@ class Spans:
         if not outer.is_recording():  # A span of an earlier request, left in the context of a connection or thread.
             now = trace.set_span_in_context(trace.INVALID_SPAN, now)
         parent = propagate.extract(header, now, getter=_Headers())  # type: ignore[arg-type]
-        known = attributes()
-        name = _name_of(str(known["http.request.method"]))
-        span = self._tracer.start_span(name, context=parent, kind=trace.SpanKind.SERVER, attributes=known)
+        given = attributes()
+        name = _name_of(str(given["http.request.method"]))
+        span = self._tracer.start_span(name, context=parent, kind=trace.SpanKind.SERVER, attributes=given)
         if not span.get_span_context().is_valid:  # The SDK is disabled.
             return None
         return RequestSpan(span, context=trace.set_span_in_context(span, parent))
@@ -183,9 +183,9 @@ def request_attributes(method: str, *, scheme: str, path: str, client: str, vers
         version: of HTTP, such as `1.1`.
         header: reads the request's headers.
     """
-    known = method if method in catalog.METHODS else catalog.OTHER_METHOD
-    attributes: Attributes = {"http.request.method": known, "url.scheme": scheme, "url.path": path}
-    if known != method:
+    standard = method if method in catalog.METHODS else catalog.OTHER_METHOD
+    attributes: Attributes = {"http.request.method": standard, "url.scheme": scheme, "url.path": path}
+    if standard != method:
         attributes["http.request.method_original"] = method
     host, colon, port = header("host").rpartition(":")
     if not colon or not port.isdecimal():  # There is no port; the text after the colon ends an IPv6 address.
