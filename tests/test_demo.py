@@ -43,8 +43,8 @@ def test_alert_fires_and_resolves(tool):
     assert re.search(r"HighErrorRate fired \d+ s after the fault", done.stdout)
     assert re.search(r"HighErrorRate resolved \d+ s after the repair", done.stdout)
     assert "/ready DOWN" in done.stdout
-    said = re.search(r"The demo sent (\d+) requests; (\d+) were counted, (\d+) of them failed\.", done.stdout)
-    sent, counted, failed = map(int, said.groups())
+    summary = re.search(r"The demo sent (\d+) requests; (\d+) were counted, (\d+) of them failed\.", done.stdout)
+    sent, counted, failed = map(int, summary.groups())
     assert sent == counted
     assert 0 < failed < sent
     firing = set(re.findall(r"Prometheus: (\w+) is firing", done.stdout))

@@ -19,14 +19,16 @@ METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @contextlib.contextmanager
-def serving(status=200, content_type=METRICS, body=b"", *, wait=0.0, drip=0, certificate=None, heard=None, **headers):
+def serving(
+    status=200, content_type=METRICS, body=b"", *, wait=0.0, drip=0, certificate=None, received=None, **headers
+):
     """Answer every GET with the same response, and yield the URL."""
     is_over = threading.Event()
 
     class Alike(BaseHTTPRequestHandler):
         def do_GET(self):
-            if heard is not None:
-                heard.append((self.path, dict(self.headers)))
+            if received is not None:
+                received.append((self.path, dict(self.headers)))
             is_over.wait(wait)
             self.send_response(status)
             for name, value in {"Content-Type": content_type, **headers}.items():
@@ -148,13 +150,13 @@ def test_token_is_sent_to_the_url_only(tmp_path):
     It comes from the command line or a file, and redirects are not followed.
     """
     (tmp_path / "token").write_text("s3cret\n")
-    elsewhere, here = [], []
-    with serving(heard=elsewhere) as other, serving(302, heard=here, Location=other) as url:
+    others, received = [], []
+    with serving(received=others) as other, serving(302, received=received, Location=other) as url:
         refused(url, "--token", "s3cret")
         refused(url, "--token", f"@{tmp_path / 'token'}")
 
-    assert ["Bearer s3cret"] * 2 == [headers["Authorization"] for _, headers in here]
-    assert [] == elsewhere
+    assert ["Bearer s3cret"] * 2 == [headers["Authorization"] for _, headers in received]
+    assert [] == others
     result = call(url, "--token", "@/nowhere")
     assert 2 == result.exit_code
     assert "Can't read the token file '/nowhere': No such file or directory." in result.stderr
@@ -164,12 +166,12 @@ def test_user_in_the_url_is_sent_and_not_shown():
     """
     As basic authentication, which proxies before a Prometheus often require.
     """
-    heard = []
-    with serving(404, heard=heard) as url:
-        said = refused(url.replace("http://", "http://me:s3cret@"))
+    received = []
+    with serving(404, received=received) as url:
+        message = refused(url.replace("http://", "http://me:s3cret@"))
 
-    assert "Basic bWU6czNjcmV0" == heard[0][1]["Authorization"]
-    assert "s3cret" not in said
+    assert "Basic bWU6czNjcmV0" == received[0][1]["Authorization"]
+    assert "s3cret" not in message
 
 
 def test_openmetrics_is_read_too():
@@ -186,11 +188,11 @@ def test_service_gets_one_request():
     """
     A check requests only the metrics page, which the service does not count.
     """
-    heard = []
-    with serving(body=b"up 1\n", heard=heard) as url:
+    received = []
+    with serving(body=b"up 1\n", received=received) as url:
         check(url)
 
-    assert ["/metrics"] == [path for path, _ in heard]
+    assert ["/metrics"] == [path for path, _ in received]
 
 
 def test_other_server_is_neither():
@@ -198,6 +200,6 @@ def test_other_server_is_neither():
     A URL without a path is tried as a Prometheus, too, and the error has both responses.
     """
     with serving(404) as url:
-        said = refused(url.removesuffix("/metrics"))
+        message = refused(url.removesuffix("/metrics"))
 
-    assert "is neither a metrics page (answered 404: nothing is at this path) nor a Prometheus (answered 404" in said
+    assert "is neither a metrics page (answered 404: nothing is at this path) nor a Prometheus (answered 404" in message

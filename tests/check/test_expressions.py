@@ -1,4 +1,4 @@
-"""What an expression selects and groups by is found, with variables of Grafana in it too."""
+"""Selectors and grouping labels of expressions, also with variables of Grafana."""
 
 import subprocess
 import sys
@@ -85,7 +85,7 @@ def test_selectors_and_labels_are_found():
 
 def test_what_the_parser_doesn_t_know_is_read():
     """
-    Text between backquotes is as it stands, and the labels that a join adds are labels.
+    Backquoted strings have no escapes, and the labels that a join adds count.
     """
     assert (Matcher("b", "=~", r"x\d+"),) == read(r"a{b=~`x\d+`}").selectors[0].matchers
     assert (Matcher("b", "=", '"\n\\'),) == read('a{b=`"\n\\`}').selectors[0].matchers
@@ -97,14 +97,14 @@ def test_what_the_parser_doesn_t_know_is_read():
 
 def test_long_expression_is_read():
     """
-    As long as a program may write one, in a moment.
+    A generated expression may be very long.
     """
     assert 600 == len(read(" + ".join(["a"] * 600)).selectors)
 
 
 def test_dashboard_variables_are_read():
     """
-    Ranges, values and names may be Grafana's to fill in.
+    Variables may replace ranges, values and names.
     """
     read_ = read('sum(rate(a{job=~"$job",x="${y:regex}"}[$__rate_interval])) / $metric{b="c"} > $limit')
 
@@ -126,7 +126,7 @@ def test_dashboard_variable_may_be_anything():
 
 def test_prometheus_3_names_in_quotes():
     """
-    A name that stands in the braces is the name, and it is questions for so that Prometheus 2 takes the question.
+    A name in the braces is the series name, and the selector is written so that Prometheus 2 accepts it.
     """
     (selector,) = read('sum by ("k8s.pod") ({"http.requests", "a.b"="c"})').selectors
 
@@ -154,7 +154,7 @@ def test_prometheus_3_names_in_quotes():
 )
 def test_what_is_no_promql_is_refused(expression, sentence):
     """
-    What ends too early, has a sign or an escape that PromQL doesn't know, or asks for a rate of what is no range.
+    Incomplete expressions, invalid characters and escapes, and a rate of an instant vector.
     """
     with pytest.raises(ValueError) as refused:
         read(expression)
@@ -177,13 +177,13 @@ def test_what_is_no_promql_is_refused(expression, sentence):
 )
 def test_matchers_match_as_prometheus_does(matcher, fits, misses):
     """
-    Regular expressions have to match all of a value, and a label that isn't there is empty.
+    Regular expressions must match the whole value, and an absent label is empty.
     """
     assert [True] * len(fits) == [matcher.matches(value) for value in fits]
     assert [False] * len(misses) == [matcher.matches(value) for value in misses]
 
 
-def test_same_questions_in_other_words():
+def test_equivalent_expressions():
     """
     White space, comments, quotes and the spelling of numbers make no difference.
     """
@@ -224,16 +224,16 @@ def test_same_questions_in_other_words():
         ("a ? b", "a"),
     ],
 )
-def test_other_questions(one, other):
+def test_different_expressions(one, other):
     """
-    All else does: what is selected, for how long, and what is made of it.
+    Selectors, ranges and operations make a difference.
     """
     assert not same(one, other)
 
 
 def test_parser_is_loaded_when_it_is_needed():
     """
-    The commands that read no expression start without it.
+    Commands that parse no expression start without it.
     """
     code = "import sys, scaleobs._cli.stories, scaleobs._cli.check.command; print('promql_parser' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

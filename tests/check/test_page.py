@@ -29,8 +29,8 @@ def service(name, folder, **environ):
     """Run a service, and yield its port and the address of its metrics."""
     server, application, *more = SERVICES[name]
     port = servers.free_port()
-    where = ["--bind", f"127.0.0.1:{port}"] if server == "gunicorn" else ["--host", "127.0.0.1", "--port", str(port)]
-    command = [sys.executable, "-m", server, application, *more, *where]
+    address = ["--bind", f"127.0.0.1:{port}"] if server == "gunicorn" else ["--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", server, application, *more, *address]
     places = str(Path(__file__).parents[1] / "support" / "services")
     with servers.running(command, port, folder, PYTHONPATH=f"{places}:{':'.join(sys.path)}", **environ):
         yield port, f"http://127.0.0.1:{port}/metrics"
@@ -41,7 +41,7 @@ def orders(tmp_path_factory):
     """Run a FastAPI service that has answered a request."""
     with service("orders", tmp_path_factory.mktemp("orders")) as (port, url):
         servers.get(port, PATHS["orders"])
-        # Pools of threads are looked at four times a second.
+        # Thread pools are sampled four times a second.
         servers.until(lambda: b"thread_pool_busy" in servers.get(port, "/metrics")[1])
         yield url
 
@@ -59,8 +59,8 @@ def alert(expression):
 
 @pytest.mark.servers
 @pytest.mark.parametrize("name", [name for name in SERVICES if name != "many"])
-@pytest.mark.parametrize("has_traffic", [False, True], ids=["fresh", "asked"])
-def test_a_service_shows_what_the_rules_ask_for(name, has_traffic, tmp_path):
+@pytest.mark.parametrize("has_traffic", [False, True], ids=["fresh", "after a request"])
+def test_a_service_has_the_series_of_the_rules(name, has_traffic, tmp_path):
     """
     No finding for ASGI and WSGI, one worker or two, before and after the first request.
     """
@@ -68,15 +68,15 @@ def test_a_service_shows_what_the_rules_ask_for(name, has_traffic, tmp_path):
     with service(name, tmp_path) as (port, url):
         if has_traffic:
             servers.get(port, PATHS[kind])
-        told = check(url, "--service", kind, "--slo", "availability=99.9", "--slo", "latency=99:0.5")
+        checked = check(url, "--service", kind, "--slo", "availability=99.9", "--slo", "latency=99:0.5")
 
-    assert (0, {}) == (told.code, told.findings())
-    assert "metrics" == told.content["kind"]
-    assert min(told.content["checked"].values()) > 20
-    assert "from Prometheus or Kubernetes" in told.notes()["up"]
-    assert "recorded by these rules" in told.notes()["job:http_requests:rate5m"]
-    assert ("event_loop_lag_seconds_count" in told.notes()) is (kind == "billing")
-    assert ("http_request_duration_seconds_bucket" in told.notes()) is not has_traffic
+    assert (0, {}) == (checked.code, checked.findings())
+    assert "metrics" == checked.content["kind"]
+    assert min(checked.content["checked"].values()) > 20
+    assert "from Prometheus or Kubernetes" in checked.notes()["up"]
+    assert "recorded by these rules" in checked.notes()["job:http_requests:rate5m"]
+    assert ("event_loop_lag_seconds_count" in checked.notes()) is (kind == "billing")
+    assert ("http_request_duration_seconds_bucket" in checked.notes()) is not has_traffic
 
 
 @pytest.mark.servers
@@ -120,14 +120,14 @@ def test_a_service_shows_what_the_rules_ask_for(name, has_traffic, tmp_path):
 )
 def test_what_never_matches_is_found(expression, subject, sentence, orders, tmp_path):
     """
-    Names and labels that are wrong, values that can't be, a group that is empty: each is told with what there is.
+    Wrong names and labels, impossible values, an empty group: each finding lists what exists.
     """
-    told = check(orders, "--rules", rule_file(tmp_path, alert(expression)))
+    checked = check(orders, "--rules", rule_file(tmp_path, alert(expression)))
 
-    assert 1 == told.code
-    assert [subject] == list(told.findings())
-    assert sentence in told.findings()[subject]
-    assert ["alert Mine"] == told.used_by(sentence)
+    assert 1 == checked.code
+    assert [subject] == list(checked.findings())
+    assert sentence in checked.findings()[subject]
+    assert ["alert Mine"] == checked.used_by(sentence)
 
 
 @pytest.mark.servers
@@ -151,19 +151,19 @@ def test_what_never_matches_is_found(expression, subject, sentence, orders, tmp_
 )
 def test_what_may_come_is_no_finding(expression, note, orders, tmp_path):
     """
-    What hasn't happened so far and what others make is told as a note, and what is there not at all.
+    Events that have not happened and series of other sources are notes; series that exist are not mentioned.
     """
-    told = check(orders, "--rules", rule_file(tmp_path, alert(expression)))
+    checked = check(orders, "--rules", rule_file(tmp_path, alert(expression)))
 
-    assert (0, {}) == (told.code, told.findings())
-    said = " ".join(told.notes().values())
-    assert note in said if note else said == ""
+    assert (0, {}) == (checked.code, checked.findings())
+    notes = " ".join(checked.notes().values())
+    assert note in notes if note else notes == ""
 
 
 @pytest.mark.servers
 def test_labels_that_scrapes_add_are_taken_as_given(orders, tmp_path):
     """
-    Who labels targets by cluster says so.
+    An option names the labels of targets.
     """
     rules = rule_file(tmp_path, alert('sum by (cluster) (http_requests_total{cluster="eu"})'))
 
@@ -174,7 +174,7 @@ def test_labels_that_scrapes_add_are_taken_as_given(orders, tmp_path):
 @pytest.mark.servers
 def test_route_of_an_objective_has_to_be_there(tmp_path):
     """
-    Also before the first request, when there is no histogram: routes are there from the start.
+    Routes are present from the start, before there is a histogram.
     """
     with service("billing", tmp_path) as (_, url):
         wrong = check(url, "--service", "billing", "--slo", "latency=99:0.5:/bills/{bill_id}")
@@ -186,9 +186,9 @@ def test_route_of_an_objective_has_to_be_there(tmp_path):
 
 
 @pytest.mark.servers
-def test_application_says_what_is_looked_for(orders, tmp_path, monkeypatch):
+def test_application_defines_the_queries(orders, tmp_path, monkeypatch):
     """
-    Its own page has its name, route and boundary; that of another service has none of them.
+    The application's page has its name, route and boundary; the page of another service does not.
     """
     (tmp_path / "till.py").write_text(
         "import fastapi, scaleobs\n"
@@ -216,7 +216,7 @@ def test_application_says_what_is_looked_for(orders, tmp_path, monkeypatch):
 @pytest.mark.servers
 def test_changed_files_of_every_kind_are_read(orders, tmp_path):
     """
-    A PrometheusRule, a dashboard as the API exports it, and a ConfigMap with one; what is wrong names who asks.
+    A PrometheusRule, a dashboard exported by the API, and a ConfigMap; findings name the rules and panels.
     """
     (tmp_path / "rule.yaml").write_text(rules_text("orders", format_="prometheusrule").replace("status_code", "status"))
     (page,) = (json.loads(text) for text in dashboard_texts("orders").values())
@@ -226,20 +226,20 @@ def test_changed_files_of_every_kind_are_read(orders, tmp_path):
     (tmp_path / "map.yaml").write_text(yaml.safe_dump(config_map))
     files = ["--rules", tmp_path / "rule.yaml", "--dashboard", tmp_path / "exported.json"]
 
-    told = check(orders, *files, "--dashboard", tmp_path / "map.yaml")
+    checked = check(orders, *files, "--dashboard", tmp_path / "map.yaml")
 
-    assert "record job:http_requests_fast:rate5m" in told.used_by("has no label 'status'")
-    assert ["panel Open connections"] == told.used_by("Did you mean active_connections")
-    assert ["panel Log lines"] == told.used_by("Did you mean log_messages_total")
-    # Which label it sums by is the rule's own affair, so that it is named itself.
-    assert "status" in told.findings()["record job_route_status:http_requests:rate5m"]
-    assert {"connections_active", "log_lines_total"} <= set(told.findings())
+    assert "record job:http_requests_fast:rate5m" in checked.used_by("has no label 'status'")
+    assert ["panel Open connections"] == checked.used_by("Did you mean active_connections")
+    assert ["panel Log lines"] == checked.used_by("Did you mean log_messages_total")
+    # The label is in the rule's own grouping, so the rule is the subject.
+    assert "status" in checked.findings()["record job_route_status:http_requests:rate5m"]
+    assert {"connections_active", "log_lines_total"} <= set(checked.findings())
 
 
 @pytest.mark.servers
-def test_dashboard_s_variables_and_folded_rows_are_looked_at(orders, tmp_path):
+def test_dashboard_s_variables_and_folded_rows_are_checked(orders, tmp_path):
     """
-    Panels within a folded row, a variable's label, another data source that is not ours to judge.
+    Panels in a folded row and a variable's label are checked; panels with another data source are not.
     """
     inner = [
         {"title": "Inner", "targets": [{"expr": 'rate(http_reqs_total{job="$job"}[$__rate_interval])'}]},
@@ -253,10 +253,10 @@ def test_dashboard_s_variables_and_folded_rows_are_looked_at(orders, tmp_path):
     page = {"panels": [{"type": "row", "panels": inner}], "templating": {"list": [variable]}}
     (tmp_path / "page.json").write_text(json.dumps(page))
 
-    told = check(orders, "--dashboard", tmp_path / "page.json")
+    checked = check(orders, "--dashboard", tmp_path / "page.json")
 
-    assert {"http_reqs_total", "variable path"} == set(told.findings())
-    assert ["panel Inner"] == told.used_by("no such series")
+    assert {"http_reqs_total", "variable path"} == set(checked.findings())
+    assert ["panel Inner"] == checked.used_by("no such series")
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_dashboard_s_variables_and_folded_rows_are_looked_at(orders, tmp_path):
 )
 def test_file_that_can_t_be_read_is_one_sentence(text, sentence, tmp_path):
     """
-    It is named before anybody is asked.
+    The error comes before any request.
     """
     path = tmp_path / "mine.yaml"
     path.write_text(text)
@@ -289,20 +289,20 @@ def test_file_that_can_t_be_read_is_one_sentence(text, sentence, tmp_path):
 
 
 @pytest.mark.servers
-def test_page_of_somebody_else_is_told(tmp_path):
+def test_page_of_another_service_is_noted(tmp_path):
     """
-    The rules are for another service, or the page has nothing of ours.
+    The rules are for another service.
     """
     with service("billing", tmp_path) as (_, url):
-        told = check(url, "--service", "orders")
+        checked = check(url, "--service", "orders")
 
-    assert "this is the page of billing, but the rules are for orders" == told.notes()["service_info"]
+    assert "this is the page of billing, but the rules are for orders" == checked.notes()["service_info"]
 
 
 @pytest.mark.servers
-def test_cap_on_label_sets_is_told_before_and_after(tmp_path):
+def test_limit_of_label_sets_is_reported_before_and_after(tmp_path):
     """
-    At four fifths of the cap, with examples of routes, and once label sets were dropped.
+    At four fifths of the limit, with examples of routes, and after label sets were dropped.
     """
     with service("many", tmp_path) as (port, url):
         for number in range(7):
@@ -323,9 +323,9 @@ def test_cap_on_label_sets_is_told_before_and_after(tmp_path):
 
 
 @pytest.mark.servers
-def test_table_tells_what_json_tells(orders, tmp_path):
+def test_table_has_the_content_of_json(orders, tmp_path):
     """
-    Who reads the table finds the series, the sentence and the rule, with brackets as they are.
+    The table has the series, the finding and the rule, with unchanged brackets.
     """
     rules = rule_file(tmp_path, alert('http_requests_total{status_code=~"[a-z]x"}'))
     result = call(orders, "--rules", rules)
@@ -339,7 +339,7 @@ def test_table_tells_what_json_tells(orders, tmp_path):
 @pytest.mark.servers
 def test_token_opens_the_metrics(tmp_path):
     """
-    A service with a token is checked by who has it.
+    A service with a token can be checked only with it.
     """
     with service("orders", tmp_path, SCALEOBS_METRICS_TOKEN="s3cret") as (_, url):
         without, with_it = call(url), call(url, "--token", "s3cret")

@@ -1,4 +1,4 @@
-"""The command writes what it is asked for, and says in one sentence what it can't do."""
+"""The command writes the requested files, and reports each error in one sentence."""
 
 import os
 import shlex
@@ -38,7 +38,7 @@ def test_rules_go_to_standard_output():
 
 def test_alerts_are_changed_and_left_out():
     """
-    What the options say is what the function is given.
+    The options become the arguments of the function.
     """
     result = call("rules", "--set", "ServiceDown.for=10m", "--disable", "HighCPUUsage", "--window", "28")
 
@@ -68,7 +68,7 @@ def test_alerts_are_changed_and_left_out():
 )
 def test_header_has_the_command_that_makes_the_same_bytes(flags, shown):
     """
-    It shows what matters, in one order and one spelling; whoever runs it gets the same file, header and all.
+    It shows options other than the defaults, in one order and spelling; running it writes the same file.
     """
     text = call("rules", *flags).stdout
     header = text.partition("\n")[0]
@@ -81,7 +81,7 @@ def test_header_has_the_command_that_makes_the_same_bytes(flags, shown):
 
 def test_rules_go_to_a_file(tmp_path):
     """
-    With a file, nothing is printed, and nothing else is left beside it.
+    With a file, nothing is printed, and no other file is left in its directory.
     """
     out = tmp_path / "rules.yaml"
     result = call("rules", "--format", "prometheusrule", "--time-scale", "300", "--job", "shop/orders", "--out", out)
@@ -93,7 +93,7 @@ def test_rules_go_to_a_file(tmp_path):
 
 def test_rules_go_through_a_link_and_into_a_pipe(tmp_path):
     """
-    A link stays a link, and what is no regular file is written to, not replaced.
+    A link stays a link, and a pipe is written to, not replaced.
     """
     (tmp_path / "real.yaml").write_text("old", encoding="utf-8")
     (tmp_path / "link.yaml").symlink_to("real.yaml")
@@ -113,7 +113,7 @@ def test_rules_go_through_a_link_and_into_a_pipe(tmp_path):
 
 def test_failed_write_loses_nothing(tmp_path, monkeypatch):
     """
-    When the disk is full, the old file is still there and nothing beside it.
+    If the disk is full, the old file remains, and no temporary file.
     """
     out = tmp_path / "rules.yaml"
     out.write_text("old", encoding="utf-8")
@@ -132,7 +132,7 @@ def test_failed_write_loses_nothing(tmp_path, monkeypatch):
 
 def test_dashboards_go_below_a_directory(tmp_path):
     """
-    The directory is made, and each file is named on standard error.
+    The directory is created, and each file is listed on standard error.
     """
     result = call("dashboards", "--service", "orders", "--out", tmp_path / "a" / "b")
 
@@ -143,7 +143,7 @@ def test_dashboards_go_below_a_directory(tmp_path):
 
 def test_render_writes_every_shipped_file(tmp_path):
     """
-    Those that are rendered and those that are static, no more and no less.
+    Exactly the rendered and the static ones.
     """
     result = call("render", "--out", tmp_path)
     rendered = {name: render() for name, render in RENDERED.items()}
@@ -154,7 +154,7 @@ def test_render_writes_every_shipped_file(tmp_path):
 
 def test_version_is_the_distribution_s():
     """
-    The command knows its version from what is installed.
+    The version is that of the installed package.
     """
     assert f"scaleobs {version('scaleobs')}\n" == call("--version").output
 
@@ -195,7 +195,7 @@ def test_version_is_the_distribution_s():
 )
 def test_bad_input_of_rules_is_one_sentence(arguments, sentence, tmp_path):
     """
-    The sentence has the value and what to do; nothing is printed, and the file stays as it was.
+    The sentence has the value and the fix; nothing is printed, and the file is unchanged.
     """
     out = tmp_path / "rules.yaml"
     out.write_text("old", encoding="utf-8")
@@ -214,7 +214,7 @@ def test_bad_input_of_rules_is_one_sentence(arguments, sentence, tmp_path):
 @pytest.mark.parametrize("place", ["a file", "a place without a directory", "a read-only place"])
 def test_path_that_can_t_be_written_is_one_sentence(command, place, tmp_path):
     """
-    A file where a directory is needed, a missing directory, a place that nobody may write to.
+    A file instead of a directory, a missing directory, a read-only directory.
     """
     (tmp_path / "file").write_text("old", encoding="utf-8")
     out = {
@@ -233,7 +233,7 @@ def test_path_that_can_t_be_written_is_one_sentence(command, place, tmp_path):
 
 def test_directory_as_a_file_is_one_sentence(tmp_path):
     """
-    Rules want a file.
+    Rules go to a file.
     """
     result = call("rules", "--out", tmp_path)
 
@@ -243,7 +243,7 @@ def test_directory_as_a_file_is_one_sentence(tmp_path):
 
 def test_dashboards_of_an_impossible_service_are_refused(tmp_path):
     """
-    The same names as for rules.
+    Names have the same limits as for rules.
     """
     result = call("dashboards", "--service", "a b", "--out", tmp_path)
 
@@ -255,7 +255,7 @@ def test_dashboards_of_an_impossible_service_are_refused(tmp_path):
 @pytest.mark.parametrize("library", ["click", "rich", "yaml", "promql_parser"])
 def test_missing_library_is_named_with_its_remedy(library):
     """
-    Without the extra the command says what to install, and ends with 1.
+    Without the extra, the command prints what to install, and exits with 1.
     """
     program = f"import sys; sys.modules[{library!r}] = None; from scaleobs._cli import main; main()"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -268,9 +268,9 @@ def test_missing_library_is_named_with_its_remedy(library):
     )
 
 
-def test_reader_who_leaves_early_gets_no_traceback():
+def test_closed_pipe_gives_no_traceback():
     """
-    `scaleobs rules | head -1` is fine.
+    `scaleobs rules | head -1` works.
     """
     reading, writing = os.pipe()
     os.close(reading)

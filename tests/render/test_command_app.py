@@ -1,4 +1,4 @@
-"""Rules are made from what an instrumented application says of itself, and importing it starts nothing."""
+"""Rules follow the settings of an instrumented application, and its import starts nothing."""
 
 import pytest
 import yaml
@@ -45,9 +45,9 @@ def body(text):
 
 
 @pytest.mark.parametrize("name", ["shop:app", "shop:create_app"])
-def test_application_says_its_name_and_objectives(name, shop, capfd):
+def test_rules_have_the_application_s_name_and_objectives(name, shop, capfd):
     """
-    The rules are those of its service, its thresholds are boundaries, and what it prints is not among them.
+    The rules are for its service, its thresholds are boundaries, and its output is not in the rules.
     """
     result = call("rules", "--app", name)
 
@@ -57,9 +57,9 @@ def test_application_says_its_name_and_objectives(name, shop, capfd):
     assert ("", "the shop was imported\n") == capfd.readouterr()
 
 
-def test_flags_count_more_than_the_application(shop):
+def test_flags_have_precedence_over_the_application(shop):
     """
-    An objective for the same takes the place of the application's, and other flags are as ever.
+    An objective of the same kind and route replaces the application's; other flags work as usual.
     """
     result = call(
         "rules", "--app", "shop:app", "--job", "till", "--slo", "latency=99.5:0.7", "--set", "ServiceDown.for=9m"
@@ -73,9 +73,9 @@ def test_flags_count_more_than_the_application(shop):
     ) == body(result.stdout)
 
 
-def test_time_that_the_application_does_not_count_at_is_refused(shop):
+def test_time_that_is_no_boundary_of_the_application_is_refused(shop):
     """
-    The boundaries named are the application's.
+    The error names the application's boundaries.
     """
     result = call("rules", "--app", "shop:app", "--slo", "latency=99:0.4")
 
@@ -85,7 +85,7 @@ def test_time_that_the_application_does_not_count_at_is_refused(shop):
 
 def test_name_may_come_from_elsewhere(shop, monkeypatch):
     """
-    An application without one is named by a flag, its job, or a variable as under its server.
+    An application without a name gets it from a flag, its job, or a variable, as under its server.
     """
     for flags in (["--service", "till"], ["--job", "till"]):
         assert body(rules_text("till")) == body(call("rules", "--app", "shop:unnamed", *flags).stdout)
@@ -96,7 +96,7 @@ def test_name_may_come_from_elsewhere(shop, monkeypatch):
 
 def test_import_starts_nothing(shop):
     """
-    Its management port is free while it is imported, and a thread that it starts itself holds nobody up.
+    The management port stays free during the import, and a thread of the application does not delay the exit.
     """
     port = free_port()
     (shop / "busy.py").write_text(
@@ -117,7 +117,7 @@ def test_import_starts_nothing(shop):
 
 def test_import_counts_nowhere(shop, monkeypatch):
     """
-    Where workers keep their metrics, as beside a running service, the import leaves nothing.
+    The import leaves nothing in the directory in which workers of a running service keep their metrics.
     """
     (shop / "counts").mkdir()
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(shop / "counts"))
@@ -156,7 +156,7 @@ def test_import_counts_nowhere(shop, monkeypatch):
 )
 def test_application_that_can_t_be_read_is_one_sentence(name, sentence, shop, capfd):
     """
-    The sentence has the value and the fix, and nothing of ours is told of how it was found out.
+    The sentence has the value and the fix, and there is no traceback of scaleobs.
     """
     result = call("rules", "--app", name)
 
@@ -166,7 +166,7 @@ def test_application_that_can_t_be_read_is_one_sentence(name, sentence, shop, ca
 
 
 @pytest.mark.parametrize(
-    ("content", "told", "sentence"),
+    ("content", "line", "sentence"),
     [
         (
             "import os\nos.environ['TILL']",
@@ -192,16 +192,16 @@ def test_application_that_can_t_be_read_is_one_sentence(name, sentence, shop, ca
         ("import scaleobs\nscaleobs.instrument(3)", "line 2, in <module>", "raised TypeError: 3 is neither an ASGI"),
     ],
 )
-def test_cause_of_a_failing_import_is_shown(content, told, sentence, shop, capfd):
+def test_cause_of_a_failing_import_is_shown(content, line, sentence, shop, capfd):
     """
-    The traceback begins in the application's own file, and one sentence says what to do.
+    The traceback begins in the application's own file, and one sentence has the fix.
     """
     (shop / "bad.py").write_text(content, encoding="utf-8")
     result = call("rules", "--app", "bad:app")
     traceback = capfd.readouterr().err
 
     assert (2, "") == (result.exit_code, result.stdout)
-    assert told in traceback
+    assert line in traceback
     assert "application.py" not in traceback
     assert "importlib" not in traceback
     assert sentence in result.stderr
@@ -209,7 +209,7 @@ def test_cause_of_a_failing_import_is_shown(content, told, sentence, shop, capfd
 
 def test_rules_of_an_application_are_yaml(shop):
     """
-    Routes of the application get through.
+    Routes of the application are escaped.
     """
     groups = yaml.safe_load(call("rules", "--app", "shop:app").stdout)["groups"]
     routes = {

@@ -1,4 +1,4 @@
-"""A file says what the command is asked for, and flags count more."""
+"""A configuration file sets the options of the command, and flags have precedence."""
 
 import os
 import subprocess
@@ -52,7 +52,7 @@ def documents(text):
 
 def test_keys_are_flags(file):
     """
-    Whatever the flags can say the file can, and the header names the file.
+    A file can set everything that flags can, and the header names the file.
     """
     name = file(
         'service = "orders"\njob = "shop"\nslo = ["latency=99:0.5:/a"]\nwindow = 28\nscrape-interval = "1m"\n'
@@ -82,7 +82,7 @@ def test_keys_are_flags(file):
 
 def test_each_service_is_a_table(file, tmp_path, tool):
     """
-    What stands above is for each, and each has a resource of its own; a rule file has the groups of all.
+    Values above the tables apply to each service, which has its own resource; a rule file has all groups.
     """
     name = file(TWO)
     result = call("rules", "--config", name)
@@ -103,9 +103,9 @@ def test_each_service_is_a_table(file, tmp_path, tool):
     assert 0 == subprocess.run(command, capture_output=True, check=False).returncode
 
 
-def test_flags_count_more_than_the_file(file):
+def test_flags_have_precedence_over_the_file(file):
     """
-    One value takes the place of the file's, several add up, and an objective replaces that for the same.
+    A single value replaces the file's, repeated ones add up, an objective replaces that of its kind and route.
     """
     flags = ["--slo", "latency=95:1", "--disable", "HighMemoryUsage", "--label", "release=other", "--window", "30"]
     result = call("rules", "--config", file(TWO), "--service", "orders", *flags)
@@ -127,7 +127,7 @@ def test_flags_count_more_than_the_file(file):
 
 def test_file_is_read_once(file):
     """
-    It may be a pipe, as `--config <(jsonnet …)` makes one, which can't be read again.
+    It may be a pipe, such as `--config <(jsonnet …)`, which can't be read again.
     """
     reading, writing = os.pipe()
     os.write(writing, TWO.encode())
@@ -141,7 +141,7 @@ def test_file_is_read_once(file):
 
 def test_each_service_may_have_an_application_of_its_own(file):
     """
-    Two modules that hold an `app` each are read one by one.
+    Two modules with an `app` each do not conflict.
     """
     for name in ("orders", "billing"):
         file(f"import scaleobs\napp = scaleobs.instrument(lambda e, s: [], service='{name}')\n", f"of_{name}.py")
@@ -216,7 +216,7 @@ def test_file_that_can_t_be_used_is_one_sentence(content, sentence, file):
 )
 def test_flag_that_does_not_fit_the_file_is_one_sentence(arguments, sentence, file):
     """
-    What a flag says of one service, a file of several can't be asked.
+    Flags for one service conflict with a file for several.
     """
     file(TWO)
     result = call("rules", *arguments)

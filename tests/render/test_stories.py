@@ -1,4 +1,4 @@
-"""Stories are made from the parameters of rules, and notice rules that don't keep what these promise."""
+"""Stories are made from the parameters of rules, and fail for rules that do not follow them."""
 
 import json
 import os
@@ -23,12 +23,12 @@ OBJECTIVES = [
     "--slo=latency=99:0.5",
     "--slo=latency=95:0.25:/pay",
 ]
-# Hours of waiting are hours of stories, which `make soak` tells.
+# Stories with waits of hours run in `make soak`.
 SOON = ["--set=ErrorBudgetBurn.for=5m", "--set=LatencyBudgetBurn.for=5m", "--disable=TrafficGone"]
 OF_ORDERS = [Availability(99.9), Latency(99, under=0.5)]
 OF_ROUTES = [*OF_ORDERS, Availability(99, route="/pay"), Latency(95, under=0.25, route="/pay")]
 
-# Alerts whose stories take least time, and options that leave no other ones.
+# The alerts with the fastest stories, and options that leave only these.
 ALERTS = {rule["alert"] for group in rules("orders") for rule in group.rules if "alert" in rule}
 OTHERS = sorted(ALERTS - {"ServiceNotReady", "InstanceDown"})
 FEW = ["--service", "orders", *(word for name in OTHERS for word in ("--disable", name))]
@@ -41,8 +41,8 @@ def call(*arguments):
     return CliRunner().invoke(scaleobs, ["stories", *map(str, arguments)], prog_name="scaleobs")
 
 
-def untrue(tool, *arguments):
-    """Return the stories that didn't come true, by alert, and the exit code."""
+def failed_alerts(tool, *arguments):
+    """Return the alerts of failed stories, the exit code and the JSON."""
     result = call("--json", "--promtool", tool("promtool"), *arguments)
     content = json.loads(result.stdout)
     assert len(content["stories"]) > 10
@@ -60,16 +60,16 @@ def untrue(tool, *arguments):
     ],
     ids=["every service, changed", "objectives", "fire drill", "a burst of hours"],
 )
-def test_stories_come_true_of_what_the_command_writes(arguments, tool):
+def test_stories_pass_with_the_command_s_rules(arguments, tool):
     """
-    Whatever the options, each alert fires and is silent as they say.
+    With all options, each alert fires and is silent as configured.
     """
-    assert (set(), 0) == untrue(tool, *arguments)[:2]
+    assert (set(), 0) == failed_alerts(tool, *arguments)[:2]
 
 
-def test_line_that_was_changed_is_the_stories_too(tmp_path, tool):
+def test_changed_threshold_is_that_of_the_stories(tmp_path, tool):
     """
-    They come true of rules with that line, and not of rules without it.
+    They pass with rules that have this threshold, and fail with others.
     """
     others = sorted(ALERTS - {"HighMemoryUsage"})
     arguments = ["--service", "orders", "--set", "HighMemoryUsage.above=95%"]
@@ -85,9 +85,9 @@ def test_line_that_was_changed_is_the_stories_too(tmp_path, tool):
 
 
 @pytest.mark.servers
-def test_application_says_which_stories_are_told(tmp_path, tool, monkeypatch):
+def test_application_defines_the_stories(tmp_path, tool, monkeypatch):
     """
-    They are about its objectives, and come true of rules with these, not with others.
+    They are about its objectives, pass with rules for these, and fail with rules for others.
     """
     (tmp_path / "till.py").write_text(
         "import scaleobs\n"
@@ -96,17 +96,17 @@ def test_application_says_which_stories_are_told(tmp_path, tool, monkeypatch):
         "app = scaleobs.instrument(till, service='till', objectives=objectives)\n"
     )
     monkeypatch.chdir(tmp_path)
-    told = {"HighRequestLatency", "QuietServiceFailing", "QuietServiceSlow", "ErrorBudgetBurn"}
+    expected = {"HighRequestLatency", "QuietServiceFailing", "QuietServiceSlow", "ErrorBudgetBurn"}
     arguments = ["--app", "till:app", "--set=ErrorBudgetBurn.for=5m", "--disable=LatencyBudgetBurn"]
-    arguments += [f"--disable={name}" for name in sorted(ALERTS - told)]
+    arguments += [f"--disable={name}" for name in sorted(ALERTS - expected)]
     others = [Availability(99.9, route="/pay"), Latency(99, under=0.5)]
     (tmp_path / "others.yaml").write_text(rules_text("till", objectives=others, overrides=["ErrorBudgetBurn.for=5m"]))
 
-    found, code, content = untrue(tool, *arguments)
-    of_others = untrue(tool, *arguments, "--rules", tmp_path / "others.yaml")
+    found, code, content = failed_alerts(tool, *arguments)
+    of_others = failed_alerts(tool, *arguments, "--rules", tmp_path / "others.yaml")
 
     assert (set(), 0) == (found, code)
-    assert told == {one["alert"] for one in content["stories"] if one["alert"] != "every alert"}
+    assert expected == {one["alert"] for one in content["stories"] if one["alert"] != "every alert"}
     assert {"availability /pay"} == {
         one["which"] for one in content["stories"] if one["alert"] == "QuietServiceFailing"
     }
@@ -115,11 +115,11 @@ def test_application_says_which_stories_are_told(tmp_path, tool, monkeypatch):
 
 def test_every_alert_has_a_story_of_each_kind():
     """
-    One in which it fires and one in which it is silent, of each pair of windows and each route too.
+    One in which it fires and one in which it is silent, also for each pair of windows and each route.
     """
-    told = stories(service="orders", objectives=OF_ROUTES)
+    expected = stories(service="orders", objectives=OF_ROUTES)
     kinds: dict[tuple[str, str], set[bool]] = {}
-    for story in told.stories[1:]:
+    for story in expected.stories[1:]:
         kinds.setdefault((story.alert, story.which), set()).add(story.fires)
     names = {
         (rule["alert"], rule["labels"].get("route"), rule["labels"].get("long_window"))
@@ -129,13 +129,13 @@ def test_every_alert_has_a_story_of_each_kind():
     }
 
     assert names == {
-        (story.alert, story.labels.get("route"), story.labels.get("long_window")) for story in told.stories[1:]
+        (story.alert, story.labels.get("route"), story.labels.get("long_window")) for story in expected.stories[1:]
     }
-    # What no other instance could be mistaken for is silent when all is well.
+    # Only the story in which all is well covers the silence of this alert.
     assert {("InstanceDown", "")} == {which for which, found in kinds.items() if found != {True, False}}
 
 
-# What somebody may do to a file of rules by hand: a pattern, what stands there instead, and which alert tells of it.
+# Changes of a rule file by hand: a pattern, its replacement, and the alert whose stories fail.
 MISTAKES = {
     "another line": (r"(bad:ratio_rate5m\S*) > 0\.0144", r"\1 > 0.05", "HighErrorRate"),
     "a line that is too low": (r"(bad:ratio_rate5m\S*) > 0\.0144", r"\1 > 0.001", "HighErrorRate"),
@@ -213,13 +213,13 @@ def written():
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistake_in_somebody_s_file_is_noticed(mistake, written, tmp_path, tool):
     """
-    The alert's own stories don't come true.
+    The alert's own stories fail.
     """
     pattern, instead, alert = MISTAKES[mistake]
     wrong = re.sub(pattern, instead, written)
     assert wrong != written
     (tmp_path / "mine.yaml").write_text(wrong)
-    # The other alerts' stories take their time, and would say nothing of this one.
+    # The stories of the other alerts are slow, and do not test this one.
     budgets = {"ErrorBudgetBurn", "LatencyBudgetBurn", "QuietServiceFailing", "QuietServiceSlow"}
     disabled = [word for name in sorted((ALERTS | budgets) - {alert}) for word in ("--disable", name)]
     arguments = ["--service", "orders", "--slo", "availability=99.9", "--slo", "latency=99:0.5", *disabled]
@@ -232,7 +232,7 @@ def test_mistake_in_somebody_s_file_is_noticed(mistake, written, tmp_path, tool)
 
 def test_rules_that_watch_strangers_are_noticed(tmp_path, tool):
     """
-    A service that scaleobs doesn't instrument isn't part of what every service's rules are about.
+    Rules for every service ignore services without scaleobs.
     """
     text = rules_text()
     wrong = re.sub(
@@ -248,7 +248,7 @@ def test_rules_that_watch_strangers_are_noticed(tmp_path, tool):
 
 def test_alert_without_a_story_is_named(tmp_path, tool):
     """
-    In a PrometheusRule like the command's, an alert that somebody added can't be told of, which is said.
+    The output names an alert that was added to a PrometheusRule, and has no story.
     """
     text = rules_text("orders", disabled=OTHERS, format_="prometheusrule")
     path = tmp_path / "mine.yaml"
@@ -266,9 +266,9 @@ def test_alert_without_a_story_is_named(tmp_path, tool):
     assert "Not tested, since there is no story about them: MyOwn." in table.stdout
 
 
-def test_files_are_kept_and_can_be_told_by_hand(tmp_path, tool):
+def test_files_are_kept_and_run_by_hand(tmp_path, tool):
     """
-    With a directory, each story is a test that promtool runs there, with the rules beside it.
+    With --out, promtool runs each story in that directory, which contains the rules, too.
     """
     result = call(*FEW, "--promtool", tool("promtool"), "--out", tmp_path / "a" / "b")
     test = min((tmp_path / "a" / "b").glob("*-ServiceNotReady.test.yaml"))
@@ -280,9 +280,9 @@ def test_files_are_kept_and_can_be_told_by_hand(tmp_path, tool):
     assert [test.name.replace(".test.", ".rules.")] == content["rule_files"]
 
 
-def test_failure_is_told_in_promtool_s_words(written, tmp_path, tool):
+def test_failure_has_the_output_of_promtool(written, tmp_path, tool):
     """
-    The table says which story, and below it stands what was expected and what came.
+    The table has the story; below it are the expected and the actual result.
     """
     (tmp_path / "mine.yaml").write_text(written.replace("for: 5m", "for: 20m"))
     result = call(*FEW, "--promtool", tool("promtool"), "--rules", tmp_path / "mine.yaml")
@@ -314,9 +314,9 @@ def test_what_can_t_be_done_is_one_sentence(arguments, code, sentence):
     assert "Traceback" not in result.output
 
 
-def test_promtool_that_is_missing_is_said():
+def test_missing_promtool_is_one_sentence():
     """
-    With where it comes from.
+    The sentence names the package.
     """
     program = Path(sys.executable).with_name("scaleobs")
     done = subprocess.run(
@@ -328,9 +328,9 @@ def test_promtool_that_is_missing_is_said():
 
 
 @pytest.mark.parametrize("command", [["stories"], ["check", "http://localhost:1/metrics"]], ids=["stories", "check"])
-def test_one_service_of_a_file_is_asked_for(command, tmp_path):
+def test_one_service_of_a_file_must_be_selected(command, tmp_path):
     """
-    A file that has several is no answer to which one is meant, and says which there are.
+    With several services in a file, the error lists them.
     """
     (tmp_path / "scaleobs.toml").write_text('services = [{service = "orders"}, {service = "carts"}]')
     arguments = [*command, "--config", str(tmp_path / "scaleobs.toml")]
@@ -338,5 +338,5 @@ def test_one_service_of_a_file_is_asked_for(command, tmp_path):
     unknown = CliRunner().invoke(scaleobs, [*arguments, "--service", "carts", "--set", "Nothing.for=5m"])
 
     assert (2, 2) == (every.exit_code, unknown.exit_code)
-    assert "has several services: give --service and one of orders, carts." in every.stderr
+    assert "has several services: give --service with one of orders, carts." in every.stderr
     assert "The alert 'Nothing' is not among these rules" in unknown.stderr

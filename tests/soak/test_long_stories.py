@@ -1,5 +1,5 @@
 """
-Stories that take hours, as the command tells them of what it writes; for `make soak`.
+Stories with waits of hours; for `make soak`.
 
 Without SOAK_SECONDS in the environment there is nothing to do here.
 """
@@ -19,7 +19,7 @@ OBJECTIVES = ["availability=99.9", "availability=99:/pay", "latency=99:0.5", "la
 pytestmark = pytest.mark.skipif("SOAK_SECONDS" not in os.environ, reason="It takes minutes: `make soak` runs it.")
 
 
-def test_stories_of_budgets_come_true_in_their_own_time(tool):
+def test_stories_of_budgets_pass_with_their_own_waits(tool):
     """
     Each pair of windows, of the service and of a route, with the waits that they have.
     """

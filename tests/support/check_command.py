@@ -1,4 +1,4 @@
-"""`scaleobs check` as a person calls it, and what it said."""
+"""Calls `scaleobs check`, and holds its findings."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ class Checked:
     content: dict
 
     def findings(self) -> dict[str, str]:
-        """Return what was found, by each subject."""
+        """Return the texts of findings by subject."""
         return self._by_subject("findings")
 
     def notes(self) -> dict[str, str]:
         return self._by_subject("notes")
 
-    def used_by(self, what: str) -> list[str]:
-        """Return who uses what findings with these words are about."""
-        return [who for one in self.content["findings"] if what in one["what"] for who in one["used_by"]]
+    def used_by(self, words: str) -> list[str]:
+        """Return the rules and panels that findings with these words affect."""
+        return [name for one in self.content["findings"] if words in one["what"] for name in one["used_by"]]
 
     def _by_subject(self, kind):
-        said: dict[str, str] = {}
+        texts: dict[str, str] = {}
         for one in self.content[kind]:
             for subject in one["subjects"]:
-                said[subject] = " | ".join(filter(None, [said.get(subject), one["what"]]))
-        return said
+                texts[subject] = " | ".join(filter(None, [texts.get(subject), one["what"]]))
+        return texts
 
 
 def call(*arguments):
@@ -40,7 +40,7 @@ def call(*arguments):
 
 
 def check(url, *arguments) -> Checked:
-    """Return what the command says in JSON."""
+    """Return the findings of the command."""
     result = call(url, "--json", *arguments)
     assert result.exit_code in {0, 1}, result.output
     return Checked(result.exit_code, json.loads(result.stdout))
