@@ -11,13 +11,14 @@ SOURCE = Path(__file__).parent.parent / "src" / "scaleobs"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 CORE = [
-    {"catalog", "settings", "values", "objectives", "group", "_workers"},
+    {"catalog", "settings", "objectives", "group", "_workers"},
     {"metrics", "_metrics", "health", "_health", "lifecycle", "drain", "_lifecycle", "hooks", "startup"}
     | {"logs", "tracing", "_tracing"},
     {"_routes", "checks"},
     {"_http", "_service", "observer", "management", "_management", "_instrument"},
 ]
 MAY_IMPORT = {room: set().union(*CORE[: level + 1]) for level, rooms in enumerate(CORE) for room in rooms}
+MAY_IMPORT["settings"] |= {"_health"}  # The type of a check.
 MAY_IMPORT |= {room: {"_fork", *may} for room, may in MAY_IMPORT.items()}
 MAY_IMPORT |= {key: {*CORE[0], "render", "_render"} for key in ("render", "_render")}
 MAY_IMPORT |= {"probe": set(), "_fork": set(), "__init__": {*MAY_IMPORT}}

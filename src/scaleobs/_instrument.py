@@ -1,4 +1,4 @@
-"""Where the one line goes in, for each kind of application."""
+"""`instrument`, which observes an application of any kind, and `observer_of`."""
 
 from __future__ import annotations
 
@@ -6,30 +6,65 @@ import functools
 import inspect
 import threading
 import weakref
-from typing import Any, TypeVar, Unpack, cast
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Protocol, TypeVar, Unpack, overload
 
 from scaleobs._http.asgi import ASGIMiddleware
 from scaleobs._http.wsgi import WSGIMiddleware
 from scaleobs.observer import Observer
-from scaleobs.settings import Arguments, Settings, SettingsError
-from scaleobs.values import SECRETS
+from scaleobs.settings import SECRETS, Arguments, Settings, SettingsError
 
-App = TypeVar("App")
+ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
+"""An ASGI application: `(scope, receive, send)`."""
 
-# What is observed, by the id of the application and of what `instrument` returned for it. The observer's hold
-# on both keeps their ids from being used again while the entry stands.
+WSGIApp = Callable[[Any, Any], Iterable[bytes]]
+"""A WSGI application: `(environ, start_response)`."""
+
+
+class _StarletteApp(Protocol):
+    """What is used of Starlette, FastAPI, and the classes that inherit from them."""
+
+    @property
+    def router(self) -> Any: ...
+
+    def build_middleware_stack(self) -> Any: ...
+
+    def __call__(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]: ...
+
+
+class _FlaskApp(Protocol):
+    """What is used of Flask, and the classes that inherit from it."""
+
+    @property
+    def url_map(self) -> Any: ...
+
+    def wsgi_app(self, environ: Any, start_response: Any) -> Any: ...
+
+    def __call__(self, environ: Any, start_response: Any) -> Any: ...
+
+
+_InPlace = TypeVar("_InPlace", bound=_StarletteApp | _FlaskApp | ASGIMiddleware | WSGIMiddleware)
+
+# The observers by the id of the application and of what `instrument` returned. The observer refers to both, so their
+# ids are not used again while the entry exists.
 _observers: weakref.WeakValueDictionary[int, Observer] = weakref.WeakValueDictionary()
 _instrumenting = threading.Lock()
 
 
-def instrument(app: App, **settings: Unpack[Arguments]) -> App:
+@overload
+def instrument(app: _InPlace, **settings: Unpack[Arguments]) -> _InPlace: ...
+@overload
+def instrument(app: Callable[[Any, Any, Any], Awaitable[Any]], **settings: Unpack[Arguments]) -> ASGIApp: ...
+@overload
+def instrument(app: Callable[[Any, Any], Iterable[Any]], **settings: Unpack[Arguments]) -> WSGIApp: ...
+def instrument(app: Any, **settings: Unpack[Arguments]) -> Any:
     """
     Make a web application observable, and return it.
 
-    FastAPI, Starlette and Flask applications are instrumented in place, outside all their middleware, and
-    returned. For any other ASGI or WSGI callable, Django's handlers among them, a wrapper is returned to be
-    served in its place. A second call for the same application, or for the wrapper, returns the same and
-    counts nothing twice.
+    FastAPI, Starlette and Flask applications are instrumented in place, outside all their middleware, and returned. For
+    any other ASGI or WSGI callable, such as Django's handlers, a wrapper is returned; serve the wrapper. A second call
+    with the same application, or with its wrapper, returns the same object and counts nothing twice. Any thread may
+    call it.
 
     Args:
         app: the application.
@@ -37,14 +72,14 @@ def instrument(app: App, **settings: Unpack[Arguments]) -> App:
 
     Raises:
         TypeError: `app` is neither an ASGI nor a WSGI application.
-        SettingsError: a setting is unknown, has a value that can't be used, or differs from that of an
-            earlier call.
+        SettingsError: a setting is unknown, has a value that can't be used, or differs from that of an earlier call.
+        ValueError: the registry holds another library's metric of the same name.
     """
     with _instrumenting:
         observer = _observers.get(id(app))
         if observer is not None:
             _refuse_other_settings(observer, settings)
-            return cast(App, observer._service.served)
+            return observer._service.served
         if isinstance(app, ASGIMiddleware | WSGIMiddleware):
             _refuse_other_settings(app.observer, settings)
             return app
@@ -54,23 +89,26 @@ def instrument(app: App, **settings: Unpack[Arguments]) -> App:
         if kind == "starlette":
             served: Any = _into_starlette(app, observer)
         elif kind == "flask":
-            app.wsgi_app = WSGIMiddleware(app.wsgi_app, observer=observer)  # type: ignore[attr-defined]
+            app.wsgi_app = WSGIMiddleware(app.wsgi_app, observer=observer)
             served = app
         elif kind == "asgi":
-            served = ASGIMiddleware(app, observer=observer).serve  # type: ignore[arg-type]
+            served = ASGIMiddleware(app, observer=observer).serve
         else:
-            served = WSGIMiddleware(app, observer=observer)  # type: ignore[arg-type]
+            served = WSGIMiddleware(app, observer=observer)
         observer._service.served = served
         _observers[id(app)] = _observers[id(served)] = observer
-        return cast(App, served)
+        return served
 
 
-def observer_of(app: Any) -> Observer:
+def observer_of(app: object) -> Observer:
     """
-    Return the observer of an application that was instrumented.
+    Return the observer of an instrumented application.
+
+    Args:
+        app: what was given to `instrument`, or what it returned.
 
     Raises:
-        LookupError: it was not.
+        LookupError: the application is not instrumented.
     """
     observer = _observers.get(id(app))
     if observer is None and isinstance(app, ASGIMiddleware | WSGIMiddleware):
@@ -97,11 +135,11 @@ def _kind(app: Any) -> str:
     # A decorator's `*args` takes any number, as that of wsgiref.validate does.
     most = 3 if any(one.kind is one.VAR_POSITIONAL for one in parameters) else len(positional)
     # A plain callable with three parameters returns the awaitable: ASGI has three and WSGI two.
-    wanted = 3 if _is_async(app) or required == 3 else 2  # noqa: PLR2004
-    wants_more = any(one.kind is one.KEYWORD_ONLY and one.default is one.empty for one in parameters)
-    if wants_more or not required <= wanted <= most:
+    count = 3 if _is_async(app) or required == 3 else 2  # noqa: PLR2004
+    needs_keyword = any(one.kind is one.KEYWORD_ONLY and one.default is one.empty for one in parameters)
+    if needs_keyword or not required <= count <= most:
         raise TypeError(_not_an_application(app))
-    return "asgi" if wanted == 3 else "wsgi"  # noqa: PLR2004
+    return "asgi" if count == 3 else "wsgi"  # noqa: PLR2004
 
 
 def _is_async(app: Any) -> bool:
@@ -116,12 +154,12 @@ def _into_starlette(app: Any, observer: Observer) -> Any:
     app.build_middleware_stack = lambda: ASGIMiddleware(build(), observer=observer).serve
     if app.middleware_stack is not None:
         app.middleware_stack = ASGIMiddleware(app.middleware_stack, observer=observer).serve
-    _leave_endpoints_untraced(app, observer)
+    _exclude_endpoints_from_telemetry(app, observer)
     return app
 
 
-def _leave_endpoints_untraced(app: Any, observer: Observer) -> None:
-    """Have FastAPI's own OpenTelemetry, which stands around everything else, make no spans of probes and scrapes."""
+def _exclude_endpoints_from_telemetry(app: Any, observer: Observer) -> None:
+    """Exclude probes and scrapes from the spans of FastAPI's own OpenTelemetry, which is outside our middleware."""
     telemetry = getattr(app, "_telemetry", None)
     if not isinstance(telemetry, dict) or "exclude" not in telemetry:
         return
@@ -135,12 +173,12 @@ def _leave_endpoints_untraced(app: Any, observer: Observer) -> None:
 
 
 def _refuse_other_settings(observer: Observer, settings: Arguments) -> None:
-    wanted = Settings.read(settings)
+    given = Settings.read(settings)
     for name in settings:
-        now, then = getattr(wanted, name), getattr(observer.settings, name)
-        if now != then:
-            here, there = ("not shown", "another one") if name in SECRETS else (repr(now), repr(then))
-            msg = f"{name} is {here}, but this application was instrumented with {there}: give it in one place."
+        new, old = getattr(given, name), getattr(observer.settings, name)
+        if new != old:
+            shown = ("not shown", "another one") if name in SECRETS else (repr(new), repr(old))
+            msg = f"{name} is {shown[0]}, but this application was instrumented with {shown[1]}: give it in one place."
             raise SettingsError(msg)
 
 

@@ -1,31 +1,36 @@
 """
-One frozen object that says how a service is observed.
+The settings of a service: one table with the type, the default, the reader and the meaning of each.
 
-Each value comes from the keyword argument, then the `SCALEOBS_*` variable, then the OpenTelemetry variable
-that users already set, then the default.
+Precedence: the keyword argument, the `SCALEOBS_*` variable, the variable of OpenTelemetry, the default.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, MutableMapping
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, TypedDict
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict, get_args
 from urllib.parse import unquote
 
-from scaleobs.objectives import Objective
-from scaleobs.values import SettingsError, checked
+from scaleobs.catalog import LOG_LEVELS
+from scaleobs.objectives import Availability, Latency, Objective
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from prometheus_client import CollectorRegistry
 
+    from scaleobs._health.check import Check
 
-__all__ = ["Arguments", "RouteFunction", "Settings", "SettingsError"]
+__all__ = ["Arguments", "LogFormat", "LogLevel", "LogSchema", "RouteFunction", "Settings", "SettingsError"]
 
-RouteFunction = Callable[[MutableMapping[str, Any]], str | None]
-"""From a scope or an environ, after the application has handled it, to the template of its route."""
+LogFormat = Literal["auto", "json", "console", "off"]
+LogSchema = Literal["scaleobs", "ecs"]
+LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+
+RouteFunction = Callable[[Any], str | None]
+"""Returns the template of a route; receives the scope or the environ after the application has handled it."""
 
 
 class Arguments(TypedDict, total=False):
@@ -41,7 +46,7 @@ class Arguments(TypedDict, total=False):
     metrics_token: str | None
     probe_aliases: bool
     manual_start: bool
-    checks: Iterable[Any]
+    checks: Iterable[Check]
     details: bool
     drain_seconds: float
     management_port: int | None
@@ -51,92 +56,279 @@ class Arguments(TypedDict, total=False):
     max_label_sets: int
     native_histograms: bool
     size_histograms: bool
-    log_format: str
+    log_format: LogFormat
     log_level: str
-    access_levels: Mapping[str | int, str]
+    access_levels: Mapping[str, LogLevel] | Mapping[int, LogLevel] | Mapping[str | int, LogLevel]
     access_sample: float | Mapping[str, float]
-    log_schema: str
+    log_schema: LogSchema
     log_redact: Iterable[str]
-    log_file: str | None
+    log_file: str | os.PathLike[str] | None
     registry: CollectorRegistry | None
+
+
+class SettingsError(ValueError):
+    """A setting can't be used. The message has its name, its value, unless that is a secret, and the fix."""
+
+
+# A reader returns the value that the setting holds, or raises. It receives the value, which is a text if it comes from
+# the environment, and the beginning of the message: the source and the value.
+_Reader = Callable[[Any, str], Any]
+
+
+def _refuse(shown: str, fix: str) -> NoReturn:
+    msg = f"{shown}: {fix}"
+    raise SettingsError(msg)
+
+
+def _name(value: Any, shown: str, *, name: str) -> str:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        _refuse(shown, f"give a name of printable characters, e.g. {name}='orders'.")
+    return value.strip()
+
+
+def _path(value: Any, shown: str) -> str | None:
+    if value is None or value in ("", "off"):
+        return None
+    if not isinstance(value, str) or not value.startswith("/") or not value.isprintable() or "?" in value:
+        _refuse(shown, "give a path that starts with '/', or 'off' to turn it off.")
+    return value
+
+
+def _token(value: Any, shown: str) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value or not value.isascii() or not value.isprintable() or " " in value:
+        _refuse(shown, "give visible ASCII characters, no space and no line end, e.g. from openssl rand -hex 32.")
+    return value
+
+
+def _flag(value: Any, shown: str) -> bool:
+    flags = {True: True, False: False, "true": True, "1": True, "false": False, "0": False}
+    return flags[_one_of(value, shown, allowed=tuple(flags))]
+
+
+def _one_of(value: Any, shown: str, *, allowed: tuple[Any, ...]) -> Any:
+    value = value.lower() if isinstance(value, str) else value
+    if value not in allowed:
+        _refuse(shown, f"give one of {', '.join(str(one) for one in allowed)}.")
+    return value
+
+
+def _number(value: Any, shown: str, *, kind: type[int | float], least: float, most: float, fix: str) -> float:
+    try:
+        number = kind(value)
+    except (TypeError, ValueError, OverflowError):
+        number = least - 1
+    is_other = isinstance(value, bool) or (kind is int and isinstance(value, float))
+    if is_other or not least <= number <= most:
+        _refuse(shown, f"give {fix}.")
+    return number
+
+
+def _port(value: Any, shown: str) -> Any:
+    if value is None or value in ("", "off"):
+        return None
+    fix = "a port from 1 to 65535, e.g. 9090, or 'off' for none"
+    return _number(value, shown, kind=int, least=1, most=65_535, fix=fix)
+
+
+def _checks(value: Any, shown: str) -> tuple[Any, ...]:
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        _refuse(shown, "give a list, e.g. checks=[scaleobs.Check('postgres', function)].")
+    return tuple(value)
+
+
+def _objectives(value: Any, shown: str) -> tuple[Objective, ...]:
+    fix = "give Availability(99.9) or Latency(99, under=0.5) in a list."
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        _refuse(shown, fix)
+    objectives = tuple(value)
+    for objective in objectives:
+        if not isinstance(objective, (Availability, Latency)):
+            msg = f"objectives has {objective!r}, which is not an objective: {fix}"
+            raise SettingsError(msg)
+    return objectives
+
+
+def _route(value: Any, shown: str) -> Any:
+    if value is not None and not callable(value):
+        _refuse(shown, "give a function from a scope or environ to a template, e.g. route=lambda scope: '/items/{id}'.")
+    return value
+
+
+def _registry(value: Any, shown: str) -> Any:
+    is_registry = hasattr(value, "collect") and hasattr(value, "register") and not isinstance(value, type)
+    if value is not None and not is_registry:
+        _refuse(shown, "give a prometheus_client.CollectorRegistry, or leave it out for the default one.")
+    return value
+
+
+def _log_level(value: Any, shown: str) -> str:
+    if not isinstance(value, str):
+        return str(_one_of(value, shown, allowed=LOG_LEVELS))
+    parts = [part.rpartition("=") for part in value.split(",")]
+    for position, (name, equals, level) in enumerate(parts):
+        if bool(name.strip()) is not bool(equals) or (position and not equals):
+            _refuse(shown, "give a level, and then those of loggers, e.g. 'info,sqlalchemy.engine=debug'.")
+        _one_of(level.strip(), shown, allowed=LOG_LEVELS)
+    return ",".join(f"{name.strip()}{equals}{level.strip().lower()}" for name, equals, level in parts)
+
+
+def parse_levels(text: str) -> tuple[str, dict[str, str]]:
+    """Return the general level that `info,sqlalchemy.engine=debug` contains, and the levels of single loggers."""
+    general, by_logger = "info", {}
+    for part in text.split(","):
+        name, _, level = part.rpartition("=")
+        if name:
+            by_logger[name] = level
+        else:
+            general = level
+    return general, by_logger
+
+
+_STATUSES = re.compile("[1-5](xx|[0-9][0-9])")
+_LEVELS_FIX = (
+    f"give levels ({', '.join(LOG_LEVELS)}) by status or class of statuses, e.g. access_levels={{'4xx': 'warning'}}, "
+    "or '4xx=warning,404=info' in the environment."
+)
+_SAMPLE_FIX = (
+    "give a share from 0 to 1, e.g. access_sample=0.1, or one per route, e.g. {'/feed': 0, '*': 0.1}, which is "
+    "'/feed=0,*=0.1' in the environment."
+)
+
+
+def _access_levels(value: Any, shown: str) -> dict[str, str]:
+    levels = _pairs(value, _LEVELS_FIX, shown)
+    if not all(_STATUSES.fullmatch(status) and level in LOG_LEVELS for status, level in levels.items()):
+        _refuse(shown, _LEVELS_FIX)
+    return levels
+
+
+def _access_sample(value: Any, shown: str) -> dict[str, float]:
+    is_single = isinstance(value, int | float) or (isinstance(value, str) and "=" not in value)
+    shares = {"*": str(value)} if is_single else _pairs(value, _SAMPLE_FIX, shown)
+    try:
+        sample = {route: float(share) for route, share in shares.items()}
+    except ValueError:
+        sample = {"*": -1}
+    if not all(0 <= share <= 1 for share in sample.values()):
+        _refuse(shown, _SAMPLE_FIX)
+    return sample
+
+
+def _pairs(value: Any, fix: str, shown: str) -> dict[str, str]:
+    """Return a mapping from names to values, which a variable contains as `4xx=warning,404=info`."""
+    if isinstance(value, str):
+        parts = [part.rpartition("=") for part in value.split(",") if part.strip()]
+        value = {name: one for name, _, one in parts}
+    if not isinstance(value, Mapping):
+        _refuse(shown, fix)
+    return {str(name).strip(): str(one).strip().lower() for name, one in value.items()}
+
+
+def _log_redact(value: Any, shown: str) -> tuple[str, ...]:
+    patterns = value.split() if isinstance(value, str) else value
+    try:
+        for pattern in (patterns := tuple(patterns)):
+            re.compile(pattern)
+    except (TypeError, re.error) as error:
+        msg = f"{shown}: {error}. Give names and regular expressions, e.g. ['iban', '[0-9]{{16}}']."
+        raise SettingsError(msg) from None
+    return patterns
+
+
+def _log_file(value: Any, shown: str) -> str | None:
+    if value is None or value == "":
+        return None
+    try:
+        return str(os.fspath(value))
+    except TypeError:
+        msg = f"{shown}: give the path of a file, e.g. '/var/log/orders.json'."
+        raise SettingsError(msg) from None
+
+
+_drain = partial(_number, kind=float, least=0, most=3600, fix="seconds from 0 to 3600, e.g. 5; 0 turns the drain off")
+_stall = partial(_number, kind=float, least=1, most=86_400, fix="seconds from 1 to 86400, e.g. 30")
+_limit = partial(_number, kind=int, least=1, most=sys.maxsize, fix="a whole number above 0, e.g. 2000")
+
+
+def _setting(default: Any, read: _Reader, *, has_variable: bool = True, is_secret: bool = False) -> Any:
+    metadata = {"read": read, "has_variable": has_variable}
+    if isinstance(default, dict):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, repr=not is_secret, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """
-    How one service is observed.
+    """How one service is observed: the arguments, the environment and the defaults, read and checked."""
 
-    Attributes:
-        service: what the service is called in `service_info` and in log lines.
-        version: which release runs.
-        environment: where it runs, such as `production`.
-        health_path: where liveness is answered; `None` turns it off, as for the other three.
-        ready_path: where readiness is answered.
-        startup_path: where start-up is answered.
-        metrics_path: where Prometheus scrapes.
-        metrics_token: metrics are told only to who sends it as a bearer token; neither `repr` nor an error shows it.
-        probe_aliases: answer liveness at `/livez` and `/healthz`, too, and readiness at `/readyz`, each where its probe
-            isn't turned off and its path isn't one of those four.
-        manual_start: the service has started only once `Observer.started()` was called.
-        drain_seconds: for how long requests go on being served after SIGTERM, with `/ready` at 503, before the server
-            hears of it; with 0 it hears of it at once.
-        management_port: where a thread of its own answers all four endpoints, with details; then `metrics_path` and
-            details are nowhere else.
-        stall_seconds: for how long every worker has to have been stuck, its event loop or all its threads, until
-            liveness fails on the management port.
-        checks: each a `scaleobs.Check`, or one that `scaleobs.checks` makes.
-        details: show in the probes what checks returned and why they failed, to anyone who asks.
-        objectives: each `Latency` makes its `under` a bucket boundary.
-        route: for a framework that scaleobs doesn't know: a function from the scope or environ, once the application
-            has handled it, to the route's template, or to `None` for `unmatched`.
-        max_label_sets: how many label sets there may be; requests past that are counted in four overflow series.
-        native_histograms: keep a native histogram beside the classic one, for scrapes in the protobuf format.
-        size_histograms: measure the bodies of requests and responses, too; no rule and no panel needs it.
-        log_format: `json`, `console`, or `auto`: console on a terminal, JSON elsewhere. `auto` leaves logging
-            alone that the application has configured itself. With `off`, scaleobs touches no logging, and writes
-            no line for a request; faults of its own go to the stdlib's logger `scaleobs`.
-        log_level: the least severe level that is written, and that of some loggers: `info,sqlalchemy.engine=debug`.
-        access_levels: the level of `request.finished` by status or class of statuses, such as `{"4xx": "warning"}`;
-            without a word `error` for 5xx and `info` for the others.
-        access_sample: which share of successful requests has a line, such as 0.1, or a share per route with `*` for the
-            others. Statuses from 400, cut answers, and whatever takes longer than the shortest `Latency` objective (a
-            second where there is none) have theirs always.
-        log_schema: the names of the keys of a line: ours, or `ecs` for the Elastic Common Schema.
-        log_redact: what is secret beside the usual: a word names keys, anything else is a regular expression, and what
-            it finds in a text goes.
-        log_file: a file that every line is appended to, beside stdout; logrotate may move it away or empty it.
-        registry: the prometheus_client registry that holds the metrics; the process's default one where
-            `None`.
-    """
-
-    service: str = "service"
-    version: str = "unknown"
-    environment: str = "unknown"
-    health_path: str | None = "/health"
-    ready_path: str | None = "/ready"
-    startup_path: str | None = "/startup"
-    metrics_path: str | None = "/metrics"
-    metrics_token: str | None = field(default=None, repr=False)
-    probe_aliases: bool = False
-    manual_start: bool = False
-    checks: tuple[Any, ...] = ()
-    details: bool = False
-    drain_seconds: float = 5.0
-    management_port: int | None = None
-    stall_seconds: float = 30.0
-    objectives: tuple[Objective, ...] = ()
-    route: RouteFunction | None = None
-    max_label_sets: int = 2000
-    native_histograms: bool = False
-    size_histograms: bool = False
-    log_format: str = "auto"
-    log_level: str = "info"
-    access_levels: Mapping[str, str] = field(default_factory=dict)
-    access_sample: Mapping[str, float] = field(default_factory=dict)
-    log_schema: str = "scaleobs"
-    log_redact: tuple[str, ...] = ()
-    log_file: str | None = None
-    registry: Any = None
+    service: str = _setting("service", partial(_name, name="service"))
+    """The service's name in `service_info` and in log lines."""
+    version: str = _setting("unknown", partial(_name, name="version"))
+    """The release."""
+    environment: str = _setting("unknown", partial(_name, name="environment"))
+    """Such as `production`."""
+    health_path: str | None = _setting("/health", _path)
+    """The path of liveness. `None` turns it off, as for the other three."""
+    ready_path: str | None = _setting("/ready", _path)
+    """The path of readiness."""
+    startup_path: str | None = _setting("/startup", _path)
+    """The path of start-up."""
+    metrics_path: str | None = _setting("/metrics", _path)
+    """The path that Prometheus scrapes."""
+    metrics_token: str | None = _setting(None, _token, is_secret=True)
+    """The bearer token that `/metrics` requires. Neither `repr` nor an error shows it."""
+    probe_aliases: bool = _setting(default=False, read=_flag)
+    """Adds `/livez` and `/healthz` for liveness and `/readyz` for readiness, unless the probe is turned off or the path
+    is already one of the four."""
+    manual_start: bool = _setting(default=False, read=_flag)
+    """The service has started only after `Observer.started()`."""
+    checks: tuple[Check, ...] = _setting((), _checks, has_variable=False)
+    """Made by `scaleobs.Check` or by `scaleobs.checks`."""
+    details: bool = _setting(default=False, read=_flag)
+    """Probes show what checks returned and why they failed, to any client."""
+    drain_seconds: float = _setting(5.0, _drain)
+    """How long requests are served after SIGTERM, with `/ready` at 503, before the server receives the signal. With 0
+    the server receives it at once."""
+    management_port: int | None = _setting(None, _port)
+    """A second port, with its own thread, for all four endpoints with details. `metrics_path` and details are then
+    available on this port only."""
+    stall_seconds: float = _setting(30.0, _stall)
+    """How long every worker must be stuck, its event loop or all its threads, before liveness fails on the management
+    port."""
+    objectives: tuple[Objective, ...] = _setting((), _objectives, has_variable=False)
+    """Each `Latency` makes its `under` a bucket boundary."""
+    route: RouteFunction | None = _setting(None, _route, has_variable=False)
+    """For a framework that scaleobs doesn't support: returns the route's template, or `None` for `unmatched`."""
+    max_label_sets: int = _setting(2000, _limit)
+    """The limit of label sets. Requests beyond it are counted in four overflow series."""
+    native_histograms: bool = _setting(default=False, read=_flag)
+    """Adds native histograms to the classic ones, for scrapes in the protobuf format."""
+    size_histograms: bool = _setting(default=False, read=_flag)
+    """Measures the bodies of requests and responses. No rule and no panel needs it."""
+    log_format: LogFormat = _setting("auto", partial(_one_of, allowed=get_args(LogFormat)))
+    """`auto` is `console` on a terminal and `json` elsewhere; it leaves logging alone if the application has configured
+    it. With `off`, scaleobs touches no logging and writes no line for a request; its own faults go to the stdlib's
+    logger `scaleobs`."""
+    log_level: str = _setting("info", _log_level)
+    """The lowest level that is written, also of single loggers: `info,sqlalchemy.engine=debug`."""
+    access_levels: Mapping[str, str] = _setting({}, _access_levels)
+    """The level of `request.finished` by status or class of statuses, such as `{"4xx": "warning"}`. The others are
+    `error` for 5xx and `info`."""
+    access_sample: Mapping[str, float] = _setting({}, _access_sample)
+    """The share of successful requests that have a line, such as 0.1, or a share per route, with `*` for the others.
+    Always with a line: statuses from 400, responses cut off, and requests slower than the shortest `Latency` objective
+    (without one, than a second)."""
+    log_schema: LogSchema = _setting("scaleobs", partial(_one_of, allowed=get_args(LogSchema)))
+    """The names of the keys of a line. `ecs` is the Elastic Common Schema."""
+    log_redact: tuple[str, ...] = _setting((), _log_redact)
+    """Secrets beside the usual: a word is the name of a key. Anything else is a regular expression, whose matches are
+    removed from texts."""
+    log_file: str | None = _setting(None, _log_file)
+    """A file that gets every line, beside stdout. logrotate may move or truncate it."""
+    registry: CollectorRegistry | None = _setting(None, _registry, has_variable=False)
+    """The prometheus_client registry of the metrics; `None` is the default one."""
 
     @classmethod
     def read(cls, arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
@@ -146,59 +338,63 @@ class Settings:
         Raises:
             SettingsError: a name is unknown, or a value can't be used.
         """
-        known = [one.name for one in fields(cls)]
+        table = {one.name: one for one in fields(cls)}
         for name in arguments:
-            if name not in known:
-                raise SettingsError(_unknown(name, known))
-        values = _from_environment(os.environ if environ is None else environ)
-        sources = {name: f"{variable} is" for name, (variable, _) in values.items()}
-        merged: dict[str, Any] = {name: value for name, (_, value) in values.items()}
-        for name, value in arguments.items():
-            merged[name] = value
-            sources[name] = f"{name} is"
-        for name, value in merged.items():
-            merged[name] = checked(name, value, sources[name])
-        _refuse_shared_paths(settings := cls(**merged))
+            if name not in table:
+                raise SettingsError(_unknown(name, list(table)))
+        given = _from_environment(os.environ if environ is None else environ)
+        given |= {name: (name, value) for name, value in arguments.items()}
+        values = {}
+        for name, (source, value) in given.items():
+            shown = f"{source} is {value!r}" if table[name].repr else f"{source} is a secret and not shown"
+            values[name] = table[name].metadata["read"](value, shown)
+        _refuse_shared_paths(settings := cls(**values))
         return settings
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Return, per setting that the environment gives, the variable and its text."""
+SECRETS = frozenset(one.name for one in fields(Settings) if not one.repr)
+"""The settings whose values no message may show."""
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
+    """Return the variable and its value for each setting that the environment gives."""
     resource = _resource_attributes(environ.get("OTEL_RESOURCE_ATTRIBUTES", ""))
-    fallbacks = {
-        "service": environ.get("OTEL_SERVICE_NAME") or resource.get("service.name"),
+    attributes = {
+        "service": resource.get("service.name"),
         "version": resource.get("service.version"),
         "environment": resource.get("deployment.environment.name") or resource.get("deployment.environment"),
     }
-    values = {name: ("OTEL_RESOURCE_ATTRIBUTES", value) for name, value in fallbacks.items() if value}
+    given: dict[str, tuple[str, Any]] = {
+        name: ("OTEL_RESOURCE_ATTRIBUTES", value) for name, value in attributes.items() if value
+    }
     if environ.get("OTEL_SERVICE_NAME"):
-        values["service"] = ("OTEL_SERVICE_NAME", environ["OTEL_SERVICE_NAME"])
+        given["service"] = ("OTEL_SERVICE_NAME", environ["OTEL_SERVICE_NAME"])
     for one in fields(Settings):
         variable = f"SCALEOBS_{one.name.upper()}"
-        if one.name not in ("registry", "checks", "objectives", "route") and variable in environ:
-            values[one.name] = (variable, environ[variable])
-    return values
+        if one.metadata["has_variable"] and variable in environ:
+            given[one.name] = (variable, environ[variable])
+    return given
 
 
 def _resource_attributes(text: str) -> dict[str, str]:
-    """Return what can be read of `OTEL_RESOURCE_ATTRIBUTES`, a list that is not ours to refuse."""
+    """Return the readable pairs of `OTEL_RESOURCE_ATTRIBUTES`; errors in it are OpenTelemetry's to report."""
     pairs = (pair.partition("=") for pair in text.split(","))
     return {key.strip(): unquote(value.strip()) for key, _, value in pairs if value.strip()}
 
 
 def _refuse_shared_paths(settings: Settings) -> None:
-    seen: dict[str, str] = {}
+    names: dict[str, str] = {}
     for name in ("health_path", "ready_path", "startup_path", "metrics_path"):
         path = getattr(settings, name)
-        if path is not None and path in seen:
-            msg = f"{name} is {path!r}, and so is {seen[path]}: give each its own path."
+        if path is not None and path in names:
+            msg = f"{name} is {path!r}, and so is {names[path]}: give each its own path."
             raise SettingsError(msg)
-        seen[path] = name
+        names[path] = name
 
 
-def _unknown(name: str, known: list[str]) -> str:
+def _unknown(name: str, names: list[str]) -> str:
     import difflib
 
-    close = difflib.get_close_matches(name, known, n=1)
-    meant = f" Did you mean {close[0]!r}?" if close else ""
-    return f"{name!r} is not a setting of scaleobs.{meant} Known are {', '.join(known)}."
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"{name!r} is not a setting of scaleobs.{hint} Known are {', '.join(names)}."

@@ -14,7 +14,7 @@ from scaleobs.logs import _chain
 from scaleobs.logs._logger import Hooks, Logger, Output, StdoutHandler
 from scaleobs.logs._sink import LogFile, stdout
 from scaleobs.settings import Settings, SettingsError
-from scaleobs.values import parse_levels
+from scaleobs.settings import parse_levels
 
 SERVER_LOGGERS = (
     *("uvicorn", "uvicorn.error", "uvicorn.asgi", "gunicorn.error"),
