@@ -44,7 +44,7 @@ def probe(*arguments, **environ):
         text=True,
         timeout=20,
         check=False,
-        env=environ,
+        env={"PYTHONPATH": str(SOURCE), **environ},
     )
     assert "" == done.stderr
     assert 1 == done.stdout.count("\n")
@@ -137,18 +137,18 @@ def test_something_else_listens(sent):
             connection.close()
 
     assert 1 == code
-    assert ("it took longer than 0.3 s" in line) or ("speaks no HTTP" in line)
+    assert ("it took longer than 0.3 s" in line) or ("the answer is not HTTP" in line)
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["alive"], "'alive' is neither a probe nor an option"),
-        (["--port", "0"], "--port '0' is no port"),
-        (["--port"], "--port '' is no port"),
-        (["--port", "99999"], "--port '99999' is no port"),
-        (["--timeout=never"], "--timeout 'never' is no number of seconds above 0"),
-        (["--timeout", "-1"], "--timeout '-1' is no number of seconds above 0"),
+        (["--port", "0"], "--port '0' is not a port"),
+        (["--port"], "--port '' is not a port"),
+        (["--port", "99999"], "--port '99999' is not a port"),
+        (["--timeout=never"], "--timeout 'never' is not a number of seconds above 0"),
+        (["--timeout", "-1"], "--timeout '-1' is not a number of seconds above 0"),
     ],
 )
 def test_wrong_arguments(arguments, said):

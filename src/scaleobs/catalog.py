@@ -1,8 +1,8 @@
 """
 Every metric and label that scaleobs exposes, as plain data.
 
-The storage registers what stands here, the alert rules and dashboards name only what stands here, and tests
-hold both to it. A metric that no rule and no panel uses has no place here.
+The storage registers these metrics, and alert rules and dashboards use no other ones; tests check both. Each metric is
+used by a rule or a panel.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 DEFAULT_BUCKETS: tuple[float, ...] = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Upper bounds in seconds of `http_request_duration_seconds`; `+Inf` follows by itself."""
+"""Upper bounds in seconds of `http_request_duration_seconds`; `+Inf` is added."""
 
 METHODS: frozenset[str] = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
-"""The methods of RFC 9110 and RFC 5789. Any other is counted as `OTHER_METHOD`."""
+"""The methods of RFC 9110 and RFC 5789. Any other one is counted as `OTHER_METHOD`."""
 
 OTHER_METHOD = "_OTHER"
 UNMATCHED_ROUTE = "unmatched"
@@ -25,7 +25,7 @@ LOG_LEVELS: tuple[str, ...] = ("debug", "info", "warning", "error", "critical")
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric family: what it is called, which labels it carries and what it means."""
+    """One metric family: its name, its type, its labels and its meaning."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -34,7 +34,7 @@ class Metric:
 
     @property
     def series(self) -> tuple[str, ...]:
-        """The sample names that a scrape shows for this family."""
+        """The names of the samples of this family in a scrape."""
         if self.kind == "histogram":
             return (f"{self.name}_bucket", f"{self.name}_count", f"{self.name}_sum")
         return (self.name,)
@@ -68,25 +68,25 @@ HEALTH_UP = Metric(
     "health_check_up",
     "gauge",
     ("probe", "check"),
-    "1 where the last run of a check passed, 0 where it failed; no scrape runs one.",
+    "1 if the last run of a check passed, 0 if it failed; no scrape runs one.",
 )
 HEALTH_DURATION = Metric(
     "health_check_duration_seconds",
     "gauge",
     ("probe", "check"),
-    "How long the last run of a check took, or has taken where it hangs.",
+    "How long the last run of a check took, or has taken so far if it hangs.",
 )
 INFO = Metric(
     "service_info",
     "gauge",
     ("service_name", "version", "environment", "scaleobs_version"),
-    "Always 1; the labels say which service this is.",
+    "Always 1; the labels describe the service.",
 )
 DROPPED = Metric(
     "scaleobs_label_sets_dropped_total",
     "counter",
     (),
-    "Requests whose label set is past the limit, counted in the overflow series instead.",
+    "Requests whose label set is beyond the limit, counted in the overflow series instead.",
 )
 FAULTS = Metric(
     "scaleobs_internal_faults_total",
@@ -111,7 +111,7 @@ EVENT_LOOP_LAG = Metric(
     "event_loop_lag_seconds",
     "histogram",
     (),
-    "How much later than asked the event loop runs, looked at four times a second.",
+    "Delay of the event loop, measured four times a second.",
 )
 POOL_BUSY = Metric(
     "thread_pool_busy",
@@ -146,7 +146,7 @@ RESPONSE_SIZE = Metric(
 )
 
 ON_REQUEST: tuple[Metric, ...] = (REQUEST_SIZE, RESPONSE_SIZE)
-"""Families that `size_histograms=True` adds. No rule and no panel uses them, so they are not there unasked."""
+"""Families that `size_histograms=True` adds. No rule and no panel uses them, so they are off by default."""
 
 SIZE_BUCKETS: tuple[float, ...] = (100.0, 1e3, 1e4, 1e5, 1e6, 1e7)
 """Upper bounds in bytes of the families above."""
@@ -167,7 +167,7 @@ EXPOSED: tuple[Metric, ...] = (
 """Every family that scaleobs itself exposes."""
 
 RUNTIME: tuple[Metric, ...] = (EVENT_LOOP_LAG, POOL_BUSY, POOL_WAITING, POOL_SIZE)
-"""Families that are there once an event loop runs, each pool of threads once there is one."""
+"""Families that are exposed when an event loop runs, each pool of threads when it exists."""
 
 LAG_BUCKETS: tuple[float, ...] = DEFAULT_BUCKETS
 """Upper bounds in seconds of `event_loop_lag_seconds`."""
@@ -179,14 +179,14 @@ PROCESS: tuple[Metric, ...] = (
     Metric("process_open_fds", "gauge", (), "File descriptors the process holds."),
     Metric("process_max_fds", "gauge", (), "File descriptors the process may hold."),
 )
-"""What rules and panels use of prometheus_client's process collector, which every `/metrics` carries."""
+"""Metrics of prometheus_client's process collector that rules and panels use; every `/metrics` has them."""
 
 _POD = ("namespace", "pod", "container")
 _OWNER = ("owner_kind", "owner_name")
 _DEPLOYMENT = ("namespace", "deployment")
 
 OUTSIDE: tuple[Metric, ...] = (
-    Metric("up", "gauge", (), "1 where Prometheus could scrape the target."),
+    Metric("up", "gauge", (), "1 if Prometheus could scrape the target."),
     Metric("ALERTS", "gauge", ("alertname", "alertstate", "severity"), "Alerts pending and firing."),
     Metric("container_cpu_usage_seconds_total", "counter", _POD, "CPU time of a container (cAdvisor)."),
     Metric(
@@ -196,7 +196,7 @@ OUTSIDE: tuple[Metric, ...] = (
         "container_cpu_cfs_throttled_periods_total",
         "counter",
         _POD,
-        "Those in which its CPU limit held it back (cAdvisor).",
+        "Periods in which its CPU limit stopped it (cAdvisor).",
     ),
     Metric("container_memory_working_set_bytes", "gauge", _POD, "Memory of a container (cAdvisor)."),
     Metric(
@@ -209,28 +209,28 @@ OUTSIDE: tuple[Metric, ...] = (
         "kube_pod_owner",
         "gauge",
         ("namespace", "pod", *_OWNER),
-        "Always 1; the labels say what made a pod (kube-state-metrics).",
+        "Always 1; the labels name the owner of a pod (kube-state-metrics).",
     ),
     Metric(
         "kube_replicaset_owner",
         "gauge",
         ("namespace", "replicaset", *_OWNER),
-        "Always 1; the labels say what made a ReplicaSet (kube-state-metrics).",
+        "Always 1; the labels name the owner of a ReplicaSet (kube-state-metrics).",
     ),
     Metric(
         "kube_deployment_spec_replicas",
         "gauge",
         _DEPLOYMENT,
-        "Replicas that a Deployment should have (kube-state-metrics).",
+        "Desired replicas of a Deployment (kube-state-metrics).",
     ),
     Metric(
         "kube_deployment_status_replicas_available",
         "gauge",
         _DEPLOYMENT,
-        "Replicas of it that are ready to take requests (kube-state-metrics).",
+        "Available replicas of a Deployment (kube-state-metrics).",
     ),
 )
-"""The one list of series that rules and panels use and that Prometheus or Kubernetes makes."""
+"""Every series that rules and panels use and that Prometheus or Kubernetes makes."""
 
 TARGET_LABELS: frozenset[str] = frozenset({"job", "instance", "namespace", "pod", "container", "service"})
-"""What Prometheus puts on a target's series. scaleobs never exposes one of these itself."""
+"""The labels that Prometheus adds to a target's series. scaleobs exposes none of them."""

@@ -1,9 +1,9 @@
 """
-Ready-made checks, for `instrument(checks=[...])` or `Observer.checks.add`.
+Ready-made checks, for `instrument(checks=[...])`.
 
-Each returns a `scaleobs.Check`, and takes its options: `probe`, `timeout`, `every`, `cache`, `critical`,
-`failure_threshold`. The name is what the probe shows to anyone, so none is made of a host's; give two of a kind
-different ones.
+Each function returns a `scaleobs.Check` and takes its options: `probe`, `timeout`, `every`, `cache`, `critical`,
+`failure_threshold`, `restart_container`. Probes show the name to any client, so no default name contains a host. Two
+checks of one kind need different names.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ __all__ = ["disk_space", "dns", "from_callable", "http", "postgresql", "redis", 
 
 
 def from_callable(function: CheckFunction, *, name: str | None = None, **options: Unpack[Options]) -> Check:
-    """Return a check that calls a function, sync or async, named as the function is where no name is given."""
+    """Return a check that calls a function, sync or async; by default it has the name of the function."""
     own_name: str = getattr(function, "__name__", type(function).__name__)
     return Check(own_name if name is None else name, function, **options)
 
 
 def postgresql(source: Any, *, name: str = "postgresql", query: str = "SELECT 1", **options: Unpack[Options]) -> Check:
     """
-    Return a check that has PostgreSQL answer a query.
+    Return a check that sends a query to PostgreSQL.
 
     Args:
-        source: a DSN, for a connection of each run's own by psycopg or asyncpg; or the application's pool, of
-            psycopg_pool, sync or async, or of asyncpg.
-        name: what the probe calls it.
-        query: what is asked; its answer doesn't matter.
+        source: a DSN, from which each run opens its own connection with psycopg or asyncpg; or the application's pool,
+            of psycopg_pool, sync or async, or of asyncpg.
+        name: the name in the probe.
+        query: the query; its result is ignored.
         options: as for `scaleobs.Check`.
 
     Raises:
@@ -46,30 +46,30 @@ def postgresql(source: Any, *, name: str = "postgresql", query: str = "SELECT 1"
     timeout = options.get("timeout", 1.0)
     if isinstance(source, str):
         driver = _installed("postgresql", "psycopg", "asyncpg", install="'psycopg[binary]'")
-        ask = _by_psycopg(source, query, timeout) if driver == "psycopg" else _by_asyncpg(source, query, timeout)
-        return Check(name, ask, **options)
+        connect = _by_psycopg if driver == "psycopg" else _by_asyncpg
+        return Check(name, connect(source, query, timeout), **options)
     if hasattr(source, "fetchval"):
 
-        async def ask_asyncpg_pool() -> None:
+        async def query_asyncpg_pool() -> None:
             await source.fetchval(query)
 
-        return Check(name, ask_asyncpg_pool, **options)
+        return Check(name, query_asyncpg_pool, **options)
     if not hasattr(source, "getconn"):
         msg = f"checks.postgresql got {source!r}: give a DSN, or a pool of psycopg_pool or asyncpg."
         raise TypeError(msg)
     if inspect.iscoroutinefunction(source.getconn):
 
-        async def ask_async_pool() -> None:
+        async def query_async_pool() -> None:
             async with source.connection() as connection:
                 await connection.execute(query)
 
-        return Check(name, ask_async_pool, **options)
+        return Check(name, query_async_pool, **options)
 
-    def ask_pool() -> None:
+    def query_pool() -> None:
         with source.connection() as connection:
             connection.execute(query)
 
-    return Check(name, ask_pool, **options)
+    return Check(name, query_pool, **options)
 
 
 def redis(source: Any, *, name: str = "redis", **options: Unpack[Options]) -> Check:
@@ -77,12 +77,13 @@ def redis(source: Any, *, name: str = "redis", **options: Unpack[Options]) -> Ch
     Return a check that pings Redis, or Valkey.
 
     Args:
-        source: a URL, for a connection of each run's own; or the application's client of redis-py, sync or async.
-        name: what the probe calls it.
+        source: a URL, from which each run opens its own connection; or the application's client of redis-py, sync or
+            async.
+        name: the name in the probe.
         options: as for `scaleobs.Check`.
 
     Raises:
-        ImportError: redis-py is not installed, and a URL was given.
+        ImportError: a URL was given, and redis-py is not installed.
         TypeError: the source is neither a URL nor a client.
     """
     if isinstance(source, str):
@@ -108,10 +109,10 @@ def http(
     url: str, *, name: str = "http", headers: Mapping[str, str] | None = None, **options: Unpack[Options]
 ) -> Check:
     """
-    Return a check that GETs a URL, and passes where the answer, after redirects, is no error (4xx, 5xx).
+    Return a check that GETs a URL, and fails if the response, after redirects, is an error (4xx, 5xx).
 
     Raises:
-        ValueError: the URL is not one of HTTP.
+        ValueError: the URL begins neither with http:// nor with https://, or has no host.
     """
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
         msg = f"checks.http got {url!r}: give a URL that begins with http:// or https://."
@@ -121,7 +122,7 @@ def http(
     def get() -> None:
         from urllib.request import Request, urlopen
 
-        request = Request(url, headers={"User-Agent": "scaleobs", **(headers or {})})  # noqa: S310 - Looked at above.
+        request = Request(url, headers={"User-Agent": "scaleobs", **(headers or {})})  # noqa: S310 - Checked above.
         with urlopen(request, timeout=timeout):  # noqa: S310
             pass
 
@@ -129,7 +130,7 @@ def http(
 
 
 def tcp(host: str, port: int, *, name: str = "tcp", **options: Unpack[Options]) -> Check:
-    """Return a check that opens a connection, and closes it."""
+    """Return a check that opens a connection and closes it."""
     timeout = options.get("timeout", 1.0)
 
     def connect() -> None:
@@ -139,12 +140,12 @@ def tcp(host: str, port: int, *, name: str = "tcp", **options: Unpack[Options]) 
 
 
 def dns(host: str, *, name: str = "dns", **options: Unpack[Options]) -> Check:
-    """Return a check that looks a host up, as the system does."""
+    """Return a check that resolves a host name with the resolver of the system."""
 
-    def look_up() -> None:
+    def resolve() -> None:
         socket.getaddrinfo(host, None)
 
-    return Check(name, look_up, **options)
+    return Check(name, resolve, **options)
 
 
 def disk_space(
@@ -156,23 +157,23 @@ def disk_space(
     **options: Unpack[Options],
 ) -> Check:
     """
-    Return a check of the file system that a path is on.
+    Return a check of the free space of a file system.
 
     Args:
-        path: a file or a folder of it.
-        name: what the probe calls it.
-        free_share: it fails where less than this share of it is free, from 0 to 1.
-        free_bytes: it fails where less than this is free.
+        path: a file or a folder of the file system.
+        name: the name in the probe.
+        free_share: the check fails if a smaller share is free; from 0 to 1.
+        free_bytes: the check fails if fewer bytes are free.
         options: as for `scaleobs.Check`.
 
     Raises:
-        ValueError: the share is none.
+        ValueError: the share is not from 0 to 1.
     """
     if not 0 <= free_share <= 1:
         msg = f"checks.disk_space got free_share={free_share!r}: give a share from 0 to 1, e.g. 0.05 for 5 %."
         raise ValueError(msg)
 
-    def look() -> dict[str, float]:
+    def measure() -> dict[str, float]:
         usage = shutil.disk_usage(path)
         share = usage.free / usage.total if usage.total else 1.0
         if share < free_share or usage.free < free_bytes:
@@ -180,36 +181,36 @@ def disk_space(
             raise CheckFailed(reason)
         return {"free_bytes": usage.free, "free_share": round(share, 4)}
 
-    return Check(name, look, **options)
+    return Check(name, measure, **options)
 
 
 def _by_psycopg(dsn: str, query: str, timeout: float) -> CheckFunction:
-    # In a thread, so that it is the same in ASGI and WSGI. The shortest limit that libpq has is two seconds; where the
-    # server hangs, the thread ends with it.
+    # In a thread, so that it is the same in ASGI and WSGI. libpq's shortest limit is two seconds; if the server hangs,
+    # the thread ends after it.
     limit = max(2, math.ceil(timeout))
 
-    def ask() -> None:
+    def run_query() -> None:
         import psycopg
 
         with psycopg.connect(dsn, connect_timeout=limit, autocommit=True) as connection:
-            connection.execute(query)  # type: ignore[arg-type, unused-ignore] # It wants a literal.
+            connection.execute(query)  # type: ignore[arg-type, unused-ignore] # It requires a literal.
 
-    return ask
+    return run_query
 
 
 def _by_asyncpg(dsn: str, query: str, timeout: float) -> CheckFunction:
-    async def ask() -> None:
+    async def run_query() -> None:
         import asyncpg
 
         connection = await asyncpg.connect(dsn, timeout=timeout)
         try:
             await connection.fetchval(query)
         except BaseException:
-            connection.terminate()  # Closing it would wait for the server.
+            connection.terminate()  # `close` would wait for the server.
             raise
         await connection.close()
 
-    return ask
+    return run_query
 
 
 def _by_redis(url: str, timeout: float) -> CheckFunction:
@@ -218,7 +219,7 @@ def _by_redis(url: str, timeout: float) -> CheckFunction:
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
-        # By default it tries four times, with pauses; the next run is the next try.
+        # The default is four attempts with pauses; here the next run is the next attempt.
         once = Retry(NoBackoff(), 0)
         with Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=once) as client:
             client.ping()
@@ -227,7 +228,7 @@ def _by_redis(url: str, timeout: float) -> CheckFunction:
 
 
 def _installed(check: str, *packages: str, install: str) -> str:
-    """Return the first package that is installed."""
+    """Return the first installed one of some packages."""
     for package in packages:
         if importlib.util.find_spec(package) is not None:
             return package

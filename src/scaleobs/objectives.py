@@ -1,22 +1,22 @@
-"""What "good" means for a service: the share of requests that succeed, and the share that is fast."""
+"""Objectives of a service: the share of requests that succeed, and the share of requests that are fast."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-# No route, but a time that an availability hasn't got.
+# A number is no route: it is the time of a latency, given to an availability by mistake.
 _NUMBER = re.compile(r"[0-9.]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Availability:
     """
-    An objective for the share of requests that don't fail with a 5xx status.
+    An objective for the share of requests that do not fail with a 5xx status.
 
     Args:
-        percent: the share that has to succeed, in percent, above 0 and below 100.
-        route: the template of the one route that it is for; None for all requests of the service.
+        percent: the share that must succeed, in percent, above 0 and below 100.
+        route: the template of a single route; None for all requests of the service.
 
     Raises:
         ValueError: a value is outside its range.
@@ -35,14 +35,14 @@ class Latency:
     """
     An objective for the share of requests answered within a time.
 
-    Requests that failed with a 5xx status or whose client went away (499) don't take part: an error that is
-    fast is not good latency. `instrument(objectives=…)` makes `under` a bucket boundary of the histogram,
-    which is what lets a rule count exactly.
+    Requests that failed with a 5xx status, or whose client disconnected (499), are not counted: a fast error is not
+    good latency. `instrument(objectives=…)` makes `under` a bucket boundary of the histogram, so that rules count
+    exactly.
 
     Args:
-        percent: the share that has to be fast, in percent, above 0 and below 100.
+        percent: the share that must be fast, in percent, above 0 and below 100.
         under: the time in seconds, above 0.
-        route: the template of the one route that it is for; None for all requests of the service.
+        route: the template of a single route; None for all requests of the service.
 
     Raises:
         ValueError: a value is outside its range.
@@ -65,27 +65,27 @@ Objective = Availability | Latency
 
 def parse(text: str) -> Objective:
     """
-    Return the objective that a command line names: `availability=99.9` or `latency=99:0.5`, each with `:` and a route
-    where it is for that one only, as in `latency=99:0.5:/items/{item_id}`.
+    Return the objective of a command line: `availability=99.9` or `latency=99:0.5`, and with `:` and a route for a
+    single route: `latency=99:0.5:/items/{item_id}`.
 
     Raises:
-        ValueError: the text names no known objective, or its numbers are out of range.
+        ValueError: the text is no objective, or its numbers are out of range.
     """
-    known = "availability=99.9 or latency=99:0.5"
+    examples = "availability=99.9 or latency=99:0.5"
     kind, equals, value = text.partition("=")
     percent, colon, rest = value.partition(":")
-    under, is_routed, route = rest.partition(":")
+    under, has_route, route = rest.partition(":")
     try:
         if kind == "availability" and equals and not _NUMBER.fullmatch(rest):
             return Availability(float(percent), route=rest if colon else None)
         if kind == "latency" and colon:
-            return Latency(float(percent), under=float(under), route=route if is_routed else None)
+            return Latency(float(percent), under=float(under), route=route if has_route else None)
     except ValueError as error:
         if "could not convert" not in str(error):
             raise
-        msg = f"The objective {text!r} has something that is not a number: write it like {known}."
+        msg = f"The objective {text!r} has something that is not a number: write it like {examples}."
         raise ValueError(msg) from None
-    msg = f"The objective {text!r} is not known: write it like {known}."
+    msg = f"The objective {text!r} is not known: write it like {examples}."
     raise ValueError(msg)
 
 
@@ -96,7 +96,7 @@ def _check_percent(kind: str, percent: float) -> None:
 
 
 def _check_route(objective: str, route: str | None) -> None:
-    # Two braces begin a template of Prometheus, and no route's parameter.
+    # Prometheus would read two braces as the begin of a template.
     if route is not None and (not route or not route.isprintable() or "{{" in route):
         msg = (
             f"{objective.partition('(')[0]} route={route!r} is not a route: give its template as http_requests_total "

@@ -10,6 +10,8 @@ from scaleobs._lifecycle.hooks import Hook
 from scaleobs._service import _Service
 from scaleobs.settings import Arguments, Settings
 
+__all__ = ["Observer"]
+
 _Function = TypeVar("_Function", bound=CheckFunction)
 _Hook = TypeVar("_Hook", bound=Hook)
 
@@ -18,13 +20,13 @@ class Observer:
     """
     One instrumented service: its settings, its checks, its start-up and its drain.
 
-    `instrument` builds one; `observer_of(app)` returns it.
+    `instrument` makes one; `observer_of(app)` returns it. Any thread may call any method.
 
     Args:
         settings: the arguments of `instrument`; see `scaleobs.settings.Settings`.
 
     Attributes:
-        settings: the same, with those from the environment and the defaults.
+        settings: the arguments, the environment and the defaults.
 
     Raises:
         SettingsError: a setting is unknown or has a value that can't be used.
@@ -32,7 +34,7 @@ class Observer:
     """
 
     def __init__(self, **settings: Unpack[Arguments]) -> None:
-        self.settings = Settings.read(settings)
+        self.settings: Settings = Settings.read(settings)
         self._service = _Service(self.settings)
 
     def check(self, name: str, **options: Unpack[Options]) -> Callable[[_Function], _Function]:
@@ -40,8 +42,8 @@ class Observer:
         Register the decorated function, sync or async, as a check of a probe.
 
         Args:
-            name: what the probe calls it.
-            options: when it is run and what its failure means; see `scaleobs.Check`.
+            name: the name in the probe.
+            options: when the check runs and what its failure means; see `scaleobs.Check`.
 
         Raises:
             ValueError: the name is taken, or a value can't be used.
@@ -55,15 +57,15 @@ class Observer:
 
     def startup_task(self, task: _Hook) -> _Hook:
         """
-        Register the decorated function, sync or async, as a task that has to be done before the service is ready.
+        Register the decorated function, sync or async, as a task that must be done before the service is ready.
 
-        It is begun once in each process, when the lifespan has completed, or where there is none with the first request
-        or probe: async ones on the application's event loop, where there is one, others in a thread. Until all are done
-        `/startup` and `/ready` answer 503 and show how far each is; requests are served meanwhile. One that raises is
-        logged and never done.
+        Each process runs it once: when the lifespan has started, or at the first request or probe if there is no
+        lifespan. An async task runs on the application's event loop if there is one; any other task has its own thread.
+        Until all tasks are done, `/startup` and `/ready` answer 503 and show the state of each. Requests are served
+        meanwhile. A task that raises is logged and never done.
 
         Raises:
-            ValueError: there is one of this name.
+            ValueError: a task has this name already.
         """
         self._service.startup_tasks.add(task)
         return task
@@ -72,9 +74,9 @@ class Observer:
         """
         Register the decorated function, sync or async, to be called once when the process begins to drain.
 
-        All are begun at once and side by side: async ones on the application's event loop, where there is one, others
-        in a thread each. They have as long as the drain takes; what one raises, or that it is late, is logged. None is
-        called where there is no drain: with `drain_seconds=0`, and where the process is interrupted or killed.
+        All hooks begin at the same time. An async hook runs on the application's event loop if there is one; any other
+        hook has its own thread. They may run as long as the drain takes; exceptions and late hooks are logged. No hook
+        is called without a drain: with `drain_seconds=0`, or if the process is interrupted or killed.
         """
         self._service.drain.hooks.append(hook)
         return hook

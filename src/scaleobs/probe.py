@@ -1,8 +1,8 @@
 """
-`python -m scaleobs.probe`: ask a service on this machine how it is, where an image has no curl.
+`python -m scaleobs.probe`: the health check of a container whose image has no curl.
 
-It starts in next to no more time than Python itself, so that a busy container passes its health check: it loads nothing
-that it doesn't need, and `_socket`, which `socket` would take five times as long to dress up.
+It starts almost as fast as Python itself, so that the check of a busy container passes: it imports only what it needs,
+and `_socket` instead of `socket`, whose import takes five times as long.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _LONGEST_ANSWER = 1 << 16
 
 def main(arguments: list[str]) -> int:
     """
-    Ask a probe of the service on this machine, and say in one line what it answered.
+    Request a probe of the service on this machine, and print the result as one line.
 
     Args:
-        arguments: the probe, `live` where none is given; `--port`; `--timeout` in seconds, for all of it.
+        arguments: the probe, by default `live`; `--port`; `--timeout` in seconds, of the whole exchange.
 
     Returns:
-        0 where it answered 200, otherwise 1, as Docker's `HEALTHCHECK` wants it.
+        0 if the probe answered 200, otherwise 1, as Docker's `HEALTHCHECK` requires.
     """
     is_up, line = _answer(arguments)
     sys.stdout.write(line + "\n")
@@ -39,26 +39,26 @@ def main(arguments: list[str]) -> int:
 
 def _answer(arguments: list[str]) -> tuple[bool, str]:
     try:
-        probe, port, timeout = _understood(arguments)
+        probe, port, timeout = _parse(arguments)
     except ValueError as error:
         return False, f"{error}; {_USAGE}"
     variable, path = _PATHS[probe]
     try:
-        status, body = _asked(os.environ.get(variable) or path, port, timeout)
+        status, body = _request(os.environ.get(variable) or path, port, timeout)
     except (OSError, ValueError) as error:
         return False, f"{probe}: DOWN, no answer from port {port}: {error}"
-    if status == 200:  # noqa: PLR2004 - Naming it would mean to load http.
+    if status == 200:  # noqa: PLR2004 - A name for it would mean to import http.
         return True, f"{probe}: UP"
     return False, f"{probe}: DOWN, {status}{_names(body)}"
 
 
-def _understood(arguments: list[str]) -> tuple[str, int, float]:
+def _parse(arguments: list[str]) -> tuple[str, int, float]:
     probe, values = "live", {"--port": "3000", "--timeout": "2"}
-    given = iter(arguments)
-    for argument in given:
+    rest = iter(arguments)
+    for argument in rest:
         name, has_value, value = argument.partition("=")
         if name in values:
-            values[name] = value if has_value else next(given, "")
+            values[name] = value if has_value else next(rest, "")
         elif argument in _PATHS:
             probe = argument
         else:
@@ -66,19 +66,19 @@ def _understood(arguments: list[str]) -> tuple[str, int, float]:
             raise ValueError(msg)
     port, timeout = values["--port"], values["--timeout"]
     if not (port.isdecimal() and 0 < int(port) <= _HIGHEST_PORT):
-        msg = f"--port {port!r} is no port"
+        msg = f"--port {port!r} is not a port"
         raise ValueError(msg)
     try:
         seconds = float(timeout)
     except ValueError:
         seconds = 0
     if not 0 < seconds < float("inf"):
-        msg = f"--timeout {timeout!r} is no number of seconds above 0"
+        msg = f"--timeout {timeout!r} is not a number of seconds above 0"
         raise ValueError(msg)
     return probe, int(port), seconds
 
 
-def _asked(path: str, port: int, timeout: float) -> tuple[int, bytes]:
+def _request(path: str, port: int, timeout: float) -> tuple[int, bytes]:
     """Return the status and the body of an answer."""
     connection = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
     limit = monotonic() + timeout
@@ -108,13 +108,13 @@ def _asked(path: str, port: int, timeout: float) -> tuple[int, bytes]:
     head, _, body = answer.partition(b"\r\n\r\n")
     words = head.split(None, 2)
     if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():  # noqa: PLR2004
-        msg = "what answered speaks no HTTP"
+        msg = "the answer is not HTTP"
         raise ValueError(msg)
     return int(words[1]), body
 
 
 def _names(body: bytes) -> str:
-    """Return the checks that are down, where the body names any."""
+    """Return the names of the checks that are down, from the body of a probe."""
     import json
 
     try:
