@@ -49,12 +49,12 @@ class ASGIMiddleware:
 
     def __init__(self, app: Application, *, observer: Observer | None = None, **settings: Unpack[Arguments]) -> None:
         self.app = app
-        self.observer = Observer(**settings) if observer is None else observer
+        self.observer: Observer = Observer(**settings) if observer is None else observer
         self._service = self.observer._service
         self._recorder = self._service.recorder_for(app, method="method")
         self._endpoints = dict(self._service.answers.endpoints)
         self._roots: set[str | None] = set()
-        self.serve = self._logged_fast_path() if self._recorder.log.writes_lines else self._fast_path()
+        self.serve: Application = self._logged_fast_path() if self._recorder.log.writes_lines else self._fast_path()
         self._service.on_loaded(has_lifespan=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

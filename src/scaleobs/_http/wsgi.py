@@ -43,7 +43,7 @@ class WSGIMiddleware:
 
     def __init__(self, app: Application, *, observer: Observer | None = None, **settings: Unpack[Arguments]) -> None:
         self.app = app
-        self.observer = Observer(**settings) if observer is None else observer
+        self.observer: Observer = Observer(**settings) if observer is None else observer
         self._service = self.observer._service
         self._recorder = self._service.recorder_for(app, method="REQUEST_METHOD")
         self._endpoints = self._service.answers.endpoints

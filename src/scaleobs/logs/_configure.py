@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Self, TypedDict, Unpack
 
 import structlog
-from structlog.typing import EventDict, Processor
+from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 from scaleobs.logs import _chain
 from scaleobs.logs._logger import Hooks, Logger, Output, StdoutHandler
 from scaleobs.logs._sink import LogFile, stdout
-from scaleobs.settings import Settings, SettingsError
-from scaleobs.settings import parse_levels
+from scaleobs.settings import LogFormat, LogSchema, Settings, SettingsError, parse_levels
 
 SERVER_LOGGERS = (
     *("uvicorn", "uvicorn.error", "uvicorn.asgi", "gunicorn.error"),
@@ -29,11 +29,11 @@ class LogSettings(TypedDict, total=False):
 
     service: str
     version: str
-    log_format: str
+    log_format: LogFormat
     log_level: str
-    log_schema: str
+    log_schema: LogSchema
     log_redact: Iterable[str]
-    log_file: str | None
+    log_file: str | os.PathLike[str] | None
 
 
 def configure_logging(
@@ -125,7 +125,7 @@ def take_server_loggers() -> None:
         logger.propagate = name in SERVER_LOGGERS
 
 
-def get_logger(name: str | None = None, **values: Any) -> Any:
+def get_logger(name: str | None = None, **values: Any) -> FilteringBoundLogger:
     """
     Return a structlog logger whose lines have the fields of the current request. Thread-safe.
 
@@ -133,7 +133,8 @@ def get_logger(name: str | None = None, **values: Any) -> Any:
         name: the field `logger`; without it, `root`.
         values: fields of each of its lines.
     """
-    return structlog.get_logger(name or "root", **values)
+    logger: FilteringBoundLogger = structlog.get_logger(name or "root", **values)
+    return logger
 
 
 def own_logger() -> Any:

@@ -176,7 +176,7 @@ class StdoutHandler(logging.Handler):
 
     def createLock(self) -> None:  # noqa: N802 - The name of the standard library.
         """Have no lock: lines are whole without one, and a signal handler that logs must not wait for one."""
-        self.lock = None
+        self.lock: Any = None
 
     def handle(self, record: logging.LogRecord) -> None:  # type: ignore[override] # No caller uses the result.
         """Write a record that passes the filters; never raises."""
