@@ -1,4 +1,4 @@
-"""What stands before SIGTERM: it holds the first one back where something is served, and is nowhere else in the way."""
+"""The wrapper of SIGTERM: it defers the first one if something is served, and changes nothing otherwise."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def run(*parts):
 
 @pytest.mark.servers
 def test_signal_is_passed_on_after_the_drain():
-    """The first SIGTERM turns readiness; when the time is over the handler before hears of it, once."""
+    """The first SIGTERM ends readiness; after the drain the previous handler is called, once."""
     code, said = run(
         "signal.signal(signal.SIGTERM, lambda number, frame: say(f'handled {number}'))",
         INSTRUMENT,
@@ -69,15 +69,15 @@ def test_signal_is_passed_on_after_the_drain():
 
 
 @pytest.mark.servers
-def test_process_ends_by_the_signal_where_nobody_handles_it():
-    """Without a handler the process is ended by SIGTERM, as it would have been, after the drain."""
+def test_process_without_a_handler_ends_by_the_signal():
+    """Without a handler SIGTERM ends the process after the drain."""
     code, said = run(INSTRUMENT, "serve()\nterm()\nsay(serve())\ntime.sleep(20)\nsay('not ended')")
 
     assert (-signal.SIGTERM, ["503"]) == (code, said)
 
 
 def test_process_that_serves_nothing_is_left_alone():
-    """Where the application was loaded and not served, as by a management command, SIGTERM isn't held back."""
+    """If the application was loaded and isn't served, as by a management command, SIGTERM isn't deferred."""
     code, said = run(INSTRUMENT, "term()\nsay('not ended')")
 
     assert (-signal.SIGTERM, []) == (code, said)
@@ -85,7 +85,7 @@ def test_process_that_serves_nothing_is_left_alone():
 
 @pytest.mark.parametrize("setting", ["drain_seconds=0", "drain_seconds='0'"])
 def test_no_handler_is_touched_with_0_seconds(setting):
-    """With `drain_seconds=0` the handlers are as they were."""
+    """With `drain_seconds=0` no handler is changed."""
     _, said = run(
         f"app = scaleobs.instrument(app, log_format='off', {setting})",
         "serve()\nsay(signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGURG) == signal.SIG_DFL)",
@@ -94,8 +94,8 @@ def test_no_handler_is_touched_with_0_seconds(setting):
     assert ["True"] == said
 
 
-def test_handler_that_the_application_puts_later_works():
-    """A handler that is put after everything else is called at once; there is a drain if it calls the one before."""
+def test_later_handler_of_the_application_is_called_at_once():
+    """A handler that is set later is called at once; there is a drain if it calls the previous one."""
     later = """
         serve()
         before = signal.getsignal(signal.SIGTERM)
@@ -112,8 +112,8 @@ def test_handler_that_the_application_puts_later_works():
 
 
 @pytest.mark.servers
-def test_handler_that_the_application_puts_before_it_serves_is_called_after_the_drain():
-    """A handler that is put between loading and serving hears of SIGTERM when the drain is over."""
+def test_earlier_handler_of_the_application_is_called_after_the_drain():
+    """A handler that is set between loading and serving is called when the drain is over."""
     code, said = run(
         INSTRUMENT,
         """
@@ -129,7 +129,7 @@ def test_handler_that_the_application_puts_before_it_serves_is_called_after_the_
 
 
 def test_ignored_signal_stays_ignored():
-    """Where SIGTERM is ignored there is no drain."""
+    """If SIGTERM is ignored there is no drain."""
     code, said = run("signal.signal(signal.SIGTERM, signal.SIG_IGN)", INSTRUMENT, "serve()\nterm()\nsay(serve())")
 
     assert (0, ["200"]) == (code, said)
@@ -147,7 +147,7 @@ def test_second_signal_is_passed_on_at_once():
 
 
 def test_child_of_a_process_that_serves_ends_at_once():
-    """A forked child, such as one of a pool, is ended by SIGTERM as if there were no drain."""
+    """SIGTERM ends a forked child, such as one of a pool, without a drain."""
     _, said = run(
         "app = scaleobs.instrument(app, log_format='off', drain_seconds=60)",
         """
@@ -170,7 +170,7 @@ def test_child_of_a_process_that_serves_ends_at_once():
 
 @pytest.mark.servers
 def test_request_on_another_thread_reaches_the_main_thread():
-    """Where the server puts its handler after loading, and requests come on other threads, the drain works as well."""
+    """If the server sets its handler after loading, a request on another thread has it wrapped."""
     code, said = run(
         INSTRUMENT,
         """
@@ -190,8 +190,8 @@ def test_request_on_another_thread_reaches_the_main_thread():
 
 @pytest.mark.servers
 @pytest.mark.parametrize("path", ["/ready", "/"])
-def test_main_thread_is_told_again_until_it_has_heard(path):
-    """A signal that comes just as the main thread begins to wait doesn't wake it: the next request says it again."""
+def test_main_thread_is_woken_again_until_it_has_wrapped_the_handler(path):
+    """A signal that arrives just as the main thread begins to wait doesn't wake it: the next request sends another."""
     code, said = run(
         INSTRUMENT,
         f"path = {path!r}",
@@ -223,7 +223,7 @@ def test_main_thread_is_told_again_until_it_has_heard(path):
 
 @pytest.mark.servers
 def test_signal_that_another_thread_takes_wakes_the_main_thread():
-    """The kernel hands a signal to any thread; Python's handlers are the main thread's, which may sleep."""
+    """The kernel delivers a signal to any thread; Python runs handlers on the main thread, which may sleep."""
     code, said = run(
         INSTRUMENT,
         """
@@ -244,8 +244,8 @@ def test_signal_that_another_thread_takes_wakes_the_main_thread():
     assert (0, ["True"]) == (code, said)
 
 
-def test_application_that_is_loaded_by_a_thread_goes_without():
-    """Off the main thread no handler can be put; nothing is said of it and everything else works."""
+def test_application_that_is_loaded_by_a_thread_has_no_drain():
+    """Only the main thread can set a handler; everything else works in other threads, without an error."""
     code, said = run(
         """
         def load():
@@ -264,7 +264,7 @@ def test_application_that_is_loaded_by_a_thread_goes_without():
 
 @pytest.mark.servers
 def test_handler_takes_no_lock():
-    """The signal may come while the main thread holds any lock: the handler neither logs nor waits for one."""
+    """The main thread may hold any lock at the signal: the handler neither logs nor waits for a lock."""
     code, said = run(
         "import logging",
         "signal.signal(signal.SIGTERM, lambda number, frame: say('handled'))",
@@ -283,8 +283,8 @@ def test_handler_takes_no_lock():
     assert ["held back", "handled"] == [line for line in said if not line.startswith("{")]
 
 
-def test_no_thread_is_to_be_had():
-    """Where the thread of the drain can't be started, the signal is passed on at once."""
+def test_no_thread_can_be_started():
+    """If the thread of the drain can't be started, the signal is passed on at once."""
     code, said = run(
         "signal.signal(signal.SIGTERM, lambda number, frame: say('handled'))",
         INSTRUMENT,
@@ -302,13 +302,13 @@ def test_no_thread_is_to_be_had():
 
 
 def test_late_hook_is_logged_before_the_process_ends():
-    """The thread that waits for hooks may be late itself, on a busy machine: the signal is passed on after its line."""
+    """On a busy machine the thread of the hooks may be late itself: the signal is passed on after its line."""
     code, said = run(
         "app = scaleobs.instrument(app, log_format='json', drain_seconds=0.2)",
         """
         from scaleobs._lifecycle import hooks
         run = hooks.run
-        hooks.run = lambda waiting, until, failed: run(waiting, until + 0.2, failed)
+        hooks.run = lambda waiting, deadline, failed: run(waiting, deadline + 0.2, failed)
         scaleobs.observer_of(app).on_drain(lambda: time.sleep(60))
         serve()
         term()

@@ -22,7 +22,7 @@ HANDSHAKE = (
 
 @pytest.mark.parametrize("name", ["uvicorn", "gunicorn uvicorn", "hypercorn", "granian"])
 def test_websocket_goes_on(name, tmp_path):
-    """An open WebSocket is served all through the drain, and then left to the server."""
+    """An open WebSocket is served during the drain; then the server closes it."""
     command = SERVERS[name][0]
     with draining.running(command, tmp_path, SCALEOBS_DRAIN_SECONDS="2") as server:
         with socket.create_connection(("127.0.0.1", server.port), servers.LIMIT) as connection:
@@ -51,8 +51,8 @@ def test_websocket_goes_on(name, tmp_path):
     "name", ["uvicorn", "uvicorn workers", "gunicorn uvicorn", "gunicorn gthread", "hypercorn", "granian"]
 )
 @pytest.mark.parametrize("log_format", ["json", "off"])
-def test_kept_connection_is_ended_by_an_answer(name, log_format, tmp_path):
-    """A client that keeps its connection is told by an answer that it ends, and never loses a request on it."""
+def test_response_ends_a_kept_connection(name, log_format, tmp_path):
+    """A response ends a connection that the client would keep, and no request on it is lost."""
     command, workers, _ = SERVERS[name]
     environ = {"SCALEOBS_DRAIN_SECONDS": "1", "LOG_FORMAT": log_format}
     with draining.running(command, tmp_path, workers, **environ) as server:

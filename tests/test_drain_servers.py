@@ -1,4 +1,4 @@
-"""Real servers that are told to stop: they say so, go on for a while, and end as they would have."""
+"""Real servers drain after SIGTERM, and then end as they do without scaleobs."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ every_server = pytest.mark.parametrize("name", SERVERS)
 @every_server
 def test_drain_under_load(name, tmp_path):
     """
-    After SIGTERM `/ready` says 503 and nothing else changes for the time of the drain; then the server ends by itself.
+    After SIGTERM `/ready` answers 503 and nothing else changes during the drain; then the server ends by itself.
 
-    No request fails before, a stream that lasts longer is whole, hooks run once in each worker, and one that raises or
-    hangs is named.
+    No request fails in the drain, a stream that lasts longer is complete, hooks run once in each worker, and the log
+    names a hook that raises or hangs.
     """
     command, workers, code = SERVERS[name]
     with draining.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="2") as server:
@@ -69,7 +69,7 @@ def test_no_drain_with_0_seconds(name, tmp_path):
 
 @every_server
 def test_interrupt_has_no_delay(name, tmp_path):
-    """SIGINT, sent to all processes as a terminal does at Ctrl-C, stops the server long before a drain would end."""
+    """SIGINT, sent to all processes as by Ctrl-C in a terminal, stops the server without a drain."""
     command, workers, _ = SERVERS[name]
     with draining.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="60") as server:
         if command[0] == "gunicorn":
@@ -98,7 +98,7 @@ def test_interrupt_has_no_delay(name, tmp_path):
     ],
 )
 def test_second_signal_ends_the_drain(name, second, tmp_path):
-    """A second signal to the main process ends the drain, where the server takes notice of it itself."""
+    """A second signal to the main process ends the drain, if the server handles that itself."""
     command, workers, _ = SERVERS[name]
     with draining.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="60") as server:
         server.tell(signal.SIGTERM)
@@ -114,7 +114,7 @@ def test_second_signal_ends_the_drain(name, second, tmp_path):
 
 @pytest.mark.parametrize("name", ["uvicorn workers", "gunicorn sync", "gunicorn uvicorn", "granian workers"])
 def test_signal_to_the_whole_service_is_one_signal(name, tmp_path):
-    """Where a supervisor tells every process, as systemd does, and the main process its workers, there is one drain."""
+    """If a supervisor signals every process, as systemd does, and the main process its workers, there is one drain."""
     command, workers, code = SERVERS[name]
     with draining.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="2") as server:
         load = draining.Load(server.port, 2)
@@ -129,7 +129,7 @@ def test_signal_to_the_whole_service_is_one_signal(name, tmp_path):
 
 
 def test_second_signal_to_a_worker_ends_its_drain(tmp_path):
-    """A worker that is told twice, with time between, stops at once; the server puts another one in its place."""
+    """A worker that receives SIGTERM again after some time stops at once; the server replaces it."""
     with draining.running([*GUNICORN[:-1], "1"], tmp_path, SCALEOBS_DRAIN_SECONDS="60") as server:
         worker = draining.worker_of(server)
         os.kill(worker, signal.SIGTERM)
@@ -143,8 +143,8 @@ def test_second_signal_to_a_worker_ends_its_drain(tmp_path):
 @pytest.mark.parametrize(
     "name", ["uvicorn workers", "gunicorn sync", "gunicorn preload", "gunicorn uvicorn", "granian"]
 )
-def test_reload_never_takes_the_instance_out(name, tmp_path):
-    """On SIGHUP old workers drain while new ones start, slowly; `/ready` is 200 and requests are answered all along."""
+def test_instance_stays_ready_during_a_reload(name, tmp_path):
+    """On SIGHUP old workers drain while new ones start, slowly; `/ready` is always 200 and requests are answered."""
     command, workers, _ = SERVERS[name]
     settings = {"SCALEOBS_DRAIN_SECONDS": "1", "IMPORT_SECONDS": "1.5"}
     with draining.running(command, tmp_path, workers, **settings) as server:
@@ -185,7 +185,7 @@ def test_drain_as_the_first_process_of_a_container(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("command", "is_told"),
+    ("command", "is_logged"),
     [
         ([*GUNICORN, "--graceful-timeout", "3"], True),
         ([*GUNICORN, "--graceful-timeout", "6"], False),
@@ -207,18 +207,18 @@ def test_drain_as_the_first_process_of_a_container(name, tmp_path):
         ([*HYPERCORN, "--graceful-timeout", "3"], False),
     ],
 )
-def test_limit_that_ends_before_the_drain_is_told(command, is_told, tmp_path):
-    """A limit after which the server kills its workers is told at the start where the drain is longer."""
+def test_limit_that_ends_before_the_drain_is_logged(command, is_logged, tmp_path):
+    """A warning at the start names the limit after which the server kills its workers, if the drain is longer."""
     with draining.running(command, tmp_path) as server:
-        # Where requests come on threads, it may be the second one that brings it.
-        servers.until(lambda: server.status() == 200 and (not is_told or "drain.cut_short" in server.said()))
-        assert is_told == ("drain.cut_short" in server.said())
+        # If requests come on threads, the second one may write it.
+        servers.until(lambda: server.status() == 200 and (not is_logged or "drain.cut_short" in server.said()))
+        assert is_logged == ("drain.cut_short" in server.said())
         server.tell(signal.SIGINT)
         server.gone_after()
 
 
 @pytest.mark.parametrize("name", ["uvicorn", "hypercorn"])
-def test_no_drain_where_the_server_follows_the_code(name, tmp_path):
+def test_no_drain_with_reload(name, tmp_path):
     """With `--reload` a change of the code is served as soon as it would be without a drain."""
     command, workers, _ = SERVERS[name]
     with draining.running([*command, "--reload"], tmp_path, workers, SCALEOBS_DRAIN_SECONDS="60") as server:

@@ -1,4 +1,4 @@
-"""Who else drains, as it stands in the ledgers, the header that ends a connection, and the setting."""
+"""Which siblings drain, by their ledgers; the header that ends a connection; the setting."""
 
 from __future__ import annotations
 
@@ -9,83 +9,82 @@ import sys
 
 import pytest
 
-from scaleobs import _workers as group
 from scaleobs._http.asgi import last_on_connection
-from scaleobs._lifecycle import drain as workers
+from scaleobs._lifecycle.drain import all_siblings_drain, drain_slot
+from scaleobs._workers import Root, group, join_group
+from scaleobs._workers.recognition import start_ticks
 from scaleobs.settings import Settings, SettingsError
 from support import servers
 
-# A worker: joins the group of its parent, says that it does, and drains or not until it is told to end.
+# A worker: joins the group of its parent, and drains or not until its input ends.
 WORKER = """
 import sys
-from scaleobs import _workers as group
-from scaleobs._lifecycle import drain as workers
-from scaleobs._workers import group as membership
-from scaleobs._workers import recognition
-recognition.root = membership.root = lambda: recognition.Root("gunicorn", {pid}, recognition.started({pid}), 0)
-group.join().ledger.own()
-workers.mark()[0] = {mark}
+from scaleobs._lifecycle.drain import drain_slot
+from scaleobs._workers import group, join_group, recognition
+recognition.find_root = group.find_root = lambda: recognition.Root("gunicorn", {pid}, recognition.start_ticks({pid}), 0)
+join_group().ledger.set_owner()
+drain_slot()[0] = {number}
 print("joined", flush=True)
 sys.stdin.read()
 """
 
 
 @pytest.fixture
-def mine(monkeypatch, tmp_path):
-    """Make this process a worker of its parent, with the number that says that it drains."""
+def slot(monkeypatch, tmp_path):
+    """Make this process a worker of its parent, and return its slot of the drain."""
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     parent = os.getpid()
-    root = group.Root("gunicorn", parent, group.recognition.started(parent), 0)
-    monkeypatch.setattr(group.group, "root", lambda: root)
-    monkeypatch.setattr(group.group, "_mine", None)
-    group.join().ledger.own()
-    return workers.mark()
+    root = Root("gunicorn", parent, start_ticks(parent), 0)
+    monkeypatch.setattr(group, "find_root", lambda: root)
+    monkeypatch.setattr(group, "_process_group", None)
+    join_group().ledger.set_owner()
+    return drain_slot()
 
 
-def worker(mark):
+def worker(number):
     """Start another worker of the same group."""
-    source = WORKER.format(pid=os.getpid(), mark=mark)
+    source = WORKER.format(pid=os.getpid(), number=number)
     process = subprocess.Popen([sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert "joined\n" == process.stdout.readline()
     return process
 
 
 def end(process):
-    """Have it end."""
+    """End a worker."""
     process.stdin.close()
     process.wait(servers.LIMIT)
     process.stdout.close()
 
 
-def test_every_living_worker_has_to_drain(mine):
-    """A worker that serves keeps the instance in; one that drains doesn't, and neither does a dead one."""
-    assert workers.all_others_drain()
+def test_every_living_worker_has_to_drain(slot):
+    """The instance stays ready as long as one living worker doesn't drain."""
+    assert all_siblings_drain()
 
     serving = worker("0.0")
-    assert not workers.all_others_drain()
+    assert not all_siblings_drain()
 
     end(serving)
-    assert workers.all_others_drain()
+    assert all_siblings_drain()
 
     draining = worker("__import__('os').getpid()")
-    assert workers.all_others_drain()
+    assert all_siblings_drain()
 
-    # Who takes over the ledger of a worker that drained, with its number, doesn't drain itself.
+    # A worker that takes over the ledger of one that drained, with its number, doesn't drain itself.
     end(draining)
     heir = worker(f"{draining.pid}")
-    assert not workers.all_others_drain()
+    assert not all_siblings_drain()
     end(heir)
 
 
-def test_worker_that_has_not_joined_yet_counts_as_one_that_serves(mine):
-    """A younger child of the same parent that isn't in the group yet is a worker that loads the application."""
+def test_worker_that_has_not_joined_yet_counts_as_one_that_serves(slot):
+    """A younger child of the same parent that isn't in the group yet is a worker that still loads the application."""
     loading = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
-        assert not workers.all_others_drain()
+        assert not all_siblings_drain()
     finally:
         loading.stdin.close()
         loading.wait(servers.LIMIT)
-    assert workers.all_others_drain()
+    assert all_siblings_drain()
 
 
 @pytest.mark.parametrize(
@@ -97,7 +96,7 @@ def test_worker_that_has_not_joined_yet_counts_as_one_that_serves(mine):
     ],
 )
 def test_answer_ends_its_connection(version, sent, seen):
-    """An answer over HTTP/1 says that its connection closes, and says it once; HTTP/2 knows no such header."""
+    """A response over HTTP/1 has one header that closes its connection; HTTP/2 has no such header."""
     messages = []
 
     async def send(message):
@@ -118,7 +117,7 @@ def test_answer_ends_its_connection(version, sent, seen):
 
 @pytest.mark.parametrize("value", [-1, "soon", None, True, float("nan"), 1e9])
 def test_seconds_that_cannot_be_used(value):
-    """What isn't a number of seconds is refused, with the fix."""
+    """A value that isn't a number of seconds is refused, with the fix."""
     with pytest.raises(SettingsError, match=r"drain_seconds is .*0 turns the drain off"):
         Settings.read({"drain_seconds": value}, {})
 

@@ -135,9 +135,9 @@ def test_sibling_is_written_to_only_if_its_flag_is_lower(had, raised, expected, 
     worker = workers(monkeypatch, tmp_path)
     sibling, mine = worker(1), worker()
     key = Key(0, 0).packed()
-    flags = sibling.ledger.cells(Kind.FLAGS, key, 2)
+    flags = sibling.ledger.slots(Kind.FLAGS, key, 2)
     flags[0], flags[1] = had, 1
-    mine.hear(sibling)
-    SiblingStorage(mine.others[0], Index(0, LabelSetIndex()), key).request_exemplars(raised)
+    mine.read(sibling)
+    SiblingStorage(mine.siblings[0], Index(0, LabelSetIndex()), key).request_exemplars(raised)
 
     assert expected == flags.tolist()

@@ -1,4 +1,4 @@
-"""What workers of a group say of their event loops together, where one is killed, too, and each other's pulses."""
+"""The event loops of a group: their lag and threads, also if a worker is killed, and the pulses."""
 
 from __future__ import annotations
 
@@ -11,27 +11,26 @@ import time
 import pytest
 from prometheus_client import CollectorRegistry
 
-from scaleobs import _workers as group
 from scaleobs import catalog
 from scaleobs._metrics import runtime as loops
 from scaleobs._metrics.runtime import Runtime, runtime
+from scaleobs._workers import Root, group, join_group
 from scaleobs._workers.ledger import FullError
+from scaleobs._workers.recognition import start_ticks
 from support import servers
 from support.event_loops import begun, looks, service, until
 from support.expositions import page, samples
 
 LAG = "event_loop_lag_seconds"
 
-# A worker: joins the group of its parent, runs a loop or not, and stays until it is told to end.
+# A worker: joins the group of its parent, runs a loop or not, and stays until its input ends.
 WORKER = """
 import asyncio, sys
 from concurrent.futures import ThreadPoolExecutor
-from scaleobs import _workers as group
-from scaleobs._workers import group as membership
-from scaleobs._workers import recognition
+from scaleobs._workers import group, join_group, recognition
 from scaleobs._metrics import runtime as loops
 from scaleobs._metrics.runtime import runtime
-recognition.root = membership.root = lambda: recognition.Root("gunicorn", {pid}, recognition.started({pid}), 0)
+recognition.find_root = group.find_root = lambda: recognition.Root("gunicorn", {pid}, recognition.start_ticks({pid}), 0)
 
 def stay():
     print("joined", flush=True)
@@ -44,8 +43,8 @@ async def main():
         await asyncio.sleep(0.01)
     await asyncio.to_thread(stay)
 
-runtime.join(group.join())
-group.join().ledger.own()
+runtime.join(join_group())
+join_group().ledger.set_owner()
 if {has_loop}:
     asyncio.run(main())
 else:
@@ -58,12 +57,12 @@ def joined(monkeypatch, tmp_path):
     """Make this process a worker of its parent."""
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     parent = os.getpid()
-    root = group.Root("gunicorn", parent, group.recognition.started(parent), 0)
-    monkeypatch.setattr(group.group, "root", lambda: root)
-    monkeypatch.setattr(group.group, "_mine", None)
-    mine = group.join()
-    mine.ledger.own()
-    return mine
+    root = Root("gunicorn", parent, start_ticks(parent), 0)
+    monkeypatch.setattr(group, "find_root", lambda: root)
+    monkeypatch.setattr(group, "_process_group", None)
+    joined = join_group()
+    joined.ledger.set_owner()
+    return joined
 
 
 def worker(*, has_loop=True):
@@ -75,7 +74,7 @@ def worker(*, has_loop=True):
 
 
 def end(process):
-    """Have it end."""
+    """End a worker."""
     process.stdin.close()
     process.wait(servers.LIMIT)
     process.stdout.close()
@@ -83,7 +82,7 @@ def end(process):
 
 def said(group):
     """Return what a scrape would say: how often all loops were looked at, and their default executors' threads."""
-    group.others()
+    group.siblings()
     found = {sample.name: sample.value for _, family in runtime.families() for sample in family.samples}
     return {
         "looks": found.get(f"{LAG}_count"),
@@ -93,7 +92,7 @@ def said(group):
 
 @pytest.mark.servers
 def test_workers_that_end(joined):
-    """Looks of workers that have ended stay, and their threads go, also where another one goes on in their place."""
+    """Measurements of ended workers stay and their threads go, also if a new worker takes over the ledger."""
     runtime.join(joined)
     one, other = worker(), worker()
     servers.until(lambda: said(joined)["threads"] == [2, 6])
@@ -113,7 +112,7 @@ def test_workers_that_end(joined):
 
 
 def test_pulses(joined):
-    """The pulses are those of all living workers, this one included; 0 where no loop has run since it began."""
+    """The pulses are those of all living workers, including this one; 0 if no loop has run since its start."""
     runtime.join(joined)
     begin = time.monotonic()
     one, idle = worker(), worker(has_loop=False)
@@ -135,7 +134,7 @@ def test_pulses(joined):
 
 @pytest.mark.usefixtures("often")
 def test_pulse_of_a_process_alone(registry):
-    """Alone, a process says when its loop ran last, and 0 before one has."""
+    """A process without a group returns the time of its loop's last run, and 0 before the first run."""
     before = runtime.pulses()
 
     async def main():
@@ -154,7 +153,7 @@ def test_pulse_of_a_process_alone(registry):
 
 @pytest.mark.parametrize("joins_first", [True, False])
 def test_loop_and_group(joins_first, joined, monkeypatch):
-    """Looks count whether the loop or the group was there first, once, and on top of what a worker before has left."""
+    """Measurements count once, whether loop or group was first, and are added to those of the previous owner."""
     monkeypatch.setattr(loops, "LAG_INTERVAL", 0.01)
     before = Runtime()
     before.join(joined)
@@ -180,14 +179,14 @@ def test_loop_and_group(joins_first, joined, monkeypatch):
 
 
 def test_no_room(joined, monkeypatch):
-    """Where a ledger is full, a worker looks at its loop all the same, for itself, and says so."""
+    """If the ledger is full, a worker measures its loop in its own memory, and reports the error."""
 
     def full(*_):
         raise FullError
 
     heard = []
-    joined.on_trouble = heard.append
-    monkeypatch.setattr(joined.ledger, "cells", full)
+    joined.on_error = heard.append
+    monkeypatch.setattr(joined.ledger, "slots", full)
     runtime.join(joined)
 
     async def main():
@@ -200,7 +199,7 @@ def test_no_room(joined, monkeypatch):
 
 
 def test_place_is_gone(joined):
-    """What this process has is shown, where the others are can't be found any more."""
+    """If the directory was removed, the numbers of this process are shown."""
     runtime.join(joined)
 
     async def main():

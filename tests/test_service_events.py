@@ -94,7 +94,7 @@ def test_loaded(has_lifespan, recorded):
         ("failed", ["lifecycle.lifespan_failed"]),
         ("stopping", ["lifecycle.lifespan_stopping", "drain.stopping"]),
         ("stopped", ["traces.flush"]),
-        ("left", ["lifecycle.lifespan_left"]),
+        ("left", ["lifecycle.lifespan_exited"]),
     ],
 )
 def test_lifespan(stage, expected, recorded):
@@ -112,7 +112,7 @@ def test_lifespan_that_was_stopped_closes_the_management_port(recorded):
     calls.clear()
     service.on_lifespan("left")
 
-    assert ["lifecycle.lifespan_left", "management.close"] == calls
+    assert ["lifecycle.lifespan_exited", "management.close"] == calls
 
 
 def test_first_traffic(recorded):
@@ -128,7 +128,7 @@ def test_first_traffic(recorded):
         "log.renew_writer",
         "checks.serve",
         "traces.begin",
-        "lifecycle.request_seen",
+        "lifecycle.request_received",
         "management.seen",
         "drain.serving",
         "startup_tasks.begin",

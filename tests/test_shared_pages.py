@@ -28,7 +28,7 @@ def test_two_registries_with_one_name(worker):
     user_values.join(mine, [])
     for number, registry in enumerate(registries, start=1):
         Counter("c", "c", registry=registry).inc(number)
-    mine.hear(other)
+    mine.read(other)
 
     assert [{("c_total",): 11}, {("c_total",): 22}] == [page(registry) for registry in registries]
 
@@ -49,7 +49,7 @@ def test_what_another_worker_has(worker, registry, are_living):
     histogram.labels("a").observe(5)
     Gauge("g", "g", multiprocess_mode="sum", registry=registry).set(4)
     Gauge("each", "each", ["worker"], registry=registry).labels("x").set(1)
-    mine.hear(other, are_living=are_living)
+    mine.read(other, are_living=are_living)
 
     # Families of others are the default registry's.
     assert {
@@ -89,7 +89,7 @@ def test_another_collectors_family_is_left_alone(worker, registry, monkeypatch):
     registry.register(custom)
     mine = worker()
     user_values.join(mine, [])
-    mine.hear(other)
+    mine.read(other)
 
     assert {("c_total",): 1, ("theirs_total",): 10} == page(registry)
     custom.shown = ()
@@ -100,15 +100,15 @@ def test_what_is_damaged_is_left_out(worker, registry):
     """Keys that nobody could have written cost their own numbers and no others; a fault shows what is this worker's."""
     other = worker(1)
     for key in (b"", b"[]", b"\xff", b'["counter","c","c_total",["x"],[],"","",0]', b"[1,2,3,4,5,6,7,8]", b"null"):
-        other.ledger.cells(Kind.USER_VALUE, key, 2)[0] = 3
-    other.ledger.cells(Kind.USER_VALUE, b'["counter","c","c_total",[],[],"","",0]', 2)[0] = 3
-    other.ledger.cells(Kind.USER_VALUE, b'["counter","c","c_total",[],[],"","",1]', 2)[0] = float("nan")
+        other.ledger.slots(Kind.USER_VALUE, key, 2)[0] = 3
+    other.ledger.slots(Kind.USER_VALUE, b'["counter","c","c_total",[],[],"","",0]', 2)[0] = 3
+    other.ledger.slots(Kind.USER_VALUE, b'["counter","c","c_total",[],[],"","",1]', 2)[0] = float("nan")
     mine = worker()
     user_values.join(mine, [registry])
     Counter("c", "c", registry=registry).inc()
-    mine.hear(other)
+    mine.read(other)
     whole = page(registry)
-    mine.others[0].view = None
+    mine.siblings[0].view = None
     faults = []
 
     assert {("c_total",): 4} == whole
@@ -125,7 +125,7 @@ def test_exemplars_are_those_of_the_worker_that_answers(worker, registry):
     mine = worker()
     user_values.join(mine, [])
     Histogram("h", "h", buckets=[1], registry=registry).observe(0.5, {"id": "mine"})
-    mine.hear(other)
+    mine.read(other)
     (family,) = user_merge.of_all_workers(registry, registry.collect(), (), pytest.fail)
     (bucket,) = [sample for sample in family.samples if sample.labels.get("le") == "1.0"]
 

@@ -39,7 +39,7 @@ def test_a_metric_keeps_what_it_has_as_it_is_shared(worker, registry):
     summary.observe(1)
     gauge.dec()
 
-    assert [] == mine.troubles
+    assert [] == mine.errors
     assert {"id": "1"} == counter.labels("a")._value.get_exemplar().labels
     assert {
         ("c_total", "a"): 3,
@@ -77,14 +77,14 @@ def test_no_room(worker, registry):
     user_values.join(mine, [registry])
     error = FullError("No space left")
 
-    def cells(kind, key, length):
+    def slots(kind, key, length):
         raise error
 
-    mine.ledger.cells = cells
+    mine.ledger.slots = slots
     counter = Counter("c", "c", registry=registry)
     counter.inc()
 
-    assert [error] == mine.troubles
+    assert [error] == mine.errors
     assert {("c_total",): 1} == page(registry)
 
 
@@ -101,8 +101,8 @@ def test_a_child_of_a_worker(worker, registry):
     user_values.forked([registry])
     old.labels("a").inc()
     gauge.inc()
-    mine.hear(mine)
-    positions = mine.others[0].view(user_merge._UserValues, user_merge._UserValues).found.values()
+    mine.read(mine)
+    positions = mine.siblings[0].view(user_merge._UserValues, user_merge._UserValues).found.values()
     (place,) = [start for key, start in positions if key.family == "old"]
 
     assert {"old_total": 1, "g": 4} == {
@@ -111,7 +111,7 @@ def test_a_child_of_a_worker(worker, registry):
         for sample in family.samples
         if not sample.name.endswith("_created")
     }
-    assert 5 == mine.others[0].numbers[place]
+    assert 5 == mine.siblings[0].numbers[place]
 
 
 def test_a_worker_that_was_forked(worker, registry):

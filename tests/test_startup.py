@@ -1,4 +1,4 @@
-"""Start-up tasks: what has to be done before the service is ready."""
+"""Start-up tasks, which delay readiness."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from support.exchanges import asgi, wsgi
 
 
 def states(answer):
-    """Return the status of a probe and how far each task is."""
+    """Return the status of a probe and the state of each task."""
     (shown,) = [one for one in answer.json["checks"] if one["name"] == "lifecycle"] or [{"data": {}}]
     return answer.status, shown["data"].get("startup_tasks")
 
 
 def test_wsgi_service_starts_once_its_tasks_are_done(registry):
-    """The first probe begins the tasks; until all are done `/startup` and `/ready` are 503, with the progress."""
+    """The first probe begins the tasks; until all are done `/startup` and `/ready` are 503 and list them."""
     app = scaleobs.instrument(Flask("shop"), registry=registry, log_format="off", drain_seconds=0)
     goes_on, runs = threading.Event(), []
 
@@ -79,7 +79,7 @@ def test_asgi_tasks_run_on_the_loop_after_the_lifespan(registry):
 
         incoming.put_nowait({"type": "lifespan.startup"})
         lifespan = asyncio.create_task(app({"type": "lifespan"}, incoming.get, send))
-        while not obs._service.lifecycle.is_started:  # noqa: ASYNC110 - Nobody tells.
+        while not obs._service.lifecycle.is_started:  # noqa: ASYNC110 - There is no event.
             await asyncio.sleep(0.001)
         incoming.put_nowait({"type": "lifespan.shutdown"})
         await lifespan
@@ -92,7 +92,7 @@ def test_asgi_tasks_run_on_the_loop_after_the_lifespan(registry):
 
 
 def test_task_that_fails_is_never_done(registry):
-    """A task that raises keeps the service from being ready, and is named with what it raised."""
+    """A task that raises keeps the service from being ready, and is reported with its exception."""
     failures = []
     lifecycle = Lifecycle(manual_start=False)
     startup = StartupTasks(lifecycle, lambda name, error: failures.append((name, error)))
@@ -107,12 +107,12 @@ def test_task_that_fails_is_never_done(registry):
     ((name, error),) = failures
 
     assert ("load", "gone") == (name, str(error))
-    assert {"state": "failed", "startup_tasks": {"load": "failed"}} == lifecycle.said()
+    assert {"state": "failed", "startup_tasks": {"load": "failed"}} == lifecycle.probe_data()
     assert not lifecycle.is_ready
 
 
 def test_late_task_is_begun_at_once():
-    """A task that is registered while the service serves holds readiness up again, until it is done."""
+    """A task that is registered while the service serves ends readiness until it is done."""
     lifecycle = Lifecycle(manual_start=False)
     startup = StartupTasks(lifecycle, lambda *_: None)
     lifecycle.started()
@@ -128,14 +128,14 @@ def test_late_task_is_begun_at_once():
 
 
 def test_two_tasks_of_one_name_are_refused():
-    """Two tasks can't have the same name, since a probe tells them apart by it."""
+    """Two tasks can't have the same name, since a probe lists them by name."""
     startup = StartupTasks(Lifecycle(manual_start=False), lambda *_: None)
     startup.add(test_late_task_is_begun_at_once)
     with pytest.raises(ValueError, match="'test_late_task_is_begun_at_once'"):
         startup.add(test_late_task_is_begun_at_once)
 
 
-def test_manual_start_and_tasks_are_both_waited_for(registry):
+def test_manual_start_and_tasks_are_both_required(registry):
     """With `manual_start` a service is ready after `started()` and its tasks, whichever comes last."""
 
     async def app(scope, receive, send):

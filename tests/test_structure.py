@@ -21,7 +21,7 @@ MUTATORS = {"add", "append", "appendleft", "clear", "discard", "extend", "insert
 MUTATORS |= {"put", "remove", "set", "setdefault", "update", "write"}
 
 CACHES = {
-    "_workers/entries.py Shape.has_grown",  # Compiled structs of the entries.
+    "_workers/ledger.py EntryLayout.has_grown",  # Compiled structs of the entries.
     "logs/_redaction.py Redact._is_secret",  # Verdicts by name.
     "_routes/tree.py Entry.is_below",  # A compiled pattern.
 }

@@ -117,15 +117,14 @@ def _place() -> Path:
 
 
 def _join_ours(place: Path) -> None:
-    """Be a worker of a service, as a server that scaleobs recognises would have it; its root is this very subject."""
-    from scaleobs import _workers as workers
-    from scaleobs._workers import group as membership
-    from scaleobs._workers import recognition
+    """Make this process a worker of a recognised server, whose root is the first process of this subject."""
+    from scaleobs._metrics import families
+    from scaleobs._workers import Group, Root, group
+    from scaleobs._workers.recognition import start_ticks
 
-    root = recognition.Root("gunicorn", _first, recognition.started(_first), 0)
-    membership.directory_of = lambda _root: place  # type: ignore[assignment]
-    group = membership.Group(root)
-    workers.join = lambda _on_trouble=None: group
+    group.directory_of = lambda _root: place  # type: ignore[assignment]
+    joined = Group(Root("gunicorn", _first, start_ticks(_first), 0))
+    families.join_group = lambda _on_error=None: joined  # type: ignore[assignment]
 
 
 def _as_of_old(place: Path, page: pages.Page) -> pages.Page:

@@ -13,7 +13,7 @@ from scaleobs._health.check import LastRun, write_event
 from scaleobs._http.endpoints import Answers
 from scaleobs._http.exchange import SLOW_SECONDS, AccessLog
 from scaleobs._http.recorder import Recorder
-from scaleobs._lifecycle import Draining
+from scaleobs._lifecycle import ServiceDrain
 from scaleobs._lifecycle import Stage as DrainStage
 from scaleobs._lifecycle.state import Lifecycle, StartupTasks
 from scaleobs._management import Management
@@ -73,8 +73,8 @@ class _Service:
         self.checks = Checks(partial(write_event, logger))
         for check in settings.checks:
             self.checks.add(check)
-        self.drain = Draining(settings.drain_seconds, _write, self.on_drain)
-        self.lifecycle = Lifecycle(manual_start=settings.manual_start, is_draining=self.drain.is_on)
+        self.drain = ServiceDrain(settings.drain_seconds, _write, self.on_drain)
+        self.lifecycle = Lifecycle(manual_start=settings.manual_start, is_draining=self.drain.is_group_draining)
         self.startup_tasks = StartupTasks(self.lifecycle, _write_task_failed)
         self.answers = Answers(settings, self.lifecycle, self.checks, metrics, warn=logger.warning, on_fault=self.fault)
         # The storage refers to it weakly: a service that is dropped is not on the page any more.
@@ -146,7 +146,7 @@ class _Service:
         elif stage == "stopped":
             self._traces.flush()  # Some servers end their process by a signal right after.
         else:
-            self.lifecycle.lifespan_left()
+            self.lifecycle.lifespan_exited()
             if self.lifecycle.state == "stopping":  # Not if the application has no lifespan.
                 self._management.close()
 
@@ -167,9 +167,9 @@ class _Service:
         if self.lifecycle.state == "new":
             families.join_workers()
             logs.take_server_loggers()
-            self.lifecycle.request_seen()
+            self.lifecycle.request_received()
         self._management.seen()
-        if not self.drain.is_noted:
+        if not self.drain.is_installed:
             self.drain.serving()
         if self.lifecycle.state == "ready" and not self.startup_tasks.is_begun:
             self.startup_tasks.begin()
@@ -209,7 +209,7 @@ class _Service:
             and len(storage.sources) == 1
             and len(self._recorders) == 1
             and not self.drain.is_begun
-            and self.drain.is_noted
+            and self.drain.is_installed
             and not storage.needs_observe
         )
         if storage.seeks_traces:

@@ -1,4 +1,4 @@
-"""The CPU seconds of a group: those of a worker that is killed stay, as of the last scrape."""
+"""The CPU seconds of a group: those of a killed worker stay, as of the last scrape."""
 
 from __future__ import annotations
 
@@ -9,21 +9,19 @@ import sys
 import pytest
 
 from scaleobs._metrics import process
-from scaleobs._workers import Root, recognition
-from scaleobs._workers import group as membership
+from scaleobs._workers import Group, Root
 from scaleobs._workers.kinds import Kind
+from scaleobs._workers.recognition import start_ticks
 from support import servers
 
 # A worker that uses CPU, and stays until it is killed.
 WORKER = """
 import sys, time
-from scaleobs._workers import Root, join
-from scaleobs._workers import group as membership
-from scaleobs._workers import recognition
+from scaleobs._workers import Root, group, join_group, recognition
 from scaleobs._metrics import process
-membership.root = lambda: Root("gunicorn", {pid}, recognition.started({pid}), 0)
-process.join(join())
-join().ledger.own()
+group.find_root = lambda: Root("gunicorn", {pid}, recognition.start_ticks({pid}), 0)
+process.join(join_group())
+join_group().ledger.set_owner()
 while time.process_time() < {seconds}:
     pass
 print("joined", flush=True)
@@ -35,8 +33,8 @@ sys.stdin.read()
 def mine(monkeypatch, tmp_path):
     """Make this process a worker."""
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    group = membership.Group(Root("gunicorn", os.getpid(), recognition.started(os.getpid()), 0))
-    group.ledger.own()
+    group = Group(Root("gunicorn", os.getpid(), start_ticks(os.getpid()), 0))
+    group.ledger.set_owner()
     return group
 
 
@@ -49,32 +47,32 @@ def worker(seconds):
 
 
 def kill(process):
-    """Kill a worker, which notes nothing any more."""
+    """Kill a worker, which writes nothing any more."""
     process.kill()
     process.communicate(timeout=servers.LIMIT)
 
 
 @pytest.mark.servers
 def test_killed_worker(mine):
-    """What it had used at the last scrape is counted for good, and once, also if another one goes on in its place."""
+    """Its CPU seconds at the last scrape count for good, and once, also if a new worker takes over its ledger."""
     counted = process._Processes(mine)
     try:
 
-        def others():
-            """Return what the others have used."""
-            mine.others()
+        def of_siblings():
+            """Return the CPU seconds of the siblings."""
+            mine.siblings()
             return process._value(counted.families()["process_cpu_seconds"]) - counted._current[0]
 
         one = worker(1.5)
-        alive = others()
-        path = next(sibling.path for sibling in mine.others())
+        alive = of_siblings()
+        path = next(sibling.path for sibling in mine.siblings())
         kill(one)
-        dead = others()
+        dead = of_siblings()
         heir = worker(0.1)
-        (sibling,) = mine.others()
-        after = others()
+        (sibling,) = mine.siblings()
+        after = of_siblings()
         kill(heir)
-        last = others()
+        last = of_siblings()
     finally:
         counted.leave()
 
@@ -86,16 +84,16 @@ def test_killed_worker(mine):
 
 
 def test_sibling_writes_nothing_but_what_is_shared(mine):
-    """A scrape leaves what the owner counts as it is."""
+    """A scrape doesn't change slots that only the owner writes."""
     counted = process._Processes(mine)
     try:
         one = worker(0.1)
-        (sibling,) = mine.others()
+        (sibling,) = mine.siblings()
         length = 2 * counted._length
-        before = sibling.part(sibling.find(Kind.PROCESS, b"process", length)).tolist()
+        before = sibling.read_slots(sibling.find(Kind.PROCESS, b"process", length)).tolist()
         counted.families()
-        after = sibling.part(sibling.find(Kind.PROCESS, b"process", length)).tolist()
-        seen = sibling.part(sibling.find(Kind.CPU, b"process", 1))[0]
+        after = sibling.read_slots(sibling.find(Kind.PROCESS, b"process", length)).tolist()
+        seen = sibling.read_slots(sibling.find(Kind.CPU, b"process", 1))[0]
         kill(one)
     finally:
         counted.leave()

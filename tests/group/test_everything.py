@@ -1,4 +1,4 @@
-"""What one process shows, several workers show together: the limit of label sets, exemplars, native histograms."""
+"""Several workers together: the limit of label sets, exemplars, native histograms, children, stable sums."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def fork():
 
 
 def test_limit_of_label_sets(tmp_path):
-    """All workers together keep to it, but for one that two of them see at the same moment; all requests count."""
+    """It holds for all workers together, except for label sets that appear at the same moment; all requests count."""
     with fleet.running(GTHREAD, tmp_path, settings='"max_label_sets": 50', wsgi=ROUTES) as shop:
         shop.send([f"/many/{number}" for number in range(200)] * 5, each=5)
         shop.until(lambda page: 1000 == page.total("http_requests_total"))
@@ -58,7 +58,7 @@ def test_limit_of_label_sets(tmp_path):
 
 
 def test_exemplars_of_all_workers(tmp_path):
-    """A scrape that has exemplars turns them on in all workers, and shows the latest of each bucket, whosever it is."""
+    """A scrape with exemplars enables them in all workers, and shows the latest of each bucket from any worker."""
     with fleet.running(fleet.UVICORN, tmp_path) as shop, contextlib.ExitStack() as opened:
         shop.scrape(OPENMETRICS)
         connections = {}
@@ -88,7 +88,7 @@ def seen(page):
 
 
 def test_native_histograms_of_all_workers(tmp_path):
-    """A scrape by protobuf shows one histogram for each label set, of the requests of all workers."""
+    """A scrape with protobuf shows one histogram for each label set, with the requests of all workers."""
     accept = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
     with fleet.running(GTHREAD, tmp_path, settings='"native_histograms": True') as shop:
         workers = shop.send([f"/hello/{number}" for number in range(400)])
@@ -108,7 +108,7 @@ def natives(body):
 
 @pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["", "preload"])
 def test_children_of_workers(preload, tmp_path):
-    """What a worker's own children count is theirs, and disturbs nothing."""
+    """The counts of a worker's own children aren't shown, and change nothing."""
     with fleet.running([*GTHREAD, *preload], tmp_path, wsgi=FORKS) as shop, shop.watched():
         shop.send(["/hello/before"] * 100)
         shop.send(["/fork"] * 12)
@@ -121,12 +121,12 @@ def test_children_of_workers(preload, tmp_path):
     assert {0} == {page.total("scaleobs_internal_faults_total") for page in pages}
 
 
-def test_sums_are_the_same_whoever_adds_them_up(tmp_path):
+def test_sums_are_the_same_in_all_workers(tmp_path):
     """
-    While nothing happens, no sum changes from one worker's page to another's.
+    Without requests, all workers' pages have the same sums.
 
-    Seconds have a fraction, so that the order in which they are added shows in the last digit, and a counter that falls
-    by that is taken for one that has begun anew: its whole value would count as an increase.
+    Seconds have a fraction, so that the order of the addition changes the last digit. Prometheus takes a counter that
+    falls by that for a restarted one: its whole value would count as an increase.
     """
     metrics = """
 import random

@@ -1,4 +1,4 @@
-"""The kinds of ledger entries, each with a rule that the code keeps."""
+"""The kinds of ledger entries, and their rules."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from scaleobs._workers import Ledger
-from scaleobs._workers.entries import DamagedError, entries_from, entries_of, has_fallen, used_of
 from scaleobs._workers.kinds import Kind, Rule
+from scaleobs._workers.ledger import DamagedError, entries_of, has_fallen, parse_entries, read_header
 
 SOURCE = Path(__file__).parent.parent.parent / "src" / "scaleobs"
 
@@ -20,12 +20,12 @@ GROWING = {"DURATION", "REQUEST_SIZE", "RESPONSE_SIZE", "TALLY", "LINES", "LOOP_
 def ledger(tmp_path):
     ledger = Ledger(tmp_path / "0.ledger")
     ledger.open(b"")
-    ledger.own()
+    ledger.set_owner()
     return ledger
 
 
 def test_kinds_are_unique_and_each_has_a_rule():
-    """No two kinds have one number, 0 is none, a file has room for each, and each rule has a kind."""
+    """No two kinds have one number, none is 0, all fit into the file format, and each rule has a kind."""
     numbers = [int(kind) for kind in Kind.__members__.values()]
 
     assert sorted(set(numbers)) == sorted(numbers)
@@ -36,8 +36,8 @@ def test_kinds_are_unique_and_each_has_a_rule():
 
 
 def test_kinds_have_their_numbers_in_one_file():
-    """No other file says what number an entry has."""
-    called = re.compile(r"\b(?:cells|slots|find|kept)\(\s*\d")
+    """No other file contains the number of a kind."""
+    called = re.compile(r"\b(?:slots|find|entries)\(\s*\d")
     found = {path.name: called.findall(path.read_text()) for path in SOURCE.rglob("*.py")}
 
     assert {} == {name: calls for name, calls in found.items() if calls}
@@ -45,11 +45,11 @@ def test_kinds_have_their_numbers_in_one_file():
 
 @pytest.mark.parametrize("kind", Kind)
 def test_numbers_fall_by_their_rule(kind, ledger):
-    """A smaller number is damage if it only grows, and is what the owner wrote otherwise."""
-    cells = ledger.cells(kind, b"some", 2)
-    cells[1] = 2.0
+    """A smaller number is damage if the kind only grows."""
+    slots = ledger.slots(kind, b"some", 2)
+    slots[1] = 2.0
     then = ledger.read()
-    cells[1] = 1.0
+    slots[1] = 1.0
     now = ledger.read()
 
     assert (kind.rule is Rule.GROWS) is has_fallen(then, now)
@@ -57,8 +57,8 @@ def test_numbers_fall_by_their_rule(kind, ledger):
 
 @pytest.mark.parametrize("kind", Kind)
 def test_kind_survives_the_file(kind, ledger):
-    """An entry that is read has the kind that it was written with."""
-    ledger.cells(kind, b"some", 3)
+    """An entry is read with the kind with which it was written."""
+    ledger.slots(kind, b"some", 3)
 
     (entry,) = entries_of(ledger.read())
 
@@ -66,12 +66,12 @@ def test_kind_survives_the_file(kind, ledger):
     assert isinstance(entry.kind, Kind)
 
 
-def test_entry_of_no_kind_is_damage(ledger):
-    """Only another version could have written it, whose ledgers have another magic."""
-    ledger.cells(Kind.PULSE, b"some", 1)
+def test_entry_of_an_unknown_kind_is_damage(ledger):
+    """Only another version could have written it, and its ledgers have another magic."""
+    ledger.slots(Kind.PULSE, b"some", 1)
     data = bytearray(ledger.read())
     (entry,) = entries_of(bytes(data))
     data[entry.begin + 10 : entry.begin + 12] = b"\xe7\x03"
 
     with pytest.raises(DamagedError):
-        entries_from(bytes(data), entry.begin, used_of(bytes(data))[0])
+        parse_entries(bytes(data), entry.begin, read_header(bytes(data))[0])

@@ -1,4 +1,4 @@
-"""Ledgers that something has damaged, those of the living and of the dead: what was counted before is shown."""
+"""Damaged ledgers of living and dead workers: earlier counts are shown."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import struct
 import pytest
 
 from scaleobs._metrics.child import DURATION
-from scaleobs._workers.entries import entries_of, numbers_of
+from scaleobs._workers.ledger import entries_of, numbers_of
 from support.group import fleet
 
 pytestmark = pytest.mark.servers
 
-OFTEN = "import scaleobs._workers.group\nscaleobs._workers.group._COPIED_EVERY = 0\n"
+OFTEN = "import scaleobs._workers.group\nscaleobs._workers.group._COPY_SECONDS = 0\n"
 COMMAND = [*fleet.GUNICORN, "--threads", "4", "wsgi_shop:app"]
 
 
 def overwritten(start, data):
-    """Return a function that writes over a part of a file."""
+    """Return a function that overwrites a part of a file."""
 
     def damage(path):
         with path.open("r+b") as file:
@@ -31,7 +31,7 @@ def overwritten(start, data):
 
 
 def cut(length):
-    """Return a function that leaves so many bytes of a file."""
+    """Return a function that truncates a file to `length` bytes."""
     return lambda path: os.truncate(path, length)
 
 
@@ -50,7 +50,7 @@ DAMAGES = {
 
 
 def numbers_at(path):
-    """Return where the buckets of a label set are that has counted something."""
+    """Return the offset of the buckets of a label set with requests."""
     data = path.read_bytes()
     numbers = numbers_of(data)
     counted = (one.start for one in entries_of(data) if one.kind == DURATION and any(numbers[one.start : one.end]))
@@ -63,21 +63,21 @@ def owner(path):
 
 
 def counted(shop, number):
-    """Send requests, and wait until copies have them all."""
+    """Send requests, and wait until copies have all of them."""
     shop.send([f"/hello/{one}" for one in range(number)])
     shop.until(lambda page: number == page.total("http_requests_total"))
     shop.scrape()
 
 
-def told(shop):
-    """Return how often each message about a damaged file was written."""
+def reports(shop):
+    """Return how often a damaged file was logged."""
     lines = "".join((shop.folder / name).read_text() for name in ("stdout", "stderr"))
     return lines.count("is damaged")
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_ledger_of_a_dead_worker(kind, tmp_path):
-    """Nothing that a copy has is lost; it is a fault, told once by each who sees it; a later worker goes on with it."""
+    """No count in a copy is lost; each worker logs the fault at most once; a later worker continues the counts."""
     with fleet.running(COMMAND, tmp_path, source=OFTEN) as shop:
         root, directory = shop.root, shop.directory
         os.kill(root, signal.SIGTTOU)
@@ -91,7 +91,7 @@ def test_ledger_of_a_dead_worker(kind, tmp_path):
         (dead,) = (path for path in directory.glob("*.ledger") if owner(path) not in living)
         DAMAGES[kind](dead)
         pages = shop.scrapes(workers=3)
-        seen = told(shop)
+        seen = reports(shop)
         os.kill(root, signal.SIGTTIN)
         shop.until(lambda page: 4 == page.workers)
         shop.send(["/hello/again"] * 100)
@@ -107,7 +107,7 @@ def test_ledger_of_a_dead_worker(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", [kind for kind in DAMAGES if not kind.startswith(("cut", "emptied"))])
 def test_ledger_of_a_living_worker(kind, tmp_path):
-    """Nothing that a copy has is lost, and its owner mends it and counts on."""
+    """No count in a copy is lost; the owner repairs the ledger and continues to count."""
     with fleet.running(COMMAND, tmp_path, source=OFTEN) as shop:
         counted(shop, 300)
         DAMAGES[kind](min(shop.directory.glob("*.ledger")))
@@ -115,7 +115,7 @@ def test_ledger_of_a_living_worker(kind, tmp_path):
         shop.send(["/hello/again"] * 100)
         shop.pids()
         last = [shop.until(lambda page: 400 == page.total("http_requests_total")), *shop.scrapes(workers=4)]
-        seen = told(shop)
+        seen = reports(shop)
 
     assert {200} == {page.status for page in pages + last}
     assert {300} == {page.total("http_requests_total") for page in pages}
@@ -125,15 +125,15 @@ def test_ledger_of_a_living_worker(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["cut", "emptied"])
-def test_cut_ledger_of_a_living_worker(kind, tmp_path):
-    """It may cost this worker its life, as nothing can be written where it was; no count that a copy has is lost."""
+def test_truncated_ledger_of_a_living_worker(kind, tmp_path):
+    """The worker may crash at its next write beyond the end of the file; no count in a copy is lost."""
     with fleet.running(COMMAND, tmp_path, source=OFTEN) as shop:
         counted(shop, 300)
         path = min(shop.directory.glob("*.ledger"))
         with shop.watched() as pages:
             DAMAGES[kind](path)
             for _ in range(100):
-                # The one that this worker dies of is sent again.
+                # A request that crashes the worker is sent again.
                 shop.ask("/hello/again")
             shop.until(lambda page: 4 == page.workers)
             shop.pids()

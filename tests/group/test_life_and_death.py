@@ -24,7 +24,7 @@ ROUTE = "/hello/<name>"
 
 @pytest.mark.parametrize("command", [GTHREAD, fleet.UVICORN], ids=["gunicorn", "uvicorn"])
 def test_killed_in_the_middle_of_a_request(command, tmp_path):
-    """What a worker has counted stays when it is killed, what it had open goes, and another takes its place."""
+    """The counts of a killed worker stay, its open requests go, and a new worker replaces it."""
     with fleet.running(command, tmp_path) as shop, contextlib.ExitStack() as opened, shop.watched():
         shop.send([f"/hello/{number}" for number in range(200)])
         workers = {}
@@ -47,11 +47,11 @@ def test_killed_in_the_middle_of_a_request(command, tmp_path):
 
 
 def test_recycled_workers(tmp_path):
-    """Hundreds of workers one after the other leave as many files as there are at a time, and exact counts."""
+    """Hundreds of workers one after the other leave few files, and exact counts."""
     command = [*GUNICORN, "--preload", "--max-requests", "5", "--max-requests-jitter", "4"]
     with fleet.running(command, tmp_path) as shop, shop.watched():
         directory, workers = shop.directory, set()
-        first = held(directory)
+        first = ledger_bytes(directory)
         while len(workers) < 200:
             workers |= shop.send(["/hello/again"] * 200, threads=4, each=1)
             files = sorted(path.name for path in directory.iterdir())
@@ -60,20 +60,20 @@ def test_recycled_workers(tmp_path):
         sent = shop.until(lambda page: page.total("http_requests_total") % 200 == 0).total("http_requests_total")
         shop.send(["/hello/again"] * 200, threads=4, each=1)
         pages = [shop.until(lambda page: sent + 200 == page.total("http_requests_total")), *shop.scrapes()]
-        last = held(directory)
+        last = ledger_bytes(directory)
 
     assert {sent + 200} == {page.total("http_requests_total") for page in pages}
     assert 0 == pages[-1].total("scaleobs_internal_faults_total")
     assert last < 4 * first
 
 
-def held(directory):
-    """Return how many bytes there are for a scrape to read."""
+def ledger_bytes(directory):
+    """Return how many bytes a scrape reads."""
     return sum(path.stat().st_size for path in directory.glob("*.ledger"))
 
 
 def test_reload_with_other_buckets(tmp_path):
-    """A HUP keeps all counts, also where an objective brings a bucket; what is open is what is really open."""
+    """A HUP keeps all counts, also if an objective adds a bucket; only open requests count as open."""
     with fleet.running(GTHREAD, tmp_path) as shop, shop.watched():
         shop.send([f"/hello/{number}" for number in range(400)])
         shop.until(lambda page: 400 == page.total("http_requests_total"))
@@ -98,7 +98,7 @@ def test_reload_with_other_buckets(tmp_path):
 
 
 def test_two_generations(tmp_path):
-    """After USR2 old and new workers are one group, and the new ones go on when the old have ended."""
+    """After USR2 old and new workers are one group, and the new ones continue when the old have ended."""
     with fleet.running(GTHREAD, tmp_path) as shop, shop.watched():
         shop.send(["/hello/before"] * 100)
         old, directory = shop.root, shop.directory
@@ -112,7 +112,7 @@ def test_two_generations(tmp_path):
         later = shop.root
         shop.send(["/hello/after"] * 100)
         last = [shop.until(lambda page: 400 == page.total("http_requests_total")), *shop.scrapes()]
-        # Those that are born when the old arbiter has gone find the same place.
+        # Workers that start after the end of the old arbiter use the same directory.
         servers.until(lambda: "Master has been promoted" in (tmp_path / "stderr").read_text())
         for pid in shop.pids():
             os.kill(pid, signal.SIGKILL)
@@ -128,7 +128,7 @@ def test_two_generations(tmp_path):
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGKILL])
 def test_directory_goes_with_its_group(by, tmp_path):
-    """What a group has left is removed by the next worker of any group that starts when all are dead."""
+    """The directory of a dead group is removed by the next worker of any group that starts."""
     with fleet.running(GUNICORN, tmp_path / "one") as shop:
         directory, root, workers = shop.directory, shop.root, shop.pids()
         os.kill(root, by)
@@ -140,7 +140,7 @@ def test_directory_goes_with_its_group(by, tmp_path):
 
 
 def is_alive(pid):
-    """Return whether a process is neither gone nor a zombie."""
+    """Return whether a process exists and is no zombie."""
     try:
         return "Z" != Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
@@ -148,7 +148,7 @@ def is_alive(pid):
 
 
 def test_websockets_of_a_killed_worker(tmp_path):
-    """Those of a worker that was killed are open no more, those of the others are."""
+    """WebSockets of a killed worker don't count as open, those of the others do."""
     with fleet.running(fleet.UVICORN, tmp_path) as shop, contextlib.ExitStack() as opened, shop.watched():
         workers = []
         while len(set(workers)) < 2:
@@ -165,7 +165,7 @@ def test_websockets_of_a_killed_worker(tmp_path):
 
 
 def talk(stream):
-    """Open a WebSocket, and return the pid that it says."""
+    """Open a WebSocket, and return the pid that it sends."""
     key = base64.b64encode(os.urandom(16)).decode()
     stream.sendall(
         "GET /stay HTTP/1.1\r\nHost: shop\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -179,7 +179,7 @@ def talk(stream):
 
 
 def test_two_services_of_one_parent(tmp_path):
-    """Two servers that one shell has started count each for itself."""
+    """Two servers that one shell has started count separately."""
     ports = [servers.free_port(), servers.free_port()]
     (tmp_path / "one").mkdir()
     script = " & ".join(" ".join(part.replace("PORT", str(port)) for part in GUNICORN) for port in ports)

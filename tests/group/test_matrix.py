@@ -1,4 +1,4 @@
-"""The one line alone, under every server and kind of worker: any scrape shows what all workers have counted."""
+"""One line of code, every server and class of worker: any scrape shows the counts of all workers."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ ONCE = {
 @pytest.mark.parametrize("kind", SERVERS)
 def test_any_scrape_is_the_sum(kind, tmp_path):
     """
-    Of 1,000 requests over several connections every scrape shows each, whoever answers, in both text formats.
+    Every scrape, whichever worker answers it, shows each of 1,000 requests, in both text formats.
 
-    Everything else is there once, and the same whoever answers.
+    Every other family is there once, with the same values from every worker.
     """
     command, settings = SERVERS[kind]
     with fleet.running(command, tmp_path, settings=settings) as shop:

@@ -1,4 +1,4 @@
-"""What makes a process a worker: real servers, and what only looks like them."""
+"""Which processes are workers: those of real servers, and none that are only similar."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ pytestmark = pytest.mark.servers
 
 MAIN = """
 import multiprocessing, sys, threading
-from scaleobs._workers.recognition import root
+from scaleobs._workers.recognition import find_root
 
 def serve(port):
     {serve}
 
-def look():
+def write_root():
     with open("parent", "a") as file:
-        print(root(), file=file, flush=True)
+        print(find_root(), file=file, flush=True)
 
 if __name__ == "__main__":
-    look()
+    write_root()
     for wait in range(1, 20):
-        timer = threading.Timer(wait / 5, look)
+        timer = threading.Timer(wait / 5, write_root)
         timer.daemon = True
         timer.start()
     {main}
@@ -132,11 +132,11 @@ def ask_all(port, number=2):
 
 
 @pytest.mark.parametrize("kind", WORKERS)
-def test_workers_know_their_root(kind, tmp_path):
+def test_workers_have_one_root(kind, tmp_path):
     """
-    Each worker of a server says the process that started it: as it imports the application or in the fork, and later.
+    Each worker finds the process that started it: while it imports the application or in the fork, and later.
 
-    That process, before it forks and while it waits, is no worker, and neither are children that a worker starts.
+    That process itself is no worker, before it forks and later, and neither are children that a worker starts.
     """
     server, command, when = WORKERS[kind]
     running, port = started(command, tmp_path)
@@ -145,7 +145,7 @@ def test_workers_know_their_root(kind, tmp_path):
         children = ask(port, "/children")["children"]
     (expected,) = {one["request"] for one in said}
 
-    assert (server, 0) == (expected.server, expected.before)
+    assert (server, 0) == (expected.server, expected.previous)
     assert expected.started > 0
     assert {expected.pid} == {one["parent"] for one in said}
     assert [(expected, expected)] * len(said) == [(one[when], one["thread"]) for one in said]
@@ -160,7 +160,7 @@ def test_workers_know_their_root(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", ALONE)
 def test_alone(kind, tmp_path):
-    """One process, or one that a program of the user's own started, is nobody's worker; nor are its children."""
+    """A single process, or one that the user's own program started, is no worker; nor are its children."""
     running, port = started(ALONE[kind], tmp_path)
     with running:
         said = ask(port, "/children")
@@ -170,7 +170,7 @@ def test_alone(kind, tmp_path):
 
 
 def test_two_services_of_one_parent_have_two_roots(tmp_path):
-    """Two servers started by one process are told apart."""
+    """Two servers that one process started have different roots."""
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     one, port_of_one = started(WORKERS["uvicorn"][1], tmp_path / "one")
@@ -185,9 +185,9 @@ def test_two_services_of_one_parent_have_two_roots(tmp_path):
 @pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["", "preload"])
 def test_reload_and_reexec_of_gunicorn(preload, tmp_path):
     """
-    Workers after a HUP say the same root, those of a new arbiter (USR2) the arbiter before it.
+    After a HUP the root is the same; the root of a new arbiter's workers (USR2) names the previous arbiter.
 
-    They still do when that one is gone, those that are born then as well.
+    It still does when that one has ended, also for workers that start then.
     """
     running, port = started([*GUNICORN, *preload, "root_app:wsgi"], tmp_path)
     seen = {}
@@ -208,7 +208,7 @@ def test_reload_and_reexec_of_gunicorn(preload, tmp_path):
             (later,) = set(seen.values()) - {first}
             os.kill(first.pid, signal.SIGTERM)
             servers.until(lambda: {later} == {one["request"] for one in ask_all(port)})
-            # It is promoted within a second or two of the other's end, and forgets its pid.
+            # It is promoted within two seconds after the other's end, and deletes its pid.
             born = {one["pid"] for one in ask_all(port)}
 
             def promoted():
@@ -225,12 +225,12 @@ def test_reload_and_reexec_of_gunicorn(preload, tmp_path):
                 servers.until(lambda pid=pid: gone(pid))
 
     assert {first} == reloaded
-    assert ("gunicorn", first.pid, 0) == (later.server, later.before, first.before)
+    assert ("gunicorn", first.pid, 0) == (later.server, later.previous, first.previous)
     assert {later} == last
 
 
 def gone(pid):
-    """Return whether a process has ended; whoever inherited it may leave it a zombie."""
+    """Return whether a process has ended; it may stay a zombie."""
     try:
         return "Z" == Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:

@@ -1,4 +1,4 @@
-"""Workers of uWSGI, by a module that says what uWSGI's says; and where little can be known."""
+"""Workers of uWSGI, by a module with the same functions as uWSGI's; and systems with less evidence."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import types
 import pytest
 
 from scaleobs._workers import recognition
-from scaleobs._workers.recognition import root
+from scaleobs._workers.recognition import find_root
 
 
 @pytest.fixture
 def uwsgi(monkeypatch):
-    """Put a module there that says what uWSGI's says."""
+    """Provide a module with the same functions as uWSGI's."""
     module = types.ModuleType("uwsgi")
     module.masterpid, module.worker_id = os.getppid, lambda: 1
     monkeypatch.setitem(sys.modules, "uwsgi", module)
-    monkeypatch.setattr(recognition, "_known", {})
+    monkeypatch.setattr(recognition, "_roots", {})
     return module
 
 
 def test_worker_of_uwsgi(uwsgi):
-    """A worker of uWSGI says its master, for life."""
-    said = root()
+    """The root of a worker of uWSGI is its master, and never changes."""
+    root = find_root()
 
-    assert ("uwsgi", os.getppid(), 0) == (said.server, said.pid, said.before)
-    assert said.started > 0
+    assert ("uwsgi", os.getppid(), 0) == (root.server, root.pid, root.previous)
+    assert root.started > 0
 
     uwsgi.worker_id = lambda: 0
 
-    assert said == root()
+    assert root == find_root()
 
 
 @pytest.mark.parametrize(
@@ -41,38 +41,38 @@ def test_what_else_runs_in_uwsgi(master, worker, uwsgi):
     """A uWSGI without a master, its mules and spoolers, and a child of a worker are alone."""
     uwsgi.masterpid, uwsgi.worker_id = lambda: master, lambda: worker
 
-    assert root() is None
+    assert find_root() is None
 
 
 def test_child_adopted_by_the_root(uwsgi):
     """A child that a worker left behind, and that the root adopted as pid 1, is no worker."""
-    said = root()
-    recognition._known = {os.getpid() + 1: said}  # As inherited from the worker.
+    root = find_root()
+    recognition._roots = {os.getpid() + 1: root}  # As inherited from the worker.
 
-    assert root() is None
+    assert find_root() is None
 
 
 def test_outside_is_no_root(uwsgi, monkeypatch):
-    """The first process of a container has a parent that can't be seen."""
+    """The parent of a container's first process isn't visible."""
     monkeypatch.setattr(os, "getppid", lambda: 0)
 
-    assert root() is None
+    assert find_root() is None
 
 
 def test_without_proc(uwsgi, monkeypatch):
-    """Where there is no /proc the start isn't known."""
+    """Without /proc the start is unknown."""
     monkeypatch.setattr(recognition, "_proc", lambda pid, name: b"")
 
-    assert ("uwsgi", os.getppid(), 0, 0) == root()
+    assert ("uwsgi", os.getppid(), 0, 0) == find_root()
 
 
 def test_evidence_that_raises(uwsgi):
-    """A server that isn't what it was is no reason to raise."""
+    """A server that has changed is no reason to raise."""
     del uwsgi.worker_id
 
-    assert root() is None
+    assert find_root() is None
 
 
 def test_plain_process():
-    """Whoever runs these tests is nobody's worker, and asking loads no server."""
-    assert root() is None
+    """The process of these tests is no worker, and recognition imports no server."""
+    assert find_root() is None

@@ -1,4 +1,4 @@
-"""Another worker's ledger, as it is read."""
+"""A sibling: another worker, as its ledger shows it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from scaleobs._workers import Ledger, Sibling
-from scaleobs._workers.entries import entries_of, used_of
 from scaleobs._workers.kinds import Kind, Rule
+from scaleobs._workers.ledger import entries_of, read_header
 
 # A worker that has an entry of nearly every kind; for each line that it reads it scrapes itself, and prints how many
 # entries of its sibling it has indexed since it began, and some of what the page shows.
@@ -22,12 +22,10 @@ import asyncio, json, sys
 sys.path.insert(0, {tests!r})
 import prometheus_client, scaleobs
 from support.expositions import OPENMETRICS, page, samples
-from scaleobs._workers import group as membership
-from scaleobs._workers import recognition
-from scaleobs._workers import sibling
+from scaleobs._workers import group, recognition, sibling
 from scaleobs._metrics import runtime as loops
 
-recognition.root = membership.root = lambda: recognition.Root("gunicorn", {pid}, recognition.started({pid}), 0)
+recognition.find_root = group.find_root = lambda: recognition.Root("gunicorn", {pid}, recognition.start_ticks({pid}), 0)
 prometheus_client.Counter("orders", "Orders.").inc(2)
 
 def app(environ, start_response):
@@ -37,14 +35,14 @@ def app(environ, start_response):
 async def main():
     loops.watch(print)
 
-indexed, parse = [], sibling.entries_from
+indexed, parse = [], sibling.parse_entries
 
-def entries_from(*arguments):
+def parse_entries(*arguments):
     found = parse(*arguments)
     indexed.extend(found)
     return found
 
-sibling.entries_from = entries_from
+sibling.parse_entries = parse_entries
 app = scaleobs.instrument(app, log_format="off")
 for _ in range(3):
     app({{"REQUEST_METHOD": "GET", "PATH_INFO": "/"}}, lambda *_: None).close()
@@ -74,27 +72,27 @@ class Owner:
 def ledger(tmp_path):
     ledger = Ledger(tmp_path / "0.ledger")
     ledger.open(b"")
-    ledger.own()
+    ledger.set_owner()
     return ledger
 
 
-def test_numbers_of_one_entry(tmp_path):
-    """They are those of the moment, and those of a copy where that is shown instead."""
+def test_slots_of_one_entry(tmp_path):
+    """They are the current ones, and those of a copy if that is shown instead."""
     ledger = Ledger(tmp_path / "0.ledger")
     ledger.open(b"")
-    ledger.cells(Kind.DURATION, b"before", 5)
-    cells = ledger.cells(Kind.LINES, b"some", 3)
-    ledger.cells(Kind.PULSE, b"after", 1)
-    cells[0], cells[2] = 1.5, -2
+    ledger.slots(Kind.DURATION, b"before", 5)
+    slots = ledger.slots(Kind.LINES, b"some", 3)
+    ledger.slots(Kind.PULSE, b"after", 1)
+    slots[0], slots[2] = 1.5, -2
     other = Sibling(ledger.path)
     other.read()
     entry = other.find(Kind.LINES, b"some", 3)
-    first = other.part(entry).tolist()
-    cells[1] = 7
-    second = other.part(entry).tolist()
-    other.take(ledger.read())
-    cells[1] = 8
-    copied = other.part(entry).tolist()
+    first = other.read_slots(entry).tolist()
+    slots[1] = 7
+    second = other.read_slots(entry).tolist()
+    other.show_copy(ledger.read())
+    slots[1] = 8
+    copied = other.read_slots(entry).tolist()
 
     assert (Kind.LINES, b"some") == (entry.kind, entry.key)
     assert [1.5, 0, -2] == first
@@ -102,30 +100,30 @@ def test_numbers_of_one_entry(tmp_path):
     assert [1.5, 7, -2] == copied
 
 
-def test_entry_of_a_file_that_was_cut(tmp_path):
-    """Numbers that are no more are 0."""
+def test_entry_of_a_truncated_file(tmp_path):
+    """Missing slots are 0."""
     ledger = Ledger(tmp_path / "0.ledger")
     ledger.open(b"")
-    ledger.cells(Kind.DURATION, b"some", 2)[0] = 1
+    ledger.slots(Kind.DURATION, b"some", 2)[0] = 1
     other = Sibling(ledger.path)
     other.read()
     os.truncate(ledger.path, 0)
 
-    assert [0, 0] == other.part(other.find(Kind.DURATION, b"some", 2)).tolist()
+    assert [0, 0] == other.read_slots(other.find(Kind.DURATION, b"some", 2)).tolist()
 
 
 @pytest.mark.parametrize("kind", Kind)
 def test_entry_is_found_by_its_rule(kind, ledger):
-    """One of the living is found as long as its worker lives, any other one for good; by kind, key and length."""
-    ledger.cells(kind, b"other", 2)
-    ledger.cells(kind, b"some", 3)
-    ledger.cells(kind, b"some", 2)[1] = 5
+    """It is found by kind, key and length; one of the living only as long as its worker lives."""
+    ledger.slots(kind, b"other", 2)
+    ledger.slots(kind, b"some", 3)
+    ledger.slots(kind, b"some", 2)[1] = 5
     other = Sibling(ledger.path)
     other.read()
     found = []
     for other.is_living in (True, False):
         entry = other.find(kind, b"some", 2)
-        found.append(entry and other.part(entry).tolist())
+        found.append(entry and other.read_slots(entry).tolist())
     other.is_living = True
     another = next(each for each in Kind if each is not kind)
 
@@ -134,9 +132,9 @@ def test_entry_is_found_by_its_rule(kind, ledger):
 
 
 @pytest.mark.parametrize("kind", Kind)
-def test_only_its_owner_writes_but_what_is_shared(kind, ledger):
-    """A sibling can write numbers of a shared kind, which the owner sees, and no others."""
-    cells = ledger.cells(kind, b"some", 3)
+def test_siblings_write_shared_kinds_only(kind, ledger):
+    """A sibling can write slots of a shared kind, which the owner reads, and no others."""
+    slots = ledger.slots(kind, b"some", 3)
     other = Sibling(ledger.path)
     other.read()
     other.is_living = True
@@ -144,25 +142,25 @@ def test_only_its_owner_writes_but_what_is_shared(kind, ledger):
     if kind.rule is Rule.SHARED:
         other.write(entry, 5.0, 7.0)
     else:
-        with pytest.raises(ValueError, match=f"{kind.name} is written by its owner alone"):
+        with pytest.raises(ValueError, match=f"only the owner of a ledger writes {kind.name}"):
             other.write(entry, 5.0, 7.0)
 
-    assert ([5, 7, 0] if kind.rule is Rule.SHARED else [0, 0, 0]) == cells.tolist()
+    assert ([5, 7, 0] if kind.rule is Rule.SHARED else [0, 0, 0]) == slots.tolist()
 
 
 def test_view_has_each_entry_once(ledger):
-    """It has those that were known before it was made, and those that are read later, in the order of the ledger."""
+    """It has the entries indexed before its creation, and later ones, in the order of the ledger."""
     other, owners = Sibling(ledger.path), [Owner(), Owner()]
-    ledger.cells(Kind.LINES, b"first", 1)
+    ledger.slots(Kind.LINES, b"first", 1)
     other.read()
     one = other.view(owners[0], Seen)
-    ledger.cells(Kind.LINES, b"second", 1)
-    ledger.cells(Kind.PULSE, b"third", 1)
+    ledger.slots(Kind.LINES, b"second", 1)
+    ledger.slots(Kind.PULSE, b"third", 1)
     other.read_new()
     later = other.view(owners[1], Seen)
-    ledger.cells(Kind.LINES, b"fourth", 1)
-    for look in (other.check, other.read, other.read_new):
-        look()
+    ledger.slots(Kind.LINES, b"fourth", 1)
+    for read in (other.refresh, other.read, other.read_new):
+        read()
 
     assert one is other.view(owners[0], Seen)
     assert one is not later
@@ -171,8 +169,8 @@ def test_view_has_each_entry_once(ledger):
     assert [b"third"] == [key for kind, key in one.keys if kind != Kind.LINES]
 
 
-def test_view_goes_with_its_owner(ledger):
-    """A storage that is gone leaves nothing behind."""
+def test_view_is_deleted_with_its_owner(ledger):
+    """A storage that is deleted leaves no view."""
     other, owner = Sibling(ledger.path), Owner()
     other.view(owner, Seen)
     before = len(other._views)
@@ -183,7 +181,7 @@ def test_view_goes_with_its_owner(ledger):
 
 
 def test_scrape_indexes_each_entry_once(tmp_path):
-    """All that a page shows of a sibling comes from one look at its entries; the next page looks at none again."""
+    """A page parses each entry of a sibling once, for all its families; the next page parses none again."""
     source = WORKER.format(tests=str(Path(__file__).parent.parent), pid=os.getpid())
     environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environ}
@@ -195,10 +193,10 @@ def test_scrape_indexes_each_entry_once(tmp_path):
         workers[0].stdin.flush()
         pages.append(json.loads(workers[0].stdout.readline()))
     ledgers = [path.read_bytes() for path in tmp_path.rglob("*.ledger")]
-    (there,) = [len(entries_of(data)) for data in ledgers if used_of(data)[1] == workers[1].pid]
+    (entries,) = [len(entries_of(data)) for data in ledgers if read_header(data)[1] == workers[1].pid]
     for worker in workers:
         worker.communicate()
 
     assert ["joined\n"] * 2 == said
-    assert there >= 12
-    assert [[there, 4, 2]] * 2 == pages
+    assert entries >= 12
+    assert [[entries, 4, 2]] * 2 == pages

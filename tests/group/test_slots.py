@@ -1,4 +1,4 @@
-"""Where a worker counts: in its ledger, or in its own memory if that has no room."""
+"""The slots of a worker: in its ledger, or in its own memory if that has no room."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import os
 
 import pytest
 
-from scaleobs import _workers as group
-from scaleobs._workers import group as membership
-from scaleobs._workers import ledger, recognition
+from scaleobs._workers import Group, Root, ledger
 from scaleobs._workers.kinds import Kind
+from scaleobs._workers.recognition import start_ticks
 
 
 @pytest.fixture
 def mine(monkeypatch, tmp_path):
     """Make this process a worker, alone in its group."""
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    return membership.Group(group.Root("gunicorn", os.getpid(), recognition.started(os.getpid()), 0))
+    return Group(Root("gunicorn", os.getpid(), start_ticks(os.getpid()), 0))
 
 
 def test_slots_are_those_of_the_ledger(mine):
@@ -26,21 +25,21 @@ def test_slots_are_those_of_the_ledger(mine):
 
     assert memoryview is type(slots)
     assert "d" == slots.format
-    assert [0, 3] == mine.slots(Kind.TALLY, b"some", 2).tolist() == mine.ledger.cells(Kind.TALLY, b"some", 2).tolist()
+    assert [0, 3] == mine.slots(Kind.TALLY, b"some", 2).tolist() == mine.ledger.slots(Kind.TALLY, b"some", 2).tolist()
     assert [0, 0] == mine.slots(Kind.OPEN, b"some", 2).tolist()
 
 
 def test_slots_without_room(mine, monkeypatch):
-    """They are a list of this process, each time another one; this is reported once, for all of them together."""
+    """They are a new list in this process; this is reported once, for all of them together."""
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    heard = []
-    mine.on_trouble = heard.append
+    reported = []
+    mine.on_error = reported.append
     monkeypatch.setattr(ledger.os, "posix_fallocate", full)
     one, other = (mine.slots(kind, b"some", 100_000) for kind in (Kind.TALLY, Kind.OPEN))
     one[0] = 1
 
     assert [[1, *[0] * 99_999], [0] * 100_000] == [one, other]
-    assert ["No space left on device"] == list(map(str, heard))
+    assert ["No space left on device"] == list(map(str, reported))

@@ -9,33 +9,33 @@ from scaleobs._workers import Group, Ledger, Sibling
 
 
 class Worker:
-    """A group of one, until the test adds others."""
+    """A group of one worker, until the test adds siblings."""
 
     def __init__(self, path):
         self.ledger = Ledger(path)
         self.ledger.open(self.ledger.read())
-        self.ledger.own()
-        self.others = []
-        self.troubles = []
+        self.ledger.set_owner()
+        self.siblings = []
+        self.errors = []
 
     slots = Group.slots
 
-    def trouble(self, error):
-        self.troubles.append(error)
+    def report_once(self, error):
+        self.errors.append(error)
 
     def peek(self):
-        return self.others
+        return self.siblings
 
-    def hear(self, *workers, are_living=True):
+    def read(self, *workers, are_living=True):
         """Read these workers' ledgers."""
-        self.others = [Sibling(worker.ledger.path) for worker in workers]
-        for other in self.others:
-            other.read()
-            other.is_living = are_living
+        self.siblings = [Sibling(worker.ledger.path) for worker in workers]
+        for sibling in self.siblings:
+            sibling.read()
+            sibling.is_living = are_living
 
 
 def workers(monkeypatch, tmp_path):
-    """Return a function that returns a worker by its number; one that dies is had again."""
+    """Return a function that creates a worker by its number; a number of a dead worker takes over its ledger."""
     monkeypatch.setattr(prometheus_client.values, "ValueClass", prometheus_client.values.ValueClass)
     monkeypatch.setattr(user_values, "_group", None)
     monkeypatch.setattr(user_values, "_parent_counts", {})
@@ -43,7 +43,7 @@ def workers(monkeypatch, tmp_path):
 
 
 def gone(*registries):
-    """Let go of all values of this process and leave their numbers as they are, as when it is killed."""
+    """Drop all values of this process and leave their slots as they are, as when it is killed."""
     user_values.forked([])
     for registry in registries:
         for collector in list(registry._collector_to_names):
@@ -52,11 +52,11 @@ def gone(*registries):
 
 def page(registry, names=(), faults=None):
     """Return the samples of a registry over all workers."""
-    heard = [] if faults is None else faults
+    reported = [] if faults is None else faults
     collected = registry.restricted_registry(names).collect() if names else registry.collect()
-    families = list(user_merge.of_all_workers(registry, collected, names, heard.append))
+    families = list(user_merge.of_all_workers(registry, collected, names, reported.append))
 
-    assert faults is not None or [] == heard
+    assert faults is not None or [] == reported
     return {
         (sample.name, *sorted(sample.labels.values())): sample.value for family in families for sample in family.samples
     }

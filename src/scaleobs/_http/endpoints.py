@@ -177,7 +177,7 @@ class Answers:
         return kind == "live" or self._lifecycle.is_started
 
     def _lifecycle_data(self, report: Report) -> dict[str, Any]:
-        return self._lifecycle.said(has_passed=report.is_started)
+        return self._lifecycle.probe_data(has_passed=report.is_started)
 
     def _log_failure(self, kind: str, report: Report, *, is_up: bool) -> None:
         if is_up:

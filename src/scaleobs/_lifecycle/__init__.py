@@ -1,8 +1,8 @@
-"""Between SIGTERM and the server's own stop: `/ready` answers 503, and requests go on being served."""
+"""The life of a process: start-up, the drain between SIGTERM and the server's own stop, and the stop."""
 
 from __future__ import annotations
 
-from scaleobs._lifecycle.drain import Draining, Stage
+from scaleobs._lifecycle.drain import ServiceDrain, Stage
 from scaleobs._lifecycle.hooks import Hook
 
-__all__ = ["Draining", "Hook", "Stage"]
+__all__ = ["Hook", "ServiceDrain", "Stage"]

@@ -1,4 +1,4 @@
-"""Running what an application gives to be run: its start-up tasks, and its hooks of the drain."""
+"""Runs functions of the application: its start-up tasks, and its hooks of the drain."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ Hook = Callable[[], Any] | Callable[[], Awaitable[Any]]
 
 
 class TooLateError(Exception):
-    """A hook isn't done in time."""
+    """A hook hasn't finished in time."""
 
 
 Failed = Callable[[Hook, BaseException], None]
 
 
-def run(hooks: Iterable[tuple[Hook, asyncio.AbstractEventLoop | None]], until: float, failed: Failed) -> None:
+def run(hooks: Iterable[tuple[Hook, asyncio.AbstractEventLoop | None]], deadline: float, failed: Failed) -> None:
     """
-    Run hooks side by side, and come back when they are done or it is too late.
+    Run hooks side by side; return when all have finished, or at the deadline.
 
-    Async ones run on the application's event loop, or on one of their own where there is none; the others in a thread
-    each. One that raises or is late is reported and leaves the others alone. A late async hook is cancelled, a late
-    thread is left.
+    Async hooks run on the application's event loop, or on a new one if there is none. Each other hook runs in its own
+    thread. A hook that raises or is late is reported and doesn't affect the others. A late async hook is cancelled, a
+    late thread goes on.
 
     Args:
-        hooks: each with its application's loop.
-        until: when it is too late, by `time.monotonic`.
+        hooks: each with the event loop of its application.
+        deadline: by `time.monotonic`.
         failed: called with each hook that raised or is late, and with the exception.
     """
     running = [(hook, start_hook(hook, loop)) for hook, loop in hooks]
     for hook, future in running:
         try:
-            future.result(max(until - time.monotonic(), 0))
+            future.result(max(deadline - time.monotonic(), 0))
         except BaseException as error:
             failed(hook, error if future.done() else TooLateError())
             future.cancel()
 
 
 def start_hook(hook: Hook, loop: asyncio.AbstractEventLoop | None) -> Future[Any]:
-    """Begin one hook, from any thread, and return its result to come."""
+    """Start one hook, from any thread, and return a future with its result."""
     if inspect.iscoroutinefunction(hook) and loop is not None and loop.is_running():
-        return asyncio.run_coroutine_threadsafe(_called(hook), loop)
+        return asyncio.run_coroutine_threadsafe(_as_coroutine(hook), loop)
     future: Future[Any] = Future()
 
     def call() -> None:
         try:
-            done = hook()
-            result = asyncio.run(_awaited(done)) if inspect.isawaitable(done) else done
+            returned = hook()
+            result = asyncio.run(_await(returned)) if inspect.isawaitable(returned) else returned
         except BaseException as error:
-            with contextlib.suppress(Exception):  # It was too late, and is cancelled.
+            with contextlib.suppress(Exception):  # The future is cancelled, since the hook was late.
                 future.set_exception(error)
         else:
             with contextlib.suppress(Exception):
@@ -67,9 +67,9 @@ def start_hook(hook: Hook, loop: asyncio.AbstractEventLoop | None) -> Future[Any
     return future
 
 
-async def _called(hook: Callable[[], Awaitable[Any]]) -> Any:
+async def _as_coroutine(hook: Callable[[], Awaitable[Any]]) -> Any:
     return await hook()
 
 
-async def _awaited(done: Awaitable[Any]) -> Any:
-    return await done
+async def _await(returned: Awaitable[Any]) -> Any:
+    return await returned

@@ -1,4 +1,4 @@
-"""Where the process stands between start and end, and the start-up tasks."""
+"""The state of the process between its start and its end, and the start-up tasks."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from typing import Any, Literal
 from scaleobs._lifecycle.hooks import Hook, start_hook
 
 State = Literal["new", "starting", "ready", "draining", "failed", "stopping"]
-Progress = Literal["waiting", "running", "done", "failed"]
+TaskState = Literal["waiting", "running", "done", "failed"]
 
 
 class Lifecycle:
     """
-    The state that readiness and start-up answer from.
+    The state on which readiness and start-up depend.
 
-    Each method is one assignment, so any thread may call it. ASGI applications move by their lifespan; where
-    a server sends none or the application has none, the first HTTP request says that start-up is over, since
-    servers send no request before. Start-up tasks may go on for longer.
+    Each method is one assignment, so any thread may call it. The lifespan of an ASGI application changes the state. If
+    the server opens no lifespan, or the application has none, start-up is over at the first HTTP request, since
+    servers send no request earlier. Start-up tasks may take longer.
 
     Args:
-        manual_start: only `started()` ends start-up.
-        is_draining: asked whether the process drains, which takes it out of readiness.
+        manual_start: whether only `started()` ends start-up.
+        is_draining: returns whether the process drains, in which case it isn't ready.
 
     Attributes:
-        state: what the server and the application have said, start-up tasks and the drain apart.
-        tasks: how far each start-up task is.
+        state: by the events of the server and the application, without start-up tasks and drain.
+        tasks: the state of each start-up task.
     """
 
     def __init__(self, *, manual_start: bool, is_draining: Callable[[], bool] = lambda: False) -> None:
         self._manual_start = manual_start
         self._is_draining = is_draining
         self.state: State = "new"
-        self.tasks: dict[str, Progress] = {}
+        self.tasks: dict[str, TaskState] = {}
 
     @property
     def is_started(self) -> bool:
-        """Whether start-up is over and went well."""
+        """Whether start-up has succeeded."""
         return self.state in ("ready", "stopping") and self._are_tasks_done()
 
     @property
     def is_ready(self) -> bool:
-        """Whether the process can take requests, as far as it knows itself."""
+        """Whether the process can serve requests, without regard to its checks."""
         return self.state == "ready" and self._are_tasks_done() and not self._is_draining()
 
-    def said(self, *, has_passed: bool = True) -> dict[str, Any]:
+    def probe_data(self, *, has_passed: bool = True) -> dict[str, Any]:
         """
-        Return what a probe says of it: the state, and how far start-up is where it has tasks that aren't done.
+        Return the data for a probe's body: the state, and the start-up tasks unless all are done.
 
         Args:
-            has_passed: whether the checks of the start have passed.
+            has_passed: whether the start-up checks have passed.
         """
         state: State = self.state
         if self._are_tasks_done():
@@ -66,41 +66,41 @@ class Lifecycle:
         return {"state": state, "startup_tasks": dict(self.tasks)}
 
     def started(self) -> None:
-        """Note that the application said itself that it has started."""
+        """Start-up is over: the application has called this itself, or an event below implies it."""
         if self.state in ("new", "starting"):
             self.state = "ready"
 
     def lifespan_begun(self) -> None:
-        """Note that the server opened a lifespan, the first or, as test clients do, another one after its end."""
+        """The server has opened a lifespan: the first one or, as test clients do, another one after its end."""
         if self.state != "ready":
             self.state = "starting"
 
-    def lifespan_left(self) -> None:
-        """Note that the application left its lifespan; without an answer, servers take it for having none."""
+    def lifespan_exited(self) -> None:
+        """The application has left its lifespan. Without an answer, servers conclude that it has none."""
         if self.state == "starting":
             self.state = "new"
 
     def lifespan_started(self) -> None:
-        """Note that the application's start-up is complete."""
+        """The application's start-up is complete."""
         if not self._manual_start:
             self.started()
 
     def lifespan_failed(self) -> None:
-        """Note that the application's start-up failed; it never becomes ready."""
+        """The application's start-up has failed. It never becomes ready."""
         self.state = "failed"
 
     def lifespan_stopping(self) -> None:
-        """Note that the server asked the application to shut down."""
+        """The server has requested the application's shutdown."""
         self.state = "stopping"
 
-    def request_seen(self) -> None:
-        """Note that a request came."""
+    def request_received(self) -> None:
+        """A request has arrived."""
         if self.state == "new":
             self.lifespan_started()
 
     def _are_tasks_done(self) -> bool:
-        # A task may be registered while a probe asks.
-        return all(progress == "done" for progress in list(self.tasks.values()))
+        # A copy, since a task may be registered during a probe.
+        return all(task == "done" for task in list(self.tasks.values()))
 
 
 Failed = Callable[[str, BaseException], None]
@@ -108,10 +108,10 @@ Failed = Callable[[str, BaseException], None]
 
 class StartupTasks:
     """
-    The start-up tasks of one service; each is run once in a process.
+    The start-up tasks of one service; each runs once in a process.
 
     Args:
-        lifecycle: has how far each is.
+        lifecycle: receives the state of each task.
         failed: called with the name of a task that raised, and with the exception.
     """
 
@@ -124,10 +124,10 @@ class StartupTasks:
 
     def add(self, task: Hook) -> None:
         """
-        Take a task, which is begun at once where the service serves already.
+        Register a task. If the tasks have begun, it begins at once.
 
         Raises:
-            ValueError: there is one of this name.
+            ValueError: another task has this name.
         """
         name = getattr(task, "__name__", repr(task))
         if name in self._tasks:
@@ -140,11 +140,11 @@ class StartupTasks:
 
     @property
     def is_begun(self) -> bool:
-        """Whether the tasks have been begun in this process, and not only in one that it was forked from."""
+        """Whether the tasks have begun in this process, and not only in one from which it was forked."""
         return self._begun_in == os.getpid()
 
     def begin(self) -> None:
-        """Begin the tasks, unless they are begun; async ones on the running loop, if this is in one."""
+        """Begin the tasks, once; async tasks run on the running event loop, if the caller is in one."""
         if self.is_begun:
             return
         self._begun_in = os.getpid()

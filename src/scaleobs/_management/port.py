@@ -13,8 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from scaleobs import _workers as group
 from scaleobs._management import listening
+from scaleobs._workers import join_group
 
 _EVERY = 0.5
 """Seconds between two attempts to become the owner, and between two calls of `on_tick`."""
@@ -179,7 +179,7 @@ class PortLock:
     def take(self) -> bool:
         """Return whether it is the turn of this process; without others it always is."""
         try:
-            mine = group.join()
+            mine = join_group()
         except OSError:
             self.is_shared = True
             return True

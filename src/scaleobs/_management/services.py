@@ -14,7 +14,6 @@ from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
-from scaleobs import _workers as group
 from scaleobs._fork import Step, after_fork
 from scaleobs._health import Checks
 from scaleobs._http.endpoints import Answer, Answers, Header
@@ -22,6 +21,7 @@ from scaleobs._lifecycle import signals
 from scaleobs._management import listening, port
 from scaleobs._management.port import Port
 from scaleobs._metrics.runtime import runtime
+from scaleobs._workers import find_root
 
 
 class StallDetector:
@@ -206,7 +206,7 @@ class Management:
                 _preloaded.add(self)
             if not os.environ.get("GUNICORN_PID"):  # The one before this one has it until it ends.
                 port.check_free(self._number)
-        elif group.root() is not None and not has_lifespan:
+        elif find_root() is not None and not has_lifespan:
             self.open()
         else:
             port.start_thread(self._open_when_served)
@@ -224,7 +224,7 @@ class Management:
     def forked(self) -> None:
         """Begin anew in a child process, which answers where it is a worker that its parent has loaded this for."""
         self._is_open = False
-        if group.root() is not None:
+        if find_root() is not None:
             self._try()
 
     def _try(self) -> None:
@@ -248,7 +248,7 @@ def _preloads() -> bool:
     """Return whether this process loads the application for workers that it forks later."""
     uwsgi: Any = sys.modules.get("uwsgi")
     is_main = "gunicorn.arbiter" in sys.modules or (uwsgi is not None and not uwsgi.worker_id())
-    return is_main and group.root() is None
+    return is_main and find_root() is None
 
 
 def _is_supervisor() -> bool:

@@ -14,7 +14,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from scaleobs import _workers as group
 from scaleobs import catalog
 from scaleobs._fork import Step, after_fork
 from scaleobs._metrics import process, user_values
@@ -22,6 +21,7 @@ from scaleobs._metrics import runtime as loops
 from scaleobs._metrics.child import Child, Counts, Source
 from scaleobs._metrics.runtime import runtime
 from scaleobs._metrics.storage import Storage
+from scaleobs._workers import join_group, leave_group
 
 _KINDS = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
 
@@ -193,7 +193,7 @@ def join_workers() -> None:
         return
     with _attaching:
         try:
-            own_group = group.join(_report)
+            own_group = join_group(_report)
             if own_group is not None:
                 for storage in list(_attached.values()):
                     if storage.workers is None:
@@ -201,7 +201,7 @@ def join_workers() -> None:
                 user_values.join(own_group, list(_attached))
                 process.join(own_group)
                 runtime.join(own_group)
-                own_group.ledger.own()
+                own_group.ledger.set_owner()
         except OSError as error:
             _is_isolated = True
             for storage in list(_attached.values()):
@@ -220,7 +220,7 @@ def _forked() -> None:
     global _attaching, _is_isolated
     # Another thread of the parent may have held the lock.
     _attaching, _is_isolated = threading.Lock(), False
-    group.leave()
+    leave_group()
     for storage in list(_attached.values()):
         storage.forked()
     user_values.forked(list(_attached))

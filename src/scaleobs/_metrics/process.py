@@ -103,12 +103,12 @@ class _Processes:
                     _value(found[name], _value(found[name]) + _value(metric))
             counted, seen = other.find(Kind.PROCESS, _KEY, 2 * self._length), other.find(Kind.CPU, _KEY, 1)
             if seen is not None:
-                recorded = other.part(seen)[0]
+                recorded = other.read_slots(seen)[0]
                 if cpu > recorded:
                     other.write(seen, cpu)
                 cpu = max(cpu, recorded)
             if counted is not None:
-                earlier, current = (list(half) for half in _halves(other.part(counted)))
+                earlier, current = (list(half) for half in _halves(other.read_slots(counted)))
                 current[0] = max(current[0], cpu)
                 for each, *both in zip(counters, earlier, current, strict=True):
                     each.extend(both)

@@ -187,7 +187,7 @@ class Runtime:
                 return
             self._group, self._has_pulse = group, False
             # The counts of an earlier worker are exposed even if this process has no loop.
-            if self._is_begun or any(group.ledger.kept(Kind.LOOP_LAG)):
+            if self._is_begun or any(group.ledger.entries(Kind.LOOP_LAG)):
                 self._start()
 
     def forked(self) -> None:
@@ -243,7 +243,7 @@ class Runtime:
         does, and does not wait for an event loop.
         """
         found = {os.getpid(): float(self._pulse[0])}
-        for sibling in () if self._group is None else self._group.others():
+        for sibling in () if self._group is None else self._group.siblings():
             if sibling.is_living:
                 pulse = _numbers(sibling, Kind.PULSE)
                 found[sibling.owner] = 0.0 if pulse is None else pulse[0]
@@ -257,7 +257,7 @@ class Runtime:
 
 def _numbers(sibling: Sibling, kind: Kind) -> memoryview[float] | None:
     entry = sibling.find(kind, _KEY, _LENGTHS[kind])
-    return None if entry is None else sibling.part(entry)
+    return None if entry is None else sibling.read_slots(entry)
 
 
 def _by_pool(numbers: list[float]) -> Iterator[list[float]]:

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from scaleobs._metrics.child import DURATION, HISTOGRAMS, Exemplar, Labels, Slots, exemplars_of
 from scaleobs._metrics.native import Snapshot
 from scaleobs._workers import Group, Sibling
-from scaleobs._workers.entries import Entry
 from scaleobs._workers.kinds import Kind
+from scaleobs._workers.ledger import Entry
 
 _KINDS = (*HISTOGRAMS, Kind.EXEMPLARS, Kind.NATIVE, Kind.OPEN, Kind.TALLY, Kind.LINES)
 
@@ -225,7 +225,7 @@ class SiblingStorage(NamedTuple):
     def request_exemplars(self, flag: float) -> None:
         """Raise the exemplar flag of the sibling; if it was lower, its next request leaves the fast path."""
         entry = self.sibling.find(Kind.FLAGS, self.key, 2)
-        if entry is not None and self.sibling.part(entry)[0] < flag:
+        if entry is not None and self.sibling.read_slots(entry)[0] < flag:
             self.sibling.write(entry, flag, 0)
 
 
@@ -253,7 +253,7 @@ class Workers:
 
     def inherited(self) -> Iterator[tuple[Kind, Key, Slots]]:
         """Yield the entries of the dead worker whose ledger this worker continues."""
-        for kind, key, slots in self.group.ledger.kept(*_KINDS):
+        for kind, key, slots in self.group.ledger.entries(*_KINDS):
             try:
                 unpacked = Key.unpacked(key)
             except (ValueError, TypeError):  # A ledger may be damaged.
@@ -263,7 +263,7 @@ class Workers:
 
     def others(self) -> list[SiblingStorage]:
         """Return the storage of each sibling, by its current ledger."""
-        return [SiblingStorage(sibling, self._index(sibling), self._key) for sibling in self.group.others()]
+        return [SiblingStorage(sibling, self._index(sibling), self._key) for sibling in self.group.siblings()]
 
     def new_label_sets(self) -> Iterator[Labels]:
         """Yield the label sets of siblings that are new since the last call."""

@@ -90,7 +90,7 @@ class Storage:
         self.workers: Workers | None = None
         self.is_isolated = False
         self._lock = threading.RLock()
-        self._mended = 0
+        self._repairs = 0
         self._label_sets: dict[Labels, bool] = {}
         # Children of a dead worker with other buckets than the current ones.
         self._retired: list[tuple[Kind, Child]] = []
@@ -335,9 +335,9 @@ class Storage:
     def _read_siblings(self, workers: Workers) -> list[SiblingStorage]:
         others = workers.others()
         with self._lock:
-            if workers.group.mended != self._mended:
+            if workers.group.repairs != self._repairs:
                 # After a repair the numbers of begun and of counted requests would differ for ever.
-                self._mended = workers.group.mended
+                self._repairs = workers.group.repairs
                 self._close_all(workers)
         return others
 

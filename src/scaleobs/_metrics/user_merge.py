@@ -19,8 +19,8 @@ from scaleobs._metrics import user_values
 from scaleobs._metrics.child import total_of
 from scaleobs._metrics.user_values import OWNERLESS, TYPES, UNSET, metrics_of
 from scaleobs._workers import Group
-from scaleobs._workers.entries import Entry
 from scaleobs._workers.kinds import Kind
+from scaleobs._workers.ledger import Entry
 
 UserLabels = frozenset[tuple[str, str]]
 LabelPairs = tuple[tuple[str, str], ...]
@@ -128,7 +128,7 @@ def families_of_siblings(registry: CollectorRegistry, group: Group) -> dict[tupl
 
 
 def _inherited_values(group: Group) -> Iterator[tuple[UserKey, float]]:
-    for _, packed, slots in group.ledger.kept(Kind.USER_VALUE):
+    for _, packed, slots in group.ledger.entries(Kind.USER_VALUE):
         key = _user_key(packed) if not user_values.is_in_use(packed) else None
         if key is not None and key.type != "gauge" and len(slots) == _VALUE_SLOTS and not math.isnan(slots[0]):
             yield key, slots[0]

@@ -202,7 +202,7 @@ def join(group: Group, registries: Collection[CollectorRegistry]) -> None:
     if group is not _group:
         if any(map(has_multiprocess_mode, registries)):
             return
-        for _, key, slots in group.ledger.kept(Kind.USER_VALUE):
+        for _, key, slots in group.ledger.entries(Kind.USER_VALUE):
             if key.startswith(b'["gauge"'):
                 slots[1] = OWNERLESS
         _group = group
@@ -213,7 +213,7 @@ def join(group: Group, registries: Collection[CollectorRegistry]) -> None:
         try:
             _share(each)
         except Exception as error:
-            group.trouble(error)
+            group.report_once(error)
     _parent_counts.clear()
 
 

@@ -1,10 +1,10 @@
-"""Many processes, one service: who belongs together, where they meet, and the file in which each of them counts."""
+"""The workers of one service: which processes belong together, and the files in which they count."""
 
 from __future__ import annotations
 
-from scaleobs._workers.group import Group, Slots, join, leave
+from scaleobs._workers.group import Group, Slots, join_group, leave_group
 from scaleobs._workers.ledger import Ledger
-from scaleobs._workers.recognition import Root, root
+from scaleobs._workers.recognition import Root, find_root
 from scaleobs._workers.sibling import Sibling
 
-__all__ = ["Group", "Ledger", "Root", "Sibling", "Slots", "join", "leave", "root"]
+__all__ = ["Group", "Ledger", "Root", "Sibling", "Slots", "find_root", "join_group", "leave_group"]

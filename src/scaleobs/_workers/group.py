@@ -1,4 +1,4 @@
-"""Group: the workers of one service, seen from one of them."""
+"""A group: the workers of one service."""
 
 from __future__ import annotations
 
@@ -12,130 +12,131 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from scaleobs._workers.directory import AloneError, directory_of
-from scaleobs._workers.entries import (
+from scaleobs._workers.directory import NoDirectoryError, directory_of
+from scaleobs._workers.kinds import Kind
+from scaleobs._workers.ledger import (
     DamagedError,
+    EntryLayout,
+    FullError,
+    Ledger,
     OtherVersionError,
-    Shape,
-    entries_from,
     entries_of,
     has_fallen,
     is_blank,
     is_of_other_version,
-    used_of,
+    parse_entries,
+    read_header,
 )
-from scaleobs._workers.kinds import Kind
-from scaleobs._workers.ledger import FullError, Ledger
-from scaleobs._workers.recognition import Root, root, started_at
-from scaleobs._workers.sibling import BegunAnewError, Sibling
+from scaleobs._workers.recognition import Root, find_root, start_time
+from scaleobs._workers.sibling import OwnerChangedError, Sibling
 
-_COPIED_EVERY = 10.0
-"""How many seconds of a ledger's counts may be lost with it, unless fewer scrapes come or there are many ledgers."""
+_COPY_SECONDS = 10.0
+"""The age from which a copy of a ledger is renewed: at most the counts since then are lost if the ledger is damaged."""
 
-_COPIED_AT_ONCE = 4
+_COPIES_PER_SCRAPE = 4
 
 Slots: TypeAlias = "list[float] | memoryview[float]"
-"""Numbers in memory that siblings read, or in this process's own."""
+"""Slots in a ledger, which siblings read, or in this process's own memory."""
 
 
 class Group:
     """
-    The workers of one service, seen from one of them.
+    The workers of one service, as one of them sees it.
 
-    Any thread may ask at any time.
+    Any thread may call any method at any time.
 
     Args:
-        started_by: the process that started them.
-        on_trouble: called with each error of a ledger that is damaged, and of what has no room, once; without it, they
-            wait.
+        root: the process that started the workers.
+        on_error: called once with each error of a damaged ledger or of missing room. As long as there is no such
+            function, errors are kept for it.
 
     Attributes:
         root: the same.
-        ledger: where this one counts.
-        root_directory: what it shares with workers of the same root that run another version of scaleobs.
-        started: when the group began, in seconds since 1970.
-        mended: how often its ledger had to be written anew.
-        on_trouble: the same.
+        on_error: the same.
+        ledger: that of this worker.
+        root_directory: the directory shared with workers of the same root that run another version of scaleobs.
+        started: the start of the group, in seconds since 1970.
+        repairs: how often this worker's ledger was repaired.
 
     Raises:
-        OSError: there is no place to meet, or no room.
+        OSError: there is no directory, or no room.
     """
 
-    def __init__(self, started_by: Root, on_trouble: Callable[[Exception], None] | None = None) -> None:
-        self.root = started_by
-        self.mended = 0
-        self.on_trouble = on_trouble
-        self._directory = directory_of(started_by)
+    def __init__(self, root: Root, on_error: Callable[[Exception], None] | None = None) -> None:
+        self.root = root
+        self.repairs = 0
+        self.on_error = on_error
+        self._directory = directory_of(root)
         self.root_directory = self._directory.parent
-        self.started = self._since(started_by)
-        self._looking = threading.Lock()
-        self._others: dict[str, Sibling] = {}
+        self.started = self._read_start(root)
+        self._read_lock = threading.Lock()
+        self._siblings: dict[str, Sibling] = {}
         self._due: set[str] = set()
-        self._told: set[str] = set()
-        self._untold: deque[Exception] = deque()
-        self._shape = Shape()
-        self.ledger = self._claimed()
+        self._reported: set[str] = set()
+        self._unreported: deque[Exception] = deque()
+        self._layout = EntryLayout()
+        self.ledger = self._claim_ledger()
 
     def slots(self, kind: Kind, key: bytes, length: int) -> Slots:
         """
-        Return numbers that siblings read: those of this worker's ledger under this key, or new ones, which are 0.
+        Return the slots of this worker's entry with this kind and key, or of a new entry, whose slots are 0.
 
-        If the ledger has no room they are this process's own, which is reported once.
+        If the ledger has no room they are in this process's own memory, and this is reported once.
         """
         try:
-            return self.ledger.cells(kind, key, length)
+            return self.ledger.slots(kind, key, length)
         except FullError as error:
-            self.trouble(error)
+            self.report_once(error)
             return [0.0] * length
 
-    def others(self) -> list[Sibling]:
-        """Return the other workers' ledgers, as they are now: of the living, and what the dead have left."""
-        with self._looking:
-            self._due = self._copies_due()
-            self._look_after_own()
-            found = self._looked_at(self._read)
-        self._tell()
+    def siblings(self) -> list[Sibling]:
+        """Return the other workers as they are now: the living ones, and what the dead have left. Renews copies."""
+        with self._read_lock:
+            self._due = self._due_copies()
+            self._verify_ledger()
+            found = self._open_siblings(self._read_sibling)
+        self._report()
         return found
 
     def peek(self) -> list[Sibling]:
-        """Return the same, with what is new in them and not with its numbers."""
-        with self._looking:
-            found = self._looked_at(Sibling.read_new)
-        self._tell()
+        """Return the same, with new entries indexed, but without comparing ledgers with their copies."""
+        with self._read_lock:
+            found = self._open_siblings(Sibling.read_new)
+        self._report()
         return found
 
-    def trouble(self, error: Exception) -> None:
-        """Tell of what went wrong, once."""
-        self._note(error)
-        self._tell()
+    def report_once(self, error: Exception) -> None:
+        """Report an error, unless one with this message was reported before."""
+        self._add_error(error)
+        self._report()
 
-    def _note(self, error: Exception) -> None:
-        if str(error) not in self._told:
-            self._told.add(str(error))
-            self._untold.append(error)
+    def _add_error(self, error: Exception) -> None:
+        if str(error) not in self._reported:
+            self._reported.add(str(error))
+            self._unreported.append(error)
 
-    def _tell(self) -> None:
-        """Tell what is untold, as soon as there is somebody; never while others wait to look."""
+    def _report(self) -> None:
+        """Report what is unreported, if there is a function for it. Never while this thread holds the lock."""
         with contextlib.suppress(IndexError):
-            while self.on_trouble is not None:
-                self.on_trouble(self._untold.popleft())
+            while self.on_error is not None:
+                self.on_error(self._unreported.popleft())
 
-    def _since(self, started_by: Root) -> float:
-        """Return when the first root began, of those that have handed the group on."""
+    def _read_start(self, root: Root) -> float:
+        """Return the start of the first root of the group, after which others may have continued it."""
         path = self._directory / "started"
         written = self._directory / f"{os.getpid()}.started.new"
         try:
-            written.write_text(f"{started_at(started_by) or time.time()}\n")
+            written.write_text(f"{start_time(root) or time.time()}\n")
             with contextlib.suppress(FileExistsError):
-                os.link(written, path)  # Whole or not at all.
+                os.link(written, path)  # Never half a file.
         finally:
             written.unlink(missing_ok=True)
         with contextlib.suppress(OSError, ValueError):
             return float(path.read_text())
         return time.time()
 
-    def _claimed(self) -> Ledger:
-        """Take over the first ledger whose owner is dead, or begin a new one."""
+    def _claim_ledger(self) -> Ledger:
+        """Take over the first ledger whose owner is dead, or create one."""
         for number in itertools.count():
             path = self._directory / f"{number}.ledger"
             try:
@@ -144,7 +145,7 @@ class Group:
                 continue
             try:
                 if not is_of_other_version(ledger.read()):
-                    self._open(ledger)
+                    self._open_ledger(ledger)
                     return ledger
             except BaseException:
                 ledger.close()
@@ -152,109 +153,110 @@ class Group:
             ledger.close()
         raise AssertionError
 
-    def _open(self, ledger: Ledger) -> None:
-        copy = self._copy_of(ledger.path)
+    def _open_ledger(self, ledger: Ledger) -> None:
+        copy = self._read_copy(ledger.path)
         data = ledger.read()
         if not has_fallen(copy, data):
             with contextlib.suppress(DamagedError):
                 ledger.open(b"" if is_blank(data) else data)
                 return
-        self._note(DamagedError(f"{ledger.path} is damaged: its counts go on from the last copy"))
+        self._add_error(DamagedError(f"{ledger.path} is damaged: its counts continue from the last copy"))
         ledger.open(copy if entries_of(copy) else b"")
 
-    def _look_after_own(self) -> None:
+    def _verify_ledger(self) -> None:
+        """Compare this worker's ledger with its last copy if a new copy is due, and repair or copy it."""
         path = self.ledger.path
-        before = self._copy_to_renew(path)
+        before = self._due_copy(path)
         data = self.ledger.read() if before is not None else b""
         with contextlib.suppress(DamagedError):
-            self._shape.add(entries_from(data, self._shape.known, used_of(data)[0]))
-        if self.ledger.is_whole() and not has_fallen(before or b"", data, self._shape):
-            self._keep_copy(path, before, data)
+            self._layout.add(parse_entries(data, self._layout.covered, read_header(data)[0]))
+        if self.ledger.is_whole() and not has_fallen(before or b"", data, self._layout):
+            self._write_copy(path, before, data)
         else:
-            self._note(DamagedError(f"{path} is damaged: its counts go on from the last copy"))
-            self.ledger.mend(self._copy_of(path))
-            self._shape = Shape()
-            self.mended += 1
+            self._add_error(DamagedError(f"{path} is damaged: its counts continue from the last copy"))
+            self.ledger.repair(self._read_copy(path))
+            self._layout = EntryLayout()
+            self.repairs += 1
 
-    def _looked_at(self, look: Callable[[Sibling], object]) -> list[Sibling]:
+    def _open_siblings(self, read: Callable[[Sibling], object]) -> list[Sibling]:
         found = {}
-        for name in self._names():
+        for name in self._sibling_names():
             try:
-                other = self._others.get(name)
-                # Whether its owner has mended it shows when it is read; another thread may still be reading the copy.
-                if other is None or (other.is_copy and look == self._read):
-                    other = Sibling(self._directory / name)
-                found[name] = self._looked(other, look)
-            except (OSError, OtherVersionError):  # It has gone meanwhile, or is another group's.
+                sibling = self._siblings.get(name)
+                # A new object: the owner may have repaired its ledger, and another thread may still read the copy.
+                if sibling is None or (sibling.is_copy and read == self._read_sibling):
+                    sibling = Sibling(self._directory / name)
+                found[name] = self._read_or_copy(sibling, read)
+            except (OSError, OtherVersionError):  # The file was removed meanwhile, or is another group's.
                 continue
-        self._others = found
+        self._siblings = found
         return list(found.values())
 
-    def _names(self) -> list[str]:
+    def _sibling_names(self) -> list[str]:
         try:
             names = sorted(entry.name for entry in os.scandir(self._directory))
-        except OSError:  # The place is gone.
+        except OSError:  # The directory was removed.
             return []
         return [name for name in names if name.endswith(".ledger") and name != self.ledger.path.name]
 
-    def _looked(self, other: Sibling, look: Callable[[Sibling], object]) -> Sibling:
+    def _read_or_copy(self, sibling: Sibling, read: Callable[[Sibling], object]) -> Sibling:
         try:
             try:
-                look(other)
-            except BegunAnewError:
-                other = Sibling(other.path)
-                look(other)
+                read(sibling)
+            except OwnerChangedError:
+                sibling = Sibling(sibling.path)
+                read(sibling)
         except OtherVersionError:
             raise
         except DamagedError:
-            self._note(DamagedError(f"{other.path} is damaged: its counts are those of the last copy"))
-            other = Sibling(other.path)
+            self._add_error(DamagedError(f"{sibling.path} is damaged: its last copy is shown"))
+            sibling = Sibling(sibling.path)
             with contextlib.suppress(DamagedError):  # There is no copy yet.
-                other.take(self._copy_of(other.path))
-        return other
+                sibling.show_copy(self._read_copy(sibling.path))
+        return sibling
 
-    def _read(self, other: Sibling) -> None:
-        # Another reader may make a copy meanwhile, which is to be of an earlier moment than what is compared with it.
-        before = self._copy_to_renew(other.path)
-        if before is None and other.check():
+    def _read_sibling(self, sibling: Sibling) -> None:
+        # The copy first: it has to be older than the data that it is compared with, and others may renew it meanwhile.
+        before = self._due_copy(sibling.path)
+        if before is None and sibling.refresh():
             return
-        data = other.read()
-        if not data and not self._copy_of(other.path):  # It is being begun.
+        data = sibling.read()
+        if not data and not self._read_copy(sibling.path):  # The ledger is being created.
             return
-        if not data or has_fallen(before or b"", data, other.shape):
+        if not data or has_fallen(before or b"", data, sibling.layout):
             raise DamagedError
-        self._keep_copy(other.path, before, data)
+        self._write_copy(sibling.path, before, data)
 
-    def _copy_of(self, path: Path) -> bytes:
+    def _read_copy(self, path: Path) -> bytes:
         try:
             return path.with_suffix(".copy").read_bytes()
         except OSError:
             return b""
 
-    def _copy_to_renew(self, path: Path) -> bytes | None:
-        """Return the copy of a ledger, empty where there is none, or `None` as long as it will do."""
-        return self._copy_of(path) if path.stem in self._due else None
+    def _due_copy(self, path: Path) -> bytes | None:
+        """Return the copy of a ledger if it is to be renewed, empty if there is none; `None` if it isn't due."""
+        return self._read_copy(path) if path.stem in self._due else None
 
-    def _copies_due(self) -> set[str]:
-        """Return of which ledgers to make a copy: of those without, and of as many others as a scrape has time for."""
+    def _due_copies(self) -> set[str]:
+        """Return which ledgers to copy: all without a copy, and as many others as a scrape has time for."""
         missing: set[str] = set()
         made: dict[str, float] = {}
-        with contextlib.suppress(OSError):  # The place is gone.
+        with contextlib.suppress(OSError):  # The directory was removed.
             for entry in os.scandir(self._directory):
                 stem, _, kind = entry.name.rpartition(".")
                 if kind == "ledger":
                     missing.add(stem)
                 elif kind == "copy":
                     made[stem] = entry.stat().st_mtime
-        before = time.time() - _COPIED_EVERY
+        before = time.time() - _COPY_SECONDS
         old = sorted((at, stem) for stem, at in made.items() if at <= before)
-        return (missing - made.keys()) | {stem for _, stem in old[:_COPIED_AT_ONCE]}
+        return (missing - made.keys()) | {stem for _, stem in old[:_COPIES_PER_SCRAPE]}
 
-    def _keep_copy(self, path: Path, before: bytes | None, data: bytes) -> None:
-        """Copy a ledger now and then, so that what damages it costs no more than what came after."""
+    def _write_copy(self, path: Path, before: bytes | None, data: bytes) -> None:
+        """Copy a ledger if that is due."""
         if before is None:
             return
-        # By the ledgers of who writes and of whom: there are never more of these, even if each writer is killed.
+        # Named after both ledgers, the writer's and the copied one: so there are few files, even if writers are killed.
         written = path.with_suffix(f".{self.ledger.path.stem}.new")
         try:
             written.write_bytes(data)
@@ -264,31 +266,31 @@ class Group:
                 written.unlink()
 
 
-_mine: Group | None = None
+_process_group: Group | None = None
 
 
-def leave() -> None:
-    """Forget the group of the process that this one is a child of."""
-    global _mine  # noqa: PLW0603 - A process is in one group.
-    _mine = None
+def leave_group() -> None:
+    """Forget the group after a fork, in the child: it is the parent's."""
+    global _process_group  # noqa: PLW0603 - A process is in one group.
+    _process_group = None
 
 
-def join(on_trouble: Callable[[Exception], None] | None = None) -> Group | None:
+def join_group(on_error: Callable[[Exception], None] | None = None) -> Group | None:
     """
-    Return the group of this process, or `None` if it is no worker of a recognised server.
+    Return the group of this process, or `None` if it isn't a worker of a recognised server.
 
     Args:
-        on_trouble: see `Group`; of the call that makes the group, which is that of the metrics.
+        on_error: see `Group`. Only the call that creates the group uses it, which is that of the metrics.
 
     Raises:
-        AloneError: there is no place to meet.
+        NoDirectoryError: there is no directory for the group.
     """
-    global _mine  # noqa: PLW0603 - A process is in one group.
-    if _mine is None:
-        started_by = root()
-        if started_by is not None:
+    global _process_group  # noqa: PLW0603 - A process is in one group.
+    if _process_group is None:
+        root = find_root()
+        if root is not None:
             try:
-                _mine = Group(started_by, on_trouble)
+                _process_group = Group(root, on_error)
             except OSError as error:
-                raise AloneError(error) from error
-    return _mine
+                raise NoDirectoryError(error) from error
+    return _process_group

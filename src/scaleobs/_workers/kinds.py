@@ -1,4 +1,4 @@
-"""Every kind of entry in a ledger, with the rule for its numbers."""
+"""Every kind of ledger entry, with the rule for its slots."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from typing import Self
 
 
 class Rule(Enum):
-    """What may become of the numbers of an entry."""
+    """How the slots of an entry may change."""
 
     GROWS = auto()
-    """No number ever falls, otherwise the ledger is damaged. Those of dead workers count."""
+    """No slot ever falls; if one does, the ledger is damaged. Slots of dead workers count."""
     STAYS = auto()
-    """Numbers may fall. Those of dead workers count."""
+    """Slots may fall. Those of dead workers count."""
     LIVING = auto()
-    """Numbers may fall. Those of dead workers mean nothing."""
+    """Slots may fall. Those of dead workers don't count."""
     SHARED = auto()
-    """Siblings write them, too. Numbers of any other rule are written by the owner of the ledger alone."""
+    """Siblings write the slots, too. Slots with any other rule are written by the owner of the ledger only."""
 
 
 @unique
 class Kind(IntEnum):
     """
-    What the numbers of an entry are.
+    What the slots of an entry contain.
 
-    The number of a kind stands in the files: a change here needs another `entries.MAGIC`.
+    The number of a kind is written into ledgers: a change needs another `ledger.MAGIC`.
     """
 
     rule: Rule
 
     def __new__(cls, number: int, rule: Rule) -> Self:
-        """Make a kind of its number, which isn't 0, and its rule."""
+        """Create a kind with a number other than 0, and a rule."""
         kind = int.__new__(cls, number)
         kind._value_ = number
         kind.rule = rule
@@ -39,31 +39,31 @@ class Kind(IntEnum):
     DURATION = 1, Rule.GROWS
     """Of a label set: the requests in each bucket, then the sum of their seconds."""
     REQUEST_SIZE = 2, Rule.GROWS
-    """Of a label set: the same of the bytes of its requests."""
+    """Of a label set: the requests in each bucket of request sizes, then the sum of the bytes."""
     RESPONSE_SIZE = 3, Rule.GROWS
-    """Of a label set: the same of the bytes of its responses."""
+    """Of a label set: the requests in each bucket of response sizes, then the sum of the bytes."""
     TALLY = 4, Rule.GROWS
-    """Of a storage: faults of scaleobs itself, and label sets that were dropped."""
+    """Of a storage: faults of scaleobs itself, and dropped label sets."""
     LINES = 5, Rule.GROWS
-    """Of a storage: log lines by level, and those that were lost."""
+    """Of a storage: log lines by level, and lost log lines."""
     LOOP_LAG = 6, Rule.GROWS
-    """How late the event loops ran: the looks in each bucket, then the sum of their seconds."""
+    """The lag of the event loops: the measurements in each bucket, then the sum of their seconds."""
 
     EXEMPLARS = 7, Rule.STAYS
     """Of a label set: the latest exemplar of each bucket."""
     NATIVE = 8, Rule.STAYS
     """Of a label set: its native histogram, whose buckets are merged when there are too many."""
     USER_VALUE = 9, Rule.STAYS
-    """A number of a user's metric, which may be reset, and its mark."""
+    """One value of a user's metric, which may be reset, and its mark."""
     PROCESS = 10, Rule.STAYS
-    """CPU seconds and garbage collections: of the owners before, then of this one."""
+    """CPU seconds and garbage collections: of the previous owners, then of this one."""
 
     OPEN = 11, Rule.LIVING
-    """Of a shard: the HTTP requests that were begun, and the WebSockets that are open."""
+    """Of a shard: the HTTP requests that have begun, and the open WebSockets."""
     POOLS = 12, Rule.LIVING
-    """How many threads of each pool are busy, how many calls wait, and how many threads there are."""
+    """Of each thread pool: busy threads, waiting calls, all threads."""
     PULSE = 13, Rule.LIVING
-    """When the worker was last seen to go on, by `time.monotonic`."""
+    """The `time.monotonic()` at which the event loop of the worker last ran."""
     DRAIN = 14, Rule.LIVING
     """The pid of the worker while it drains."""
 
@@ -73,4 +73,4 @@ class Kind(IntEnum):
     the fast path.
     """
     CPU = 16, Rule.SHARED
-    """CPU seconds of the owner by a sibling's last scrape, which stay if the owner is killed."""
+    """CPU seconds of the owner at a sibling's last scrape; they remain if the owner is killed."""

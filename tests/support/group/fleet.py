@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from scaleobs._workers import directory
-from scaleobs._workers.entries import MAGIC
+from scaleobs._workers.ledger import MAGIC
 from support import servers
 from support.group.pages import OPENMETRICS, Page
 
@@ -140,7 +140,7 @@ class Fleet:
 
     @property
     def directory(self):
-        """Where they meet."""
+        """The directory of the group."""
         (found,) = (path for path in directory._parent().glob(f"scaleobs-*-{self.root}-*") if not path.is_symlink())
         return found / MAGIC.decode()
 

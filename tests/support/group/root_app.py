@@ -1,4 +1,4 @@
-"""An application for any server, WSGI and ASGI, that says what `root()` says, and when, and in which process."""
+"""An application for any server, WSGI and ASGI, that says what `find_root()` says, and when, and in which process."""
 
 import json
 import multiprocessing
@@ -10,23 +10,23 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 
 from scaleobs._workers import recognition
-from scaleobs._workers.recognition import root
+from scaleobs._workers.recognition import find_root
 
-SAID = {"import": root(), "before the fork": None, "in the fork": None}
+SAID = {"import": find_root(), "before the fork": None, "in the fork": None}
 FORK = multiprocessing.get_context("fork")
 SPAWN = multiprocessing.get_context("spawn")
-CODE = "import json; from scaleobs._workers.recognition import root; print(json.dumps(root()))"
+CODE = "import json; from scaleobs._workers.recognition import find_root; print(json.dumps(find_root()))"
 
 os.register_at_fork(
-    before=lambda: SAID.update({"before the fork": root()}),
-    after_in_child=lambda: SAID.update({"in the fork": root()}),
+    before=lambda: SAID.update({"before the fork": find_root()}),
+    after_in_child=lambda: SAID.update({"in the fork": find_root()}),
 )
 
 
 def afresh():
     """Ask as if it were the first time in this process."""
-    recognition._known.clear()
-    return root()
+    recognition._roots.clear()
+    return find_root()
 
 
 def in_a_thread():
@@ -40,7 +40,7 @@ def in_a_thread():
 
 def told(end):
     """Tell a pipe."""
-    end.send([SAID["in the fork"], root(), afresh(), in_a_thread()])
+    end.send([SAID["in the fork"], find_root(), afresh(), in_a_thread()])
     end.close()
 
 
@@ -50,7 +50,7 @@ def forked():
     pid = os.fork()
     if pid == 0:
         try:
-            os.write(writing, json.dumps([SAID["in the fork"], root(), afresh()]).encode())
+            os.write(writing, json.dumps([SAID["in the fork"], find_root(), afresh()]).encode())
         finally:
             os._exit(0)
     os.waitpid(pid, 0)
@@ -74,7 +74,7 @@ def process(context):
 def pooled():
     """Ask in a child of a pool."""
     with ProcessPoolExecutor(1, mp_context=FORK) as pool:
-        return [pool.submit(root).result()]
+        return [pool.submit(find_root).result()]
 
 
 def children():
