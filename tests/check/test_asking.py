@@ -125,7 +125,7 @@ def test_other_than_an_http_url_is_refused(url):
     """
     A URL needs a scheme, a host, and a port that is a number.
     """
-    assert f"{url!r} is not an HTTP URL: give one like http://localhost:8000/metrics" in refused(url)
+    assert f"{url!r} is not an HTTP URL: give a URL like http://localhost:8000/metrics" in refused(url)
 
 
 def test_failing_tls_has_its_fix(tmp_path, tool):
@@ -202,4 +202,7 @@ def test_other_server_is_neither():
     with serving(404) as url:
         message = refused(url.removesuffix("/metrics"))
 
-    assert "is neither a metrics page (answered 404: nothing is at this path) nor a Prometheus (answered 404" in message
+    assert (
+        "is neither a metrics page (answered 404: nothing is at this path) nor a Prometheus (/api/v1/query answered 404"
+        in message
+    )

@@ -89,14 +89,18 @@ def test_a_service_has_the_series_of_the_rules(name, has_traffic, tmp_path):
         (
             'http_requests_total{status_code="5xx"}',
             "http_requests_total",
-            'never matches status_code="5xx": it has three digits',
+            'never matches status_code="5xx": its values have three digits',
         ),
         (
             'http_requests_total{method="get"}',
             "http_requests_total",
-            'never matches method="get": it is one of CONNECT',
+            'never matches method="get": its values are CONNECT',
         ),
-        ('log_messages_total{level="ERROR"}', "log_messages_total", 'never matches level="ERROR": it is one of debug'),
+        (
+            'log_messages_total{level="ERROR"}',
+            "log_messages_total",
+            'never matches level="ERROR": its values are debug',
+        ),
         (
             'http_request_duration_seconds_bucket{le="0.3"}',
             "http_request_duration_seconds_bucket",

@@ -52,7 +52,9 @@ class _Outcome:
     help="Test these rules, which may have been changed, instead of those that `scaleobs rules` writes.",
 )
 @click.option("--promtool", type=click.Path(), metavar="FILE", help="Prometheus's promtool.  [default: from PATH]")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Keep the rules and stories here.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Keep the rules and stories in this directory."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def stories(

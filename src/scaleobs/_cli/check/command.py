@@ -342,7 +342,7 @@ def _show(kind: str, counts: dict[str, int], findings: Findings) -> None:
             console.print()
     source = "a metrics page" if kind == "metrics" else "a Prometheus"
     console.print(
-        f"Checked with {source}: {counts['rules']} rules, {counts['panels']} queries of dashboards, "
+        f"Checked against {source}: {counts['rules']} rules, {counts['panels']} queries of dashboards, "
         f"{counts['selectors']} selectors. Findings: {len(findings.of(FINDING))}. Notes: {len(findings.of(NOTE))}."
     )
 

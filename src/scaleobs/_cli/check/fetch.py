@@ -26,6 +26,7 @@ from scaleobs._cli.check.expressions import Matcher, Selector
 
 _MAX_BYTES = 200_000_000
 _CHUNK = 1 << 16
+_EXAMPLES = "a URL like http://localhost:8000/metrics or http://prometheus:9090"
 _PARSERS: dict[str, Callable[[str], Iterable[Any]]] = {
     "text/plain": parse_text,
     "application/openmetrics-text": parse_openmetrics,
@@ -146,7 +147,7 @@ def checked_url(url: str) -> str:
     except ValueError:
         is_usable = False
     if not is_usable or not url.isascii() or any(one.isspace() for one in url):
-        msg = f"{url!r} is not an HTTP URL: give one like http://localhost:8000/metrics or http://prometheus:9090."
+        msg = f"{url!r} is not an HTTP URL: give {_EXAMPLES}."
         raise FetchError(msg)
     return url
 
@@ -176,8 +177,8 @@ def open_source(url: str, client: Client, extra_labels: Iterable[str]) -> Page |
         _api_data(api)
     except FetchError:
         msg = (
-            f"{url} is neither a metrics page ({reason}) nor a Prometheus "
-            f"({_unusable(api).partition(' ')[2].strip('.')} at /api/v1/query)."
+            f"{url} is neither a metrics page ({reason}) nor a Prometheus (/api/v1/query "
+            f"{_unusable(api).partition(' ')[2].strip('.')}): give {_EXAMPLES}."
         )
         raise FetchError(msg) from None
     return Prometheus(url, client)

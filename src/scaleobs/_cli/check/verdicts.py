@@ -253,7 +253,7 @@ def _unmatched_route(matcher: Matcher, target: tuple[Matcher, ...], series: Seri
 
 
 def _allowed_values(label: str) -> str:
-    return "it has three digits" if label == "status_code" else f"it is one of {', '.join(_VALUES[label])}"
+    return "its values have three digits" if label == "status_code" else f"its values are {', '.join(_VALUES[label])}"
 
 
 def _bucket_spelling(matchers: list[Matcher], rows: list[dict[str, str]]) -> tuple[str, str]:

@@ -220,7 +220,7 @@ class _Drill:
             if after is None:
                 yield f"{ALERT} was NOT {status} within {_NOTICE_SECONDS} s."
             else:
-                yield f"{ALERT} {status} {after:.0f} s {since}, according to Alertmanager's webhook."
+                yield f"{ALERT} {status} {after:.0f} s {since} (notice of Alertmanager)."
 
     def refresh(self) -> None:
         """Read the service and Prometheus once, and update the board."""
