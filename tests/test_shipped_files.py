@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scaleobs._render.output import rules_text
-from scaleobs._render.shipped import RENDERED, STATIC
+from scaleobs._render.output import RENDERED, STATIC, rules_text
 from scaleobs.objectives import Availability, Latency
 
 ROOT = Path(__file__).parents[1]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scaleobs._render.alerts import filled
+from scaleobs._render.alerts import fill_in
 from scaleobs._render.rules import plan
 
 
@@ -19,7 +19,7 @@ def test_placeholders_are_filled_in_and_templates_left(scale, text):
     """
     scope = plan("orders", time_scale=scale).scope
 
-    assert text == filled("{{ $value }} of {job} within {window}, {15m}, {1h30m}", scope)
+    assert text == fill_in("{{ $value }} of {job} within {window}, {15m}, {1h30m}", scope)
 
 
 def test_unknown_placeholder_is_refused():
@@ -27,4 +27,4 @@ def test_unknown_placeholder_is_refused():
     A slip of the pen would otherwise be in a message at night.
     """
     with pytest.raises(ValueError, match="'windwo' is no duration"):
-        filled("within {windwo}", plan("orders").scope)
+        fill_in("within {windwo}", plan("orders").scope)

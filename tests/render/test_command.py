@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scaleobs._render.output import dashboard_texts, rules_text
-from scaleobs._render.shipped import RENDERED, STATIC
+from scaleobs._render.output import RENDERED, STATIC, dashboard_texts, rules_text
 from scaleobs.objectives import Availability, Latency
 from support.command import call
 
@@ -174,7 +173,7 @@ def test_version_is_the_distribution_s():
         (["--time-scale", "nan"], "The time scale nan can't divide a duration"),
         (["--time-scale", "1e6"], "The time scale 1000000.0 makes 30s shorter than 1ms"),
         (["--time-scale", "fast"], "'fast' is not a valid float"),
-        (["--set", "HighErrorRate.for=soon"], "asks for no wait: give one of 1m or more, e.g. 10m"),
+        (["--set", "HighErrorRate.for=soon"], "has no valid wait: give one of 1m or more, e.g. 10m"),
         (["--disable", "HighErrorrate"], "is not among these rules: give one of CPUThrottled, Check"),
         (["--window", "7"], "'7' is not one of '28', '30'"),
         (["--scrape-interval", "15"], "'15' is not a scrape interval: write it like 15s, 1m or 1m30s."),
@@ -184,9 +183,9 @@ def test_version_is_the_distribution_s():
         (["--scrape-interval", "-15s"], "'-15s' is not a scrape interval"),
         (["--namespace", "monitoring"], "The namespace 'monitoring' is for a resource of Kubernetes"),
         (["--label", "a=b"], "The label 'a=b' is for a resource of Kubernetes, and a rule file of Prometheus is none"),
-        (["--format", "configmap", "--namespace", "Ops"], "The namespace 'Ops' can't be one: give 1 to 63 lower-case"),
-        (["--format", "configmap", "--namespace", ""], "The namespace '' can't be one"),
-        (["--format", "prometheusrule", "--label", "release"], "The label 'release' can't be one: write it like"),
+        (["--format", "configmap", "--namespace", "Ops"], "The namespace 'Ops' is not valid: give 1 to 63 lower-case"),
+        (["--format", "configmap", "--namespace", ""], "The namespace '' is not valid"),
+        (["--format", "prometheusrule", "--label", "release"], "The label 'release' is not valid: write it like"),
         (["--service", ""], "The service name '' can't be used: give 1 to 200 letters"),
         (["--service", 'a"b'], "The service name 'a\"b' can't be used"),
         (["--job", "a\\b"], "The job name 'a\\\\b' can't be used"),

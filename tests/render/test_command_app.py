@@ -80,7 +80,7 @@ def test_time_that_is_no_boundary_of_the_application_is_refused(shop):
     result = call("rules", "--app", "shop:app", "--slo", "latency=99:0.4")
 
     assert 2 == result.exit_code
-    assert "give 0.3 or 0.5. instrument(objectives=[...]) makes a service count at another" in result.stderr
+    assert "give 0.3 or 0.5. instrument(objectives=[...]) adds another boundary" in result.stderr
 
 
 def test_name_may_come_from_elsewhere(shop, monkeypatch):

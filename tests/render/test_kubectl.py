@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scaleobs._render.output import rules_text
-from scaleobs._render.resources import applied_bytes
+from scaleobs._render.output import applied_bytes, rules_text
 from scaleobs.objectives import Latency
 from support.command import call
 from support.kubernetes_api import api_server

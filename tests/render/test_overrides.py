@@ -20,7 +20,7 @@ def test_wait_is_changed_in_words_too():
     before, after = dict(alerts()), dict(alerts(overrides=["ServiceDown.for=1h30m"]))
 
     assert "1h30m" == after["ServiceDown"]["for"]
-    assert after["ServiceDown"]["annotations"]["description"].endswith("has reached none of them for 1h30m.")
+    assert after["ServiceDown"]["annotations"]["description"].endswith("could scrape none of them for 1h30m.")
     assert {"ServiceDown"} == {name for name in before if before[name] != after[name]}
 
 
@@ -43,7 +43,7 @@ def test_line_is_changed_in_the_expression_and_in_words(name, before, value):
     first, then = dict(alerts()), dict(alerts(overrides=[f"{name}.above={value}"]))
 
     assert first[name]["expr"].replace(f"> {before}", "> 0.015") == then[name]["expr"] != first[name]["expr"]
-    assert ("the line is 1.5%" in str(then[name])) == ("the line is" in str(first[name]))
+    assert ("the threshold is 1.5%" in str(then[name])) == ("the threshold is" in str(first[name]))
     assert {name} == {name for name in first if first[name] != then[name]}
 
 
@@ -107,26 +107,26 @@ def test_header_has_the_changes():
         ({"overrides": ["HighErrorRate.below=3"]}, "is not known: write it like"),
         (
             {"overrides": ["HighErrorRate.above=3%"]},
-            "without a line to change: give one of CPUThrottled, EventLoopLag, .* An objective .--slo. draws those of",
+            "without a threshold to change: give one of CPUThrottled, .* An objective .--slo. sets those of",
         ),
         (
             {"overrides": ["HighMemoryUsage.above=95"]},
-            "asks for no share: give one above 0 and below 1, e.g. 0.95 or 95%",
+            "has no valid share: give one above 0 and below 1, e.g. 0.95 or 95%",
         ),
-        ({"overrides": ["HighMemoryUsage.above=0"]}, "asks for no share"),
-        ({"overrides": ["HighMemoryUsage.above=100%"]}, "asks for no share"),
-        ({"overrides": ["HighMemoryUsage.above=much"]}, "asks for no share"),
-        ({"overrides": ["HighMemoryUsage.above="]}, "asks for no share"),
-        ({"overrides": ["ServiceDown.for=2m"], "scrape_interval": 90}, "asks for no wait: give one of 3m or more"),
+        ({"overrides": ["HighMemoryUsage.above=0"]}, "has no valid share"),
+        ({"overrides": ["HighMemoryUsage.above=100%"]}, "has no valid share"),
+        ({"overrides": ["HighMemoryUsage.above=much"]}, "has no valid share"),
+        ({"overrides": ["HighMemoryUsage.above="]}, "has no valid share"),
+        ({"overrides": ["ServiceDown.for=2m"], "scrape_interval": 90}, "has no valid wait: give one of 3m or more"),
         ({"overrides": [".for=10m"]}, "is not known: write it like"),
-        ({"overrides": ["ServiceDown.for=12h1s"]}, "could have forgotten what it is about: give one of 12h or less"),
+        ({"overrides": ["ServiceDown.for=12h1s"]}, "may have dropped the service: give one of 12h or less"),
         ({"overrides": ["TrafficGone.for=1d"]}, "give one of 5h or less"),
-        ({"overrides": ["HighErrorRate.for="]}, "asks for no wait: give one of 1m or more"),
-        ({"overrides": ["HighErrorRate.for=soon"]}, "asks for no wait"),
-        ({"overrides": ["HighErrorRate.for=10"]}, "asks for no wait"),
-        ({"overrides": ["HighErrorRate.for=0s"]}, "asks for no wait"),
-        ({"overrides": ["HighErrorRate.for=-5m"]}, "asks for no wait"),
-        ({"overrides": ["HighErrorRate.severity=page"]}, "asks for no severity: give one of critical, warning, info"),
+        ({"overrides": ["HighErrorRate.for="]}, "has no valid wait: give one of 1m or more"),
+        ({"overrides": ["HighErrorRate.for=soon"]}, "has no valid wait"),
+        ({"overrides": ["HighErrorRate.for=10"]}, "has no valid wait"),
+        ({"overrides": ["HighErrorRate.for=0s"]}, "has no valid wait"),
+        ({"overrides": ["HighErrorRate.for=-5m"]}, "has no valid wait"),
+        ({"overrides": ["HighErrorRate.severity=page"]}, "has no valid severity: give one of critical, warning, info"),
     ],
 )
 def test_what_cannot_be_changed_is_said(arguments, said):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scaleobs._render.promql import Targets, bucket, summed
+from scaleobs._render.promql import Targets, aggregate, bucket
 from scaleobs.catalog import DURATION, READY, REQUESTS
 
 
@@ -46,6 +46,6 @@ def test_aggregation_of_several_lines_is_indented():
     """
     One line stays on its line, several lines are indented between parentheses.
     """
-    assert "sum(a)" == summed("a")
-    assert "max by (job, pod) (a)" == summed("a", "job", "pod", how="max")
-    assert "sum by (job) (\n  a\n  or\n  b\n)" == summed("a\nor\nb", "job")
+    assert "sum(a)" == aggregate("a")
+    assert "max by (job, pod) (a)" == aggregate("a", "job", "pod", operator="max")
+    assert "sum by (job) (\n  a\n  or\n  b\n)" == aggregate("a\nor\nb", "job")

@@ -5,8 +5,7 @@ import copy
 import pytest
 import yaml
 
-from scaleobs._render.output import for_helm, rules_text
-from scaleobs._render.resources import metadata
+from scaleobs._render.output import for_helm, metadata, rules_text
 from scaleobs.objectives import Availability, Latency
 from support.operator_schema import faults
 
@@ -142,7 +141,7 @@ def test_impossible_label_is_refused(label):
     """
     The message shows how labels are written.
     """
-    with pytest.raises(ValueError, match=r"The label .* can't be one: write it like release=prometheus, name"):
+    with pytest.raises(ValueError, match=r"The label .* is not valid: write it like release=prometheus, name"):
         metadata("a", labels=[label])
 
 
@@ -159,7 +158,7 @@ def test_impossible_namespace_is_refused(namespace):
     """
     The message says what one is made of.
     """
-    with pytest.raises(ValueError, match=r"The namespace .* can't be one: give 1 to 63 lower-case letters"):
+    with pytest.raises(ValueError, match=r"The namespace .* is not valid: give 1 to 63 lower-case letters"):
         metadata("a", namespace)
 
 

@@ -259,7 +259,7 @@ def test_impossible_scrape_interval_is_refused(seconds):
     The message has the value, the range and the reason.
     """
     with pytest.raises(
-        ValueError, match=rf"of {seconds} seconds can't be used: give 1 to 120\. Prometheus takes .* gone"
+        ValueError, match=rf"of {seconds} seconds can't be used: give 1 to 120\. For Prometheus a series ends"
     ):
         rules(scrape_interval=seconds)
 

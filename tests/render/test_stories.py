@@ -79,7 +79,7 @@ def test_changed_threshold_is_that_of_the_stories(tmp_path, tool):
     without = call("--json", "--promtool", tool("promtool"), *arguments, "--rules", tmp_path / "mine.yaml")
 
     assert 0 == result.exit_code
-    assert [("HighMemoryUsage", "It holds a little less than that.")] == [
+    assert [("HighMemoryUsage", "A container uses slightly less of its memory limit than the threshold.")] == [
         (one["alert"], one["story"]) for one in json.loads(without.stdout)["stories"] if not one["is_true"]
     ]
 
@@ -120,7 +120,7 @@ def test_every_alert_has_a_story_of_each_kind():
     expected = stories(service="orders", objectives=OF_ROUTES)
     kinds: dict[tuple[str, str], set[bool]] = {}
     for story in expected.stories[1:]:
-        kinds.setdefault((story.alert, story.which), set()).add(story.fires)
+        kinds.setdefault((story.alert, story.variant), set()).add(story.fires)
     names = {
         (rule["alert"], rule["labels"].get("route"), rule["labels"].get("long_window"))
         for group in rules("orders", objectives=OF_ROUTES)

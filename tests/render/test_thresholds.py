@@ -50,7 +50,7 @@ def test_time_between_boundaries_is_refused(under, nearest):
     """
     The message names the nearest boundaries.
     """
-    with pytest.raises(ValueError, match=rf"asks for {under} s, which is not among .* give {nearest}\."):
+    with pytest.raises(ValueError, match=rf"is for {under} s, which is not among .* give {nearest}\."):
         thresholds([Latency(99, under=under)])
 
 

@@ -15,7 +15,7 @@ import click
 from scaleobs import probe as container_probe
 from scaleobs._cli.common import job, service, usage_errors, write_all
 from scaleobs._render import output
-from scaleobs._render.shipped import RENDERED, STATIC
+from scaleobs._render.output import RENDERED, STATIC
 
 _PACKAGE = Path(__file__).parents[1]
 

@@ -12,7 +12,7 @@ import click
 from scaleobs._cli import application
 from scaleobs._cli.common import given, rule_options, usage_errors, write
 from scaleobs._render import output
-from scaleobs._render.rules import Request
+from scaleobs._render.rules import RuleArguments
 from scaleobs.catalog import DEFAULT_BUCKETS
 from scaleobs.objectives import Latency, Objective
 
@@ -75,7 +75,7 @@ def rules(out: Path | None, **flags: Any) -> None:
         write(out, text)
 
 
-def single_request(flags: dict[str, Any]) -> Request:
+def single_request(flags: dict[str, Any]) -> RuleArguments:
     """
     Return the request for rules of one service, from the flags, their file and their application.
 
@@ -102,11 +102,12 @@ def _text(flags: dict[str, Any]) -> str:
     return output.rules_of(requests, output.Output(**options), output.command(flags))
 
 
-def _requests(flags: dict[str, Any], shared: dict[str, Any], services: list[dict[str, Any]]) -> list[Request]:
+def _requests(flags: dict[str, Any], shared: dict[str, Any], services: list[dict[str, Any]]) -> list[RuleArguments]:
     """Return the request for each service."""
     merged = _per_service(flags, shared, services) if services else [_with_application(_merge(flags, shared))]
     return [
-        cast("Request", {key: value for key, value in one.items() if key in Request.__annotations__}) for one in merged
+        cast("RuleArguments", {key: value for key, value in one.items() if key in RuleArguments.__annotations__})
+        for one in merged
     ]
 
 

@@ -177,7 +177,7 @@ def _show_json(outcomes: list[_Outcome], uncovered: list[str]) -> None:
     content = [
         {
             "alert": one.story.alert,
-            "which": one.story.which,
+            "which": one.story.variant,
             "story": one.story.name,
             "fires": one.story.fires,
             "is_true": one.passed,
@@ -209,4 +209,4 @@ def _show(outcomes: list[_Outcome], uncovered: list[str]) -> None:
 
 
 def _title(story: Story) -> str:
-    return f"{story.alert} {story.which}".strip()
+    return f"{story.alert} {story.variant}".strip()

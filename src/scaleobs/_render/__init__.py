@@ -1,5 +1,5 @@
 """
-From the catalog and the objectives to rules and dashboards.
+Rules and dashboards from the catalog and the objectives.
 
-Nothing here opens a file.
+No module of this package opens a file.
 """

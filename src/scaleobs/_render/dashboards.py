@@ -7,9 +7,9 @@ from typing import Any
 from scaleobs._render import promql
 from scaleobs._render.links import dashboard_uid, resource_name, service_and_job
 from scaleobs._render.overrides import Thresholds, number
-from scaleobs._render.panels import SHOWN, Panel, heatmap, layout, marks, table, timeseries, variables
-from scaleobs._render.promql import MEMORY, ROUTE, STATUS, UP, summed
-from scaleobs.catalog import ACTIVE, DROPPED, FAULTS, HEALTH_DURATION, INFO, READY, WORKERS
+from scaleobs._render.panels import SELECTED, Panel, heatmap, layout, restarts_and_alerts, table, timeseries, variables
+from scaleobs._render.promql import MEMORY, ROUTE, STATUS, UP, aggregate
+from scaleobs.catalog import ACTIVE, DROPPED, FAULTS, INFO, READY, WORKERS
 
 _RATE = "$__rate_interval"
 _RANGE = "$__range"
@@ -17,10 +17,10 @@ _RANGE = "$__range"
 
 def dashboard(service: str | None = None, job: str | None = None) -> dict[str, Any]:
     """
-    Return the dashboard of one service, or one that any instrumented service can be chosen on.
+    Return the dashboard of one service, or one with a variable for any instrumented service.
 
     Raises:
-        ValueError: a name can't be a job's.
+        ValueError: a name is not valid for a job.
     """
     service, job = service_and_job(service, job)
     return {
@@ -34,19 +34,19 @@ def dashboard(service: str | None = None, job: str | None = None) -> dict[str, A
         "refresh": "30s",
         "time": {"from": "now-1h", "to": "now"},
         "templating": {"list": variables(job)},
-        "annotations": {"list": marks()},
+        "annotations": {"list": restarts_and_alerts()},
         "panels": layout({"Rate": _rate(), "Errors": _errors(), "Duration": _duration(), "Saturation": _saturation()}),
     }
 
 
 def file_name(service: str | None = None, job: str | None = None) -> str:
-    """Return the name of the file that the dashboard belongs in."""
+    """Return the name of the dashboard's file."""
     service, _ = service_and_job(service, job)
     return f"{resource_name(service) if service else 'service'}.json"
 
 
 def _rate() -> list[list[Panel]]:
-    classes = [(promql.request_rate(SHOWN, _RATE, f'{STATUS}=~"{digit}.."'), f"{digit}xx") for digit in "2345"]
+    classes = [(promql.request_rate(SELECTED, _RATE, f'{STATUS}=~"{digit}.."'), f"{digit}xx") for digit in "2345"]
     return [
         [
             timeseries(
@@ -58,9 +58,9 @@ def _rate() -> list[list[Panel]]:
             ),
             timeseries(
                 "Requests by route",
-                "Requests finished per second, by the template of their route; `unmatched` is what no route took.",
+                "Requests finished per second, by the template of their route; `unmatched` has those without one.",
                 "reqps",
-                (promql.request_rate(SHOWN, _RATE, by=(ROUTE,)), f"{{{{{ROUTE}}}}}"),
+                (promql.request_rate(SELECTED, _RATE, by=(ROUTE,)), f"{{{{{ROUTE}}}}}"),
             ),
         ]
     ]
@@ -73,22 +73,22 @@ def _errors() -> list[list[Panel]]:
                 "Error ratio",
                 "Share of the requests that failed with a 5xx status. 0 without failures, a gap without requests.",
                 "percentunit",
-                (promql.error_ratio(SHOWN, _RATE, by=("job",)), "{{job}}"),
+                (promql.error_ratio(SELECTED, _RATE, by=("job",)), "{{job}}"),
             ),
             timeseries(
                 "Failures by route and status",
                 "Requests per second that failed with a 5xx status.",
                 "reqps",
                 (
-                    promql.request_rate(SHOWN, _RATE, promql.FAILED, by=(ROUTE, STATUS)),
+                    promql.request_rate(SELECTED, _RATE, promql.FAILED, by=(ROUTE, STATUS)),
                     f"{{{{{ROUTE}}}}} {{{{{STATUS}}}}}",
                 ),
             ),
             timeseries(
                 "Log lines",
-                "Log lines written per second, by level. What they say is where the logs are kept.",
+                "Log lines written per second, by level.",
                 "short",
-                (promql.log_rate(SHOWN, _RATE), "{{level}}"),
+                (promql.log_rate(SELECTED, _RATE), "{{level}}"),
                 stacked=True,
             ),
         ]
@@ -97,37 +97,37 @@ def _errors() -> list[list[Panel]]:
 
 def _duration() -> list[list[Panel]]:
     slow_seconds = Thresholds().slow_seconds
-    fast = promql.fast_rate(SHOWN, _RATE, slow_seconds, by=("job",))
-    timed = promql.timed_rate(SHOWN, _RATE, by=("job",))
+    fast = promql.fast_rate(SELECTED, _RATE, slow_seconds, by=("job",))
+    timed = promql.timed_rate(SELECTED, _RATE, by=("job",))
     return [
         [
             timeseries(
                 "Latency",
-                "The time that 50, 95 and 99 % of the requests stay below, as closely as the buckets can tell. "
-                "Failures (5xx) and clients that went away (499) are left out, except from the heatmap and the means.",
+                "The time that 50, 95 and 99 % of the requests stay below, with the precision of the buckets. Failures "
+                "(5xx) and disconnected clients (499) are left out, except from the heatmap and the means.",
                 "s",
-                *((promql.quantile(SHOWN, _RATE, f"0.{digits}"), f"p{digits}") for digits in ("50", "95", "99")),
+                *((promql.quantile(SELECTED, _RATE, f"0.{digits}"), f"p{digits}") for digits in ("50", "95", "99")),
             ),
             heatmap(
                 "Latency of all requests",
                 "How many requests fell into each bucket.",
                 "s",
-                (promql.latency_buckets(SHOWN, _RATE), "{{le}}"),
+                (promql.latency_buckets(SELECTED, _RATE), "{{le}}"),
             ),
         ],
         [
             timeseries(
                 f"Slower than {number(slow_seconds)} s",
                 "Share of the requests that took longer: exact, since it is counted at a bucket's boundary. "
-                "HighRequestLatency watches this share, at the boundary of the service's objective.",
+                "HighRequestLatency is the alert on it, at the boundary of the service's objective.",
                 "percentunit",
                 (promql.slow_share(fast, timed), "{{job}}"),
             ),
             timeseries(
                 "Mean latency by route, for comparison only",
-                "A mean hides what the slowest requests suffer. Compare routes with it, judge none by it.",
+                "A mean hides the slowest requests. Compare routes with it, but judge no route by it.",
                 "s",
-                (promql.mean_latency(SHOWN, _RATE, by=(ROUTE,)), f"{{{{{ROUTE}}}}}"),
+                (promql.mean_latency(SELECTED, _RATE, by=(ROUTE,)), f"{{{{{ROUTE}}}}}"),
             ),
         ],
         [
@@ -135,9 +135,9 @@ def _duration() -> list[list[Panel]]:
                 "Routes",
                 "Each route over the whole time range: requests per second, share that failed, 95th percentile.",
                 [
-                    (promql.request_rate(SHOWN, _RANGE, by=(ROUTE,)), "requests"),
-                    (promql.error_ratio(SHOWN, _RANGE, by=(ROUTE,)), "failed"),
-                    (promql.quantile(SHOWN, _RANGE, "0.95", by=(ROUTE,)), "p95"),
+                    (promql.request_rate(SELECTED, _RANGE, by=(ROUTE,)), "requests"),
+                    (promql.error_ratio(SELECTED, _RANGE, by=(ROUTE,)), "failed"),
+                    (promql.quantile(SELECTED, _RANGE, "0.95", by=(ROUTE,)), "p95"),
                 ],
                 units={"requests": "reqps", "failed": "percentunit", "p95": "s"},
             )
@@ -153,32 +153,32 @@ def _saturation() -> list[list[Panel]]:
                 "Open connections",
                 "Requests and WebSockets that are open now.",
                 "short",
-                (summed(SHOWN.of(ACTIVE), "protocol"), "{{protocol}}"),
+                (aggregate(SELECTED.of(ACTIVE), "protocol"), "{{protocol}}"),
             ),
             timeseries(
                 "Instances",
-                "Targets that Prometheus knows, those it reaches, and those that would answer 200 to /ready; "
-                "and the workers that they are made of.",
+                "Targets of Prometheus, those that answer scrapes, those whose /ready would be 200, and the workers of "
+                "all of them.",
                 "short",
-                (summed(SHOWN.of(UP), how="count"), "known"),
-                (summed(SHOWN.of(UP)), "up"),
-                (summed(SHOWN.of(READY)), "ready"),
-                (summed(SHOWN.of(WORKERS)), "workers"),
+                (aggregate(SELECTED.of(UP), operator="count"), "targets"),
+                (aggregate(SELECTED.of(UP)), "up"),
+                (aggregate(SELECTED.of(READY)), "ready"),
+                (aggregate(SELECTED.of(WORKERS)), "workers"),
             ),
         ],
         [
             timeseries(
                 "Checks that fail",
-                "Instances whose last run of a check failed, also where that doesn't fail the probe: not critical, or "
+                "Instances whose last run of a check failed, also if the probe passes: the check is not critical, or "
                 "below its threshold. The reason is in the log, as `check.failed`.",
                 "short",
-                (promql.failing_checks(SHOWN), "{{probe}} {{check}}"),
+                (promql.failing_checks(SELECTED), "{{probe}} {{check}}"),
             ),
             timeseries(
                 "Slowest checks",
-                "How long the last run of a check took, on the instance where it took longest.",
+                "How long the last run of a check took, on the instance with the longest run.",
                 "s",
-                (summed(SHOWN.of(HEALTH_DURATION), *HEALTH_DURATION.labels, how="max"), "{{probe}} {{check}}"),
+                (promql.slowest_checks(SELECTED), "{{probe}} {{check}}"),
             ),
         ],
         [
@@ -186,52 +186,53 @@ def _saturation() -> list[list[Panel]]:
                 "CPU",
                 "Cores that each instance keeps busy, all of its workers together.",
                 "none",
-                (promql.process_cpu(SHOWN, _RATE, by=instance), "{{job}} {{instance}}"),
+                (promql.process_cpu(SELECTED, _RATE, by=instance), "{{job}} {{instance}}"),
             ),
             timeseries(
                 "Memory",
                 "Resident memory of each instance, all of its workers together.",
                 "bytes",
-                (summed(SHOWN.of(MEMORY), *instance), "{{job}} {{instance}}"),
+                (aggregate(SELECTED.of(MEMORY), *instance), "{{job}} {{instance}}"),
             ),
             timeseries(
                 "File descriptors",
-                "Share of the file descriptors that the processes of each instance may hold and do.",
+                "Share of their file descriptors that the processes of each instance use.",
                 "percentunit",
-                (promql.open_files_share(SHOWN, by=instance), "{{job}} {{instance}}"),
+                (promql.open_files_share(SELECTED, by=instance), "{{job}} {{instance}}"),
                 top=1,
             ),
         ],
         [
             timeseries(
                 "Event loop lag",
-                "How much later than asked the event loops of each instance run, for the slowest 1 % of the looks at "
-                "them, as closely as the buckets can tell: below 0.005 s all is well. What blocks a loop, a call "
-                "that doesn't await or too much computing, delays every request of its worker. ASGI only.",
+                "How late the event loops of each instance are in the slowest 1 % of the measurements, with the "
+                "precision of the buckets: below 0.005 s all is well. A call that blocks the loop, or too much "
+                "computing, delays every request of its worker. ASGI only.",
                 "s",
-                (promql.event_loop_lag(SHOWN, _RATE, "0.99", by=instance), "{{job}} {{instance}}"),
+                (promql.event_loop_lag(SELECTED, _RATE, "0.99", by=instance), "{{job}} {{instance}}"),
             ),
             timeseries(
                 "Worker threads",
-                "Threads that run what would block an event loop: in use, that there may be, and calls that wait for "
-                "one. `anyio` has those of Starlette and FastAPI, `asyncio` those of `asyncio.to_thread`. ASGI only.",
+                "Threads for calls that would block an event loop: those in use, the size of the pool, and calls that "
+                "wait for a thread. `anyio` is the pool of Starlette and FastAPI, `asyncio` that of "
+                "`asyncio.to_thread`. ASGI only.",
                 "short",
-                *((question, f"{{{{pool}}}} {what}") for what, question in promql.worker_threads(SHOWN).items()),
+                *((query, f"{{{{pool}}}} {name}") for name, query in promql.worker_threads(SELECTED).items()),
             ),
         ],
         [
             table(
                 "Versions",
-                "What runs: instances by version, environment and version of scaleobs.",
-                [(summed(SHOWN.of(INFO), "job", *INFO.labels, how="count"), "instances")],
+                "Running instances, by version, environment and version of scaleobs.",
+                [(aggregate(SELECTED.of(INFO), "job", *INFO.labels, operator="count"), "instances")],
             ),
             timeseries(
                 "Faults and dropped label sets",
-                "Faults that scaleobs kept away from the application: any is a bug, and the log has the exception. "
-                "Label sets past the limit, whose requests overflow: some route is not a template.",
+                "Faults inside scaleobs that did not affect the application: each is a bug, and the log has the "
+                "exception. Requests whose label sets are past the limit: some route is not a template.",
                 "short",
-                (summed(f"increase({SHOWN.of(FAULTS)}[{_RATE}])", "job"), "{{job}} faults"),
-                (summed(f"increase({SHOWN.of(DROPPED)}[{_RATE}])", "job"), "{{job}} dropped"),
+                (aggregate(f"increase({SELECTED.of(FAULTS)}[{_RATE}])", "job"), "{{job}} faults"),
+                (aggregate(f"increase({SELECTED.of(DROPPED)}[{_RATE}])", "job"), "{{job}} dropped"),
             ),
         ],
     ]

@@ -9,21 +9,20 @@ from dataclasses import dataclass
 from scaleobs._render.promql import ROUTE
 
 _LONGEST_UID = 40
-_SENSIBLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,199}", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,199}", re.ASCII)
 
 
 def service_and_job(service: str | None, job: str | None) -> tuple[str | None, str | None]:
     """
-    Return both names of a service, each of which stands in for the other; both None for every service.
+    Return both names of a service; one that is missing is replaced by the other. Both are None for every service.
 
-    They go between the quotes of a matcher, into templates and into names of files, so anything that would
-    have to be escaped there is refused rather than escaped.
+    They are written into matchers, templates and file names, so that characters that need escaping there are refused.
 
     Raises:
-        ValueError: a name is empty, too long, or has characters that no sensible job name has.
+        ValueError: a name is empty, too long, or has other characters.
     """
     for kind, name in (("service", service), ("job", job)):
-        if name is not None and not _SENSIBLE.fullmatch(name):
+        if name is not None and not _NAME.fullmatch(name):
             msg = (
                 f"The {kind} name {name[:200]!r} can't be used: give 1 to 200 letters, digits, '_', '-', "
                 f"'.', ':' or '/', beginning with a letter or a digit, e.g. orders."
@@ -33,12 +32,12 @@ def service_and_job(service: str | None, job: str | None) -> tuple[str | None, s
 
 
 def resource_name(name: str) -> str:
-    """Return a name that Kubernetes accepts for a resource (DNS-1123), near to the given one."""
+    """Return a name that is valid for a resource of Kubernetes (DNS-1123), similar to the given one."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def dashboard_uid(service: str | None) -> str:
-    """Return what Grafana knows the dashboard of a service by, or the one that any service can be chosen on."""
+    """Return Grafana's identifier of the dashboard of one service, or of every service."""
     name = f"scaleobs-{resource_name(service)}" if service else "scaleobs-service"
     if len(name) <= _LONGEST_UID:
         return name
@@ -46,25 +45,24 @@ def dashboard_uid(service: str | None) -> str:
 
 
 _URL = re.compile(r"https?://[A-Za-z0-9\-._~:/@!$&()*+,;=%\[\]]+")
-_CHOOSING = ("instance", ROUTE)
-"""The labels of alerts, beside `job`, that a variable of the dashboard is named after."""
+_VARIABLE_LABELS = ("instance", ROUTE)
+"""The labels of alerts, beside `job`, for which the dashboard has a variable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Links:
     """
-    The addresses that the annotations of alerts begin with.
+    The beginnings of the addresses in the annotations of alerts.
 
-    Nobody can know where a team keeps its runbook or its Grafana. Without an address the annotations say what would
-    follow it: the file and its section, the path of the dashboard.
+    Without an address the annotations have only the rest: the file and its section, the path of the dashboard.
 
     Args:
-        service: the service that has a dashboard of its own; None for the one of every service.
+        service: the service with its own dashboard; None for the dashboard of every service.
         runbook_url: the address of RUNBOOK.md, or of a team's own with the same headings.
         dashboard_url: the address of Grafana.
 
     Raises:
-        ValueError: an address is none, or has something that an address to go on from can't have.
+        ValueError: an address is not valid, or nothing can be appended to it.
     """
 
     service: str | None = None
@@ -81,26 +79,26 @@ class Links:
                 )
                 raise ValueError(msg)
 
-    def of(self, alert: str, words: str) -> dict[str, str]:
+    def of(self, alert: str, text: str) -> dict[str, str]:
         """
         Return the annotations of an alert.
 
         Args:
             alert: its name, which is a heading of the runbook.
-            words: what it says, from which it shows which labels it has.
+            text: its summary and description, which show which labels it has.
         """
-        chosen = "".join(_variable(label, words) for label in _CHOOSING)
+        variables = "".join(_variable(label, text) for label in _VARIABLE_LABELS)
         page = f"{(self.dashboard_url or '').rstrip('/')}/d/{dashboard_uid(self.service)}"
         return {
             "runbook_url": f"{self.runbook_url or 'RUNBOOK.md'}#{alert.lower()}",
-            "dashboard_url": f"{page}?var-job={{{{ $labels.job | urlquery }}}}{chosen}",
+            "dashboard_url": f"{page}?var-job={{{{ $labels.job | urlquery }}}}{variables}",
         }
 
 
-def _variable(label: str, words: str) -> str:
-    if f"{{{{ if $labels.{label} }}}}" in words:
+def _variable(label: str, text: str) -> str:
+    if f"{{{{ if $labels.{label} }}}}" in text:
         return f"{{{{ with $labels.{label} }}}}&var-{label}={{{{ . | urlquery }}}}{{{{ end }}}}"
-    return f"&var-{label}={{{{ $labels.{label} | urlquery }}}}" if f"$labels.{label}" in words else ""
+    return f"&var-{label}={{{{ $labels.{label} | urlquery }}}}" if f"$labels.{label}" in text else ""
 
 
 _EXAMPLES = {"runbook": "wiki.example.com/runbook", "dashboard": "grafana.example.com"}

@@ -1,109 +1,21 @@
-"""The rendered files, as text."""
+"""The text of rendered files: rules in each format, Kubernetes resources, dashboards; and the list of shipped files."""
 
 from __future__ import annotations
 
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from textwrap import indent
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 from scaleobs._render.dashboards import dashboard, file_name
 from scaleobs._render.durations import Duration
 from scaleobs._render.links import resource_name
 from scaleobs._render.overrides import number, to_flag
-from scaleobs._render.resources import MOST_BYTES, applied_bytes, metadata
-from scaleobs._render.rules import Group, Request, RuleOptions, rules
-from scaleobs.objectives import Availability, Latency
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from scaleobs._render.rules import Group
-
-
-def prometheus_rules(groups: Sequence[Group], header: str) -> str:
-    """Return the groups as a rule file of Prometheus."""
-    return f"{comment(header)}groups:\n{_groups(groups)}"
-
-
-def prometheus_rule_resource(groups: Sequence[Group], header: str, metadata: Mapping[str, object]) -> str:
-    """Return the groups as a PrometheusRule, which the Prometheus Operator loads."""
-    resource = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule", "metadata": metadata}
-    size = applied_bytes({**resource, "spec": {"groups": [group.data() for group in groups]}})
-    if size > MOST_BYTES:
-        header += f"\nIt has more than the {MOST_BYTES:,} bytes that kubectl apply can keep: give it --server-side."
-    return f"{comment(header)}{yaml_text(resource)}spec:\n  groups:\n{indent(_groups(groups), '  ')}"
-
-
-def config_map(groups: Sequence[Group], header: str, metadata: Mapping[str, object]) -> str:
-    """
-    Return the groups as a ConfigMap with one rule file of Prometheus, which has the ConfigMap's name and `.yaml`.
-
-    Raises:
-        ValueError: it would be larger than `kubectl apply` can keep.
-    """
-    resource = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
-    name, file = f"{metadata['name']}.yaml", prometheus_rules(groups, header)
-    size = applied_bytes({**resource, "data": {name: file}})
-    if size > MOST_BYTES:
-        msg = (
-            f"The ConfigMap would take {size:,} bytes, and kubectl apply can keep {MOST_BYTES:,}: give fewer "
-            f"objectives of routes, or write --format prometheus for kubectl create configmap --from-file."
-        )
-        raise ValueError(msg)
-    return f"{comment(header)}{yaml_text(resource)}data:\n  {name}: |\n{indent(file, '    ')}"
-
-
-def for_helm(text: str) -> str:
-    """Return what Helm makes that text of: what looks like a template of its own becomes a string in one."""
-    # A raw string ends at the next backquote, so none may be inside; the two braces alone are enough then.
-    return re.sub(r"\{\{(?:[^`{}]*\}\})?", r"{{`\g<0>`}}", text)
-
-
-def json_text(data: Mapping[str, object]) -> str:
-    """Return the data as JSON for people: two spaces, keys in the order they were given."""
-    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
-
-
-def yaml_text(data: object) -> str:
-    """Return the data as YAML: keys in the order they were given, several lines as a literal block."""
-    import yaml
-
-    class Dumper(yaml.SafeDumper):
-        """A dumper that writes PromQL as people do and indents lists."""
-
-        def increase_indent(self, flow: bool = False, indentless: bool = False) -> Any:  # noqa: ARG002
-            """Indent every list, which PyYAML leaves at its key's level."""
-            return super().increase_indent(flow, False)
-
-        def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
-            """Repeat equal data: people don't read anchors."""
-            return True
-
-    Dumper.add_representer(
-        str,
-        lambda dumper, text: dumper.represent_scalar(
-            "tag:yaml.org,2002:str", text, style="|" if "\n" in text else None
-        ),
-    )
-    text: str = yaml.dump(data, Dumper=Dumper, sort_keys=False, width=1000, allow_unicode=True)
-    return text
-
-
-def comment(words: str) -> str:
-    """Return the lines as a comment."""
-    return indent(f"{words}\n", "# ", lambda _: True).replace("# \n", "#\n")
-
-
-def _groups(groups: Sequence[Group]) -> str:
-    return "\n".join(indent(comment(group.about) + yaml_text([group.data()]), "  ") for group in groups)
-
-
-if TYPE_CHECKING:
-    from scaleobs.objectives import Objective
+from scaleobs._render.rules import Group, RuleArguments, RuleOptions, rules
+from scaleobs.objectives import Availability, Latency, Objective
 
 FORMATS = ("prometheus", "prometheusrule", "configmap")
 
@@ -127,6 +39,15 @@ _FLAGS = {
 }
 _DEFAULTS = {"window_days": 30, "scrape_interval": 30, "time_scale": 1, "format_": "prometheus"}
 
+MAX_ANNOTATION_BYTES = 262_144
+"""The limit of all annotations of a resource; `kubectl apply` keeps a copy of it in one, unless `--server-side`."""
+
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
+_LABEL_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", re.ASCII)
+_DOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", re.ASCII)
+_LONGEST_DOMAIN = 253
+_ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
@@ -136,12 +57,12 @@ class Output:
     Attributes:
         format_: `prometheus`, a rule file; `prometheusrule`, the Prometheus Operator's resource; or `configmap`, a
             ConfigMap with a rule file in it.
-        namespace: where a resource lives; None leaves that to whoever applies it.
+        namespace: the namespace of a resource; None leaves it to `kubectl apply`.
         labels: those of a resource, each as `release=prometheus`.
         is_helm: the text is for the templates of a Helm chart.
 
     Raises:
-        ValueError: the format isn't known, or a rule file would have a namespace or labels.
+        ValueError: the format is unknown, or a rule file would have a namespace or labels.
     """
 
     format_: str = "prometheus"
@@ -154,9 +75,9 @@ class Output:
             msg = f"The format {self.format_!r} is not known: give one of {', '.join(FORMATS)}."
             raise ValueError(msg)
         if self.format_ == "prometheus" and (self.namespace is not None or self.labels):
-            what = f"namespace {self.namespace!r}" if self.namespace is not None else f"label {self.labels[0]!r}"
+            option = f"namespace {self.namespace!r}" if self.namespace is not None else f"label {self.labels[0]!r}"
             msg = (
-                f"The {what} is for a resource of Kubernetes, and a rule file of Prometheus is none: "
+                f"The {option} is for a resource of Kubernetes, and a rule file of Prometheus is none: "
                 f"give --format prometheusrule or configmap."
             )
             raise ValueError(msg)
@@ -189,50 +110,58 @@ def rules_text(
         options: the other arguments of `rules.plan`.
 
     Raises:
-        ValueError: an argument is out of range or isn't known.
+        ValueError: an argument is out of range or unknown.
     """
     output = Output(format_=format_, namespace=namespace, labels=labels, is_helm=is_helm)
-    request: Request = {"service": service, "job": job, "objectives": objectives, "time_scale": time_scale, **options}
-    return rules_of([request], output, command({**request, **asdict(output)}))
+    one: RuleArguments = {
+        "service": service,
+        "job": job,
+        "objectives": objectives,
+        "time_scale": time_scale,
+        **options,
+    }
+    return rules_of([one], output, command({**one, **asdict(output)}))
 
 
-def rules_of(services: Sequence[Request], output: Output, command_line: str) -> str:
+def rules_of(services: Sequence[RuleArguments], output: Output, command_line: str) -> str:
     """
-    Return the rules of several services as one file's text; a resource for each where they are resources.
+    Return the rules of several services as one file's text; if they are resources, one for each.
 
     Args:
-        services: whom to watch, and for what.
+        services: the arguments of `rules.plan` for each.
         output: how the rules are written.
-        command_line: the command that makes the same text again.
+        command_line: the command that writes the same text again.
 
     Raises:
         ValueError: an argument is out of range, or two services would have rules of one name.
     """
     header = f"Generated by: {command_line}\nChange that command rather than this file."
-    named: dict[str, list[Group]] = {}
+    by_resource: dict[str, list[Group]] = {}
     for one in services:
-        called = one.get("service") or one.get("job") or ""
-        groups, name = rules(**one), resource_name(f"scaleobs-{called}")
-        if name in named:
+        name = one.get("service") or one.get("job") or ""
+        groups, resource = rules(**one), resource_name(f"scaleobs-{name}")
+        if resource in by_resource:
             msg = (
-                f"The rules of {called!r} would be called {name!r}, as those of another service are: write them apart."
+                f"The rules of {name!r} would be called {resource!r}, as those of another service: "
+                f"write them to another file."
             )
             raise ValueError(msg)
-        named[name] = groups
+        by_resource[resource] = groups
     if output.format_ == "prometheus":
-        written = prometheus_rules([group for groups in named.values() for group in groups], header)
+        written = prometheus_rules([group for groups in by_resource.values() for group in groups], header)
     else:
         write = config_map if output.format_ == "configmap" else prometheus_rule_resource
         written = "---\n".join(
-            write(groups, header, metadata(name, output.namespace, output.labels)) for name, groups in named.items()
+            write(groups, header, metadata(resource, output.namespace, output.labels))
+            for resource, groups in by_resource.items()
         )
     return for_helm(written) if output.is_helm else written
 
 
 def command(requested: Mapping[str, object]) -> str:
-    """Return the command line that asks for these arguments of the functions here, and for no default, nor nothing."""
+    """Return the command line for these arguments of `rules_text`, without defaults and empty values."""
     words = ["scaleobs", "rules"]
-    # A file may ask for something else than the default, which then has to be asked for again.
+    # A file may have another value than the default, so that an explicit default must be given again.
     defaults = {} if requested.get("config") else _DEFAULTS
     for key, flag in _FLAGS.items():
         value = requested.get(key, defaults.get(key))
@@ -252,9 +181,137 @@ def dashboard_texts(service: str | None = None, job: str | None = None) -> dict[
     Return the dashboard of one service, or of every instrumented service, by file name.
 
     Raises:
-        ValueError: a name can't be a job's.
+        ValueError: a name is not valid for a job.
     """
     return {file_name(service, job): json_text(dashboard(service, job))}
+
+
+def prometheus_rules(groups: Sequence[Group], header: str) -> str:
+    """Return the groups as a rule file of Prometheus."""
+    return f"{comment(header)}groups:\n{_groups_text(groups)}"
+
+
+def prometheus_rule_resource(groups: Sequence[Group], header: str, metadata: Mapping[str, object]) -> str:
+    """Return the groups as a PrometheusRule, which the Prometheus Operator loads."""
+    resource = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule", "metadata": metadata}
+    size = applied_bytes({**resource, "spec": {"groups": [group.data() for group in groups]}})
+    if size > MAX_ANNOTATION_BYTES:
+        most = f"{MAX_ANNOTATION_BYTES:,}"
+        header += f"\nIt has more than the {most} bytes that kubectl apply can keep: give it --server-side."
+    return f"{comment(header)}{yaml_text(resource)}spec:\n  groups:\n{indent(_groups_text(groups), '  ')}"
+
+
+def config_map(groups: Sequence[Group], header: str, metadata: Mapping[str, object]) -> str:
+    """
+    Return the groups as a ConfigMap with one rule file of Prometheus, which has the ConfigMap's name and `.yaml`.
+
+    Raises:
+        ValueError: it would be larger than `kubectl apply` can keep.
+    """
+    resource = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+    name, file = f"{metadata['name']}.yaml", prometheus_rules(groups, header)
+    size = applied_bytes({**resource, "data": {name: file}})
+    if size > MAX_ANNOTATION_BYTES:
+        msg = (
+            f"The ConfigMap would take {size:,} bytes, and kubectl apply can keep {MAX_ANNOTATION_BYTES:,}: give fewer "
+            f"objectives of routes, or write --format prometheus for kubectl create configmap --from-file."
+        )
+        raise ValueError(msg)
+    return f"{comment(header)}{yaml_text(resource)}data:\n  {name}: |\n{indent(file, '    ')}"
+
+
+def for_helm(text: str) -> str:
+    """Return the text with its braces escaped, so that Helm renders it unchanged."""
+    # A raw string of Helm ends at the next backquote. If there is one inside, only the two braces are escaped.
+    return re.sub(r"\{\{(?:[^`{}]*\}\})?", r"{{`\g<0>`}}", text)
+
+
+def json_text(data: Mapping[str, object]) -> str:
+    """Return the data as indented JSON, with the keys in their order."""
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+
+def yaml_text(data: object) -> str:
+    """Return the data as YAML, with the keys in their order, and several lines as a literal block."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        """A dumper that writes readable PromQL and indents lists."""
+
+        def increase_indent(self, flow: bool = False, indentless: bool = False) -> Any:  # noqa: ARG002
+            """Indent every list, which PyYAML writes at its key's level."""
+            return super().increase_indent(flow, False)
+
+        def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+            """Repeat equal data instead of anchors, which are hard to read."""
+            return True
+
+    Dumper.add_representer(
+        str,
+        lambda dumper, text: dumper.represent_scalar(
+            "tag:yaml.org,2002:str", text, style="|" if "\n" in text else None
+        ),
+    )
+    text: str = yaml.dump(data, Dumper=Dumper, sort_keys=False, width=1000, allow_unicode=True)
+    return text
+
+
+def comment(text: str) -> str:
+    """Return the lines as a comment of YAML."""
+    return indent(f"{text}\n", "# ", lambda _: True).replace("# \n", "#\n")
+
+
+def metadata(name: str, namespace: str | None = None, labels: Sequence[str] = ()) -> dict[str, object]:
+    """
+    Return the metadata of a resource.
+
+    Args:
+        name: its name.
+        namespace: its namespace; None leaves it to `kubectl apply`.
+        labels: each as `release=prometheus`; of two with one name the last counts.
+
+    Raises:
+        ValueError: Kubernetes would refuse the namespace or a label.
+    """
+    data: dict[str, object] = {"name": name}
+    if namespace is not None:
+        if not _NAMESPACE.fullmatch(namespace):
+            msg = (
+                f"The namespace {namespace!r} is not valid: give 1 to 63 lower-case letters, digits and '-', "
+                f"beginning and ending with a letter or a digit, e.g. monitoring."
+            )
+            raise ValueError(msg)
+        data["namespace"] = namespace
+    if labels:
+        data["labels"] = dict(map(_label, labels))
+    return data
+
+
+def applied_bytes(resource: Mapping[str, object]) -> int:
+    """Return the bytes of a resource's annotations after `kubectl apply`, in a namespace of any length."""
+    # JSON on one line, with an empty `annotations`, `<` as `\u003c`, and a namespace of 63 letters at most.
+    copy = json.dumps(resource, ensure_ascii=False, separators=(",", ":"))
+    size = len(copy.encode()) + 5 * sum(map(copy.count, "<>&"))
+    return size + len(f'"annotations":{{}},"namespace":"{"":63}",\n{_ANNOTATION}')
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    prefix, slash, name = key.rpartition("/")
+    has_valid_prefix = not slash or (len(prefix) <= _LONGEST_DOMAIN and _DOMAIN.fullmatch(prefix))
+    has_valid_value = not value or _LABEL_NAME.fullmatch(value)
+    if not (equals and has_valid_prefix and _LABEL_NAME.fullmatch(name) and has_valid_value):
+        msg = (
+            f"The label {text!r} is not valid: write it like release=prometheus, name and value of at most 63 letters, "
+            f"digits, '-', '_' and '.', beginning and ending with a letter or a digit. A domain and '/' may "
+            f"precede the name; the value may be empty."
+        )
+        raise ValueError(msg)
+    return key, value
+
+
+def _groups_text(groups: Sequence[Group]) -> str:
+    return "\n".join(indent(comment(group.comment) + yaml_text([group.data()]), "  ") for group in groups)
 
 
 def _flag_value(key: str, value: object) -> str:
@@ -263,3 +320,25 @@ def _flag_value(key: str, value: object) -> str:
     if key == "scrape_interval" and isinstance(value, int):
         return str(Duration(value * 1000))
     return number(value) if isinstance(value, int | float) else str(value)
+
+
+RENDERED: dict[str, Callable[[], str]] = {
+    "alert_rules/prometheusrule.yaml": lambda: rules_text(format_="prometheusrule"),
+    "alert_rules/scaleobs.yaml": rules_text,
+    "dashboards/service.json": lambda: dashboard_texts()["service.json"],
+    "integrations/kubernetes/prometheusrule.yaml": lambda: rules_text("orders", format_="prometheusrule"),
+}
+"""The files that are rendered, and the functions that return their text."""
+
+STATIC = (
+    "integrations/alertmanager/alertmanager.yml",
+    "integrations/granian/log_config.json",
+    "integrations/gunicorn/gunicorn.conf.py",
+    "integrations/hypercorn/log_config.json",
+    "integrations/kubernetes/deployment.yaml",
+    "integrations/kubernetes/service.yaml",
+    "integrations/kubernetes/servicemonitor.yaml",
+    "integrations/prometheus/prometheus.yml",
+    "integrations/uvicorn/log_config.json",
+)
+"""The shipped files that are not rendered."""

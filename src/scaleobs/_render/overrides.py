@@ -1,4 +1,4 @@
-"""The thresholds of alerts, and a user's changes of alerts (`--set`, `--disable`)."""
+"""The thresholds of alerts, and a user's overrides (`--set`, `--disable`)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,22 @@ from scaleobs.objectives import Availability, Latency, Objective
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from scaleobs._render.alerts import Alert
+
+SEVERITIES = ("critical", "warning", "info")
+_SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)(%?)")
+
 
 @dataclass(frozen=True, slots=True)
 class BurnRate:
     """
-    How fast an error budget may be spent before an alert fires.
+    The burn rate of an error budget above which an alert fires.
 
     Args:
         long: the window that shows that it matters.
-        short: the window that shows that it still goes on; both have to be above the threshold.
+        short: the window that shows that it continues; both must be above the threshold.
         share: the share of the budget that may be spent within the long window.
-        wait: how long that has to last.
+        wait: how long both must be above it.
         severity: that of the alert.
     """
 
@@ -35,7 +40,7 @@ class BurnRate:
     severity: str
 
     def times(self, days: int) -> Decimal:
-        """Return how many times faster than a budget of so many days allows that is: 14.4, 6, 3 and 1 for 30."""
+        """Return the burn rate for a budget of `days` days; 14.4, 6, 3 and 1 for 30."""
         return self.share * days * 86_400_000 / milliseconds(self.long)
 
 
@@ -48,7 +53,7 @@ BURN_RATES = (
 """SRE workbook, chapter 5."""
 
 LATE_SECONDS = 0.25
-"""An event loop that is so late, half of what makes a request slow, is blocked."""
+"""An event loop with more lag is blocked; it is half of the time that makes a request slow."""
 
 _FASTEST = BURN_RATES[0].times(30)
 
@@ -58,22 +63,22 @@ class Thresholds:
     """
     The thresholds that several rules share; those of one alert only are in its record.
 
-    Shares are decimal fractions, so that a rule shows what was meant: 0.0144, not 0.014399999999999998.
+    Shares are decimal fractions, so that a rule has the exact number: 0.0144, not 0.014399999999999998.
     """
 
     failed_share: Decimal = Decimal("0.05")
     slow_share: Decimal = Decimal("0.05")
     slow_seconds: float = 0.5
-    events: int = 5
-    """So many requests have to be affected within the window before an alert fires."""
+    least_events: int = 5
+    """The least number of affected requests within the window for an alert."""
 
 
 def thresholds(objectives: Sequence[Objective], boundaries: Sequence[float] = DEFAULT_BUCKETS) -> Thresholds:
     """
-    Return the thresholds for these objectives: a share at which their error budget burns 14.4 times too fast.
+    Return the thresholds for these objectives: the shares at which their error budgets burn 14.4 times too fast.
 
     Args:
-        objectives: at most one of each kind, for the service and for each route; those of routes change none of these.
+        objectives: at most one of each kind for the service and for each route; those of routes don't change these.
         boundaries: those of the service's buckets, in seconds.
 
     Raises:
@@ -81,18 +86,18 @@ def thresholds(objectives: Sequence[Objective], boundaries: Sequence[float] = DE
             or the time of a latency objective is no bucket boundary.
     """
     _check_one_of_each(objectives)
-    found = Thresholds()
+    result = Thresholds()
     for objective in objectives:
-        share = _burning(objective)
+        share = _burning_share(objective)
         if isinstance(objective, Latency):
             _check_boundary(objective, boundaries)
         if objective.route is not None:
             continue
         if isinstance(objective, Availability):
-            found = replace(found, failed_share=share)
+            result = replace(result, failed_share=share)
         else:
-            found = replace(found, slow_share=share, slow_seconds=float(objective.under))
-    return found
+            result = replace(result, slow_share=share, slow_seconds=float(objective.under))
+    return result
 
 
 def to_flag(objective: Objective) -> str:
@@ -104,12 +109,12 @@ def to_flag(objective: Objective) -> str:
 
 
 def number(value: float | Decimal) -> str:
-    """Return a number as people write it: `99`, `0.5`, `0.0144`; no exponent, no rounding error."""
+    """Return a number as text: `99`, `0.5`, `0.0144`; without exponent and rounding error."""
     text = f"{Decimal(str(value)):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _burning(objective: Objective) -> Decimal:
+def _burning_share(objective: Objective) -> Decimal:
     share = _FASTEST * (100 - Decimal(str(objective.percent))) / 100
     if share >= 1:
         loosest = 100 - 100 / _FASTEST
@@ -138,35 +143,28 @@ def _check_boundary(objective: Latency, boundaries: Sequence[float]) -> None:
     above = sorted(bound for bound in boundaries if bound > objective.under)[:1]
     nearest = " or ".join(number(bound) for bound in (*below, *above))
     msg = (
-        f"The objective {to_flag(objective)!r} asks for {number(objective.under)} s, which is not among the "
-        f"bucket boundaries of the service, so that no rule could count exactly: give {nearest}. "
-        f"instrument(objectives=[...]) makes a service count at another boundary, and --app reads it from there."
+        f"The objective {to_flag(objective)!r} is for {number(objective.under)} s, which is not among the bucket "
+        f"boundaries of the service, so that no rule could count exactly: give {nearest}. "
+        f"instrument(objectives=[...]) adds another boundary to a service, and --app reads it from there."
     )
     raise ValueError(msg)
 
 
-if TYPE_CHECKING:
-    from scaleobs._render.alerts import Alert
-
-SEVERITIES = ("critical", "warning", "info")
-_SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)(%?)")
-
-
-def check(overrides: Sequence[str], disabled: Sequence[str], alerts: Sequence[Alert]) -> None:
+def validate(overrides: Sequence[str], disabled: Sequence[str], alerts: Sequence[Alert]) -> None:
     """
-    Check that overrides can be read, and that they and the disabled names are for known alerts.
+    Check the form of the overrides, and that they and the disabled names are for existing alerts.
 
     Raises:
-        ValueError: one is not; the message has what is possible.
+        ValueError: one is not valid; the message has the possible values.
     """
     for override in overrides:
-        name, key, value = _parts(override)
+        name, key, value = _parse(override)
         if key == "above":
             _share(override, value, name, alerts)
-    known = sorted({alert.name for alert in alerts})
-    for name in (*(_parts(override)[0] for override in overrides), *disabled):
-        if name not in known:
-            msg = f"The alert {name!r} is not among these rules: give one of {', '.join(known)}."
+    names = sorted({alert.name for alert in alerts})
+    for name in (*(_parse(override)[0] for override in overrides), *disabled):
+        if name not in names:
+            msg = f"The alert {name!r} is not among these rules: give one of {', '.join(names)}."
             raise ValueError(msg)
 
 
@@ -176,27 +174,27 @@ def apply(alert: Alert, overrides: Iterable[str], shortest_seconds: int) -> Aler
 
     Args:
         alert: the alert.
-        overrides: e.g. `HighErrorRate.for=10m`; those for other alerts change nothing.
+        overrides: e.g. `HighErrorRate.for=10m`; those for other alerts are ignored.
         shortest_seconds: the shortest wait, so that no alert fires after a single evaluation.
 
     Raises:
-        ValueError: a value is no wait, no severity or no share.
+        ValueError: a value is not a valid wait, severity or share.
     """
-    found = replace(alert, wait=_written(max(milliseconds(alert.wait), shortest_seconds * 1000)))
+    result = replace(alert, wait=_text(max(milliseconds(alert.wait), shortest_seconds * 1000)))
     for override in overrides:
-        name, key, value = _parts(override)
+        name, key, value = _parse(override)
         if name != alert.name:
             continue
         if key == "severity":
-            found = replace(found, severity=_severity(override, value))
+            result = replace(result, severity=_severity(override, value))
         elif key == "for":
-            found = replace(found, wait=_wait(override, value, shortest_seconds * 1000, alert.longest_wait))
+            result = replace(result, wait=_wait(override, value, shortest_seconds * 1000, alert.longest_wait))
         else:
-            found = replace(found, threshold=_share(override, value, name, [alert]))
-    return found
+            result = replace(result, threshold=_share(override, value, name, [alert]))
+    return result
 
 
-def _parts(override: str) -> tuple[str, str, str]:
+def _parse(override: str) -> tuple[str, str, str]:
     name, _, change = override.partition(".")
     key, equals, value = change.partition("=")
     if not (name and equals and key in {"for", "severity", "above"}):
@@ -210,7 +208,7 @@ def _parts(override: str) -> tuple[str, str, str]:
 
 def _severity(override: str, value: str) -> str:
     if value not in SEVERITIES:
-        msg = f"The change {override!r} asks for no severity: give one of {', '.join(SEVERITIES)}."
+        msg = f"The change {override!r} has no valid severity: give one of {', '.join(SEVERITIES)}."
         raise ValueError(msg)
     return value
 
@@ -219,14 +217,14 @@ def _share(override: str, value: str, name: str, alerts: Sequence[Alert]) -> Dec
     possible = sorted({alert.name for alert in alerts if alert.threshold is not None})
     if name not in possible:
         msg = (
-            f"The change {override!r} is for an alert without a line to change: give one of {', '.join(possible)}. "
-            f"An objective (--slo) draws those of HighErrorRate and HighRequestLatency."
+            f"The change {override!r} is for an alert without a threshold to change: give one of "
+            f"{', '.join(possible)}. An objective (--slo) sets those of HighErrorRate and HighRequestLatency."
         )
         raise ValueError(msg)
-    found = _SHARE.fullmatch(value)
-    share = Decimal(found[1]) / (100 if found[2] else 1) if found else Decimal(0)
+    match = _SHARE.fullmatch(value)
+    share = Decimal(match[1]) / (100 if match[2] else 1) if match else Decimal(0)
     if not 0 < share < 1:
-        msg = f"The change {override!r} asks for no share: give one above 0 and below 1, e.g. 0.95 or 95%."
+        msg = f"The change {override!r} has no valid share: give one above 0 and below 1, e.g. 0.95 or 95%."
         raise ValueError(msg)
     return share
 
@@ -237,16 +235,16 @@ def _wait(override: str, value: str, shortest: int, longest: str) -> str:
     except ValueError:
         wait = 0
     if wait < shortest:
-        msg = f"The change {override!r} asks for no wait: give one of {_written(shortest)} or more, e.g. 10m or 1h30m."
+        msg = f"The change {override!r} has no valid wait: give one of {_text(shortest)} or more, e.g. 10m or 1h30m."
         raise ValueError(msg)
     if wait > milliseconds(longest):
         msg = (
-            f"The change {override!r} asks for a wait after which the alert could have forgotten what it is about: "
-            f"give one of {longest} or less."
+            f"The change {override!r} has a wait after which the rules may have dropped the service: give one of "
+            f"{longest} or less."
         )
         raise ValueError(msg)
-    return _written(wait)
+    return _text(wait)
 
 
-def _written(wait: int) -> str:
+def _text(wait: int) -> str:
     return str(Duration(wait))

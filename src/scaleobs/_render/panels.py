@@ -1,4 +1,4 @@
-"""What a dashboard is made of: panels, variables and annotations."""
+"""The parts of a dashboard: panels, variables and annotations."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from scaleobs.catalog import INFO, REQUESTS
 
 Panel = dict[str, Any]
 Query = tuple[str, str]
-"""An expression, and the legend of what it shows."""
+"""An expression, and the legend of its series."""
 
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
-_PAGE = 24
-_HEIGHT = 8
+_PAGE_WIDTH = 24
+_PANEL_HEIGHT = 8
 
 
 def timeseries(
     title: str, description: str, unit: str, *queries: Query, stacked: bool = False, top: float | None = None
 ) -> Panel:
-    """Return a panel of lines over time, from 0 up to `top` where there is one."""
+    """Return a panel of lines over time, from 0 up to `top` if it is given."""
     custom: dict[str, Any] = {"drawStyle": "line", "lineWidth": 1, "fillOpacity": 10, "showPoints": "never"}
     if stacked:
         custom |= {"fillOpacity": 40, "stacking": {"mode": "normal", "group": "A"}}
@@ -34,7 +34,7 @@ def timeseries(
 
 
 def heatmap(title: str, description: str, unit: str, query: Query) -> Panel:
-    """Return a panel that shows how many fell into each bucket, as colour over time."""
+    """Return a panel of the number in each bucket, as colour over time."""
     options = {
         "calculate": False,
         "cellGap": 1,
@@ -57,16 +57,16 @@ def table(
     hidden: tuple[str, ...] = (),
 ) -> Panel:
     """
-    Return a table of the whole time range, one column per query next to the labels that they share.
+    Return a table of the whole time range, with a column for each query beside their common labels.
 
     Args:
-        title: as everywhere.
-        description: as everywhere.
+        title: the panel's title.
+        description: the panel's description.
         queries: each with the name of its column.
         units: the unit of a column, by its name.
         hidden: columns that are not shown.
     """
-    columns = {_value(index, len(queries)): name for index, (_, name) in enumerate(queries)}
+    columns = {_column(index, len(queries)): name for index, (_, name) in enumerate(queries)}
     panel = _panel("table", title, description, {"unit": "short"}, {"showHeader": True}, queries)
     panel["fieldConfig"]["overrides"] = [
         {
@@ -91,19 +91,19 @@ def table(
 
 
 def layout(rows: dict[str, list[list[Panel]]]) -> list[Panel]:
-    """Return the panels of each titled row, line by line, with the numbers and places that Grafana wants."""
+    """Return the panels of each titled row, line by line, with the numbers and positions for Grafana."""
     page: list[Panel] = []
     top = 0
     for title, lines in rows.items():
         row = {"type": "row", "title": title, "collapsed": False, "panels": []}
-        page.append({"id": len(page) + 1, **row, "gridPos": {"x": 0, "y": top, "w": _PAGE, "h": 1}})
+        page.append({"id": len(page) + 1, **row, "gridPos": {"x": 0, "y": top, "w": _PAGE_WIDTH, "h": 1}})
         top += 1
         for line in lines:
-            width = _PAGE // len(line)
+            width = _PAGE_WIDTH // len(line)
             for index, panel in enumerate(line):
-                place = {"x": index * width, "y": top, "w": width, "h": _HEIGHT}
-                page.append({"id": len(page) + 1, **panel, "gridPos": place})
-            top += _HEIGHT
+                position = {"x": index * width, "y": top, "w": width, "h": _PANEL_HEIGHT}
+                page.append({"id": len(page) + 1, **panel, "gridPos": position})
+            top += _PANEL_HEIGHT
     return page
 
 
@@ -129,23 +129,23 @@ def _panel(  # noqa: PLR0917
     }
 
 
-def _value(index: int, count: int) -> str:
+def _column(index: int, count: int) -> str:
     # Grafana names the values of one query `Value`, those of several `Value #A` and so on.
     return "Value" if count == 1 else f"Value #{chr(ord('A') + index)}"
 
 
-SHOWN = Targets(('job=~"$job"', 'instance=~"$instance"'), route=f'{ROUTE}=~"${ROUTE}"')
-"""What the variables leave to be shown."""
+SELECTED = Targets(('job=~"$job"', 'instance=~"$instance"'), route=f'{ROUTE}=~"${ROUTE}"')
+"""The targets that the variables select."""
 
 
 def variables(job: str | None) -> list[dict[str, Any]]:
     """Return the variables: data source, job, instance and route, of one job or of all."""
-    known = Targets((f'job="{job}"',)) if job else Targets()
+    every = Targets((f'job="{job}"',)) if job else Targets()
     chosen = Targets(('job=~"$job"',))
     return [
         {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"},
-        # For one service there is no All, which would be every job.
-        _variable("job", "Service", f"label_values({known.of(INFO)}, job)", only=job),
+        # The variable of one service has no All, which would be every job.
+        _variable("job", "Service", f"label_values({every.of(INFO)}, job)", only=job),
         _variable("instance", "Instance", f"label_values({chosen.of(INFO)}, instance)"),
         _variable(ROUTE, "Route", f"label_values({chosen.of(REQUESTS)}, {ROUTE})"),
     ]
@@ -158,7 +158,7 @@ def _variable(name: str, label: str, query: str, *, only: str | None = None) -> 
         "type": "query",
         "datasource": DATASOURCE,
         "query": query,
-        "refresh": 2,  # When the time range changes: what isn't there any more is still found where it was.
+        "refresh": 2,  # When the time range changes, so that series that have ended are found in it.
         "sort": 1,
         "multi": only is None,
         "includeAll": only is None,
@@ -167,10 +167,10 @@ def _variable(name: str, label: str, query: str, *, only: str | None = None) -> 
     }
 
 
-def marks() -> list[dict[str, Any]]:
+def restarts_and_alerts() -> list[dict[str, Any]]:
     """Return the annotations: restarts and firing alerts."""
     # A new pod is a new series, so that `changes()` would miss most restarts: young processes are marked.
-    started = f"time() - {SHOWN.of(STARTED)} < 120"
+    started = f"time() - {SELECTED.of(STARTED)} < 120"
     firing = Targets(('job=~"$job"',)).of(ALERTS, 'alertstate="firing"')
     return [
         _annotation("Restarts", started, "orange", title="Started", text="{{job}} {{instance}}"),

@@ -1,8 +1,8 @@
 """
-Questions to a service, as PromQL: one function for each, asked by rules and panels alike.
+PromQL expressions, one function for each, which rules and panels share.
 
-Names of metrics and labels come from the catalog only. A range is whatever text belongs between the brackets:
-a `Duration` in a rule, `$__rate_interval` in a panel.
+Names of metrics and labels come from the catalog only. A range is the text between the brackets: a `Duration` in a
+rule, `$__rate_interval` in a panel.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from scaleobs.catalog import (
     DURATION,
     EVENT_LOOP_LAG,
     EXPOSED,
+    HEALTH_DURATION,
     HEALTH_UP,
     INFO,
     LOG_MESSAGES,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 METHOD, ROUTE, STATUS = REQUESTS.labels
 FAILED = f'{STATUS}=~"5.."'
-# A failure that is fast must not improve the latency, and a client that went away says nothing about it.
+# Left out: a fast failure must not improve the latency, and a request whose client disconnected has none.
 TIMED = f'{STATUS}!~"499|5.."'
 
 _FAMILIES = {metric.name: metric for metric in (*EXPOSED, *RUNTIME, *PROCESS, *OUTSIDE)}
@@ -52,7 +53,7 @@ CONTAINER_THROTTLED = _FAMILIES["container_cpu_cfs_throttled_periods_total"]
 CONTAINER_LIMITS = _FAMILIES["kube_pod_container_resource_limits"]
 POD_OWNER = _FAMILIES["kube_pod_owner"]
 REPLICASET_OWNER = _FAMILIES["kube_replicaset_owner"]
-REPLICAS_WANTED = _FAMILIES["kube_deployment_spec_replicas"]
+REPLICAS_DESIRED = _FAMILIES["kube_deployment_spec_replicas"]
 REPLICAS_AVAILABLE = _FAMILIES["kube_deployment_status_replicas_available"]
 
 _POD = ("namespace", "pod")
@@ -63,11 +64,11 @@ _DEPLOYMENT = ("namespace", "deployment")
 @dataclass(frozen=True, slots=True)
 class Targets:
     """
-    Which targets a question is put to.
+    The targets whose series an expression selects.
 
     Args:
         matchers: the label matchers that select them, e.g. `('job="orders"',)`; none means every target.
-        route: a matcher that only metrics with a route get.
+        route: a matcher for the metrics that have a route.
     """
 
     matchers: tuple[str, ...] = ()
@@ -95,19 +96,19 @@ def joined(left: str, operator: str, right: str) -> str:
 
 
 def grouped(expression: str) -> str:
-    """Return an expression in parentheses, indented when it has several lines."""
+    """Return an expression in parentheses, indented if it has several lines."""
     if "\n" not in expression:
         return f"({expression})"
     return f"(\n{indent(expression, '  ')}\n)"
 
 
-def summed(expression: str, *by: str, how: str = "sum") -> str:
-    """Return an aggregation of an expression by labels, or over everything where there are none."""
-    return f"{how} by ({', '.join(by)}) {grouped(expression)}" if by else f"{how}{grouped(expression)}"
+def aggregate(expression: str, *by: str, operator: str = "sum") -> str:
+    """Return an aggregation of an expression, by labels if there are any."""
+    return f"{operator} by ({', '.join(by)}) {grouped(expression)}" if by else f"{operator}{grouped(expression)}"
 
 
 def equal(label: str, value: str) -> str:
-    """Return the matcher of one value, whatever characters it has."""
+    """Return the matcher of one value, whose special characters are escaped."""
     return f"{label}={json.dumps(value, ensure_ascii=False)}"
 
 
@@ -123,40 +124,44 @@ def bucket(seconds: float) -> str:
 
 
 def failing_checks(targets: Targets) -> str:
-    """Ask on how many instances the last run of each check failed: nothing where all passed."""
-    return summed(f"{targets.of(HEALTH_UP)} == 0", *HEALTH_UP.labels, how="count")
+    """Return the number of instances on which the last run of each check failed; empty if all passed."""
+    return aggregate(f"{targets.of(HEALTH_UP)} == 0", *HEALTH_UP.labels, operator="count")
+
+
+def slowest_checks(targets: Targets) -> str:
+    """Return the duration of the last run of each check, on the instance with the longest run."""
+    return aggregate(targets.of(HEALTH_DURATION), *HEALTH_DURATION.labels, operator="max")
 
 
 def request_rate(targets: Targets, range_: str, *more: str, by: tuple[str, ...] = ()) -> str:
-    """Ask how many requests finish per second."""
-    return summed(f"rate({targets.of(REQUESTS, *more)}[{range_}])", *by)
+    """Return the rate of finished requests."""
+    return aggregate(f"rate({targets.of(REQUESTS, *more)}[{range_}])", *by)
 
 
 def failed_rate(targets: Targets, range_: str, *, by: tuple[str, ...]) -> str:
-    """Ask how many requests fail per second: 0, rather than nothing, where none ever failed."""
+    """Return the rate of failed requests; 0, not empty, if none ever failed."""
     total = request_rate(targets, range_, by=by)
     return joined(request_rate(targets, range_, FAILED, by=by), "or", f"0 * {total}")
 
 
 def log_rate(targets: Targets, range_: str) -> str:
-    """Ask how many log lines are written per second, by level."""
-    return summed(f"rate({targets.of(LOG_MESSAGES)}[{range_}])", *LOG_MESSAGES.labels)
+    """Return the rate of log lines, by level."""
+    return aggregate(f"rate({targets.of(LOG_MESSAGES)}[{range_}])", *LOG_MESSAGES.labels)
 
 
 def error_ratio(targets: Targets, range_: str, *, by: tuple[str, ...]) -> str:
-    """Ask which share of the requests fails: 0 where none does, nothing where there are no requests."""
+    """Return the share of failed requests: 0 without failures, empty without requests."""
     total = request_rate(targets, range_, by=by)
     return joined(grouped(failed_rate(targets, range_, by=by)), "/", f"({total} > 0)")
 
 
-def counted_rate(series: str, targets: Targets, window: Duration, *, by: tuple[str, ...]) -> str:
+def rate_with_first_samples(series: str, targets: Targets, window: Duration, *, by: tuple[str, ...]) -> str:
     """
-    Ask how fast these targets' counters rise per second, with what they brought when they were born.
+    Return the rate of these targets' counters, with the first values of new series.
 
-    `rate()` sees only what a series gains after its first sample: 50 failures that are first scraped as 50
-    are no increase (prometheus#1673). They are added while the series is younger than the window. A series
-    that is new only because Prometheus was away is left alone: its target was not up a window ago, nor did
-    its process just start.
+    `rate()` ignores the first sample: 50 failures that are first scraped as 50 are no increase (prometheus#1673). They
+    are added while the series is younger than the window. This excludes a series that is new only because Prometheus
+    was away: its target was not up a window ago, and its process did not just start.
     """
     started = joined(
         f"{targets.of(UP)} offset {window} == 1", "or", f"{targets.of(STARTED)} > time() - {window.seconds}"
@@ -164,145 +169,146 @@ def counted_rate(series: str, targets: Targets, window: Duration, *, by: tuple[s
     born = joined(f"min_over_time({series}[{window}])", "unless", f"{series} offset {window}")
     new = joined(grouped(born), "and on (job, instance)", grouped(started))
     rate = f"rate({series}[{window}])"
-    return summed(joined(joined(rate, "+", f"{grouped(new)} / {window.seconds}"), "or", rate), *by)
+    return aggregate(joined(joined(rate, "+", f"{grouped(new)} / {window.seconds}"), "or", rate), *by)
 
 
 def timed_rate(targets: Targets, range_: str, *, by: tuple[str, ...]) -> str:
-    """Ask how many requests per second count for latency."""
+    """Return the rate of the requests that count for latency."""
     return observed_rate(targets, DURATION, range_, TIMED, by=by)
 
 
 def fast_rate(targets: Targets, range_: str, seconds: float, *, by: tuple[str, ...]) -> str:
-    """Ask how many of them take no longer than a bucket's boundary."""
+    """Return the rate of those that take no longer than a bucket's boundary."""
     return within_rate(targets, DURATION, range_, seconds, TIMED, by=by)
 
 
 def slow_share(fast: str, timed: str) -> str:
-    """Ask which share is slow, given the rates of the fast and of all: nothing without requests."""
+    """Return the share of slow requests, from the rates of fast ones and of all; empty without requests."""
     share = f"1 - {fast} / ({timed} > 0)"
     if "\n" in share:
         share = joined(f"1 - {fast}", "/", f"({timed} > 0)")
-    # Two rates over one window may differ by a rounding error: never less than nothing.
+    # Two rates over one window may differ by a rounding error: the share must not be negative.
     return f"clamp_min(\n{indent(share, '  ')},\n  0\n)"
 
 
 def mean_latency(targets: Targets, range_: str, *, by: tuple[str, ...]) -> str:
-    """Ask for the mean latency, which hides what the slowest requests suffer: good for comparison only."""
+    """Return the mean latency, for comparison only: it hides the slowest requests."""
     spent = observed_rate(targets, DURATION, range_, by=by, of="sum")
     count = observed_rate(targets, DURATION, range_, by=by)
     return joined(spent, "/", f"({count} > 0)")
 
 
 def quantile(targets: Targets, range_: str, q: str, *, by: tuple[str, ...] = ()) -> str:
-    """Ask which latency a share `q` of the requests stays below, as closely as the buckets can tell."""
+    """Return the latency that a share `q` of the requests stays below, with the precision of the buckets."""
     return _quantile(targets, DURATION, range_, q, by, TIMED)
 
 
 def latency_buckets(targets: Targets, range_: str) -> str:
-    """Ask how many requests fell into each bucket."""
-    classic = summed(f"increase({targets.of(DURATION, part='_bucket')}[{range_}])", "le")
-    return joined(classic, "or on ()", summed(f"increase({targets.of(DURATION)}[{range_}])"))
+    """Return the number of requests in each bucket."""
+    classic = aggregate(f"increase({targets.of(DURATION, part='_bucket')}[{range_}])", "le")
+    return joined(classic, "or on ()", aggregate(f"increase({targets.of(DURATION)}[{range_}])"))
 
 
-# A histogram is either classic, some series for each label set, or native, a single one without `le`: Prometheus drops
-# the classic series where it stores the native one. Each question holds for both, and for a fleet that has both.
+# A histogram is classic, with several series for each label set, or native, with one series without `le`: Prometheus
+# drops the classic series if it stores the native one. Each expression is for both, and for a fleet that has both.
 
 
 def observed_rate(
     targets: Targets, metric: Metric, range_: str, *more: str, by: tuple[str, ...], of: str = "count"
 ) -> str:
-    """Ask how many observations a histogram gets per second, or with `of="sum"` how much they are together."""
+    """Return the rate of a histogram's observations, or with `of="sum"` that of their sum."""
     classic = f"rate({targets.of(metric, *more, part=f'_{of}')}[{range_}])"
-    return summed(joined(classic, "or", f"histogram_{of}({_native(targets, metric, range_, *more)})"), *by)
+    return aggregate(joined(classic, "or", f"histogram_{of}({_native(targets, metric, range_, *more)})"), *by)
 
 
 def within_rate(targets: Targets, metric: Metric, range_: str, seconds: float, *more: str, by: tuple[str, ...]) -> str:
-    """Ask how many observations per second are no larger than a bucket's boundary."""
+    """Return the rate of the observations that are no larger than a bucket's boundary."""
     native = _native(targets, metric, range_, *more)
     counted = f"histogram_count({native})"
-    # The fraction of nothing is no number, which would make the whole sum none.
+    # The fraction of an empty histogram is NaN, which would make the whole sum NaN.
     within = joined(f"histogram_fraction(0, {seconds!r}, {native})", "*", f"({counted} > 0)")
     classic = f"rate({targets.of(metric, *more, bucket(seconds), part='_bucket')}[{range_}])"
-    return summed(joined(joined(classic, "or ignoring (le)", within), "or ignoring (le)", counted), *by)
+    return aggregate(joined(joined(classic, "or ignoring (le)", within), "or ignoring (le)", counted), *by)
 
 
 def event_loop_lag(targets: Targets, range_: str, q: str, *, by: tuple[str, ...] = ()) -> str:
-    """Ask which lateness of the event loop a share `q` of the looks at it stays below."""
+    """Return the lag of the event loop that a share `q` of the measurements stays below."""
     return _quantile(targets, EVENT_LOOP_LAG, range_, q, by)
 
 
 def worker_threads(targets: Targets) -> dict[str, str]:
-    """Ask how many threads of each pool are in use, how many there may be, and how many calls wait for one."""
-    asked = {"busy": POOL_BUSY, "size": POOL_SIZE, "waiting": POOL_WAITING}
-    return {what: summed(targets.of(metric), *metric.labels) for what, metric in asked.items()}
+    """Return the threads in use of each pool, its size, and the calls that wait for a thread."""
+    metrics = {"busy": POOL_BUSY, "size": POOL_SIZE, "waiting": POOL_WAITING}
+    return {name: aggregate(targets.of(metric), *metric.labels) for name, metric in metrics.items()}
 
 
 def process_cpu(targets: Targets, range_: str, *, by: tuple[str, ...]) -> str:
-    """Ask how many cores a process keeps busy."""
-    return summed(f"rate({targets.of(CPU)}[{range_}])", *by)
+    """Return the number of cores that a process keeps busy."""
+    return aggregate(f"rate({targets.of(CPU)}[{range_}])", *by)
 
 
 def open_files_share(targets: Targets, *, by: tuple[str, ...]) -> str:
-    """Ask which share of its file descriptors a process holds."""
-    return f"{summed(targets.of(OPEN_FILES), *by)} / {summed(targets.of(MAX_FILES), *by)}"
+    """Return the share of its file descriptors that a process uses."""
+    return f"{aggregate(targets.of(OPEN_FILES), *by)} / {aggregate(targets.of(MAX_FILES), *by)}"
 
 
 def cpu_share(targets: Targets, window: Duration) -> str:
-    """Ask which share of its CPU limit the busiest container of each pod uses."""
-    used = summed(f"rate({_CONTAINERS.of(CONTAINER_CPU)}[{window}])", *_CONTAINER)
+    """Return the share of its CPU limit that the busiest container of each pod uses."""
+    used = aggregate(f"rate({_CONTAINERS.of(CONTAINER_CPU)}[{window}])", *_CONTAINER)
     return _of_pods(targets, _share_of_limit(used, "cpu"))
 
 
 def memory_share(targets: Targets) -> str:
-    """Ask which share of its memory limit the fullest container of each pod holds."""
-    used = summed(_CONTAINERS.of(CONTAINER_MEMORY), *_CONTAINER, how="max")
+    """Return the share of its memory limit that the fullest container of each pod uses."""
+    used = aggregate(_CONTAINERS.of(CONTAINER_MEMORY), *_CONTAINER, operator="max")
     return _of_pods(targets, _share_of_limit(used, "memory"))
 
 
 def throttled_share(targets: Targets, window: Duration) -> str:
-    """Ask in which share of the scheduler's periods the most throttled container of each pod was held back."""
-    held_back, periods = (
-        summed(f"rate({_CONTAINERS.of(metric)}[{window}])", *_CONTAINER)
+    """Return the share of the scheduler's periods in which the most throttled container of each pod was throttled."""
+    throttled, periods = (
+        aggregate(f"rate({_CONTAINERS.of(metric)}[{window}])", *_CONTAINER)
         for metric in (CONTAINER_THROTTLED, CONTAINER_PERIODS)
     )
-    return _of_pods(targets, joined(held_back, "/", f"({periods} > 0)"))
+    return _of_pods(targets, joined(throttled, "/", f"({periods} > 0)"))
 
 
 def replicas_missing(targets: Targets) -> str:
-    """Ask how many replicas the Deployments lack that made the pods of these targets."""
-    wanted, available = (
-        summed(Targets().of(metric), *_DEPLOYMENT, how="max") for metric in (REPLICAS_WANTED, REPLICAS_AVAILABLE)
+    """Return the number of replicas that are missing in the Deployments of these targets' pods."""
+    desired, available = (
+        aggregate(Targets().of(metric), *_DEPLOYMENT, operator="max")
+        for metric in (REPLICAS_DESIRED, REPLICAS_AVAILABLE)
     )
-    replicasets = _makers(_pods(targets), POD_OWNER, "ReplicaSet", ("pod", "replicaset"))
-    deployments = _makers(replicasets, REPLICASET_OWNER, "Deployment", ("replicaset", "deployment"))
-    missing = joined(wanted, "-", available)
+    replicasets = _owners(_pods(targets), POD_OWNER, "ReplicaSet", ("pod", "replicaset"))
+    deployments = _owners(replicasets, REPLICASET_OWNER, "Deployment", ("replicaset", "deployment"))
+    missing = joined(desired, "-", available)
     return joined(deployments, f"* on ({', '.join(_DEPLOYMENT)}) group_left ()", f"{grouped(missing)} > 0")
 
 
-def _makers(made: str, owner: Metric, kind: str, labels: tuple[str, str]) -> str:
-    """Return what made them, by job and namespace: the first label names what was made, the second what made it."""
-    one, maker = labels
-    owners = summed(Targets().of(owner, f'owner_kind="{kind}"'), "namespace", one, "owner_name", how="group")
-    named = f'label_replace(\n{indent(owners, "  ")},\n  "{maker}", "$1", "owner_name", "(.+)"\n)'
-    found = joined(made, f"* on (namespace, {one}) group_left ({maker})", named)
-    return summed(found, "job", "namespace", maker, how="group")
+def _owners(objects: str, metric: Metric, kind: str, labels: tuple[str, str]) -> str:
+    """Return the owners of objects, by job and namespace: the first label names an object, the second its owner."""
+    name, owner = labels
+    owners = aggregate(Targets().of(metric, f'owner_kind="{kind}"'), "namespace", name, "owner_name", operator="group")
+    renamed = f'label_replace(\n{indent(owners, "  ")},\n  "{owner}", "$1", "owner_name", "(.+)"\n)'
+    pairs = joined(objects, f"* on (namespace, {name}) group_left ({owner})", renamed)
+    return aggregate(pairs, "job", "namespace", owner, operator="group")
 
 
 def _share_of_limit(used: str, resource: str) -> str:
     # A limit of 0 means that there is none. Two replicas of kube-state-metrics don't double it: max, not sum.
-    limits = summed(Targets().of(CONTAINER_LIMITS, f'resource="{resource}"'), *_CONTAINER, how="max")
+    limits = aggregate(Targets().of(CONTAINER_LIMITS, f'resource="{resource}"'), *_CONTAINER, operator="max")
     return joined(used, "/", f"({limits} > 0)")
 
 
 def _of_pods(targets: Targets, share: str) -> str:
-    # One value per pod on the right keeps the join valid where a pod is scraped under two jobs.
-    most = summed(share, *_POD, how="max")
-    return joined(_pods(targets), f"* on ({', '.join(_POD)}) group_left", most)
+    # One value per pod on the right keeps the join valid if a pod is scraped under two jobs.
+    highest = aggregate(share, *_POD, operator="max")
+    return joined(_pods(targets), f"* on ({', '.join(_POD)}) group_left", highest)
 
 
 def _pods(targets: Targets) -> str:
-    # The targets know their pod, so that no container has to be named.
-    return summed(targets.of(INFO), "job", *_POD, how="group")
+    # Targets have the labels of their pod, so that no container has to be named.
+    return aggregate(targets.of(INFO), "job", *_POD, operator="group")
 
 
 def _native(targets: Targets, metric: Metric, range_: str, *more: str) -> str:
@@ -310,7 +316,7 @@ def _native(targets: Targets, metric: Metric, range_: str, *more: str) -> str:
 
 
 def _quantile(targets: Targets, metric: Metric, range_: str, q: str, by: tuple[str, ...], *more: str) -> str:
-    classic = summed(f"rate({targets.of(metric, *more, part='_bucket')}[{range_}])", *by, "le")
-    native = summed(_native(targets, metric, range_, *more), *by)
-    asked = (f"histogram_quantile(\n  {q},\n{indent(buckets, '  ')}\n)" for buckets in (classic, native))
-    return "\nor\n".join(asked)
+    classic = aggregate(f"rate({targets.of(metric, *more, part='_bucket')}[{range_}])", *by, "le")
+    native = aggregate(_native(targets, metric, range_, *more), *by)
+    quantiles = (f"histogram_quantile(\n  {q},\n{indent(buckets, '  ')}\n)" for buckets in (classic, native))
+    return "\nor\n".join(quantiles)

@@ -1,7 +1,7 @@
 """
-Recording rules: what the alerts read, counted once.
+Recording rules: the series that the alerts read.
 
-Names are `level:metric:operations`. They keep their `5m` on every time scale, so that readers find them.
+Names are `level:metric:operations`. They keep their `5m` on every time scale, so that their names don't change.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from scaleobs._render import promql
 from scaleobs._render.overrides import Thresholds, number
-from scaleobs._render.promql import FAILED, ROUTE, STATUS, Targets, joined, summed
+from scaleobs._render.promql import FAILED, ROUTE, STATUS, Targets, aggregate, joined
 from scaleobs.catalog import INFO, LOG_MESSAGES, REQUESTS
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from scaleobs.objectives import Objective
 
 Rule = dict[str, object]
-"""One rule, with the keys that Prometheus gives it."""
+"""One rule, with the keys of Prometheus."""
 
-SEEN = "job:service_info:count"
+INSTANCE_COUNT = "job:service_info:count"
 TOTAL = "job:http_requests:rate5m"
 BAD = "job:http_requests_bad:rate5m"
 STATUS_TOTAL = "job_route_status_code:http_requests:rate5m"
@@ -40,7 +40,7 @@ MEAN = "job:request_latency_seconds:mean5m"
 @dataclass(frozen=True, slots=True)
 class Scope:
     """
-    What a set of rules watches, and the numbers that they share.
+    The targets of a set of rules, and the numbers that its rules share.
 
     Args:
         job: one job, or None for every job that exposes `service_info`.
@@ -48,8 +48,8 @@ class Scope:
         window: the range that rates are taken over.
         interval: the time between two evaluations of the rules.
         thresholds: those that objectives change.
-        objectives: those that are watched.
-        budget_days: how many days the error budgets are for.
+        objectives: those of the service.
+        budget_days: the time of the error budgets.
         wait: the wait of the alert that the expression is for.
         threshold: the threshold of the alert that the expression is for.
     """
@@ -65,8 +65,8 @@ class Scope:
     threshold: Decimal = Decimal(0)
 
     @property
-    def memory(self) -> Duration:
-        """How long the rules remember a job that is gone."""
+    def retention(self) -> Duration:
+        """How long the rules keep a job that is gone."""
         return self.scale.days(1)
 
     @property
@@ -75,18 +75,18 @@ class Scope:
         return Targets((f'job="{self.job}"',) if self.job else ())
 
     @property
-    def watched(self) -> str:
-        """The same in words."""
+    def in_words(self) -> str:
+        """The scope in words."""
         if self.job:
             return f"job {self.job}"
-        return f"every job whose targets showed service_info within the last {self.memory}"
+        return f"every job whose targets exposed service_info within the last {self.retention}"
 
     @property
     def above(self) -> str:
         """The condition that a value is above the alert's threshold."""
         return f"> {number(self.threshold)}"
 
-    def over(self, text: str) -> Duration:
+    def scaled(self, text: str) -> Duration:
         """Return a written duration, e.g. `15m`, on the scale of these rules."""
         return self.scale.of(text)
 
@@ -94,45 +94,45 @@ class Scope:
         """Return the selector of a recorded series."""
         return self.targets.named(name)
 
-    def instrumented(self, expression: str) -> str:
-        """Return the expression, without the jobs that scaleobs doesn't instrument where no job is named."""
+    def of_instrumented_jobs(self, expression: str) -> str:
+        """Return the expression; without a job in the scope, only of jobs that scaleobs instruments."""
         if self.job:
             return expression
-        return joined(expression, "and on (job)", self.remembered())
+        return joined(expression, "and on (job)", self.last_instances())
 
-    def exposing(self, expression: str) -> str:
-        """Return the expression, without instances that scaleobs doesn't instrument where no job is named."""
+    def of_instrumented_instances(self, expression: str) -> str:
+        """Return the expression; without a job in the scope, only of instances that scaleobs instruments."""
         return expression if self.job else joined(expression, "and on (job, instance)", INFO.name)
 
-    def events(self, rate: str, window: Duration) -> str:
-        """Return how many events a recorded rate of them per second saw within a window, each of which is one."""
-        # What there is of the window, each sample for as long as it stood: a short history counts for no more than
-        # it saw.
+    def event_count(self, rate: str, window: Duration) -> str:
+        """Return the whole number of events within a window, from their recorded rate per second."""
+        # Each sample counts for one interval: a short history is not extrapolated to the whole window.
         return f"round(sum_over_time({rate}[{window}]) * {self.interval.seconds})"
 
-    def remembered(self) -> str:
-        """Return the number of instances that each job was last seen with."""
-        return f"last_over_time({SEEN}[{self.memory}])"
+    def last_instances(self) -> str:
+        """Return the last number of instances of each job."""
+        return f"last_over_time({INSTANCE_COUNT}[{self.retention}])"
 
 
-def seen(scope: Scope) -> list[Rule]:
-    """Return the rule that notes which jobs there are, which only rules for every job need."""
-    return [] if scope.job else [record(SEEN, summed(INFO.name, "job", how="count"))]
+def instance_count(scope: Scope) -> list[Rule]:
+    """Return the rule that records the jobs and their instances, which only rules for every job need."""
+    return [] if scope.job else [record(INSTANCE_COUNT, aggregate(INFO.name, "job", operator="count"))]
 
 
 def errors(scope: Scope) -> list[Rule]:
     """Return the rules that count requests and failures."""
     by_route, total = scope.recorded(ROUTE_TOTAL), scope.recorded(TOTAL)
-    counted = promql.counted_rate(scope.targets.of(REQUESTS), scope.targets, scope.window, by=("job", ROUTE, STATUS))
-    failed = summed(scope.targets.named(STATUS_TOTAL, FAILED), "job", ROUTE)
+    requests, by = scope.targets.of(REQUESTS), ("job", ROUTE, STATUS)
+    rate = promql.rate_with_first_samples(requests, scope.targets, scope.window, by=by)
+    failed = aggregate(scope.targets.named(STATUS_TOTAL, FAILED), "job", ROUTE)
     return [
-        # What a fleet exposes is read once. All else is a sum of that, in this order: a rule sees what those above it
-        # in its group have just recorded.
-        record(STATUS_TOTAL, scope.instrumented(counted)),
-        record(ROUTE_TOTAL, summed(scope.recorded(STATUS_TOTAL), "job", ROUTE)),
+        # Only the first rule reads the series of instances. The others sum its result, in this order: a rule reads what
+        # those above it in its group have just recorded.
+        record(STATUS_TOTAL, scope.of_instrumented_jobs(rate)),
+        record(ROUTE_TOTAL, aggregate(scope.recorded(STATUS_TOTAL), "job", ROUTE)),
         record(ROUTE_BAD, joined(failed, "or", f"0 * {by_route}")),
-        record(TOTAL, summed(by_route, "job")),
-        record(BAD, summed(scope.recorded(ROUTE_BAD), "job")),
+        record(TOTAL, aggregate(by_route, "job")),
+        record(BAD, aggregate(scope.recorded(ROUTE_BAD), "job")),
         record(BAD_RATIO, joined(scope.recorded(BAD), "/", f"({total} > 0)")),
     ]
 
@@ -140,8 +140,8 @@ def errors(scope: Scope) -> list[Rule]:
 def log_errors(scope: Scope) -> list[Rule]:
     """Return the rule that counts the log lines of errors."""
     lines = scope.targets.of(LOG_MESSAGES, 'level=~"error|critical"')
-    counted = promql.counted_rate(lines, scope.targets, scope.window, by=("job",))
-    return [record(LOG_ERRORS, scope.instrumented(counted))]
+    rate = promql.rate_with_first_samples(lines, scope.targets, scope.window, by=("job",))
+    return [record(LOG_ERRORS, scope.of_instrumented_jobs(rate))]
 
 
 def latency(scope: Scope) -> list[Rule]:
@@ -149,13 +149,13 @@ def latency(scope: Scope) -> list[Rule]:
     window, by, seconds = str(scope.window), ("job",), scope.thresholds.slow_seconds
     timed, fast = scope.recorded(TIMED), scope.recorded(FAST)
     return [
-        record(TIMED, scope.instrumented(promql.timed_rate(scope.targets, window, by=by))),
-        record(FAST, scope.instrumented(promql.fast_rate(scope.targets, window, seconds, by=by))),
+        record(TIMED, scope.of_instrumented_jobs(promql.timed_rate(scope.targets, window, by=by))),
+        record(FAST, scope.of_instrumented_jobs(promql.fast_rate(scope.targets, window, seconds, by=by))),
         record(SLOW_RATIO, promql.slow_share(fast, timed)),
-        record(MEAN, scope.instrumented(promql.mean_latency(scope.targets, window, by=by))),
+        record(MEAN, scope.of_instrumented_jobs(promql.mean_latency(scope.targets, window, by=by))),
     ]
 
 
 def record(name: str, expression: str, **labels: str) -> Rule:
-    """Return the rule that records an expression, with labels that tell rules of one name apart."""
+    """Return the rule that records an expression, with labels that distinguish rules of one name."""
     return {"record": name, "expr": expression, **({"labels": labels} if labels else {})}

@@ -1,4 +1,4 @@
-"""From a service and its objectives to the groups of rules that watch it, as plain data."""
+"""The groups of rules of a service and its objectives, as plain data."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict, Unpack
 
-from scaleobs._render.alerts import Alert, AlertGroup, budgets, filled
+from scaleobs._render.alerts import Alert, AlertGroup, budgets, fill_in
 from scaleobs._render.alerts.requests import ERRORS, LATENCY
 from scaleobs._render.alerts.saturation import LIBRARY, SATURATION
 from scaleobs._render.alerts.targets import READINESS, TARGETS
 from scaleobs._render.durations import TimeScale, intervals
 from scaleobs._render.links import Links, service_and_job
-from scaleobs._render.overrides import apply, check, thresholds
+from scaleobs._render.overrides import apply, thresholds, validate
 from scaleobs._render.recording import Rule, Scope
 from scaleobs.catalog import DEFAULT_BUCKETS
 from scaleobs.objectives import Objective
@@ -32,8 +32,8 @@ class RuleOptions(TypedDict, total=False):
     boundaries: Sequence[float]
 
 
-class Request(RuleOptions, total=False):
-    """All arguments of `plan`: one service, or every one, and what is watched there."""
+class RuleArguments(RuleOptions, total=False):
+    """All arguments of `plan`, for one service or every one."""
 
     service: str | None
     job: str | None
@@ -43,15 +43,15 @@ class Request(RuleOptions, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rules that Prometheus evaluates one after the other, and a comment on them."""
+    """Rules that Prometheus evaluates one after the other, with a comment."""
 
     name: str
-    about: str
+    comment: str
     interval: str
     rules: list[Rule]
 
     def data(self) -> dict[str, object]:
-        """Return the group as Prometheus reads it."""
+        """Return the group in Prometheus's format, without the comment."""
         return {"name": self.name, "interval": self.interval, "rules": self.rules}
 
 
@@ -62,9 +62,9 @@ class Plan:
 
     Args:
         service: the service; None for every one.
-        scope: what they watch.
-        links: where their alerts lead.
-        groups: the members of each group, alerts with their overrides.
+        scope: their targets and shared numbers.
+        links: the links of their alerts.
+        groups: the members of each group, alerts with their overrides applied.
     """
 
     service: str | None
@@ -112,27 +112,27 @@ def plan(
     boundaries: Sequence[float] = DEFAULT_BUCKETS,
 ) -> Plan:
     """
-    Return which rules watch one service, or every instrumented service.
+    Return the rules of one service, or of every instrumented service, before they are written.
 
     Args:
         service: the service, which goes into the `service` label of its alerts. None and no job: every
             service whose targets expose `service_info`.
-        job: the job that Prometheus scrapes the service under, where that isn't the service's own name.
-        objectives: what good means, at most one of each kind for the service, and for each route.
-        time_scale: a number that every duration is divided by, for a fire drill.
-        window_days: what the objectives' budgets are for, 28 or 30 days.
+        job: the job that Prometheus scrapes the service under, if that isn't the service's name.
+        objectives: at most one of each kind for the service, and for each route.
+        time_scale: the divisor of every duration, for a fire drill.
+        window_days: the time of the error budgets, 28 or 30 days.
         overrides: changes of alerts, e.g. `HighErrorRate.for=10m`, `HighCPUUsage.severity=warning` or
             `HighMemoryUsage.above=95%`.
-        disabled: the names of alerts to leave out. What they read is recorded all the same.
-        scrape_interval: how many seconds lie between two scrapes of a target. Rates are taken over four of them at
-            least, alerts wait for two, and the rules are evaluated no more often; 30 or less changes nothing.
-        runbook_url: the address of the runbook that alerts lead to, by its headings; see `Links`.
+        disabled: the names of alerts to leave out. The series that they read are recorded all the same.
+        scrape_interval: the seconds between two scrapes of a target. Windows of rates have at least four of them, waits
+            of alerts two, and the rules are evaluated no more often; 30 or less changes nothing.
+        runbook_url: the address of the runbook, to whose headings alerts link; see `Links`.
         dashboard_url: the address of the Grafana that has the dashboard.
-        boundaries: those of the service's buckets in seconds, at which the times of latency objectives have to be.
+        boundaries: those of the service's buckets in seconds. The times of latency objectives must be among them.
 
     Raises:
-        ValueError: a name can't be a job's or isn't an alert's, an objective can't be watched, or a value is out of
-            range.
+        ValueError: a name is not valid for a job or of no alert, no rule is possible for an objective, or a value is
+            out of range.
     """
     service, job = service_and_job(service, job)
     if window_days not in budgets.BUDGET_DAYS:
@@ -143,14 +143,14 @@ def plan(
     scope = Scope(
         job,
         scale,
-        interval=scale.seconds(interval),  # The shortest duration, which is the first that a scale makes too short.
+        interval=scale.seconds(interval),  # First, since it is the shortest: a scale makes it too short first.
         window=scale.seconds(window),
         thresholds=shared,
         objectives=objectives,
         budget_days=window_days,
     )
     groups = [(group, _members(group, scope)) for group in GROUPS]
-    check(overrides, disabled, [one for _, members in groups for one in members if isinstance(one, Alert)])
+    validate(overrides, disabled, [one for _, members in groups for one in members if isinstance(one, Alert)])
     kept = [
         (
             group,
@@ -166,13 +166,13 @@ def plan(
 
 
 def _members(group: AlertGroup, scope: Scope) -> list[Rule | Alert]:
-    found: list[Rule | Alert] = []
+    result: list[Rule | Alert] = []
     for member in group.members:
-        found += [member] if isinstance(member, Alert) else member(scope)
+        result += [member] if isinstance(member, Alert) else member(scope)
     for objective in _objectives(group, scope):
-        # In the group of what they read, so that all of it is of one moment.
-        found += budgets.rules(objective, scope)
-    return found
+        # In the group of the series that they read, so that all are evaluated at the same time.
+        result += budgets.rules(objective, scope)
+    return result
 
 
 def _objectives(group: AlertGroup, scope: Scope) -> list[Objective]:
@@ -184,7 +184,7 @@ def _group(planned: Plan, group: AlertGroup, members: list[Rule | Alert]) -> Gro
     prefix = f"scaleobs.{planned.service}" if planned.service else "scaleobs"
     return Group(
         f"{prefix}.{group.name}",
-        filled(group.about, scope) + (budgets.ABOUT if _objectives(group, scope) else ""),
-        str(scope.over(group.interval) if group.interval else scope.interval),
+        fill_in(group.comment, scope) + (budgets.COMMENT if _objectives(group, scope) else ""),
+        str(scope.scaled(group.interval) if group.interval else scope.interval),
         [one.rule(scope, planned.service, planned.links) if isinstance(one, Alert) else one for one in members],
     )

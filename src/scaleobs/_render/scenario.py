@@ -1,7 +1,7 @@
 """
-Scenarios: synthetic series of a service, and what an alert must do about them.
+Scenarios: synthetic series of a service, and what an alert must do with them.
 
-`stories.py` makes them tests for promtool. Each begins with a healthy service and changes some of its series.
+`stories.py` turns them into tests for promtool. Each begins with a healthy service and changes some of its series.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ Labels = Mapping[str, str]
 Series = dict[str, str]
 """Samples by series, both as promtool reads them; a series without samples does not exist."""
 
-EACH_STEP = Decimal(3000)
-"""So many requests come from one sample to the next."""
+REQUESTS_PER_STEP = Decimal(3000)
+"""The requests between two samples."""
 
 ONSET = 20
 """The step of a sudden change."""
@@ -32,7 +32,7 @@ ONSET = 20
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """
-    Series that differ from those of a healthy service, and what the alert must do.
+    Series that differ from those of a healthy service, and whether the alert must fire.
 
     Args:
         name: what happens, in a sentence.
@@ -41,7 +41,7 @@ class Scenario:
         earliest: the step at which its condition may first be true.
         latest: the step at which it must be true.
         steps: the length of the scenario; None if the alert's wait decides.
-        is_never_true: for an alert that may not fire, whether its condition may not be true either.
+        is_never_true: if the alert may not fire: whether its condition may not be true either.
     """
 
     name: str
@@ -71,19 +71,19 @@ def around(
 
     Args:
         threshold: a share.
-        above: what happens if the share is a tenth larger, or by half of what is left above it: the alert fires.
-        below: what happens if it is as much smaller: the alert is silent.
-        series: from a share to its series.
+        above: the name if the share is a tenth larger, or half of the rest up to 1: the alert fires.
+        below: the name if it is smaller by the same amount: the alert is silent.
+        series: returns the series for a share.
         latest: the step at which the condition must be true.
     """
-    low, high = beside(threshold)
+    low, high = below_and_above(threshold)
     return [Scenario(above, series(high), latest=latest), silent(below, series(low))]
 
 
-def beside(threshold: Decimal) -> tuple[Decimal, Decimal]:
-    """Return the shares below and above a threshold that its scenarios have."""
-    little = min(threshold / 10, (1 - threshold) / 2)
-    return threshold - little, threshold + little
+def below_and_above(threshold: Decimal) -> tuple[Decimal, Decimal]:
+    """Return the shares below and above a threshold for its scenarios."""
+    margin = min(threshold / 10, (1 - threshold) / 2)
+    return threshold - margin, threshold + margin
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +93,13 @@ class SyntheticService:
 
     Args:
         job: the job that the service is scraped under.
-        step: the milliseconds from one sample to the next.
-        steps: how many samples there are at least.
-        window: how many of them there are in the window that rates are taken over.
-        scale: what durations are divided by.
+        step: the milliseconds between two samples.
+        steps: the least number of samples.
+        window: the number of steps in the window of rates.
+        scale: the divisor of durations.
         thresholds: those that several alerts share.
         objectives: those of the service.
-        threshold: that of the alert that the scenario is for.
+        threshold: that of the scenario's alert.
     """
 
     job: str
@@ -112,11 +112,11 @@ class SyntheticService:
     threshold: Decimal = Decimal(0)
 
     def in_steps(self, minutes: float) -> int:
-        """Return how many steps that many minutes have, a part of a step counted as one."""
+        """Return the number of steps in some minutes, rounded up."""
         return -(-self.scale.minutes(minutes).milliseconds // self.step)
 
     def routes(self, kind: type[Objective]) -> list[str]:
-        """Return the routes that have requests: those of objectives of that kind, and another one."""
+        """Return the routes with requests: those of objectives of this kind, and another one."""
         return sorted({"/", *(one.route for one in self.objectives if isinstance(one, kind) and one.route)})
 
     def series(self, metric: Metric, instance: str = "a", part: str = "", **labels: str) -> str:
@@ -124,7 +124,7 @@ class SyntheticService:
         matchers = [promql.equal(name, value) for name, value in {"instance": instance, **labels}.items()]
         return Targets((promql.equal("job", self.job),)).named(metric.name + part, *matchers)
 
-    def always(self, value: float | Decimal) -> str:
+    def constant(self, value: float | Decimal) -> str:
         """Return samples of one value."""
         return f"{number(value)}x{self.steps}"
 
@@ -132,35 +132,35 @@ class SyntheticService:
         """Return samples of a counter."""
         return f"0+{number(round(Decimal(str(by)), 6))}x{self.steps}"
 
-    def then(self, before: float, after: float | str) -> str:
-        """Return samples of one value up to the sudden change, and then of another; `stale` for none."""
+    def changing(self, before: float, after: float | str) -> str:
+        """Return samples of one value up to the sudden change, then of another one; `stale` ends the series."""
         rest = "stale" if after == "stale" else f"{after}x{self.steps}"
         return f"{before}x{ONSET - 1} {rest}"
 
     def healthy(self) -> Series:
-        """Return the series of the service while all is well, and their samples."""
-        found: dict[str, str] = {}
+        """Return the series of the healthy service, and their samples."""
+        result: dict[str, str] = {}
         for instance in "ab":
             info = dict.fromkeys(catalog.INFO.labels, "1") | {"service_name": self.job}
-            found |= {
-                self.series(promql.UP, instance): self.always(1),
-                self.series(promql.STARTED, instance): self.always(-86400),
+            result |= {
+                self.series(promql.UP, instance): self.constant(1),
+                self.series(promql.STARTED, instance): self.constant(-86400),
                 self.series(promql.CPU, instance): self.growing(0.01),
-                self.series(promql.OPEN_FILES, instance): self.always(100),
-                self.series(promql.MAX_FILES, instance): self.always(1000),
-                self.series(catalog.INFO, instance, **info): self.always(1),
-                self.series(catalog.READY, instance): self.always(1),
-                self.series(catalog.HEALTH_UP, instance, probe="ready", check="database"): self.always(1),
-                self.series(catalog.HEALTH_UP, instance, probe="startup", check="lifecycle"): self.always(1),
-                self.series(catalog.LOG_MESSAGES, instance, level="info"): self.growing(EACH_STEP),
-                self.series(catalog.LOG_MESSAGES, instance, level="error"): self.always(0),
-                self.series(catalog.ACTIVE, instance, protocol="http"): self.always(1),
-                self.series(catalog.DROPPED, instance): self.always(0),
-                self.series(catalog.FAULTS, instance): self.always(0),
-                self.series(catalog.POOL_WAITING, instance, pool="anyio"): self.always(0),
+                self.series(promql.OPEN_FILES, instance): self.constant(100),
+                self.series(promql.MAX_FILES, instance): self.constant(1000),
+                self.series(catalog.INFO, instance, **info): self.constant(1),
+                self.series(catalog.READY, instance): self.constant(1),
+                self.series(catalog.HEALTH_UP, instance, probe="ready", check="database"): self.constant(1),
+                self.series(catalog.HEALTH_UP, instance, probe="startup", check="lifecycle"): self.constant(1),
+                self.series(catalog.LOG_MESSAGES, instance, level="info"): self.growing(REQUESTS_PER_STEP),
+                self.series(catalog.LOG_MESSAGES, instance, level="error"): self.constant(0),
+                self.series(catalog.ACTIVE, instance, protocol="http"): self.constant(1),
+                self.series(catalog.DROPPED, instance): self.constant(0),
+                self.series(catalog.FAULTS, instance): self.constant(0),
+                self.series(catalog.POOL_WAITING, instance, pool="anyio"): self.constant(0),
             }
-            found |= self.loops(instance) | self.requests(instance) | self.answers(instance)
-        return found
+            result |= self.loops(instance) | self.requests(instance) | self.latencies(instance)
+        return result
 
     def requests(
         self,
@@ -168,46 +168,46 @@ class SyntheticService:
         failed: Decimal = Decimal(0),
         route: str | None = None,
         *,
-        each: Decimal = EACH_STEP,
+        each: Decimal = REQUESTS_PER_STEP,
         status: str = "200",
     ) -> Series:
-        """Return the counters of requests, of which a share fails on one route or on each,."""
-        routes, found = self.routes(Availability), {}
+        """Return the counters of requests, of which a share fails on one route or on all."""
+        routes, result = self.routes(Availability), {}
         for one in routes:
-            all_of_it, share = each / len(routes), failed if route in {None, one} else Decimal(0)
-            counts = {"200": Decimal(0), "404": Decimal(0), status: all_of_it * (1 - share), "500": all_of_it * share}
+            total, share = each / len(routes), failed if route in {None, one} else Decimal(0)
+            counts = {"200": Decimal(0), "404": Decimal(0), status: total * (1 - share), "500": total * share}
             for code, by in counts.items():
                 labels = {"method": "GET", promql.ROUTE: one, "status_code": code}
-                found[self.series(catalog.REQUESTS, instance, **labels)] = self.growing(by)
-        return found
+                result[self.series(catalog.REQUESTS, instance, **labels)] = self.growing(by)
+        return result
 
-    def answers(self, instance: str = "a", slow: Decimal = Decimal(0), route: str | None = None) -> Series:
-        """Return the histogram of requests, of which a share is slower than any objective,."""
+    def latencies(self, instance: str = "a", slow: Decimal = Decimal(0), route: str | None = None) -> Series:
+        """Return the histogram of requests, of which a share is slower than any objective on one route or on all."""
         bounds = {
             self.thresholds.slow_seconds,
             *(float(one.under) for one in self.objectives if isinstance(one, Latency)),
         }
-        found = {}
+        result = {}
         for one in self.routes(Latency):
             labels = {"method": "GET", promql.ROUTE: one, "status_code": "200"}
             share = slow if route in {None, one} else Decimal(0)
             for bound in sorted(bounds):
                 series = self.series(catalog.DURATION, instance, "_bucket", **labels, le=repr(bound))
-                found[series] = self.growing(EACH_STEP * (1 - share))
+                result[series] = self.growing(REQUESTS_PER_STEP * (1 - share))
             for part in ("_count", "_sum"):
-                found[self.series(catalog.DURATION, instance, part, **labels)] = self.growing(EACH_STEP)
-        return found
+                result[self.series(catalog.DURATION, instance, part, **labels)] = self.growing(REQUESTS_PER_STEP)
+        return result
 
-    def failing(self, share: Decimal, route: str | None = None, *, each: Decimal = EACH_STEP) -> Series:
+    def failing(self, share: Decimal, route: str | None = None, *, each: Decimal = REQUESTS_PER_STEP) -> Series:
         """Return the requests of both instances, of which a share fails."""
         return self.requests("a", share, route, each=each) | self.requests("b", share, route, each=each)
 
     def slow(self, share: Decimal, route: str | None = None) -> Series:
-        """Return the answers of both instances, of which a share is slow."""
-        return self.answers("a", share, route) | self.answers("b", share, route)
+        """Return the histograms of both instances, in which a share is slow."""
+        return self.latencies("a", share, route) | self.latencies("b", share, route)
 
     def loops(self, instance: str = "a", late: Decimal = Decimal(0)) -> Series:
-        """Return the histogram of an instance's event loop lag, of which a share is above the bucket of the alert."""
+        """Return the histogram of an instance's event loop lag, in which a share is above the bucket of the alert."""
         bound = repr(LATE_SECONDS)
         return {
             self.series(catalog.EVENT_LOOP_LAG, instance, "_bucket", le=bound): self.growing(120 * (1 - late)),
@@ -215,10 +215,10 @@ class SyntheticService:
         }
 
     def without(self, *metrics: Metric, instances: str = "ab") -> Series:
-        """Return the healthy series of these metrics as if they had never been there."""
-        starts = tuple(metric.name for metric in metrics)
+        """Return the healthy series of these metrics without samples, so that they don't exist."""
+        names = tuple(metric.name for metric in metrics)
         return {
             key: ""
             for key in self.healthy()
-            if key.startswith(starts) and any(f'instance="{one}"' in key for one in instances)
+            if key.startswith(names) and any(f'instance="{one}"' in key for one in instances)
         }

@@ -1,8 +1,8 @@
 """
 Stories: the scenarios of all alerts as tests for promtool.
 
-They are made from the parameters of the rules, not from the rules: they test a rule that was changed by hand against
-what the command promises.
+They are made from the parameters of the rules, not from the rules, so that they also test rules that were changed by
+hand.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from scaleobs._render.alerts import Alert
 from scaleobs._render.durations import Duration
 from scaleobs._render.output import yaml_text
 from scaleobs._render.promql import ROUTE, UP, equal
-from scaleobs._render.rules import Request, plan
+from scaleobs._render.rules import RuleArguments, plan
 from scaleobs._render.scenario import ONSET, Labels, Scenario, Series, SyntheticService
 
 EVERY_ALERT = "every alert"
-_LONG_ENOUGH = 30
-"""So many minutes are longer than any window that alerts read, but those of budgets, and of a day."""
+_LEAST_MINUTES = 30
+"""Minutes that are longer than any window of an alert, except those of budgets and of a day."""
+
+_Test = dict[str, Any]
+"""A test, or an assertion of one, in the format of promtool."""
 
 _FIRING = "firing"
 _DISTINGUISHING = ("slo", "route", "long_window")
@@ -29,43 +32,43 @@ _DISTINGUISHING = ("slo", "route", "long_window")
 @dataclass(frozen=True, slots=True)
 class Story:
     """
-    One story.
+    A scenario as a test for promtool.
 
     Attributes:
         alert: the alert's name.
-        labels: those that tell it from others of that name.
+        labels: those that distinguish it from other alerts of this name.
         name: what happens.
-        fires: whether the alert has to fire.
-        test: the same as a test of promtool.
+        fires: whether the alert must fire.
+        test: the test, in the format of promtool.
     """
 
     alert: str
     labels: Labels
     name: str
     fires: bool
-    test: dict[str, Any]
+    test: _Test
 
     @property
-    def which(self) -> str:
-        """Which alert of those of that name."""
+    def variant(self) -> str:
+        """The values of the labels, as text."""
         return " ".join(self.labels.values())
 
     def text(self, rule_file: str, step: str) -> str:
-        """Return a file for promtool."""
+        """Return a test file for promtool."""
         return yaml_text({"rule_files": [rule_file], "evaluation_interval": step, "tests": [self.test]})
 
 
 @dataclass(frozen=True, slots=True)
 class Stories:
-    """All stories about a set of rules, and the step of their samples."""
+    """All stories of a set of rules, and the step of their samples."""
 
     stories: list[Story]
     step: str
 
 
-def stories(**requested: Unpack[Request]) -> Stories:
+def stories(**requested: Unpack[RuleArguments]) -> Stories:
     """
-    Return the stories about the rules that `rules.plan` makes of these arguments.
+    Return the stories of the rules that `rules.plan` returns for these arguments.
 
     Raises:
         ValueError: as for `rules.plan`.
@@ -74,22 +77,23 @@ def stories(**requested: Unpack[Request]) -> Stories:
     scope, step = planned.scope, planned.scope.interval.milliseconds
     window = -(-scope.window.milliseconds // step)
     service = SyntheticService(scope.job or "orders", step, 0, window, scope.scale, scope.thresholds, scope.objectives)
-    service = replace(service, steps=max(3 * ONSET, service.in_steps(_LONG_ENOUGH)))
-    found = [_all_is_well(service)]
+    service = replace(service, steps=max(3 * ONSET, service.in_steps(_LEAST_MINUTES)))
+    result = [_healthy_story(service)]
     for alert in planned.alerts:
-        wait = -(-scope.over(alert.wait).milliseconds // step)
-        its = replace(service, steps=service.steps + wait, threshold=alert.threshold or Decimal(0))
+        wait = -(-scope.scaled(alert.wait).milliseconds // step)
+        one = replace(service, steps=service.steps + wait, threshold=alert.threshold or Decimal(0))
         expected = {"severity": alert.severity, "service": planned.service or service.job}
-        found += [_story(alert, expected, scenario, wait, its) for scenario in alert.scenarios(its)]
-    return Stories(found, str(Duration(step)))
+        result += [_story(alert, expected, scenario, wait, one) for scenario in alert.scenarios(one)]
+    return Stories(result, str(Duration(step)))
 
 
-def _all_is_well(service: SyntheticService) -> Story:
-    # The rules ignore a service that scaleobs doesn't observe, however its requests end.
+def _healthy_story(service: SyntheticService) -> Story:
+    # The rules ignore a service that scaleobs doesn't instrument.
     other = replace(service, job="stranger")
-    series = {other.series(UP): other.always(1), **other.requests("a", Decimal(1)), **other.answers("a", Decimal(1))}
-    asserted = [_never("", {}, one, service.steps) for one in (service, other)]
-    test = _test("All is well.", service, series, asserted)
+    failing = other.requests("a", Decimal(1)) | other.latencies("a", Decimal(1))
+    series = {other.series(UP): other.constant(1), **failing}
+    assertions = [_assert_silent("", {}, one, service.steps) for one in (service, other)]
+    test = _test("All is well.", service, series, assertions)
     return Story(EVERY_ALERT, {}, "All is well.", fires=False, test=test)
 
 
@@ -97,25 +101,25 @@ def _story(alert: Alert, expected: Labels, scenario: Scenario, wait: int, servic
     name, steps = alert.name, scenario.steps or service.steps
     labels = {label: alert.labels[label] for label in _DISTINGUISHING if label in alert.labels}
     if not scenario.fires:
-        # The first samples of a series may look like anything for a moment, which alerts wait for.
+        # After the first samples of a series a condition may be true for a moment; the alert's wait covers this.
         state = "" if scenario.is_never_true else _FIRING
-        asserted = [_never(name, labels, service, steps, state)]
+        assertions = [_assert_silent(name, labels, service, steps, state)]
     else:
-        # Two steps to either side: when the first of two samples is seen is Prometheus's own business.
+        # Two steps of tolerance: Prometheus may read the first of two samples one evaluation later.
         before, after = scenario.earliest + wait - 2, scenario.latest + wait + 2
-        asserted = [_never(name, labels, service, before)] if before > 0 else []
-        asserted.append(_now(name, labels, expected, service, after))
-    test = _test(f"{name}: {scenario.name}", replace(service, steps=steps), scenario.series, asserted)
+        assertions = [_assert_silent(name, labels, service, before)] if before > 0 else []
+        assertions.append(_assert_firing(name, labels, expected, service, after))
+    test = _test(f"{name}: {scenario.name}", replace(service, steps=steps), scenario.series, assertions)
     return Story(name, labels, scenario.name, scenario.fires, test)
 
 
-def _test(name: str, service: SyntheticService, changed: Series, asserted: list[dict[str, Any]]) -> dict[str, Any]:
+def _test(name: str, service: SyntheticService, changed: Series, assertions: list[_Test]) -> _Test:
     series = {**service.healthy(), **changed}
     return {
         "name": name,
         "interval": str(Duration(service.step)),
         "input_series": [{"series": key, "values": samples} for key, samples in series.items() if samples],
-        "promql_expr_test": asserted,
+        "promql_expr_test": assertions,
     }
 
 
@@ -123,19 +127,19 @@ def _selector(alert: str, labels: Labels, service: SyntheticService, state: str)
     named = {"alertname": alert} if alert else {}
     states = {"alertstate": state} if state else {}
     chosen = {**named, **states, "job": service.job, **labels}
-    if "slo" in labels:  # The objective of a route is another one.
+    if "slo" in labels:  # Not the objective of a route, which is another one.
         chosen.setdefault(ROUTE, "")
     return f"ALERTS{{{','.join(equal(name, value) for name, value in chosen.items())}}}"
 
 
-def _never(alert: str, labels: Labels, service: SyntheticService, step: int, state: str = _FIRING) -> dict[str, Any]:
-    """Return that up to a step the alert isn't in that state, or in none at all: then its condition is never true."""
+def _assert_silent(alert: str, labels: Labels, service: SyntheticService, step: int, state: str = _FIRING) -> _Test:
+    """Return the assertion that up to a step the alert is never in this state; in none at all if it is empty."""
     until = Duration(step * service.step)
     expression = f"count by (alertname) (count_over_time({_selector(alert, labels, service, state)}[{until}]))"
     return {"expr": expression, "eval_time": str(until), "exp_samples": []}
 
 
-def _now(alert: str, labels: Labels, expected: Labels, service: SyntheticService, step: int) -> dict[str, Any]:
+def _assert_firing(alert: str, labels: Labels, expected: Labels, service: SyntheticService, step: int) -> _Test:
     by = ", ".join(expected)
     shown = ",".join(equal(name, value) for name, value in expected.items())
     return {

@@ -33,7 +33,7 @@ from scaleobs._render import output
 from scaleobs._render.links import service_and_job
 from scaleobs._render.overrides import to_flag
 from scaleobs._render.promql import ROUTE, Targets, equal
-from scaleobs._render.rules import Request
+from scaleobs._render.rules import RuleArguments
 from scaleobs.objectives import Availability
 from scaleobs.settings import Settings
 
@@ -142,7 +142,7 @@ def check(  # noqa: PLR0917
     ctx.exit(1 if findings.of(FINDING) else 0)
 
 
-def _questions(request: Request, rule_files: tuple[Path, ...], dashboard_files: tuple[Path, ...]) -> Questions:
+def _questions(request: RuleArguments, rule_files: tuple[Path, ...], dashboard_files: tuple[Path, ...]) -> Questions:
     """Return the queries of the files; without files, those of the generated rules and dashboards."""
     questions = Questions()
     for path in (*rule_files, *dashboard_files):

@@ -1,8 +1,7 @@
 """
 Alerts: each is one record, with its expression, its texts and the scenarios that prove it.
 
-A new alert is one more record in a group of one of these files, and a section of `alert_rules/RUNBOOK.md` with its
-name, which says what to do about it.
+A new alert is a record in a group of one of these files, and a section with its name in `alert_rules/RUNBOOK.md`.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ _PLACEHOLDER = re.compile(r"(?<!\{)\{(\w+)\}")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
     """
-    All that is known of an alert.
+    An alert.
 
-    The texts are templates of Prometheus, in which `{job}`, `{instance}`, `{route}` and `{pod}` stand for labels,
-    `{share}` for the value in percent, `{wait}`, `{threshold}`, `{window}`, `{memory}`, `{slow_seconds}` and a duration
-    such as `{15m}` for what these are in the rules. They may only name labels that the expression keeps.
+    The texts are templates of Prometheus with placeholders: `{job}`, `{instance}`, `{route}` and `{pod}` for labels,
+    `{share}` for the value in percent, `{wait}`, `{threshold}`, `{window}`, `{retention}`, `{slow_seconds}` and
+    durations such as `{15m}` for their values in the rules. They may only name labels that the expression keeps.
 
     Args:
         name: the alert's name, which is a heading of the runbook.
@@ -51,8 +50,8 @@ class Alert:
         description: the same with the number.
         scenarios: in which the alert must fire, and in which it must be silent.
         threshold: the share that `--set NAME.above=` changes; None if it can't.
-        longest_wait: the longest that `--set NAME.for=` may ask for. Rules forget a service that is gone for a day.
-        labels: more labels, which tell alerts of one name apart.
+        longest_wait: the longest wait that `--set NAME.for=` accepts. Rules drop a service that is gone for a day.
+        labels: more labels, which distinguish alerts of one name.
     """
 
     name: str
@@ -67,9 +66,9 @@ class Alert:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def rule(self, scope: Scope, service: str | None, links: Links) -> Rule:
-        """Return the rule for one service or for every one, with links to where to read on."""
-        scope = replace(scope, wait=scope.over(self.wait), threshold=self.threshold or Decimal(0))
-        summary, description = filled(self.summary, scope), filled(self.description, scope)
+        """Return the rule for one service or for every one, with its links."""
+        scope = replace(scope, wait=scope.scaled(self.wait), threshold=self.threshold or Decimal(0))
+        summary, description = fill_in(self.summary, scope), fill_in(self.description, scope)
         return {
             "alert": self.name,
             "expr": self.expression(scope),
@@ -95,40 +94,40 @@ class AlertGroup:
 
     Args:
         name: the last part of the group's name.
-        about: a comment above the group, with placeholders as in an alert's texts.
+        comment: the comment above the group, with placeholders as in an alert's texts.
         members: alerts and recording rules in their order.
         objective: the kind of objective whose rules and alerts the group ends with.
         interval: the time between two evaluations, if it isn't that of all groups.
     """
 
     name: str
-    about: str
+    comment: str
     members: tuple[Member, ...]
     objective: type[Objective] | None = None
     interval: str = ""
 
 
-def filled(text: str, scope: Scope) -> str:
+def fill_in(text: str, scope: Scope) -> str:
     """
-    Return the text with what its placeholders stand for.
+    Return the text with its placeholders replaced.
 
     Raises:
-        ValueError: a placeholder is not known.
+        ValueError: a placeholder is unknown.
     """
-    words = {
+    values = {
         **_LABELS,
         "wait": scope.wait,
         "window": scope.window,
-        "memory": scope.memory,
-        "watched": scope.watched,
+        "retention": scope.retention,
+        "scope": scope.in_words,
         "threshold": percent(scope.threshold),
         "failed_share": percent(scope.thresholds.failed_share),
         "slow_share": percent(scope.thresholds.slow_share),
         "slow_seconds": number(scope.thresholds.slow_seconds),
     }
-    return _PLACEHOLDER.sub(lambda found: str(words.get(found[1]) or scope.over(found[1])), text)
+    return _PLACEHOLDER.sub(lambda match: str(values.get(match[1]) or scope.scaled(match[1])), text)
 
 
 def percent(share: Decimal) -> str:
-    """Return a share as people write it, e.g. `5%`."""
+    """Return a share in percent, e.g. `5%`."""
     return f"{number(share * 100)}%"
