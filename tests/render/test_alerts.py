@@ -15,7 +15,7 @@ from scaleobs._render.rules import plan
 )
 def test_placeholders_are_filled_in_and_templates_left(scale, text):
     """
-    Durations are on the scale of the rules; what Prometheus fills in stays as it is.
+    Durations are on the scale of the rules; the templates of Prometheus are not changed.
     """
     scope = plan("orders", time_scale=scale).scope
 
@@ -24,7 +24,7 @@ def test_placeholders_are_filled_in_and_templates_left(scale, text):
 
 def test_unknown_placeholder_is_refused():
     """
-    A slip of the pen would otherwise be in a message at night.
+    Otherwise a typing error would appear in a message at night.
     """
     with pytest.raises(ValueError, match="'windwo' is no duration"):
         fill_in("within {windwo}", plan("orders").scope)

@@ -35,7 +35,7 @@ def expressions(page):
 @each_page
 def test_page_can_be_provisioned(page):
     """
-    Classic JSON that nobody edits in place, with a stable name and nothing to fill in on import.
+    Classic JSON that can't be edited in place, with a stable name and no inputs on import.
     """
     assert 39 == page["schemaVersion"]
     assert page["editable"] is False
@@ -82,7 +82,7 @@ def test_panel_explains_itself(page):
 @each_page
 def test_rows_are_rate_errors_duration_saturation(page):
     """
-    The four questions stand in the order in which they are asked.
+    The four rows are in this order.
     """
     assert ["Rate", "Errors", "Duration", "Saturation"] == [
         panel["title"] for panel in page["panels"] if panel["type"] == "row"
@@ -111,7 +111,7 @@ def test_legend_uses_labels_that_the_expression_keeps(page):
 @each_page
 def test_every_selector_follows_the_variables(page):
     """
-    Panels select by job and instance, by regular expression, and by route wherever there is one.
+    Panels select by job and instance, by regular expression, and by route if the metric has one.
     """
     for panel in panels(page):
         for target in panel["targets"]:
@@ -124,7 +124,7 @@ def test_every_selector_follows_the_variables(page):
 @each_page
 def test_ranges_follow_the_page(page):
     """
-    A line's range is `$__rate_interval`; a table's is the whole range, asked once.
+    A line's range is `$__rate_interval`; a table's is the whole range, in one query.
     """
     for panel in panels(page):
         wanted = "$__range" if panel["type"] == "table" else "$__rate_interval"
@@ -147,7 +147,7 @@ def test_counters_are_never_shown_raw(page):
 @each_page
 def test_quiet_service_shows_no_errors_and_a_gone_one_nothing(page):
     """
-    A ratio is 0 without failures and absent without requests; nothing is painted green with `vector(0)`.
+    A ratio is 0 without failures and absent without requests; no gap is filled with `vector(0)`.
     """
     (ratio,) = (panel["targets"][0]["expr"] for panel in page["panels"] if panel["title"] == "Error ratio")
 
@@ -199,7 +199,7 @@ def test_dashboard_of_one_service_offers_its_job_only():
 
 def test_long_names_have_short_and_different_numbers():
     """
-    Grafana takes 40 characters; what is cut off is told apart by a digest.
+    Grafana takes 40 characters; names that are cut off differ by a digest.
     """
     first, second = (dashboard("a" * 60 + end)["uid"] for end in "bc")
 

@@ -22,7 +22,7 @@ from scaleobs._render.durations import Duration, TimeScale, milliseconds
 )
 def test_scaled_duration_is_written_twice(seconds, divisor, text, number):
     """
-    A duration is a word between brackets and a number in arithmetic, and both are the same time.
+    A duration is a text between brackets and a number in arithmetic, and both are equal.
     """
     duration = TimeScale(divisor).seconds(seconds)
 
@@ -33,7 +33,7 @@ def test_scaled_duration_is_written_twice(seconds, divisor, text, number):
 @pytest.mark.parametrize("divisor", [0, -1, float("nan"), float("inf"), float("-inf")])
 def test_scale_has_to_be_a_number_above_0(divisor):
     """
-    What can't divide is refused with its value.
+    Other values are refused, and the message has them.
     """
     with pytest.raises(ValueError, match=f"The time scale {divisor!r} can't divide a duration"):
         TimeScale(divisor)
@@ -41,7 +41,7 @@ def test_scale_has_to_be_a_number_above_0(divisor):
 
 def test_scale_that_leaves_less_than_a_millisecond_is_refused():
     """
-    The message says which duration is too short and what the largest scale is.
+    The message has the duration that is too short, and the largest scale.
     """
     with pytest.raises(ValueError, match=r"makes 30s shorter than 1ms.*give at most 30000"):
         TimeScale(30_001).seconds(30)
@@ -49,7 +49,7 @@ def test_scale_that_leaves_less_than_a_millisecond_is_refused():
 
 def test_scale_that_makes_centuries_is_refused():
     """
-    Prometheus counts no further than 292 years.
+    The longest duration of Prometheus is 292 years.
     """
     with pytest.raises(ValueError, match="makes 5m longer than a hundred years"):
         TimeScale(1e-9).minutes(5)
@@ -72,7 +72,7 @@ def test_duration_is_read_as_prometheus_writes_it():
 @pytest.mark.parametrize("text", ["", "10", "m", "1m1h", "-5m", "1.5m", "1w", " 5m", "٣m", "12345m"])
 def test_text_that_is_no_duration_is_refused(text):
     """
-    Units stand behind their numbers, the larger ones first; digits are ASCII.
+    Units follow their numbers, the larger ones first; digits are ASCII.
     """
     with pytest.raises(ValueError, match="is no duration: write it like 15s, 10m or 1h30m"):
         milliseconds(text)

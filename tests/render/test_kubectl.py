@@ -1,4 +1,4 @@
-"""A real kubectl applies what the command writes to a server that accepts nothing else than it should."""
+"""A real kubectl applies the command's resources to a server that accepts only valid ones."""
 
 import json
 import subprocess
@@ -47,7 +47,7 @@ def of_routes(count):
 @pytest.mark.parametrize(("format_", "path"), [("prometheusrule", RULES), ("configmap", MAPS)])
 def test_resource_is_applied(cluster, format_, path):
     """
-    It is created where its namespace says, stays as it is the second time, and follows what is changed.
+    It is created in its namespace, is unchanged the second time, and follows changes.
     """
     kubectl, kept = cluster
     flags = ["--service", "orders", "--format", format_, "--namespace", "ops", "--label", "release=prometheus"]
@@ -67,7 +67,7 @@ def test_resource_is_applied(cluster, format_, path):
 
 def test_file_of_several_services_is_applied(cluster, tmp_path):
     """
-    Each service has a resource of its own, in the namespace that kubectl is told.
+    Each service has a resource of its own, in the namespace of the kubectl command.
     """
     kubectl, kept = cluster
     config = tmp_path / "scaleobs.toml"
@@ -80,7 +80,7 @@ def test_file_of_several_services_is_applied(cluster, tmp_path):
 
 def test_shipped_resource_is_applied_on_the_server_side_too(cluster):
     """
-    What lies in alert_rules can be applied as it is, in both ways that kubectl has.
+    The file of alert_rules can be applied without changes, in both ways of kubectl.
     """
     kubectl, kept = cluster
     results = [kubectl("apply", *how, "-f", str(SHIPPED)) for how in ([], ["--server-side", "--force-conflicts"])]
@@ -92,7 +92,7 @@ def test_shipped_resource_is_applied_on_the_server_side_too(cluster):
 @pytest.mark.parametrize("format_", ["prometheusrule", "configmap"])
 def test_unknown_field_is_refused(cluster, format_):
     """
-    The server would notice a misspelt key, and says which.
+    The server refuses a misspelt key by name.
     """
     kubectl, kept = cluster
     text = rules_text("orders", format_=format_).replace("metadata:\n", "metadata:\n  colour: red\n", 1)
@@ -106,7 +106,7 @@ def test_unknown_field_is_refused(cluster, format_):
 @pytest.mark.servers
 def test_size_is_counted_as_kubectl_counts_it(cluster):
     """
-    The largest ConfigMap that isn't refused is applied, and kubectl keeps as much of it as was thought.
+    The largest ConfigMap that isn't refused is applied, and the annotation of kubectl has the computed size.
     """
     kubectl, kept = cluster
     text = ""
@@ -128,7 +128,7 @@ def test_size_is_counted_as_kubectl_counts_it(cluster):
 @pytest.mark.parametrize("count", [10, 40])
 def test_rule_that_has_to_be_applied_on_the_server_s_side_says_so(cluster, count):
     """
-    Where it says nothing, kubectl applies it as usual; and the size is as it was thought.
+    Without the note kubectl applies it as usual; and the size is the computed one.
     """
     kubectl, _ = cluster
     text = rules_text("orders", objectives=of_routes(count), format_="prometheusrule")
@@ -144,7 +144,7 @@ def test_rule_that_has_to_be_applied_on_the_server_s_side_says_so(cluster, count
 
 def test_server_refuses_what_is_too_large(cluster):
     """
-    The limit is the server's, and holds for what kubectl keeps beside a resource.
+    The limit is the server's, and is for all annotations of a resource.
     """
     kubectl, _ = cluster
     data = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"a": "x" * MOST_ANNOTATED}}
@@ -158,7 +158,7 @@ def test_server_refuses_what_is_too_large(cluster):
 @pytest.mark.parametrize("format_", ["prometheus", "prometheusrule", "configmap"])
 def test_helm_makes_the_same_text_of_it(cluster, format_, tmp_path):
     """
-    Helm's templates are Go's text/template, which kubectl prints by, too: it makes of the escaped text the plain one.
+    Helm's templates are Go's text/template, which kubectl prints by, too: it renders the escaped text as the plain one.
     """
     kubectl, _ = cluster
     kubectl("apply", "-f", "-", text=rules_text("orders", format_="configmap"))

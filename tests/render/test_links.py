@@ -1,4 +1,4 @@
-"""Every alert leads to its section of the runbook and to its dashboard, with what is chosen there."""
+"""Every alert links to its section of the runbook and to its dashboard, with the variables set."""
 
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -51,7 +51,7 @@ def test_dashboard_is_the_one_that_is_rendered_beside_the_rules(service):
 
 def test_dashboard_shows_what_the_alert_is_about():
     """
-    The instance or the route that its words name is chosen there; where there may be none, only if there is.
+    The instance or the route in its texts is selected; an optional label only if the alert has it.
     """
     chosen = {
         rule["alert"]: rule["annotations"]["dashboard_url"].partition("urlquery }}")[2] for rule in alerts("orders")
@@ -71,7 +71,7 @@ def test_dashboard_shows_what_the_alert_is_about():
 @pytest.mark.parametrize("kind", ["runbook", "dashboard"])
 def test_impossible_address_is_refused(kind, url):
     """
-    What can't be gone on from would be a broken link in every message.
+    An address to which nothing can be appended would be a broken link in every message.
     """
     with pytest.raises(ValueError, match=f"The {kind} URL .* can't be used: give an address that begins with http"):
         rules(**{f"{kind}_url": url})

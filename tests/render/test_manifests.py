@@ -20,7 +20,7 @@ PORTS = {port["name"]: port["containerPort"] for port in CONTAINER["ports"]}
 
 def test_probes_ask_what_the_service_answers():
     """
-    Each probe asks the default path of its endpoint, on a port that the container has.
+    Each probe requests the default path of its endpoint, on a port that the container has.
     """
     paths = Settings()
     probes = {name: CONTAINER[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")}
@@ -48,7 +48,7 @@ def test_selectors_match_labels():
 
 def test_ports_lead_to_the_container():
     """
-    Requests and scrapes have a port each, both end at the container's, and the ServiceMonitor scrapes the second.
+    Requests and scrapes have a port each, both lead to the container's, and the ServiceMonitor scrapes the second.
     """
     ports = {port["name"]: port for port in SERVICE["spec"]["ports"]}
     (endpoint,) = MONITOR["spec"]["endpoints"]
@@ -98,7 +98,7 @@ def test_container_may_do_little():
 
 def test_prometheus_accepts_the_configuration(tmp_path, tool):
     """
-    With the rules beside it, as its README says, promtool finds the configuration and its rules valid.
+    With the rules beside it, as in its README, promtool finds the configuration and its rules valid.
     """
     (tmp_path / "scaleobs.yaml").write_text(rules_text(), encoding="utf-8")
     path = tmp_path / "prometheus.yml"

@@ -8,7 +8,7 @@ from support.promql import families
 
 def test_every_catalogued_family_is_used():
     """
-    Each family of the catalog stands in a rule or on the dashboard.
+    Each family of the catalog is in a rule or on the dashboard.
     """
     page = dashboard()
     expressions = [rule["expr"] for group in rules() for rule in group.rules]

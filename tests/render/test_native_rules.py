@@ -49,7 +49,7 @@ OBJECTIVES = [Latency(99, under=0.5), Latency(99, under=0.5, route="/a")]
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory, tool):
+def recorded(tmp_path_factory, tool):
     """Both Prometheus, the rules loaded, five minutes as two seconds; and a function that has requests counted."""
     directory = tmp_path_factory.mktemp("kinds")
     (directory / "counting_service.py").write_text(SERVICE)
@@ -114,17 +114,17 @@ def number(prometheus, query):
     return one and float(one["value"][1])
 
 
-def test_rules_and_panels_say_the_same_of_both_kinds(told):
+def test_rules_and_panels_agree_for_both_kinds(recorded):
     """
-    Shares, rates, quantiles and alerts agree; and where requests end, the rates are 0 and the shares are gone.
+    Shares, rates, quantiles and alerts agree; and after the last requests the rates are 0 and the shares are empty.
     """
-    programs, service = told
+    programs, service = recorded
     slow = {"job:http_requests_slow:ratio_rate5m": 0.2, "job_route:http_requests_slow:ratio_rate5m": 0.5}
     rates = ["job:http_requests_timed:rate5m", "job:http_requests_slow:rate5m", "job_route:http_requests_slow:rate5m"]
     panels = [panel for panel in dashboard("orders")["panels"] if "Mean latency" in panel["title"]]
     panels += [panel for panel in dashboard("orders")["panels"] if panel["title"] == "Latency"]
-    asked = [target["expr"] for panel in panels for target in panel["targets"]]
-    filled = [text.replace("$job", "orders").replace("$instance", ".+").replace("$route", ".+") for text in asked]
+    expressions = [target["expr"] for panel in panels for target in panel["targets"]]
+    filled = [text.replace("$job", "orders").replace("$instance", ".+").replace("$route", ".+") for text in expressions]
     burning = 'ALERTS{alertname="LatencyBudgetBurn",route="/a",long_window="1h",alertstate="firing"}'
     with requests(service):
         for name, one in programs.items():
@@ -144,7 +144,7 @@ def test_rules_and_panels_say_the_same_of_both_kinds(told):
     assert [one.keys() for one in seen["classic"]] == [one.keys() for one in seen["native"]]
     for classic, native in zip(seen["classic"], seen["native"], strict=True):
         for labels, one in classic.items():
-            # A bucket of 0.5 to 1 s tells less than a native one.
+            # A bucket of 0.5 to 1 s is less precise than a native one.
             assert float(one["value"][1]) == pytest.approx(float(native[labels]["value"][1]), rel=0.6)
 
     def is_quiet(one):

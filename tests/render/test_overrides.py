@@ -1,4 +1,4 @@
-"""Teams change what they must about alerts, and hear what can't be changed."""
+"""Overrides change alerts, and impossible ones are errors."""
 
 import pytest
 import yaml
@@ -13,9 +13,9 @@ def alerts(**arguments):
     return [(rule["alert"], rule) for group in rules("orders", **arguments) for rule in group.rules if "alert" in rule]
 
 
-def test_wait_is_changed_in_words_too():
+def test_wait_is_changed_in_the_texts_too():
     """
-    The rule waits, and its description says, as long as was asked for; others are as they were.
+    The rule and its description have the wait of the override; others are unchanged.
     """
     before, after = dict(alerts()), dict(alerts(overrides=["ServiceDown.for=1h30m"]))
 
@@ -36,9 +36,9 @@ def test_wait_is_changed_in_words_too():
         ("HighRouteErrorRate", "0.2"),
     ],
 )
-def test_line_is_changed_in_the_expression_and_in_words(name, before, value):
+def test_threshold_is_changed_in_the_expression_and_the_texts(name, before, value):
     """
-    A share, or the same in percent; other alerts are as they were.
+    A share, or the same in percent; other alerts are unchanged.
     """
     first, then = dict(alerts()), dict(alerts(overrides=[f"{name}.above={value}"]))
 
@@ -49,14 +49,14 @@ def test_line_is_changed_in_the_expression_and_in_words(name, before, value):
 
 def test_waits_are_scaled_like_every_duration():
     """
-    A fire drill shortens what was changed as well.
+    A fire drill shortens overridden waits as well.
     """
     assert "10s" == dict(alerts(overrides=["HighErrorRate.for=10m"], time_scale=60))["HighErrorRate"]["for"]
 
 
 def test_change_is_for_every_alert_of_that_name_and_the_last_one_counts():
     """
-    The four alerts on the error budget are one alert to whoever changes it.
+    For overrides the four alerts on the error budget are one alert.
     """
     overrides = ["ErrorBudgetBurn.severity=critical", "ErrorBudgetBurn.severity=info"]
     found = [
@@ -68,7 +68,7 @@ def test_change_is_for_every_alert_of_that_name_and_the_last_one_counts():
 
 def test_disabled_alert_is_gone_and_what_it_read_is_not():
     """
-    Dashboards and other alerts may read what is recorded. A group with nothing left in it is gone, too.
+    Dashboards and other alerts may read what is recorded. A group without rules is left out, too.
     """
     off = ["HighErrorRate", "LabelSetsDropped", "InternalFaults"]
     groups = {group.name: group.rules for group in rules("orders", disabled=off)}
@@ -80,7 +80,7 @@ def test_disabled_alert_is_gone_and_what_it_read_is_not():
 
 def test_header_has_the_changes():
     """
-    The command in the header makes the same file again.
+    The command in the header writes the same file again.
     """
     text = rules_text("orders", overrides=["HighErrorRate.for=10m"], disabled=["HighCPUUsage"])
 
@@ -94,7 +94,7 @@ def test_header_has_the_changes():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (
             {"disabled": ["HighErrorrate"]},
@@ -129,9 +129,9 @@ def test_header_has_the_changes():
         ({"overrides": ["HighErrorRate.severity=page"]}, "has no valid severity: give one of critical, warning, info"),
     ],
 )
-def test_what_cannot_be_changed_is_said(arguments, said):
+def test_impossible_override_is_refused(arguments, message):
     """
-    The message has the value and what there is instead.
+    The message has the value and the possible ones.
     """
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         rules("orders", **arguments)

@@ -1,4 +1,4 @@
-"""Questions are put in PromQL that a reader and Prometheus understand."""
+"""Expressions are readable, and valid for both versions of Prometheus."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What Kubernetes would refuse is refused before it, and the schema that the tests ask is strict."""
+"""Resources that Kubernetes would refuse are refused earlier, and the schema of the tests is strict."""
 
 import copy
 
@@ -36,7 +36,7 @@ MISTAKES = {
     "a rule without an expression": lambda it: it["spec"]["groups"][0]["rules"].append({"record": "a:b:c"}),
     "both": lambda it: it["spec"]["groups"][0]["rules"].append({**ALERT, "record": "a:b:c"}),
     "a record that waits": lambda it: it["spec"]["groups"][0]["rules"].append({**RECORD, "for": "5m"}),
-    "a record that tells": lambda it: it["spec"]["groups"][0]["rules"].append({**RECORD, "annotations": {"a": "b"}}),
+    "a record with texts": lambda it: it["spec"]["groups"][0]["rules"].append({**RECORD, "annotations": {"a": "b"}}),
     "a misspelt key of a rule": lambda it: it["spec"]["groups"][0]["rules"].append({**ALERT, "keep_firing": "5m"}),
     "an empty wait": lambda it: it["spec"]["groups"][0]["rules"].append({**ALERT, "for": ""}),
     "an annotation of nothing": lambda it: it["spec"]["groups"][0]["rules"].append(
@@ -63,7 +63,7 @@ MISTAKES_OF_MAPS = {
 )
 def test_schema_finds_mistakes(resource, mistake):
     """
-    What is right passes, and each planted mistake doesn't.
+    The valid resource passes, and each planted mistake does not.
     """
     wrong = copy.deepcopy(resource)
     (MISTAKES if resource is RULE else MISTAKES_OF_MAPS)[mistake](wrong)
@@ -73,9 +73,9 @@ def test_schema_finds_mistakes(resource, mistake):
 
 
 @pytest.mark.parametrize("key", ["keep_firing_for", "query_offset"])
-def test_schema_knows_what_the_operator_knows(key):
+def test_schema_has_the_keys_of_the_operator(key):
     """
-    Keys of the operator's definition that aren't used yet may be.
+    Unused keys of the operator's definition are allowed.
     """
     right = copy.deepcopy(RULE)
     group = right["spec"]["groups"][0]
@@ -88,7 +88,7 @@ def test_schema_knows_what_the_operator_knows(key):
 @pytest.mark.parametrize("format_", ["prometheusrule", "configmap"])
 def test_strict_server_accepts_the_resource(service, format_):
     """
-    Whatever the service is called, and whatever its objectives are.
+    For any name of a service, and any objectives.
     """
     objectives = [Availability(99.9), Latency(99, under=1), Latency(95, under=0.25, route="/o/{id:int}")]
     labels = ["release=prometheus", "app.kubernetes.io/part-of=shop", "empty=", "a.b-c_d=1"]
@@ -106,7 +106,7 @@ def test_strict_server_accepts_the_resource(service, format_):
 @pytest.mark.parametrize("service", [None, "orders"])
 def test_config_map_holds_the_rule_file(service):
     """
-    It is named as the resource is, and says which command made it, as does the resource.
+    It has the name of the resource, and the command in its header, as has the resource.
     """
     text = rules_text(service, format_="configmap")
     ((name, file),) = yaml.safe_load(text)["data"].items()
@@ -156,7 +156,7 @@ def test_possible_label_is_taken(label):
 @pytest.mark.parametrize("namespace", ["", "A", "a.b", "a_b", "-a", "a-", "a b", "a\n", "a" * 64, "ä"])
 def test_impossible_namespace_is_refused(namespace):
     """
-    The message says what one is made of.
+    The message has the allowed characters.
     """
     with pytest.raises(ValueError, match=r"The namespace .* is not valid: give 1 to 63 lower-case letters"):
         metadata("a", namespace)
@@ -175,6 +175,6 @@ def test_impossible_namespace_is_refused(namespace):
 )
 def test_braces_are_escaped_for_helm(text, escaped):
     """
-    A whole template where it may be in a raw string, otherwise what it begins with.
+    A whole template if a raw string can hold it, otherwise its opening braces.
     """
     assert escaped == for_helm(text)

@@ -1,4 +1,4 @@
-"""Of alerts that stand together, a real Alertmanager keeps back those that say nothing new."""
+"""A real Alertmanager inhibits alerts that are consequences of other ones."""
 
 import json
 import re
@@ -24,7 +24,7 @@ TOGETHER = [
     (["HighErrorRate", "HighRouteErrorRate", "ErrorLogBurst"], ["ErrorLogBurst", "HighRouteErrorRate"]),
     (["ErrorBudgetBurn", "HighRouteErrorRate", "ErrorLogBurst"], ["ErrorLogBurst", "HighRouteErrorRate"]),
     (["StartupStuck", "InstanceNotReady", "CPUThrottled", "ReplicasMissing"], ["InstanceNotReady"]),
-    # The budget of one route says nothing of the service, nor of other routes.
+    # The budget of one route inhibits nothing of the service, nor of other routes.
     (["HighErrorRate", "ErrorBudgetBurn /pay", "ErrorLogBurst"], ["ErrorLogBurst"]),
     (
         ["ErrorBudgetBurn /pay", "HighRouteErrorRate /pay", "QuietServiceFailing /pay"],
@@ -49,7 +49,7 @@ def alertmanager(tmp_path, tool):
         yield started
 
 
-def tell(alertmanager, service, names):
+def fire(alertmanager, service, names):
     """Send alerts with the labels that their rules give them, for one service, or for one of its routes."""
     found = {}
     for group in rules(service, objectives=[Availability(99.9), Latency(99, under=0.5)]):
@@ -79,12 +79,12 @@ def kept_back(alertmanager, service):
 @pytest.mark.parametrize(("names", "expected"), TOGETHER, ids=lambda value: ",".join(value) or "none")
 def test_alerts_are_kept_back(names, expected, alertmanager):
     """
-    Each inhibition holds back what it should for one service, and nothing of another.
+    Each inhibition is for one service, and never for another.
     """
     service = re.sub(r"\W", "-", "".join(names).lower())
     known = {name.partition(" ")[0] for name in names}
-    tell(alertmanager, service, names)
-    tell(alertmanager, f"beside-{service}", names[1:])
+    fire(alertmanager, service, names)
+    fire(alertmanager, f"beside-{service}", names[1:])
     wait_until(lambda: kept_back(alertmanager, service)[0] == known, seconds=10, what="the alerts are known")
     wait_until(lambda: kept_back(alertmanager, service)[1] == expected, seconds=10, what="some are kept back")
 

@@ -39,7 +39,7 @@ def alerts(**arguments):
 
 
 @pytest.mark.parametrize("arguments", VARIANTS, ids=str)
-def test_promtool_finds_nothing_to_say(arguments, tmp_path, tool):
+def test_promtool_reports_nothing(arguments, tmp_path, tool):
     """
     Every variant passes Prometheus's own check, lint included.
     """
@@ -72,7 +72,7 @@ def test_rules_name_nothing_that_is_not_catalogued(arguments):
 )
 def test_budget_may_be_for_four_weeks(days, lines):
     """
-    2, 5, 10 and 10 % of the budget within an hour, six, a day and three are another pace where the budget is for less.
+    2, 5, 10 and 10 % of the budget within an hour, six, a day and three are other burn rates if the budget is for less.
     """
     found = [
         rule for group in rules("orders", objectives=[Availability(99.9)], window_days=days) for rule in group.rules
@@ -84,7 +84,7 @@ def test_budget_may_be_for_four_weeks(days, lines):
 
 def test_budget_for_another_time_is_refused():
     """
-    The message says what there is.
+    The message has the possible values.
     """
     with pytest.raises(ValueError, match="A budget for 7 days is not known: give 28 or 30"):
         rules(window_days=7)
@@ -93,7 +93,7 @@ def test_budget_for_another_time_is_refused():
 @pytest.mark.parametrize("service", [None, "orders"])
 def test_long_windows_read_recorded_series(service):
     """
-    Nothing beyond a quarter of an hour reads what instances expose.
+    No window longer than a quarter of an hour reads series of instances.
     """
     long = {"30m", "1h", "2h", "6h", "1d", "3d"}
     raw = [
@@ -108,7 +108,7 @@ def test_long_windows_read_recorded_series(service):
 @pytest.mark.parametrize("service", [None, "orders"])
 def test_every_recorded_series_is_read_or_meant_for_people(service):
     """
-    What no alert and no other rule reads is the mean, which is kept for comparison.
+    Only the mean is read by no alert and no other rule: it is for comparison.
     """
     recorded = {rule["record"] for rule in members(service=service) if "record" in rule}
     read = {name for rule in members(service=service) for name, _ in selectors(rule["expr"])}
@@ -138,9 +138,9 @@ def test_rules_of_one_service_select_its_job_everywhere():
 
 
 @pytest.mark.parametrize("service", [None, "orders"])
-def test_alert_says_what_is_wrong(service):
+def test_alert_has_severity_and_texts(service):
     """
-    Each has a severity, a service, a summary and a description, and nothing that varies in its labels.
+    Each has a severity, a service, a summary and a description, and no varying value in its labels.
     """
     for name, rule in alerts(service=service).items():
         assert {"severity", "service"} == set(rule["labels"]), name
@@ -149,9 +149,9 @@ def test_alert_says_what_is_wrong(service):
         assert {"summary", "description", "runbook_url", "dashboard_url"} == set(rule["annotations"]), name
 
 
-def test_severity_follows_what_users_feel():
+def test_severity_follows_the_effect_on_users():
     """
-    Symptoms that cost requests are critical; CPU is a cause and only information.
+    Symptoms with lost requests are critical; CPU is a cause and only information.
     """
     found = {name: rule["labels"]["severity"] for name, rule in alerts().items()}
     severities = {
@@ -188,7 +188,7 @@ def test_severity_follows_what_users_feel():
 
 def test_job_may_differ_from_the_service():
     """
-    Selectors take the job, labels and group names the service; either stands in for the other.
+    Selectors have the job, labels and group names the service; a missing one is replaced by the other.
     """
     both = alerts(service="orders", job="shop/orders")["ServiceAbsent"]
 
@@ -198,7 +198,7 @@ def test_job_may_differ_from_the_service():
     assert members(service="orders") == members(job="orders")
 
 
-def test_objectives_draw_the_lines():
+def test_objectives_set_the_thresholds():
     """
     99.95 % leaves 0.72 % at 14.4 times the pace, 99 % under a second leaves 14.4 %.
     """
@@ -213,7 +213,7 @@ def test_objectives_draw_the_lines():
 
 def test_every_duration_is_scaled():
     """
-    At a scale of 300 no minute is left but a day's 4m48s and 25 hours' 5m: in ranges, offsets, waits and numbers.
+    At a scale of 300 only a day, 4m48s, and 25 hours, 5m, have minutes: in ranges, offsets, waits and numbers.
     """
     text = "\n".join(rules_text(service, time_scale=300) for service in (None, "orders"))
     rendered = re.findall(r"\b\d+(?:d|h|m|s|ms)(?:\d+m?s)?\b", re.sub(r"^\s*#.*", "", text, flags=re.MULTILINE))
@@ -225,7 +225,7 @@ def test_every_duration_is_scaled():
 @pytest.mark.parametrize(("seconds", "window", "least"), [(1, 300, 60), (15, 300, 60), (60, 300, 120), (120, 480, 240)])
 def test_windows_and_waits_fit_the_scrape_interval(seconds, window, least):
     """
-    Rates see four scrapes and alerts wait for two, evaluated no more often than there is something new.
+    Rates have four scrapes, alerts wait for two, and rules are evaluated no more often than targets are scraped.
     """
     found = rules("orders", objectives=OBJECTIVES, scrape_interval=seconds)
     text = "\n".join(rule["expr"] for group in found for rule in group.rules)
@@ -266,7 +266,7 @@ def test_impossible_scrape_interval_is_refused(seconds):
 
 def test_mean_is_never_alerted_on():
     """
-    The origin's name is recorded, for comparison only.
+    The mean latency is recorded under its common name, for comparison only.
     """
     reading = [name for rule in alerts().values() for name, _ in selectors(rule["expr"])]
 
@@ -278,7 +278,7 @@ def test_mean_is_never_alerted_on():
 @pytest.mark.parametrize("kind", ["service", "job"])
 def test_impossible_name_is_refused(kind, name):
     """
-    What would have to be escaped in PromQL, templates or file names is no job's name here.
+    Names that need escaping in PromQL, templates or file names are refused.
     """
     with pytest.raises(ValueError, match=f"The {kind} name .* can't be used"):
         rules(**{kind: name})
@@ -310,7 +310,7 @@ def test_both_formats_hold_the_same_groups(service):
 
 def test_file_says_which_command_made_it():
     """
-    The header is the command that makes the same file again.
+    The header is the command that writes the same file again.
     """
     text = rules_text("orders", "shop/orders", [Availability(99.9), Latency(99, under=0.5)], 300.0)
     scope, slo = "--service orders --job shop/orders", "--slo availability=99.9 --slo latency=99:0.5"
@@ -328,7 +328,7 @@ def test_unknown_format_is_refused():
 
 def test_expressions_are_literal_blocks():
     """
-    Nobody reads PromQL with quoted newlines, and no line ends in a blank.
+    No PromQL has quoted newlines, and no line ends in a blank.
     """
     text = rules_text()
 

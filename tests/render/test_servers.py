@@ -96,7 +96,7 @@ def wait_for(path, process):
 
 def test_gunicorn_listens_where_the_deployment_expects_it(monkeypatch):
     """
-    Port 3000 on every address, one process unless WEB_CONCURRENCY says otherwise, and less patience than the pod has.
+    Port 3000 on every address, one process unless WEB_CONCURRENCY is set, and a shorter grace period than the pod's.
     """
     monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
     values = {}
@@ -110,7 +110,7 @@ def test_gunicorn_listens_where_the_deployment_expects_it(monkeypatch):
 
 def test_log_configuration_is_the_same_for_all_servers():
     """
-    One text for uvicorn, hypercorn and granian, which gunicorn takes too: their lines go to one handler, or are silent.
+    One text for uvicorn, hypercorn and granian, also valid for gunicorn: their lines go to one handler, or are off.
     """
     texts = {(INTEGRATIONS / server / "log_config.json").read_text() for server in ("uvicorn", "hypercorn", "granian")}
     (text,) = texts

@@ -148,7 +148,7 @@ MISTAKES = {
     "a renamed series": ("http_requests_total", "http_requests", "HighErrorRate"),
     "another job": ('job="orders"', 'job="order"', "ServiceDown"),
     "no minimum of failures": (r"\n *and\n *job:http_requests_bad:rate5m\S* \* 300 >= 5", "", "HighErrorRate"),
-    "mistakes of clients": (r'=~"5\.\."', '=~"[45].."', "HighErrorRate"),
+    "errors of clients": (r'=~"5\.\."', '=~"[45].."', "HighErrorRate"),
     "one of two is down": (r"sum by \(job\) \((up\S*)\) == 0", r"min by (job) (\1) == 0", "ServiceDown"),
     "absent is down": (r"absent\((up\S*)\)", r"\1 == 0", "ServiceAbsent"),
     "another bucket": ('le="0.5"', 'le="0.25"', "HighRequestLatency"),
@@ -211,7 +211,7 @@ def written():
 
 @pytest.mark.servers
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistake_in_somebody_s_file_is_noticed(mistake, written, tmp_path, tool):
+def test_mistake_in_a_changed_file_is_found(mistake, written, tmp_path, tool):
     """
     The alert's own stories fail.
     """
@@ -230,7 +230,7 @@ def test_mistake_in_somebody_s_file_is_noticed(mistake, written, tmp_path, tool)
     assert 1 == result.exit_code
 
 
-def test_rules_that_watch_strangers_are_noticed(tmp_path, tool):
+def test_rules_for_uninstrumented_services_are_found(tmp_path, tool):
     """
     Rules for every service ignore services without scaleobs.
     """
@@ -303,9 +303,9 @@ def test_failure_has_the_output_of_promtool(written, tmp_path, tool):
         (["--out", "/proc/nowhere", "--promtool", sys.executable], 1, "Can't create the directory '/proc/nowhere'"),
     ],
 )
-def test_what_can_t_be_done_is_one_sentence(arguments, code, sentence):
+def test_error_is_one_sentence(arguments, code, sentence):
     """
-    Nothing is shown, and no traceback.
+    No table and no traceback are printed.
     """
     result = call(*arguments)
 

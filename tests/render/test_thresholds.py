@@ -1,4 +1,4 @@
-"""Objectives draw the lines of alerts, or are refused with the reason."""
+"""Objectives set the thresholds of alerts, or are refused with the reason."""
 
 from decimal import Decimal
 
@@ -16,19 +16,19 @@ def test_no_objective_leaves_the_defaults():
 
 
 @pytest.mark.parametrize(
-    ("percent", "line"), [(99.9, "0.0144"), (99.95, "0.0072"), (99, "0.144"), (99.999, "0.000144"), (95, "0.72")]
+    ("percent", "threshold"), [(99.9, "0.0144"), (99.95, "0.0072"), (99, "0.144"), (99.999, "0.000144"), (95, "0.72")]
 )
-def test_line_is_where_the_budget_burns_too_fast(percent, line):
+def test_threshold_is_14_times_the_budget(percent, threshold):
     """
     14.4 times the budget, without the rounding errors of binary fractions.
     """
-    assert line == number(thresholds([Availability(percent)]).failed_share)
-    assert line == number(thresholds([Latency(percent, under=0.25)]).slow_share)
+    assert threshold == number(thresholds([Availability(percent)]).failed_share)
+    assert threshold == number(thresholds([Latency(percent, under=0.25)]).slow_share)
 
 
 def test_latency_objective_moves_the_boundary():
     """
-    Requests are slow above the time of the objective; failures keep their line.
+    Requests are slow above the time of the objective; failures keep their threshold.
     """
     lines = thresholds([Latency(99, under=0.25)])
 
@@ -39,7 +39,7 @@ def test_latency_objective_moves_the_boundary():
 @pytest.mark.parametrize("objective", [Availability(90), Latency(50, under=0.5)])
 def test_objective_that_could_never_fire_is_refused(objective):
     """
-    14.4 times a large budget is more than everything; the message says how much and what would do.
+    14.4 times a large budget is more than all requests; the message has the share and the least percentage.
     """
     with pytest.raises(ValueError, match=r"too loose .* 14.4 times .* (144|720) % .* above 93.06"):
         thresholds([objective])
@@ -70,9 +70,9 @@ def test_second_objective_of_a_kind_is_refused(pair):
         thresholds(pair)
 
 
-def test_objective_of_a_route_draws_no_line_of_the_service():
+def test_objective_of_a_route_sets_no_threshold_of_the_service():
     """
-    Each route may have one of each kind beside the service's own.
+    Each route may have one of each kind beside the service's.
     """
     routes = [Availability(95, route="/a"), Availability(95, route="/b"), Latency(95, under=0.1, route="/a")]
 

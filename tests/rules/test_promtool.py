@@ -1,4 +1,4 @@
-"""The tests of promtool in this folder, with the rules as the command writes them."""
+"""The promtool tests of this folder, with the rules of the command."""
 
 import re
 import subprocess
@@ -35,7 +35,7 @@ OF_ORDERS = ("orders.yaml", "budgets.yaml", "route_budgets.yaml", "slow_budgets.
 @pytest.mark.parametrize("story", STORIES, ids=lambda path: path.name)
 def test_story_comes_true(story, promtool, tmp_path, tool):
     """
-    Every alert is quiet and fires when its story says so.
+    Every alert is silent and fires as its test requires.
     """
     for name, arguments in RULES.items():
         (tmp_path / name).write_text(rules_text(**arguments), encoding="utf-8")
@@ -49,13 +49,13 @@ def test_story_comes_true(story, promtool, tmp_path, tool):
 
 def test_every_alert_has_a_silent_and_a_firing_instant():
     """
-    For one service, each alert is asserted silent at one instant and firing at another: here, or by its scenarios.
+    For one service, each alert is asserted silent and firing at some instant, in this folder or by its scenarios.
     """
     instants: dict[str, set[bool]] = {}
     for story in STORIES:
         content: dict[str, Any] = yaml.safe_load(story.read_text(encoding="utf-8"))
         if content["rule_files"][0] in OF_ORDERS:
-            for instant in [instant for told in content["tests"] for instant in told.get("alert_rule_test", ())]:
+            for instant in [instant for test in content["tests"] for instant in test.get("alert_rule_test", ())]:
                 instants.setdefault(instant["alertname"], set()).add(bool(instant["exp_alerts"]))
     for name in OF_ORDERS:
         for scenario in stories(**RULES[name]).stories[1:]:
@@ -69,7 +69,7 @@ def test_every_alert_has_a_silent_and_a_firing_instant():
 @pytest.mark.servers
 def test_texts_of_every_alert_are_whole(tmp_path, tool):
     """
-    When it fires in its scenarios, each annotation has words, and no label that it names is missing.
+    When it fires in its scenarios, no annotation is empty, and no label in it is missing.
     """
     (tmp_path / "rules.yaml").write_text(rules_text("orders"), encoding="utf-8")
     (tmp_path / "all.test.yaml").write_text(yaml.safe_dump(asked_for_nothing()), encoding="utf-8")
@@ -87,12 +87,12 @@ def test_texts_of_every_alert_are_whole(tmp_path, tool):
 
 def asked_for_nothing():
     """Return a file for promtool that fails at every firing instant, so that it shows what fired."""
-    told = stories(service="orders")
+    every = stories(service="orders")
     tests = []
-    for one in told.stories[1:]:
+    for one in every.stories[1:]:
         # Its day is written out in `traffic.test.yaml`.
         if one.fires and one.alert != "TrafficGone":
             (at,) = [shown["eval_time"] for shown in one.test["promql_expr_test"] if shown["exp_samples"]]
             wanted = [{"eval_time": at, "alertname": one.alert, "exp_alerts": []}]
             tests.append({**one.test, "promql_expr_test": [], "alert_rule_test": wanted})
-    return {"rule_files": ["rules.yaml"], "evaluation_interval": told.step, "tests": tests}
+    return {"rule_files": ["rules.yaml"], "evaluation_interval": every.step, "tests": tests}
