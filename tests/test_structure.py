@@ -11,7 +11,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "scaleobs"
 FILES = sorted(SOURCE.rglob("*.py"))
 
-FOREIGN = {"_FlaskApp", "_StarletteApp"}
+FOREIGN = {"_DjangoHandler", "_FlaskApp", "_StarletteApp"}
 """Protocols of classes that are not ours."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# typing alone would cost ten times what is here.
+# The import of typing would cost ten times as much as this module.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
@@ -53,25 +53,28 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    import importlib
+# Type checkers read the imports above, and refuse any other name.
+if not TYPE_CHECKING:
 
-    if name == "__version__":
-        return importlib.import_module("importlib.metadata").version("scaleobs")
-    if name not in _HOMES:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    # Modules are made to stay: to look for garbage while they are made takes a tenth of what loading them does.
-    gc = importlib.import_module("gc")
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    finally:
-        if was_enabled:
-            gc.enable()
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        import importlib
+
+        if name == "__version__":
+            return importlib.import_module("importlib.metadata").version("scaleobs")
+        if name not in _HOMES:
+            msg = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(msg)
+        # Modules are never garbage: collections while they are loaded take a tenth of the time.
+        gc = importlib.import_module("gc")
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        finally:
+            if was_enabled:
+                gc.enable()
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

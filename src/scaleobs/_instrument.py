@@ -10,19 +10,14 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol, TypeVar, Unpack, overload
 
 from scaleobs._http.asgi import ASGIMiddleware
-from scaleobs._http.wsgi import WSGIMiddleware
+from scaleobs._http.asgi_exchange import ASGIApp
+from scaleobs._http.wsgi import WSGIApp, WSGIMiddleware
 from scaleobs.observer import Observer
 from scaleobs.settings import SECRETS, Arguments, Settings, SettingsError
 
-ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
-"""An ASGI application: `(scope, receive, send)`."""
-
-WSGIApp = Callable[[Any, Any], Iterable[bytes]]
-"""A WSGI application: `(environ, start_response)`."""
-
 
 class _StarletteApp(Protocol):
-    """What is used of Starlette, FastAPI, and the classes that inherit from them."""
+    """Starlette, FastAPI, and the classes that inherit from them."""
 
     @property
     def router(self) -> Any: ...
@@ -33,12 +28,20 @@ class _StarletteApp(Protocol):
 
 
 class _FlaskApp(Protocol):
-    """What is used of Flask, and the classes that inherit from it."""
+    """Flask, and the classes that inherit from it."""
 
     @property
     def url_map(self) -> Any: ...
 
     def wsgi_app(self, environ: Any, start_response: Any) -> Any: ...
+
+    def __call__(self, environ: Any, start_response: Any) -> Any: ...
+
+
+class _DjangoHandler(Protocol):
+    """Django's WSGI handler. It has no annotations, and by its inferred type the response is not iterable."""
+
+    def get_response(self, request: Any) -> Any: ...
 
     def __call__(self, environ: Any, start_response: Any) -> Any: ...
 
@@ -56,7 +59,7 @@ def instrument(app: _InPlace, **settings: Unpack[Arguments]) -> _InPlace: ...
 @overload
 def instrument(app: Callable[[Any, Any, Any], Awaitable[Any]], **settings: Unpack[Arguments]) -> ASGIApp: ...
 @overload
-def instrument(app: Callable[[Any, Any], Iterable[Any]], **settings: Unpack[Arguments]) -> WSGIApp: ...
+def instrument(app: Callable[[Any, Any], Iterable[Any]] | _DjangoHandler, **settings: Unpack[Arguments]) -> WSGIApp: ...
 def instrument(app: Any, **settings: Unpack[Arguments]) -> Any:
     """
     Make a web application observable, and return it.

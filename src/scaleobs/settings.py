@@ -58,7 +58,7 @@ class Arguments(TypedDict, total=False):
     size_histograms: bool
     log_format: LogFormat
     log_level: str
-    access_levels: Mapping[str, LogLevel] | Mapping[int, LogLevel] | Mapping[str | int, LogLevel]
+    access_levels: Mapping[Any, LogLevel]
     access_sample: float | Mapping[str, float]
     log_schema: LogSchema
     log_redact: Iterable[str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from scaleobs import logs
-from scaleobs._http.asgi_exchange import Application, Message, Receive, Scope, Send, client_of, with_id
+from scaleobs._http.asgi_exchange import ASGIApp, Message, Receive, Scope, Send, client_of, with_id
 from scaleobs._http.recorder import Recorder
 from scaleobs._metrics.child import WEBSOCKET
 from scaleobs._tracing import RequestSpan
@@ -49,7 +49,7 @@ class WebSocket:
         self._server_send = send
         self._is_accepted = self._is_open = False
 
-    async def serve(self, app: Application, entered: Any = None) -> None:
+    async def serve(self, app: ASGIApp, entered: Any = None) -> None:
         """Call the application, and afterwards make its span no longer the current one, by `entered`."""
         token = None if self._context is None else logs.request_context.set(self._context)
         try:

@@ -17,7 +17,8 @@ from scaleobs.observer import Observer
 from scaleobs.settings import Arguments
 
 Environ = dict[str, Any]
-Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+WSGIApp = Callable[[Any, Any], Iterable[bytes]]
+"""A WSGI application. Any, since applications annotate their parameters in several ways."""
 
 _REASONS = {
     200: "200 OK",
@@ -41,7 +42,7 @@ class WSGIMiddleware:
         settings: as for `instrument`.
     """
 
-    def __init__(self, app: Application, *, observer: Observer | None = None, **settings: Unpack[Arguments]) -> None:
+    def __init__(self, app: WSGIApp, *, observer: Observer | None = None, **settings: Unpack[Arguments]) -> None:
         self.app = app
         self.observer: Observer = Observer(**settings) if observer is None else observer
         self._service = self.observer._service
