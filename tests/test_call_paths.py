@@ -25,6 +25,7 @@ PATHS = {
     "A probe, WSGI": ("wsgi", "probe"),
     "A rendering": ("rendering", "rendering"),
 }
+MAX_FILES = {"steady": 7, "first": 22, "probe": 9}
 
 
 def documented(title):
@@ -69,6 +70,13 @@ def _entered():
 def test_call_path_is_the_documented_one(title, entered):
     """Each path enters the files that docs/architecture.md lists, in that order."""
     assert_as_documented(title, entered(*PATHS[title]))
+
+
+@pytest.mark.parametrize("path", MAX_FILES)
+@pytest.mark.parametrize("kind", ["asgi", "wsgi"])
+def test_call_path_is_short(kind, path, entered):
+    """A call path enters no more files than a reader can follow."""
+    assert len(set(entered(kind, path))) <= MAX_FILES[path]
 
 
 APP = """

@@ -7,7 +7,13 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, Literal
 
+<<<<<<< HEAD
 from scaleobs import _tracing, logs
+=======
+import structlog
+
+from scaleobs import logs, tracing
+>>>>>>> 97d589c (Enter fewer files on the call paths)
 from scaleobs._health import Checks
 from scaleobs._health.check import LastRun, write_event
 from scaleobs._http.endpoints import Answers
@@ -23,6 +29,10 @@ from scaleobs._routes import routes_of
 from scaleobs._tracing.export import Export
 from scaleobs.objectives import Latency
 from scaleobs.settings import Settings
+<<<<<<< HEAD
+=======
+from scaleobs.tracing.export import Export, is_wanted
+>>>>>>> 97d589c (Enter fewer files on the call paths)
 
 LifespanStage = Literal["opened", "started", "failed", "stopping", "stopped", "left"]
 
@@ -50,6 +60,7 @@ class _Service:
         self.app: Any = None
         self.served: Any = None
         self._info: tuple[str, ...] = ()
+        self._processors: Any = None
         self._recorders: list[Recorder] = []
         latencies = [one.under for one in settings.objectives if isinstance(one, Latency)]
         metrics, self.storage = families.attach(settings.registry)
@@ -61,7 +72,7 @@ class _Service:
         )
         if settings.log_format != "off" and not (settings.log_format == "auto" and logs.is_configured()):
             logs.configure_for(settings)
-        self._traces = Export(settings, _write, self.fault)
+        self._traces = Export(settings, _write, self.fault) if is_wanted() else None
         logger = logs.own_logger()
         self.log = AccessLog(
             logger,
@@ -90,13 +101,15 @@ class _Service:
         self.storage.sources.add(self._source)
         self.storage.disable_fast_path()
         families.join_workers()
-        self._management = Management(
-            settings.management_port,
-            self.answers,
-            self.checks,
-            requests=self.storage.begun_and_ended,
-            on_fault=self.fault,
-        )
+        self._management: Management | None = None
+        if settings.management_port is not None:
+            self._management = Management(
+                settings.management_port,
+                self.answers,
+                self.checks,
+                requests=self.storage.begun_and_ended,
+                on_fault=self.fault,
+            )
 
     def on_loaded(self, *, has_lifespan: bool) -> None:
         """
@@ -111,7 +124,8 @@ class _Service:
         if not has_lifespan:  # An application that can be called has started, unless `started()` is to be called.
             self.lifecycle.lifespan_started()
             self.drain.loaded()
-        self._management.loaded(has_lifespan=has_lifespan)
+        if self._management is not None:
+            self._management.loaded(has_lifespan=has_lifespan)
 
     def on_lifespan(self, stage: LifespanStage) -> None:
         """
@@ -131,12 +145,14 @@ class _Service:
             self.checks.note_loop()
             logs.take_server_loggers()  # The server may have configured them after `instrument` did.
             self.drain.serving()
-            self._management.open()
+            if self._management is not None:
+                self._management.open()
         elif stage == "started":
             self.lifecycle.lifespan_started()
             self.drain.serving()  # The application may have installed signal handlers meanwhile.
             self.startup_tasks.begin()
-            self._traces.begin()
+            if self._traces is not None:
+                self._traces.begin()
             self.storage.disable_fast_path()  # The application may have set a tracer provider meanwhile.
         elif stage == "failed":
             self.lifecycle.lifespan_failed()
@@ -144,10 +160,17 @@ class _Service:
             self.lifecycle.lifespan_stopping()
             self.drain.stopping()
         elif stage == "stopped":
-            self._traces.flush()  # Some servers end their process by a signal right after.
+            if self._traces is not None:
+                self._traces.flush()  # Some servers end their process by a signal right after.
         else:
+<<<<<<< HEAD
             self.lifecycle.lifespan_exited()
             if self.lifecycle.state == "stopping":  # Not if the application has no lifespan.
+=======
+            self.lifecycle.lifespan_left()
+            # Not if the application has no lifespan.
+            if self.lifecycle.state == "stopping" and self._management is not None:
+>>>>>>> 5074d36 (Enter fewer files on the call paths)
                 self._management.close()
 
     def on_first_traffic(self) -> None:
@@ -157,19 +180,32 @@ class _Service:
         What is done once in a process is done for the first one, in place of a lifespan if there was none. The others
         cost comparisons. Never raises.
         """
-        self.log.renew_writer()
         if not self.checks.is_serving:
             self.checks.serve()
+<<<<<<< HEAD
         self._traces.begin()
         with contextlib.suppress(Exception):  # `choose_path` finds and logs the same.
             if self.storage.fast_path[0] and _tracing.is_configured():
                 self.storage.disable_fast_path()
+=======
+        if self._traces is not None:
+            self._traces.begin()
+        if self.storage.fast_path[0] and self._is_configuration_changed():
+            self.storage.disable_fast_path()
+>>>>>>> 97d589c (Enter fewer files on the call paths)
         if self.lifecycle.state == "new":
             families.join_workers()
             logs.take_server_loggers()
+<<<<<<< HEAD
             self.lifecycle.request_received()
         self._management.seen()
         if not self.drain.is_installed:
+=======
+            self.lifecycle.request_seen()
+        if self._management is not None:
+            self._management.seen()
+        if not self.drain.is_noted:
+>>>>>>> 5074d36 (Enter fewer files on the call paths)
             self.drain.serving()
         if self.lifecycle.state == "ready" and not self.startup_tasks.is_begun:
             self.startup_tasks.begin()
@@ -183,7 +219,7 @@ class _Service:
         """
         if stage == "begun":
             self.storage.fast_path[0] = False  # From here on responses close their connection.
-        else:
+        elif self._traces is not None:
             self._traces.flush()
 
     def choose_path(self, traceparent: str) -> None:
@@ -193,6 +229,8 @@ class _Service:
         Args:
             traceparent: the header of the request.
         """
+        self._processors = structlog.get_config()["processors"]
+        self.log.renew_writer()
         storage = self.storage
         is_traced = False
         try:
@@ -214,6 +252,14 @@ class _Service:
         )
         if storage.seeks_traces:
             storage.seek_traces()
+
+    def _is_configuration_changed(self) -> bool:
+        """Return whether the application has configured logging or OpenTelemetry since a path was chosen."""
+        if structlog.get_config()["processors"] is not self._processors:
+            return True
+        with contextlib.suppress(Exception):  # `choose_path` finds and logs the same.
+            return tracing.is_configured()
+        return False
 
     def recorder_for(self, app: Any, *, method: str) -> Recorder:
         """

@@ -60,7 +60,8 @@ class Checks:
         """Note that the application is served, from its event loop where it has one: what has `every` runs now."""
         self.note_loop()
         try:
-            background.take([one for one in self._states.values() if one.check.every is not None])
+            if every := [one for one in self._states.values() if one.check.every is not None]:
+                background.take(every)
             self.is_serving = True
         except RuntimeError:  # The process has no thread left: the next request tries again.
             self.is_serving = False

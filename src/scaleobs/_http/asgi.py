@@ -23,7 +23,7 @@ from scaleobs._http.asgi_exchange import (
     traceparent_of,
 )
 from scaleobs._http.endpoints import Answer
-from scaleobs._http.exchange import ENDED, OPEN, STREAMING, claim
+from scaleobs._http.exchange import ENDED, OPEN, STREAMING
 from scaleobs._http.websocket import WebSocket
 from scaleobs._management import PortError
 from scaleobs._metrics import runtime
@@ -162,7 +162,8 @@ class ASGIMiddleware:
     async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve everything that does not take the fast path."""
         kind = scope["type"]
-        runtime.watch(self._service.fault)
+        if runtime.watched is None or runtime.watched() is not asyncio._get_running_loop():  # noqa: SLF001
+            runtime.watch(self._service.fault)
         if kind == "http":
             self._service.on_first_traffic()
             endpoint = self._endpoint(scope)
@@ -172,11 +173,11 @@ class ASGIMiddleware:
             if self._service.drain.is_begun:
                 send = last_on_connection(scope, send)
             self._service.choose_path(header_of(scope, b"traceparent"))
-            if claim(scope, self._service.storage):
+            if self._recorder.claim(scope):
                 await self._http(scope, receive, send)
             else:
                 await self.app(scope, receive, send)
-        elif kind == "websocket" and claim(scope, self._service.storage):
+        elif kind == "websocket" and self._recorder.claim(scope):
             context = context_of(scope) if self._recorder.log.writes_lines else None
             span, entered = self._begin_span(scope, context)
             connection = WebSocket(self._recorder, context, span, scope=scope, receive=receive, send=send)
@@ -218,7 +219,8 @@ class ASGIMiddleware:
         else:
             exchange.app_finished()
         finally:
-            RequestSpan.leave(entered)
+            if exchange.span is not None:
+                exchange.span.leave(entered)
             if token is not None:
                 logs.forget_request(token)
 

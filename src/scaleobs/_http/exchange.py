@@ -10,16 +10,18 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from time import perf_counter
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from scaleobs import _tracing, logs
-from scaleobs._http.recorder import Recorder, Request, code_of
 from scaleobs._metrics.child import Child, Exemplar, Shard
-from scaleobs._metrics.storage import OVERFLOW_ROUTE, Storage
+from scaleobs._metrics.storage import OVERFLOW_ROUTE
 from scaleobs.logs._logger import Logger, Output
 from scaleobs.logs._sink import LEVEL_SLOTS, stdout
+
+if TYPE_CHECKING:
+    from scaleobs._http.recorder import Recorder, Request
 
 CLIENT_GONE = 499
 """The status of a request whose client disconnected before the answer began; nginx's number for it."""
@@ -29,7 +31,7 @@ SERVER_ERROR = 500
 OPEN, STREAMING, COMPLETING, ENDED = range(4)
 """The stages: no part of the body was sent; a part was, or may have been; the last byte is being sent; counted."""
 
-_CLAIMS = "scaleobs.counted_in"
+_OUTPUT = Output("scaleobs")
 
 
 class Exchange:
@@ -254,17 +256,15 @@ class _Abandoned:
         self._exchange.finish_abandoned()
 
 
-def claim(request: Request, storage: Storage) -> bool:
-    """
-    Return true to the first caller with this request and storage, which then counts the request.
-
-    Without this, an instrumented application inside another one would count each request twice.
-    """
-    claimed = request.get(_CLAIMS, ())
-    if storage in claimed:
-        return False
-    request[_CLAIMS] = (*claimed, storage)
-    return True
+def code_of(status: object) -> int:
+    """Return a status as a number below 1000, or 0 if it is not one."""
+    if type(status) is int:
+        return status if 0 <= status < 1000 else 0  # noqa: PLR2004
+    try:
+        code = int(status.split(None, 1)[0]) if isinstance(status, str) else int(status)  # type: ignore[call-overload]
+    except Exception:  # An application may send any object.
+        return 0
+    return int(code) if 0 <= code < 1000 else 0  # noqa: PLR2004
 
 
 SLOW_SECONDS = 1.0
@@ -309,7 +309,7 @@ class AccessLog:
     def renew_writer(self) -> None:
         """Use the current configuration of logging: too slow to read it for each line. Never raises."""
         with contextlib.suppress(Exception):
-            self._write = access_writer("scaleobs") or self._by_logger
+            self._write = access_writer() or self._by_logger
 
     def request_finished(self, fields: dict[str, Any], error: BaseException | None = None) -> None:
         """Write the line of a request, with the application's error; changes `fields`, which include the event."""
@@ -369,18 +369,18 @@ class AccessLog:
             pass
 
 
-def access_writer(name: str) -> Callable[[str, dict[str, Any]], None] | None:
+def access_writer() -> Callable[[str, dict[str, Any]], None] | None:
     """
     Return a writer of events to the configured chain, or `None` if the chain is not scaleobs's.
 
     It is a third faster than structlog's loggers, which pass the fields as keyword arguments three times. A change of
-    the configuration needs a new writer. `name` is the value of the field `logger`.
+    the configuration needs a new writer.
     """
     config = structlog.get_config()
     processors, min_level = config["processors"], Logger.min_level
     if config["logger_factory"] is not Output or config["wrapper_class"] is not Logger:
         return None
-    output, put = Output(name), stdout.write
+    output, put = _OUTPUT, stdout.write
     numbers = logging.getLevelNamesMapping()
     positions = {level: position for level, position in LEVEL_SLOTS.items() if numbers[level.upper()] >= min_level}
 

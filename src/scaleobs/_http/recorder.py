@@ -5,22 +5,22 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, MutableMapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scaleobs import catalog
+from scaleobs._http.exchange import AccessLog, code_of
 from scaleobs._metrics.child import Child, Shard, ThreadShards
 from scaleobs._metrics.storage import Storage
 from scaleobs._routes import ROUTE, Routes
 from scaleobs._tracing import Spans
-
-if TYPE_CHECKING:
-    from scaleobs._http.exchange import AccessLog
 
 Request = MutableMapping[str, Any]
 """An ASGI scope or a WSGI environ."""
 
 _USUAL = {f"{status.value} {status.phrase}".upper() for status in HTTPStatus}
 _MAX_CACHED = 20_000
+
+_CLAIMS = "scaleobs.counted_in"
 
 
 class Recorder:
@@ -55,6 +55,18 @@ class Recorder:
         self.spans = spans
         self.on_memory_changed: Callable[[], None] = lambda: None
         self._templates: Iterable[tuple[str, str]] = ()
+
+    def claim(self, request: Request) -> bool:
+        """
+        Return true to the first recorder of this storage that claims a request, which then counts it.
+
+        Without this, an instrumented application inside another one would count each request twice.
+        """
+        claimed = request.get(_CLAIMS, ())
+        if self.storage in claimed:
+            return False
+        request[_CLAIMS] = (*claimed, self.storage)
+        return True
 
     def refresh_routes(self) -> Iterable[tuple[str, str]]:
         """Clear the caches if routes have changed; return all current pairs of method and template."""
@@ -108,14 +120,3 @@ class Recorder:
 def _is_usual(status: object) -> bool:
     """Return whether a status is a number or has its standard phrase, so that caching it is bounded."""
     return isinstance(status, int) or (isinstance(status, str) and status.upper() in _USUAL)
-
-
-def code_of(status: object) -> int:
-    """Return a status as a number below 1000, or 0 if it is not one."""
-    if type(status) is int:
-        return status if 0 <= status < 1000 else 0  # noqa: PLR2004
-    try:
-        code = int(status.split(None, 1)[0]) if isinstance(status, str) else int(status)  # type: ignore[call-overload]
-    except Exception:  # An application may send any object.
-        return 0
-    return int(code) if 0 <= code < 1000 else 0  # noqa: PLR2004

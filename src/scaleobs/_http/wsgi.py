@@ -10,7 +10,7 @@ from typing import Any, Unpack
 
 from scaleobs import logs
 from scaleobs._http.endpoints import Answer
-from scaleobs._http.exchange import OPEN, claim
+from scaleobs._http.exchange import OPEN
 from scaleobs._http.wsgi_exchange import WITHOUT_LENGTH, SizedBody, StartResponse, WSGIExchange, as_server_expects
 from scaleobs._tracing import request_attributes
 from scaleobs.observer import Observer
@@ -149,7 +149,7 @@ class WSGIMiddleware:
         if endpoint is not None:
             return _deliver(self._answer(endpoint, environ), environ, start_response)
         self._service.choose_path(environ.get("HTTP_TRACEPARENT", ""))
-        if claim(environ, self._service.storage):
+        if self._recorder.claim(environ):
             return None
         return self.app(environ, start_response)
 

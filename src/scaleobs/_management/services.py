@@ -140,7 +140,7 @@ class Management:
     when the process listens anywhere, at the latest with the first request.
 
     Args:
-        number: its port; without one nothing is done.
+        number: its port.
         answers: its answers.
         checks: its checks.
         requests: returns how many requests this process has begun, and ended.
@@ -149,7 +149,7 @@ class Management:
 
     def __init__(
         self,
-        number: int | None,
+        number: int,
         answers: Answers,
         checks: Checks,
         *,
@@ -170,7 +170,7 @@ class Management:
         Raises:
             PortError: it is this process that has to answer, and the port can't be opened.
         """
-        if self._number is None or self._is_open:
+        if self._is_open:
             return
         with _opening:
             there = _ports.get(self._number) or Services(self._number)
@@ -183,7 +183,7 @@ class Management:
 
     def close(self) -> None:
         """Answer no more; returns at once."""
-        if self._number is None or not self._is_open:
+        if not self._is_open:
             return
         with _opening:
             self._is_open = False
@@ -199,8 +199,6 @@ class Management:
         Raises:
             PortError: the port can't be opened, and a server is starting that has no lifespan to say so.
         """
-        if self._number is None:
-            return
         if _preloads():
             if not has_lifespan:
                 _preloaded.add(self)
@@ -213,8 +211,6 @@ class Management:
 
     def seen(self) -> None:
         """Note a request, and never raise."""
-        if self._number is None:
-            return
         if not self._is_open:
             self._try()
         there = _ports.get(self._number)
