@@ -87,7 +87,7 @@ if pid == 0:
     scaleobs.get_logger().info("child.line")
     scaleobs.instrument(lambda environ, start_response: app(environ, start_response), registry=CollectorRegistry())
     app({"REQUEST_METHOD": "GET", "PATH_INFO": "/child"}, lambda *_: None).close()
-    scaleobs.observer_of(app)._service._traces.begin()
+    export.Export(scaleobs.observer_of(app).settings, print, print).begin()
     with services._opening:
         print("other ids", is_seeded, flush=True)
     os._exit(0)
