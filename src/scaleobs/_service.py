@@ -7,13 +7,9 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, Literal
 
-<<<<<<< HEAD
-from scaleobs import _tracing, logs
-=======
 import structlog
 
-from scaleobs import logs, tracing
->>>>>>> 97d589c (Enter fewer files on the call paths)
+from scaleobs import _tracing, logs
 from scaleobs._health import Checks
 from scaleobs._health.check import LastRun, write_event
 from scaleobs._http.endpoints import Answers
@@ -26,13 +22,9 @@ from scaleobs._management import Management
 from scaleobs._metrics import families
 from scaleobs._metrics.child import Source
 from scaleobs._routes import routes_of
-from scaleobs._tracing.export import Export
+from scaleobs._tracing.export import Export, is_requested
 from scaleobs.objectives import Latency
 from scaleobs.settings import Settings
-<<<<<<< HEAD
-=======
-from scaleobs.tracing.export import Export, is_wanted
->>>>>>> 97d589c (Enter fewer files on the call paths)
 
 LifespanStage = Literal["opened", "started", "failed", "stopping", "stopped", "left"]
 
@@ -72,7 +64,7 @@ class _Service:
         )
         if settings.log_format != "off" and not (settings.log_format == "auto" and logs.is_configured()):
             logs.configure_for(settings)
-        self._traces = Export(settings, _write, self.fault) if is_wanted() else None
+        self._traces = Export(settings, _write, self.fault) if is_requested() else None
         logger = logs.own_logger()
         self.log = AccessLog(
             logger,
@@ -182,17 +174,10 @@ class _Service:
         """
         if not self.checks.is_serving:
             self.checks.serve()
-<<<<<<< HEAD
-        self._traces.begin()
-        with contextlib.suppress(Exception):  # `choose_path` finds and logs the same.
-            if self.storage.fast_path[0] and _tracing.is_configured():
-                self.storage.disable_fast_path()
-=======
         if self._traces is not None:
             self._traces.begin()
         if self.storage.fast_path[0] and self._is_configuration_changed():
             self.storage.disable_fast_path()
->>>>>>> 97d589c (Enter fewer files on the call paths)
         if self.lifecycle.state == "new":
             families.join_workers()
             logs.take_server_loggers()
@@ -258,7 +243,7 @@ class _Service:
         if structlog.get_config()["processors"] is not self._processors:
             return True
         with contextlib.suppress(Exception):  # `choose_path` finds and logs the same.
-            return tracing.is_configured()
+            return _tracing.is_configured()
         return False
 
     def recorder_for(self, app: Any, *, method: str) -> Recorder:

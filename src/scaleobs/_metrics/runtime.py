@@ -287,22 +287,13 @@ def watch(on_fault: Callable[[Exception], None]) -> None:
     """
     Measure the lag of the running event loop from now on, if there is one. Never raises.
 
-<<<<<<< HEAD
-    Each application may call this with each request: a loop gets one timer, and a further call costs one comparison.
-    The timer ends with its loop; it does not keep the loop running or open.
-=======
-    May be called any number of times: a loop gets one timer. It ends with the loop, which it holds weakly and keeps
-    neither running nor open.
->>>>>>> 97d589c (Enter fewer files on the call paths)
+    May be called any number of times: a loop gets one timer. The timer ends with its loop; it does not keep the loop
+    running or open.
 
     Args:
         on_fault: called once, with the error, if a loop cannot be measured.
     """
-<<<<<<< HEAD
-    global _latest  # noqa: PLW0603 - The fast check of all requests except the first.
-=======
-    global watched  # noqa: PLW0603 - The fast check for all requests but the first.
->>>>>>> 97d589c (Enter fewer files on the call paths)
+    global watched  # noqa: PLW0603 - The fast check of all requests except the first.
     loop = asyncio._get_running_loop()  # noqa: SLF001
     if loop is None:
         return
@@ -315,15 +306,9 @@ def watch(on_fault: Callable[[Exception], None]) -> None:
 
 
 def forked() -> None:
-<<<<<<< HEAD
     """Reset in a child process, which has other loops."""
-    global _latest  # noqa: PLW0603 - See there.
-    _latest = None
-=======
-    """Begin anew in a child process, whose loops are other ones."""
     global watched  # noqa: PLW0603 - See there.
     watched = None
->>>>>>> 97d589c (Enter fewer files on the call paths)
     runtime.forked()
 
 
