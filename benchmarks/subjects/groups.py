@@ -123,7 +123,9 @@ def _join_ours(place: Path) -> None:
     from scaleobs._workers.recognition import start_ticks
 
     group.directory_of = lambda _root: place  # type: ignore[assignment]
-    joined = Group(Root("gunicorn", _first, start_ticks(_first), 0))
+    root = Root("gunicorn", _first, start_ticks(_first), 0)
+    joined = Group(root)
+    families.find_root = lambda: root
     families.join_group = lambda _on_error=None: joined  # type: ignore[assignment]
 
 

@@ -155,14 +155,9 @@ class _Service:
             if self._traces is not None:
                 self._traces.flush()  # Some servers end their process by a signal right after.
         else:
-<<<<<<< HEAD
             self.lifecycle.lifespan_exited()
-            if self.lifecycle.state == "stopping":  # Not if the application has no lifespan.
-=======
-            self.lifecycle.lifespan_left()
             # Not if the application has no lifespan.
             if self.lifecycle.state == "stopping" and self._management is not None:
->>>>>>> 5074d36 (Enter fewer files on the call paths)
                 self._management.close()
 
     def on_first_traffic(self) -> None:
@@ -181,16 +176,10 @@ class _Service:
         if self.lifecycle.state == "new":
             families.join_workers()
             logs.take_server_loggers()
-<<<<<<< HEAD
             self.lifecycle.request_received()
-        self._management.seen()
-        if not self.drain.is_installed:
-=======
-            self.lifecycle.request_seen()
         if self._management is not None:
             self._management.seen()
-        if not self.drain.is_noted:
->>>>>>> 5074d36 (Enter fewer files on the call paths)
+        if not self.drain.is_installed:
             self.drain.serving()
         if self.lifecycle.state == "ready" and not self.startup_tasks.is_begun:
             self.startup_tasks.begin()

@@ -187,7 +187,8 @@ class ProcessDrain:
 
     def serving(self) -> bool:
         """Prepare the drain, since there is something to drain; return whether the SIGTERM handler is wrapped."""
-        self._slot = drain_slot()
+        if find_root() is not None:  # Otherwise there are no siblings that read the slot.
+            self._slot = drain_slot()
         self.is_serving = not is_reloading()
         return self.signals.install()
 

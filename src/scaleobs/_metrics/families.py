@@ -189,7 +189,7 @@ def attach(registry: CollectorRegistry | None) -> tuple[CollectorRegistry, Stora
 def join_workers() -> None:
     """Count in the ledger of this worker, which siblings read, if this process is a worker; may be called again."""
     global _is_isolated  # noqa: PLW0603 - A process is in one group.
-    if _is_isolated or recognition.root() is None:
+    if _is_isolated or find_root() is None:
         return
     with _attaching:
         try:
