@@ -119,13 +119,13 @@ def _place() -> Path:
 def _join_ours(place: Path) -> None:
     """Make this process a worker of a recognised server, whose root is the first process of this subject."""
     from scaleobs._metrics import families
-    from scaleobs._workers import Group, Root, group
+    from scaleobs._workers import Group, Root, group, recognition
     from scaleobs._workers.recognition import start_ticks
 
     group.directory_of = lambda _root: place  # type: ignore[assignment]
     root = Root("gunicorn", _first, start_ticks(_first), 0)
     joined = Group(root)
-    families.find_root = lambda: root
+    recognition.find_root = lambda: root
     families.join_group = lambda _on_error=None: joined  # type: ignore[assignment]
 
 

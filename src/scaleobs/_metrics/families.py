@@ -21,7 +21,7 @@ from scaleobs._metrics import runtime as loops
 from scaleobs._metrics.child import Child, Counts, Source
 from scaleobs._metrics.runtime import runtime
 from scaleobs._metrics.storage import Storage
-from scaleobs._workers import find_root, join_group, leave_group
+from scaleobs._workers import join_group, leave_group, recognition
 
 _KINDS = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
 
@@ -189,7 +189,7 @@ def attach(registry: CollectorRegistry | None) -> tuple[CollectorRegistry, Stora
 def join_workers() -> None:
     """Count in the ledger of this worker, which siblings read, if this process is a worker; may be called again."""
     global _is_isolated  # noqa: PLW0603 - A process is in one group.
-    if _is_isolated or find_root() is None:
+    if _is_isolated or recognition.find_root() is None:
         return
     with _attaching:
         try:
