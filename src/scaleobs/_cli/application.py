@@ -79,7 +79,7 @@ def load(app: str) -> AppInfo:
 
 
 def _main(module: str, attribute: str, answer: str) -> None:
-    # The application's modules come first, as under a server. Until here, those of scaleobs did.
+    # The application's modules come first, as under its server; scaleobs has been imported before.
     sys.path.insert(0, str(Path.cwd()))
     try:
         found: dict[str, Any] = _read(module, attribute)
