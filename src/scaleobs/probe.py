@@ -83,7 +83,7 @@ def _request(path: str, port: int, timeout: float) -> tuple[int, bytes]:
     connection = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
     limit = monotonic() + timeout
 
-    def left() -> float:
+    def remaining() -> float:
         seconds = limit - monotonic()
         if seconds <= 0:
             raise TimeoutError
@@ -91,11 +91,11 @@ def _request(path: str, port: int, timeout: float) -> tuple[int, bytes]:
 
     answer = b""
     try:
-        connection.settimeout(left())
+        connection.settimeout(remaining())
         connection.connect(("127.0.0.1", port))
         connection.sendall(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
         while len(answer) < _LONGEST_ANSWER:
-            connection.settimeout(left())
+            connection.settimeout(remaining())
             piece = connection.recv(_LONGEST_ANSWER)
             answer += piece
             if not piece:

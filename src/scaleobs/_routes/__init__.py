@@ -1,9 +1,8 @@
 """
-The route template of a request, which is what its series are labelled with; never the path, which a client
-makes up.
+The route template of a request, which labels its series. The path never does, since clients invent paths.
 
-Each framework is asked in its own way, by looking at the objects that the application brings: none is
-imported here before the application has imported it.
+The templates are read from the objects of the application, differently for each framework. No framework is imported
+unless the application has imported it.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ _KINDS = {
     ("quart", "Quart"): "werkzeug.QuartRoutes",
 }
 """
-By the package and the name of the application's class, or of one that it inherits: what knows its routes.
+The class that reads the routes, by the package and the name of the application's class or of a base class.
 
-That is loaded for the frameworks that are there; all of them would take a tenth of what loading scaleobs does.
+Only the modules of the frameworks in use are imported; all of them would take a tenth of scaleobs's import time.
 """
 
 
@@ -38,12 +37,12 @@ def routes_of(app: Any, route: Callable[[Request], str | None] | None = None) ->
     """
     Return the routes of an application.
 
-    Flask, Django's handlers, Quart, Falcon and Pyramid don't leave in the request what they matched; they get a hook
-    that does, once, which raises nothing into the application.
+    Flask, Django's handlers, Quart, Falcon and Pyramid don't write into the request what they matched. They get a hook
+    that does, once; it raises nothing into the application.
 
     Args:
-        app: the framework's object, one of its methods, or whatever is wrapped around it.
-        route: a function that finds the template of a scope or environ, for a framework that isn't known here.
+        app: the framework's object, one of its methods, or a wrapper around it.
+        route: returns the template of a scope or environ, for a framework that is not supported.
     """
     if route is not None:
         return PlainRoutes(route)
@@ -52,7 +51,7 @@ def routes_of(app: Any, route: Callable[[Request], str | None] | None = None) ->
             kind = _kind(one)
             if kind is not None:
                 return kind(one)
-        except Exception:  # noqa: S112 - An object that can't be looked at, or has changed since: as if it weren't there.
+        except Exception:  # noqa: S112 - It can't be read; the next one may be.
             continue
     return HiddenStarlette() if is_async(app) else NoRoutes()
 
@@ -61,10 +60,10 @@ def _kind(app: Any) -> Callable[[Any], Routes] | None:
     if isinstance(app, type):
         return None
     for base in type(app).__mro__:
-        known = _KINDS.get((base.__module__.partition(".")[0], base.__name__))
-        # Django's handler of static files, as of `runserver`, goes before the site's own.
-        if known is not None and not (base.__name__ == "BaseHandler" and hasattr(app, "application")):
-            module, _, name = known.partition(".")
+        target = _KINDS.get((base.__module__.partition(".")[0], base.__name__))
+        # Django's handler of static files, as of `runserver`, wraps the site's own handler.
+        if target is not None and not (base.__name__ == "BaseHandler" and hasattr(app, "application")):
+            module, _, name = target.partition(".")
             kind: Callable[[Any], Routes] = getattr(import_module(f"{__name__}.{module}"), name)
             return kind
     return StarletteRoutes if has_routes(app) else None

@@ -13,7 +13,7 @@ _ANY_METHOD = ("ANY", "PROXY")
 
 
 class BottleRoutes:
-    """The rules of an application, by the route that it leaves in the environ."""
+    """The rules of an application, by the route that it writes into the environ."""
 
     route_key = "bottle.route"
 
@@ -22,9 +22,9 @@ class BottleRoutes:
         self._known: Pairs = ()
 
     def template(self, request: Request) -> tuple[str, bool]:
-        """Return the rule, of a wrong method too, and the prefix of a mounted application."""
+        """Return the rule, also of a wrong method, or the prefix of a mounted application."""
         route = request.get("bottle.route")
-        # An application that is mounted and speaks Bottle leaves its own.
+        # A mounted Bottle application writes its own route.
         if route is not None and request.get("bottle.app") is self._app:
             return _template(route), True
         return self._unrouted(request), False
@@ -35,16 +35,16 @@ class BottleRoutes:
         return self._known
 
     def _unrouted(self, request: Request) -> str:
-        http_error: Any = sys.modules["bottle"].HTTPError  # Where the application comes from.
-        asked = {"PATH_INFO": request.get("PATH_INFO", ""), "REQUEST_METHOD": request.get("REQUEST_METHOD", "")}
+        http_error: Any = sys.modules["bottle"].HTTPError  # The application imported it.
+        request_line = {"PATH_INFO": request.get("PATH_INFO", ""), "REQUEST_METHOD": request.get("REQUEST_METHOD", "")}
         try:
             try:
-                return _template(self._app.router.match(asked)[0])
+                return _template(self._app.router.match(request_line)[0])
             except http_error as error:
                 if error.status_code != 405:  # noqa: PLR2004
                     return UNMATCHED_ROUTE
-                asked["REQUEST_METHOD"] = error.get_header("Allow", "").partition(",")[0]
-                return _template(self._app.router.match(asked)[0])
+                request_line["REQUEST_METHOD"] = error.get_header("Allow", "").partition(",")[0]
+                return _template(self._app.router.match(request_line)[0])
         except http_error:
             return UNMATCHED_ROUTE
 
@@ -56,6 +56,6 @@ def _template(route: Any) -> str:
 
 def _pairs(routes: Any) -> Iterator[tuple[str, str]]:
     for route in routes:
-        # What takes any method is listed by the commonest.
+        # A route for any method is listed with the most common one.
         for method in explicit_methods(["GET"] if route.method in _ANY_METHOD else [route.method]):
             yield method, _template(route)

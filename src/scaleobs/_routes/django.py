@@ -15,23 +15,23 @@ _REDIRECTS = frozenset({301, 302, 307, 308})
 _LANGUAGE = "<language>/"
 _HOOKED = "is_scaleobs_hook"
 _ASYNC_HANDLERS = ("ASGIHandler", "AsyncClientHandler")
-"""Those whose requests have a scope; `META` is the environ in those of the others."""
+"""Handlers whose requests have a scope. The requests of the others have the environ in `META`."""
 
 
 class DjangoRoutes:
-    """The patterns of a site, by what a hook in its handler leaves."""
+    """The patterns of a site, by what a hook in its handler writes into the request."""
 
     route_key = NOTE
 
     def __init__(self, handler: Any) -> None:
         self._resolver: Any = None
         self._known: Pairs = ()
-        # To look into the handler's `vars` would make each of its attributes take longer from then on (Python 3.11).
+        # After a use of the handler's `vars`, each access of its attributes is slower (Python 3.11).
         if not hasattr(handler.resolve_request, _HOOKED):
-            _watch(handler, _Templates())
+            _hook(handler, _Templates())
 
     def template(self, request: Request) -> tuple[str, bool]:
-        """Return the pattern that was noted."""
+        """Return the pattern that the hook has written."""
         return recall(request)
 
     def known(self) -> Pairs:
@@ -48,17 +48,17 @@ class DjangoRoutes:
 
 class _Templates:
     """
-    What routes are called: one name for a pattern in all languages, since the client chooses among them.
+    The templates of routes. A pattern has one template in all languages, since the client chooses the language.
 
     Attributes:
-        known: the templates of the routes that were resolved so far.
+        known: the templates of the routes that have been resolved.
     """
 
     def __init__(self) -> None:
         self.known: dict[str, str] = {}
 
     def of(self, request: Any, route: str) -> str:
-        """Return the template of a route that was just resolved, in the language of the request."""
+        """Return the template of a resolved route, which is in the language of the request."""
         if route not in self.known:
             from django.urls import get_resolver
 
@@ -68,7 +68,7 @@ class _Templates:
         return self.known[route]
 
     def of_path(self, request: Any, path: str) -> str | None:
-        """Return the template that a path would resolve to."""
+        """Return the template that a path resolves to."""
         from django.urls import Resolver404, resolve
 
         try:
@@ -77,15 +77,15 @@ class _Templates:
             return None
 
 
-def _watch(handler: Any, templates: _Templates) -> None:
-    """Note the pattern of every request that a handler resolves, and of those that its middleware answers before."""
+def _hook(handler: Any, templates: _Templates) -> None:
+    """Write the pattern into every request that a handler resolves, and into those that its middleware answers."""
     from django.urls import Resolver404
 
     resolve, respond, respond_async = handler.resolve_request, handler.get_response, handler.get_response_async
     is_asgi = any(base.__name__ in _ASYNC_HANDLERS for base in type(handler).__mro__)
     known = templates.known
 
-    def resolve_and_note(request: Any) -> Any:
+    def resolve_and_remember(request: Any) -> Any:
         try:
             match = resolve(request)
         except Resolver404:
@@ -94,57 +94,57 @@ def _watch(handler: Any, templates: _Templates) -> None:
         notes = request.scope if is_asgi else request.META
         try:
             notes[NOTE] = known[match.route]
-        except Exception:  # The first one of this route, or one that can't be looked at.
+        except Exception:  # The first request of this route, or one that can't be read.
             remember(notes, lambda: templates.of(request, match.route))
         return match
 
-    def respond_and_note(request: Any) -> Any:
+    def respond_and_remember(request: Any) -> Any:
         response = respond(request)
         notes = request.scope if is_asgi else request.META
         if notes.get(NOTE, UNMATCHED_ROUTE) == UNMATCHED_ROUTE:
-            _note_unresolved(notes, request, response, templates)
+            _remember_unresolved(notes, request, response, templates)
         return response
 
-    async def respond_and_note_async(request: Any) -> Any:
+    async def respond_and_remember_async(request: Any) -> Any:
         response = await respond_async(request)
         notes = request.scope if is_asgi else request.META
         if notes.get(NOTE, UNMATCHED_ROUTE) == UNMATCHED_ROUTE:
-            _note_unresolved(notes, request, response, templates)
+            _remember_unresolved(notes, request, response, templates)
         return response
 
-    setattr(resolve_and_note, _HOOKED, True)
-    handler.resolve_request = resolve_and_note
-    handler.get_response, handler.get_response_async = respond_and_note, respond_and_note_async
+    setattr(resolve_and_remember, _HOOKED, True)
+    handler.resolve_request = resolve_and_remember
+    handler.get_response, handler.get_response_async = respond_and_remember, respond_and_remember_async
 
 
-def _note_unresolved(notes: Request, request: Any, response: Any, templates: _Templates) -> None:
+def _remember_unresolved(notes: Request, request: Any, response: Any, templates: _Templates) -> None:
     is_resolved = NOTE in notes
     remember(notes, lambda: _unresolved(request, response, templates, is_resolved=is_resolved))
 
 
 def _unresolved(request: Any, response: Any, templates: _Templates, *, is_resolved: bool) -> str | None:
-    """Return the template of a request that a middleware answered, or sent to a path that ends like its own."""
+    """Return the template of a request that a middleware answered, or redirected to a path that ends like its own."""
     from django.conf import settings
     from django.urls import get_script_prefix
 
-    path, found = request.path_info, None
+    path, template = request.path_info, None
     if not is_resolved:
         with_slash = path + "/" if settings.APPEND_SLASH and not path.endswith("/") else None
-        found = templates.of_path(request, path) or (with_slash and templates.of_path(request, with_slash))
+        template = templates.of_path(request, path) or (with_slash and templates.of_path(request, with_slash))
     elif response.status_code in _REDIRECTS:
-        # A slash is appended, or a language put in front.
+        # The redirect appends a slash or prepends a language.
         target = with_root(urlsplit(response.get("Location", "")).path.removeprefix(get_script_prefix()))
-        found = templates.of_path(request, target) if target.strip("/").endswith(path.strip("/")) else None
-    return found
+        template = templates.of_path(request, target) if target.strip("/").endswith(path.strip("/")) else None
+    return template
 
 
 def _template(route: str) -> str:
-    """Return a route as the others are written: from the root, without the anchors of `re_path`."""
+    """Return the route from the root on, without the anchors of `re_path`."""
     return with_root(_ANCHOR.sub("", route))
 
 
 def _patterns(resolver: Any) -> list[tuple[str, str, Any]]:
-    """Return each route as it is in the present language, its template, and its view."""
+    """Return each route in the current language, its template, and its view."""
     from django.utils import translation
 
     now = list(_routes(resolver))
@@ -156,7 +156,7 @@ def _patterns(resolver: Any) -> list[tuple[str, str, Any]]:
 
 
 def _routes(resolver: Any, language: str | None = None) -> Iterator[tuple[str, Any, bool]]:
-    """Yield each route, its view, and whether it differs by language, which has another name where one is given."""
+    """Yield each route, its view, and whether it differs by language; `language` replaces the prefix of a language."""
     for one in resolver.url_patterns:
         has_prefix = hasattr(one.pattern, "language_prefix")
         route = language if has_prefix and language is not None else str(one.pattern)
@@ -171,7 +171,7 @@ def _routes(resolver: Any, language: str | None = None) -> Iterator[tuple[str, A
 
 
 def _methods(view: Any) -> list[str]:
-    """Return the methods that a view names: a class, a view set's actions, or `require_http_methods`."""
+    """Return the methods that a view names by its class, a view set's actions, or `require_http_methods`."""
     kind = getattr(view, "view_class", None) or getattr(view, "cls", None)
     names: Any = getattr(view, "actions", None)
     if names is None and kind is not None:

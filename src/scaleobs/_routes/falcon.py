@@ -21,7 +21,7 @@ from scaleobs.catalog import UNMATCHED_ROUTE
 
 
 class FalconRoutes:
-    """The templates of an application, by what a hook in its search leaves."""
+    """The templates of an application, by what a hook in its search writes into the request."""
 
     route_key = NOTE
 
@@ -31,7 +31,7 @@ class FalconRoutes:
         self._seen: tuple[list[Any], list[Any]] | None = None
         search = getattr(app, "_router_search", None)
         if search is not None and not isinstance(search, _Search):
-            app._router_search = _Search(app, search)  # noqa: SLF001 - Falcon says what it matched in no public place.
+            app._router_search = _Search(app, search)  # noqa: SLF001 - Falcon has no public place for the matched template.
 
     def template(self, request: Request) -> tuple[str, bool]:
         """Return the template, or the prefix of static files or a sink."""
@@ -48,7 +48,7 @@ class FalconRoutes:
     def known(self) -> Pairs:
         """Return every method that a resource answers, with its template."""
         nodes = [node for node in _nodes(getattr(self._router(), "_roots", ())) if node.resource is not None]
-        seen = [node.method_map for node in nodes], list(_behind(self._app))
+        seen = [node.method_map for node in nodes], list(_fallbacks(self._app))
         if seen != self._seen:
             self._known = listed([*_pairs(nodes), *self._prefixes()])
             self._seen = seen
@@ -56,7 +56,7 @@ class FalconRoutes:
 
     def _unrouted(self, path: str) -> str:
         found = self._router().find(path)
-        if found is not None and found[0] is not None:  # A middleware answered before.
+        if found is not None and found[0] is not None:  # A middleware answered.
             return str(found[3])
         return _unrouted(self._app, path)
 
@@ -64,12 +64,12 @@ class FalconRoutes:
         return self._app._router  # noqa: SLF001
 
     def _prefixes(self) -> Iterator[tuple[str, str]]:
-        for matcher, _, is_sink in _behind(self._app):
+        for matcher, _, is_sink in _fallbacks(self._app):
             yield "GET", _prefix(matcher, is_sink=is_sink)
 
 
 class _Search:
-    """The router's search, which notes what it finds, or what Falcon asks next where it finds nothing."""
+    """The router's search, with a hook that writes the template, or the prefix of static files or a sink."""
 
     def __init__(self, app: Any, search: Any) -> None:
         self._app = app
@@ -85,13 +85,13 @@ class _Search:
         return found
 
 
-def _behind(app: Any) -> Any:
-    """Return what is asked where the router finds nothing: static files and sinks."""
+def _fallbacks(app: Any) -> Any:
+    """Return the static files and sinks, which Falcon matches after the router."""
     return app._sink_and_static_routes  # noqa: SLF001
 
 
 def _unrouted(app: Any, path: str) -> str:
-    for matcher, _, is_sink in _behind(app):
+    for matcher, _, is_sink in _fallbacks(app):
         if matcher.match(path):
             return _prefix(matcher, is_sink=is_sink)
     return UNMATCHED_ROUTE

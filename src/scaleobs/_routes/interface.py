@@ -15,15 +15,15 @@ Request = MutableMapping[str, Any]
 """An ASGI scope or a WSGI environ."""
 
 Pairs = tuple[tuple[str, str], ...]
-"""Methods with the templates that they can be sent to."""
+"""Pairs of a method and a template."""
 
 ROUTE = "route"
-"""Where FastAPI and Starlette (1.7 on) leave the object of the route, which has no hash: it is compared by identity."""
+"""The key of FastAPI's and Starlette's (from 1.7) route object in the scope. It has no hash, so its id is compared."""
 
 DEFAULT_METHODS = ("GET", "POST")
-"""What a view that doesn't name its methods is taken to answer."""
+"""The methods of a view that names none."""
 
-_MOST_KNOWN = 1000
+_MAX_PAIRS = 1000
 _ADDED_BY_FRAMEWORKS = frozenset({"HEAD", "OPTIONS"})
 
 
@@ -42,20 +42,20 @@ class Routes(Protocol):
         """
         Return the template of a handled request, and whether the value of `route_key` alone determines it.
 
-        What the value tells stays true as long as `known` returns the same object. May raise whatever the application's
-        own objects raise when they are looked at.
+        A template by the value stays valid as long as `known` returns the same object. May raise what the application's
+        objects raise when they are read.
         """
 
     def known(self) -> Pairs:
         """
-        Return every method and template that the application can answer now, a thousand pairs at most.
+        Return every method and template that the application can answer now, at most a thousand pairs.
 
-        The same object is returned as long as nothing has changed. May raise as `template` does.
+        Returns the same object as long as nothing has changed. May raise as `template` does.
         """
 
 
 def explicit_methods(methods: Iterable[str]) -> list[str]:
-    """Return the methods that a developer wrote, without those that a framework adds to them."""
+    """Return the methods that a developer wrote, without those that the framework has added."""
     names = set(methods)
     return sorted(names - _ADDED_BY_FRAMEWORKS or names)
 
@@ -63,22 +63,22 @@ def explicit_methods(methods: Iterable[str]) -> list[str]:
 def listed(pairs: Iterable[tuple[str, str]]) -> Pairs:
     """Return each pair once, without methods that have no series of their own."""
     own = (pair for pair in pairs if pair[0] in catalog.METHODS)
-    return tuple(itertools.islice(dict.fromkeys(own), _MOST_KNOWN))
+    return tuple(itertools.islice(dict.fromkeys(own), _MAX_PAIRS))
 
 
 def settled(last: Pairs, pairs: Iterable[tuple[str, str]]) -> Pairs:
-    """Return the pairs, as the object that they were last time where they are the same."""
+    """Return the pairs; if they are equal to the last ones, the same object."""
     now = listed(pairs)
     return last if now == last else now
 
 
 def toggle_slash(path: str) -> str:
-    """Return a path that ends with a slash without it, and any other with one."""
+    """Return the path without the slash at its end, or with one if it has none."""
     return path.rstrip("/") if path.endswith("/") else path + "/"
 
 
 def with_root(template: str) -> str:
-    """Return a template with one slash at its beginning."""
+    """Return the template with one slash at its beginning."""
     return "/" + template.lstrip("/")
 
 
@@ -89,16 +89,17 @@ def path_below(path: str, root: str) -> str:
 
 
 def environ_path(environ: Request) -> str:
-    """Return the path of an environ as text (PEP 3333 hands it over as bytes in disguise)."""
+    """Return the path of an environ as text (in PEP 3333 its characters are bytes)."""
     path: str = environ.get("PATH_INFO", "")
     return path.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 NOTE = "scaleobs.route"
+"""The key of the template that a hook has written into the scope or environ."""
 
 
 def remember(request: Request, find: Callable[[], str | None]) -> None:
-    """Note what is found, and a fault of ours to be raised by `noted`, not in the application."""
+    """Write the result of `find` into the request, or its exception: `recall` raises it outside the application."""
     try:
         template = find()
     except Exception as error:
@@ -109,23 +110,23 @@ def remember(request: Request, find: Callable[[], str | None]) -> None:
 
 
 def recall(request: Request) -> tuple[str, bool]:
-    """Return the template and that the note tells it, or raise what finding it raised, where faults are counted."""
+    """Return the template that `remember` has written, and whether there is one; raise the exception that it caught."""
     template: Any = request.get(NOTE)
     if isinstance(template, Exception):
         raise template
     return (UNMATCHED_ROUTE, False) if template is None else (str(template), True)
 
 
-_LONGEST = 200
+_MAX_LENGTH = 200
 
 
 class PlainRoutes:
     """
-    What a function says of each request.
+    The templates that the user's function returns.
 
     Args:
-        find: takes the scope or environ, as the application left it, and returns the template, or `None`. It is asked
-            for each request. What is no text of at most 200 printable characters counts as `None`.
+        find: receives the scope or environ of each handled request, and returns the template or `None`. A result that
+            is not a text of at most 200 printable characters counts as `None`.
     """
 
     route_key = NOTE
@@ -134,23 +135,23 @@ class PlainRoutes:
         self._find = find
 
     def template(self, request: Request) -> tuple[str, bool]:
-        """Return what the function says; raises what it raises."""
+        """Return the function's result; raises what it raises."""
         template = self._find(request)
-        is_usable = isinstance(template, str) and 0 < len(template) <= _LONGEST and template.isprintable()
+        is_usable = isinstance(template, str) and 0 < len(template) <= _MAX_LENGTH and template.isprintable()
         return (str(template) if is_usable else UNMATCHED_ROUTE), False
 
     def known(self) -> Pairs:
-        """Return nothing: a function can't be asked what it may say."""
+        """Return nothing: the function's results are not known before."""
         return ()
 
 
 class NoRoutes:
-    """What is asked where nothing is known of an application: all is unmatched, unless a hook says otherwise."""
+    """An application without known routes: all requests are unmatched, except for those with a hook's template."""
 
     route_key = NOTE
 
     def template(self, request: Request) -> tuple[str, bool]:
-        """Return what was noted."""
+        """Return the template that a hook has written."""
         return recall(request)[0], True
 
     def known(self) -> Pairs:
@@ -158,36 +159,36 @@ class NoRoutes:
         return ()
 
 
-_MOST = 100
+_MAX_WRAPPERS = 100
 _NAMES = ("app", "_app", "application", "_application", "wrapped", "__wrapped__", "wsgi_app", "asgi_app", "inner")
 
 
 def unwrapped(app: Any) -> Iterator[Any]:
-    """Yield an application, then all that its wrappers show of what they call, the nearest first."""
-    waiting, seen = [app], set[int]()
-    kept = []  # So that no id comes to mean another object.
-    while waiting and len(seen) < _MOST:
-        one = waiting.pop(0)
+    """Yield an application, then what its wrappers call as far as they show it, the nearest first."""
+    pending, seen = [app], set[int]()
+    kept = []  # So that no other object gets the same id.
+    while pending and len(seen) < _MAX_WRAPPERS:
+        one = pending.pop(0)
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
         kept.append(one)
         yield one
         try:
-            waiting.extend(_within(one))
-        except Exception:  # noqa: S112 - An object that can't be looked at shows nothing.
+            pending.extend(_wrapped_by(one))
+        except Exception:  # noqa: S112 - An object that can't be read shows nothing.
             continue
 
 
 def is_async(app: Any) -> bool:
-    """Return whether calling an application makes a coroutine."""
+    """Return whether a call of the application returns a coroutine."""
     while isinstance(app, functools.partial):
         app = app.func
     call = app if inspect.isroutine(app) else type(app).__call__
     return inspect.iscoroutinefunction(call)
 
 
-def _within(one: Any) -> list[Any]:
+def _wrapped_by(one: Any) -> list[Any]:
     if isinstance(one, functools.partial):
         return [one.func, *one.args, *one.keywords.values()]
     if inspect.ismethod(one):

@@ -11,9 +11,9 @@ from scaleobs.catalog import UNMATCHED_ROUTE
 
 class LitestarRoutes:
     """
-    The routes of an application, by the handler that routing leaves in the scope.
+    The routes of an application, by the handler that routing writes into the scope.
 
-    Litestar leaves the template, too, but that of a mounted application is the root's.
+    Litestar writes the template, too, but for a mounted application it is that of the root.
     """
 
     route_key = "route_handler"
@@ -25,7 +25,7 @@ class LitestarRoutes:
         self._known: Pairs = ()
 
     def template(self, request: Request) -> tuple[str, bool]:
-        """Return the template, of a wrong method too."""
+        """Return the template, also of a wrong method."""
         self._refresh()
         handler, template = request.get("route_handler"), request.get("path_template", "")
         if handler is None:
@@ -52,20 +52,20 @@ class LitestarRoutes:
         self._seen = routes
 
     def _unrouted(self, request: Request) -> tuple[Any, str]:
-        """Ask the router, as it asks itself, what a request would be for by another method, or without CORS."""
+        """Return handler and template of a request that the router refuses for its method or answers for CORS."""
         from litestar.exceptions import MethodNotAllowedException
         from litestar.utils import normalize_path
 
         path, root = request.get("path", ""), request.get("root_path", "")
         path = normalize_path(path.split(root, maxsplit=1)[-1] if root else path)
-        ask = self._app.asgi_router.handle_routing
+        find = self._app.asgi_router.handle_routing
         try:
             try:
-                found = ask(path=path, method=request.get("method"))
+                found = find(path=path, method=request.get("method"))
             except MethodNotAllowedException as error:
                 allowed = (error.headers or {}).get("allow", "")
-                found = ask(path=path, method=allowed.partition(",")[0])
-        except Exception:  # Not found, in whichever way.
+                found = find(path=path, method=allowed.partition(",")[0])
+        except Exception:  # Not found; the classes of the exceptions differ.
             return None, ""
         return found[1], found[4]
 

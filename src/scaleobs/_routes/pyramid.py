@@ -25,7 +25,7 @@ _PARAMETER = re.compile(r"[{*:]")
 
 
 class PyramidRoutes:
-    """The patterns of an application, by what a hook in its mapper leaves."""
+    """The patterns of an application, by what a hook in its mapper writes into the environ."""
 
     route_key = NOTE
 
@@ -40,13 +40,13 @@ class PyramidRoutes:
             router.routes_mapper = _Mapper(mapper)
 
     def template(self, request: Request) -> tuple[str, bool]:
-        """Return the pattern, of a slash redirect too."""
+        """Return the pattern, also of a slash redirect."""
         if NOTE in request:
             return recall(request)
         path = environ_path(request) or "/"
-        # Nothing else is routed apart from what a tween answers and what the view that appends slashes does.
-        found = self._find(path) or (None if path.endswith("/") else self._find(path + "/"))
-        return found or UNMATCHED_ROUTE, False
+        # Not routed: a tween answered, or the view that appends slashes.
+        pattern = self._find(path) or (None if path.endswith("/") else self._find(path + "/"))
+        return pattern or UNMATCHED_ROUTE, False
 
     def known(self) -> Pairs:
         """Return every pattern, with the methods that its route or its views name."""
@@ -58,8 +58,10 @@ class PyramidRoutes:
         if routes == self._routes:
             return
         by_prefix: dict[str, list[tuple[int, Any]]] = {}
-        for place, route in enumerate(routes):
-            by_prefix.setdefault(_PARAMETER.split(with_root(route.pattern), maxsplit=1)[0], []).append((place, route))
+        for position, route in enumerate(routes):
+            by_prefix.setdefault(_PARAMETER.split(with_root(route.pattern), maxsplit=1)[0], []).append(
+                (position, route)
+            )
         self._by_prefix, self._lengths = by_prefix, sorted({len(prefix) for prefix in by_prefix})
         self._known = listed(_pairs(self._router))
         self._routes = routes
@@ -68,14 +70,14 @@ class PyramidRoutes:
         self._refresh()
         found = [pair for length in self._lengths for pair in self._by_prefix.get(path[:length], ())]
         for _, route in sorted(found, key=itemgetter(0)):
-            # A route with predicates has said no, or would have to be asked again what it thinks of the request.
+            # A route with predicates has refused the request, or its predicates would have to be called again.
             if not route.predicates and route.match(path) is not None:
                 return with_root(route.pattern)
         return None
 
 
 class _Mapper:
-    """The router's mapper, which notes what it finds."""
+    """The router's mapper, with a hook that writes the pattern into the environ."""
 
     def __init__(self, mapper: Any) -> None:
         self._mapper = mapper
@@ -91,13 +93,13 @@ class _Mapper:
 
 
 def _pairs(router: Any) -> Iterator[tuple[str, str]]:
-    told: dict[str, set[str]] = {}
+    named: dict[str, set[str]] = {}
     for kind, key in (("routes", "name"), ("views", "route_name")):
         for one in router.registry.introspector.get_category(kind) or ():
             item = one["introspectable"]
             if item.get("request_methods"):
                 methods = item["request_methods"]
-                told.setdefault(item.get(key), set()).update([methods] if isinstance(methods, str) else methods)
+                named.setdefault(item.get(key), set()).update([methods] if isinstance(methods, str) else methods)
     for route in getattr(router.routes_mapper, "routelist", ()):
-        methods = explicit_methods(told[route.name]) if route.name in told else DEFAULT_METHODS
+        methods = explicit_methods(named[route.name]) if route.name in named else DEFAULT_METHODS
         yield from ((method, with_root(route.pattern)) for method in methods)

@@ -12,13 +12,13 @@ from scaleobs.catalog import UNMATCHED_ROUTE
 
 class StarletteRoutes:
     """
-    The routes of an application, by what routing leaves in the scope.
+    The routes of an application, by the objects that routing writes into the scope.
 
-    Routing leaves the endpoint. It alone determines the template unless it has several: if one function serves several
-    routes, or may serve another one in a mount that doesn't show what it calls. Then the route does, which FastAPI
-    leaves, and Starlette from 1.7 on. If the route is in several mounts, the route and the template of its mount do.
-    Otherwise method, host and path decide among the routes of the endpoint, for each request anew. Nothing else is
-    found by path unless routing left nothing, as for slash redirects and for answers that a middleware gave.
+    Routing writes the endpoint. The endpoint determines the template, unless it has several: one function may serve
+    several routes, or another route in a mount that hides its routes. Then the route determines the template; FastAPI
+    writes it, and Starlette from 1.7 on. If the route is in several mounts, the template of its mount is needed, too.
+    Otherwise method, host and path select one of the endpoint's routes, for each request. If routing wrote nothing,
+    which is so for slash redirects and for answers of a middleware, the path is matched with all routes.
     """
 
     def __init__(self, app: Any) -> None:
@@ -28,9 +28,9 @@ class StarletteRoutes:
         self.route_key = ENDPOINT
 
     def template(self, request: Request) -> tuple[str, bool]:
-        """Return the template; raises once what a route raised that can't be read."""
+        """Return the template; raises, once, what a route raised when it was read."""
         if self._table is not None and self.route_key == ROUTE:
-            # The template of a route holds until `known` returns another object, as cached series do.
+            # The template of a route is valid until `known` returns another object, like cached series.
             found = self._without_path(self._table, request)
             if found is not None:
                 return found
@@ -56,7 +56,7 @@ class StarletteRoutes:
         return None if template is None else (template, False)
 
     def _mounted_template(self, table: RouteTable, request: Request) -> str | None:
-        if request.get("router") is not self._router:  # Within another application, whose mounts are in the root path.
+        if request.get("router") is not self._router:  # Mounted in another application; the root path has its mounts.
             return None
         root = request.get("root_path", "")
         first = request.get("app_root_path", root)
@@ -73,18 +73,18 @@ class StarletteRoutes:
         return table
 
     def _paths(self, scope: Request) -> Iterator[str]:
-        """Yield what may be the path below the application."""
+        """Yield the possible paths below the application."""
         path, root = scope.get("path", ""), scope.get("root_path", "")
-        # The outermost router signs the scope. A mount appends to `root_path`, and keeps the first one aside.
+        # The outermost router writes itself into the scope. A mount extends `root_path`; `app_root_path` is the first.
         first, router = scope.get("app_root_path", root), scope.get("router")
         if router is None or router is self._router:
             yield path_below(path, first)
             return
-        # Mounted in another application, whose mount stands in front of ours, and which says no more than that.
+        # Mounted in another application; the scope has nothing else than its mount.
         if scope.get(ENDPOINT) is self._app:
             yield path_below(path, root)
             return
-        # Within one of our own mounts, perhaps: its path is part of the template, so the shortest root goes first.
+        # Perhaps in one of our own mounts: its path is part of the template, so the shortest root is first.
         steps = root[len(first) :].split("/") if root.startswith(first) else [root]
         for length in range(1, len(steps) + 1):
             yield path_below(path, first + "/".join(steps[:length]))
@@ -92,9 +92,9 @@ class StarletteRoutes:
 
 class HiddenStarlette:
     """
-    The routes of an application that shows none of what it calls: the router that handled a request signs it.
+    The routes of an application that hides what it calls: the router that handles a request writes itself into it.
 
-    What handles a request without a router has no templates.
+    Requests without a router have no templates.
     """
 
     route_key = "router"
@@ -103,16 +103,16 @@ class HiddenStarlette:
         self._found: dict[int, tuple[Any, StarletteRoutes]] = {}
 
     def template(self, request: Request) -> tuple[str, bool]:
-        """Return the template that the router gives."""
+        """Return the template by the request's router."""
         router = request.get("router")
         if router is None:
             return UNMATCHED_ROUTE, True
         if id(router) not in self._found:
-            if not has_routes(router) or len(self._found) >= 20:  # noqa: PLR2004 - Made for each request, perhaps.
+            if not has_routes(router) or len(self._found) >= 20:  # noqa: PLR2004 - Each request may have its own.
                 return UNMATCHED_ROUTE, False
             self._found[id(router)] = router, StarletteRoutes(router)
         return self._found[id(router)][1].template(request)[0], False
 
     def known(self) -> Pairs:
-        """Return nothing: a router is known once it has handled a request, and counted as others are by then."""
+        """Return nothing: a router is found at its first request, too late for series at zero."""
         return ()

@@ -1,4 +1,4 @@
-"""Every route of a Starlette or FastAPI application, with the template that its mounts and routers add up to."""
+"""Every route of a Starlette or FastAPI application, with its template across mounts and routers."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from scaleobs._routes.interface import ROUTE, Pairs, Request, listed, toggle_sla
 from scaleobs._routes.tree import Entry, Tree
 
 ENDPOINT = "endpoint"
-_DEEPEST = 20
+_MAX_DEPTH = 20
 _WITHOUT_ROUTES = ("a2wsgi", "django", "prometheus_client", "starlette.middleware.wsgi", "starlette.staticfiles")
-"""Modules whose applications are often mounted and call no endpoint of Starlette's kind."""
+"""Modules whose applications are often mounted and call no Starlette endpoint."""
 
 
 class RouteTable:
     """
-    The routes of an application as they were at one moment.
+    The routes of an application at one moment.
 
     Args:
-        router: the application's outermost.
+        router: the outermost router of the application.
 
     Attributes:
         known: each method and template.
@@ -37,38 +37,38 @@ class RouteTable:
         self.known: Pairs = listed((method, entry.template) for _, entry in pairs for method in entry.methods)
         pairs.sort(key=lambda pair: pair[1].rank)
         self._entries = [entry for _, entry in pairs]
-        self._serving, self._templates = _by_clue(pairs, walk)
+        self._serving, self._templates = _by_route_key(pairs, walk)
         endpoints = [endpoint for endpoint, entry in pairs if endpoint is not None and not entry.is_websocket]
         self.is_shared = not all(_is_key(endpoint) and endpoint in self._templates for endpoint in endpoints)
         self._tree = Tree()
-        for place, entry in enumerate(self._entries):
+        for position, entry in enumerate(self._entries):
             if not entry.is_websocket:
-                self._tree.add(place, entry)
+                self._tree.add(position, entry)
 
     def is_stale(self) -> bool:
-        """Return whether a router has other routes by now."""
+        """Return whether the routes of a router have changed."""
         return any(_routes_of(owner) != routes for owner, routes in self._seen)
 
     def endpoint_template(self, scope: Request) -> str | None:
-        """Return the template of all that an endpoint serves; two endpoints that are equal count as the same one."""
+        """Return the template of all routes of an endpoint; equal endpoints count as one."""
         endpoint = scope.get(ENDPOINT)
         return self._templates.get(endpoint) if _is_key(endpoint) else None
 
     def route_template(self, scope: Request) -> str | None:
-        """Return the template of all that a route serves."""
+        """Return the template of a route that has only one."""
         return self._templates.get(id(scope.get(ROUTE)))
 
     def mounted_at(self, scope: Request, root: str) -> str | None:
         """
-        Return the template of a route that serves several, by the mounts that it was reached through.
+        Return the template of a route that has several, by the mounts of the request.
 
         Args:
-            scope: what routing left, of an application that no other one is around.
-            root: the path of the mounts, which may hold what clients choose.
+            scope: the routed scope; its application is not mounted in another one.
+            root: the path of the mounts, which may contain parts that clients choose.
         """
         route = scope.get(ROUTE)
         context = (scope.get("fastapi") or {}).get("effective_route_context")
-        if getattr(context, "original_route", None) is not route:  # It is of a mount around.
+        if getattr(context, "original_route", None) is not route:  # It belongs to an outer mount.
             context = None
         for entry in self._serving.get(id(route), ()):
             if entry.host is not None:
@@ -82,7 +82,7 @@ class RouteTable:
         return None
 
     def find(self, scope: Request, path: str) -> str | None:
-        """Return the template of a path: of the endpoint's routes or, where it has none, all, also by another slash."""
+        """Return the template of a path among the endpoint's routes, or among all; then with the slash toggled."""
         endpoint = scope.get(ENDPOINT)
         entries = self._serving.get(endpoint, ()) if _is_key(endpoint) else ()
         if entries or scope.get("type") == "websocket":
@@ -91,30 +91,30 @@ class RouteTable:
         return found or _chosen(scope, self._tree.matching(toggle_slash(path)))
 
     def raise_fault(self) -> None:
-        """Raise what a route raised when it was looked at, once."""
+        """Raise, once, what a route raised when it was read."""
         if self._faults:
             raise self._faults.pop()
 
 
-def _by_clue(pairs: list[tuple[Any, Entry]], walk: _Walk) -> tuple[dict[Any, list[Entry]], dict[Any, str]]:
+def _by_route_key(pairs: list[tuple[Any, Entry]], walk: _Walk) -> tuple[dict[Any, list[Entry]], dict[Any, str]]:
     """
-    Return what each endpoint, and each route by its id, serves, and the template of those that serve one alone.
+    Return the entries of each endpoint and of each route (by its id), and the template of those with only one.
 
-    Where an endpoint may be called unseen, by a mount that hides its routes, the mounts are among what it serves.
+    If a mount that hides its routes may call an endpoint, the endpoint's entries include the mounts.
     """
-    places: dict[Any, list[tuple[int, Entry]]] = {}
+    positioned: dict[Any, list[tuple[int, Entry]]] = {}
     unseen = set[Any]()
-    for place, (endpoint, entry) in enumerate(pairs):
+    for position, (endpoint, entry) in enumerate(pairs):
         keys = [endpoint] if _is_key(endpoint) else []
         if entry.route is not None:
             keys.append(id(entry.route))
         for key in keys:
-            places.setdefault(key, []).append((place, entry))
+            positioned.setdefault(key, []).append((position, entry))
             if walk.hides or (_is_key(endpoint) and endpoint in walk.hidden):
                 unseen.add(key)
-    mounts = [(place, entry) for place, (_, entry) in enumerate(pairs) if entry.is_mount]
+    mounts = [(position, entry) for position, (_, entry) in enumerate(pairs) if entry.is_mount]
     serving, alone = dict[Any, list[Entry]](), dict[Any, str]()
-    for key, own in places.items():
+    for key, own in positioned.items():
         found = dict(sorted(own + mounts if key in unseen else own, key=itemgetter(0)))
         serving[key] = list(found.values())
         templates = {entry.template for entry in found.values()}
@@ -124,13 +124,13 @@ def _by_clue(pairs: list[tuple[Any, Entry]], walk: _Walk) -> tuple[dict[Any, lis
 
 
 def _chosen(scope: Request, entries: Iterable[Entry]) -> str | None:
-    """Return the template that Starlette would choose: the first that takes the method, or else the first."""
+    """Return the template that Starlette would choose: the first that accepts the method, or else the first."""
     method, is_plain = scope.get("method"), scope.get("type") != "websocket"
     refusing = None
     for entry in entries:
         if (entry.is_websocket and is_plain) or (entry.host is not None and not entry.host.match(_host(scope))):
             continue
-        if entry.takes is None or method in entry.takes:
+        if entry.accepts is None or method in entry.accepts:
             return entry.template
         refusing = refusing or entry
     return None if refusing is None else refusing.template
@@ -139,11 +139,11 @@ def _chosen(scope: Request, entries: Iterable[Entry]) -> str | None:
 @dataclass
 class _Walk:
     """
-    A walk through the routes, which remembers whose it has seen.
+    A walk through the routes, which records the routers that it visits.
 
     Attributes:
-        hidden: the endpoints of applications that mounts show only through a wrapper.
-        hides: whether there is a mount that may call any endpoint unseen.
+        hidden: the endpoints of mounted applications that are inside a wrapper.
+        hides: whether a mount hides its routes, so that it may call any endpoint.
     """
 
     faults: list[Exception]
@@ -156,14 +156,14 @@ class _Walk:
 
     def through(self, owner: Any, prefix: str, host: Any, depth: int = 0) -> Iterator[tuple[Any, Entry]]:
         """Yield the endpoint and the entry of each route of a router or a mount."""
-        routes = self._watched(owner)
-        if depth > _DEEPEST:  # An application that is mounted within itself.
+        routes = self._record(owner)
+        if depth > _MAX_DEPTH:  # An application is mounted within itself.
             return
         for route in routes:
             try:
-                # FastAPI keeps an included router as one object and makes the whole templates beside it (0.137 on).
+                # From 0.137 on, FastAPI keeps an included router as one object, with the complete templates beside it.
                 if hasattr(route, "effective_route_contexts"):
-                    self._watch_included(route.original_router, depth)
+                    self._record_included(route.original_router, depth)
                     contexts = [*route.effective_route_contexts(), *route.effective_low_priority_routes()]
                     for context in contexts:
                         original = context.original_route
@@ -183,24 +183,24 @@ class _Walk:
         path = getattr(route, "path", None)
         if hasattr(route, "host") and path is None:  # starlette.routing.Host
             if not route.routes:
-                self._look_behind(route.app, depth)
+                self._search_behind(route.app, depth)
             yield from self.through(route, prefix, route.host_regex, depth + 1)
-        elif hasattr(route, "routes"):  # starlette.routing.Mount, or FastAPI's group of front ends, which has no path.
+        elif hasattr(route, "routes"):  # starlette.routing.Mount, or FastAPI's front ends, which have no path.
             below = prefix + (path or "")
-            if path is not None and not route.routes:  # Static files, or routes that can't be seen: one template.
+            if path is not None and not route.routes:  # Static files or hidden routes: one template.
                 yield getattr(route, "app", None), Entry(below, ["GET"], host, is_mount=True, route=route)
-                self._look_behind(getattr(route, "app", None), depth)
+                self._search_behind(getattr(route, "app", None), depth)
             yield from self.through(route, below, host, depth + 1)
         elif isinstance(path, str) and hasattr(route, "matches_with_path"):  # One of FastAPI's front ends.
             yield None, Entry((prefix + path).rstrip("/"), ["GET"], host, is_mount=True, is_front_end=True)
         elif isinstance(path, str):
-            takes = getattr(route, "methods", None) or None
+            accepts = getattr(route, "methods", None) or None
             methods, original = _methods(route, endpoint), getattr(context, "original_route", route)
-            entry = Entry(prefix + path, methods, host, takes=takes, below=prefix, route=original, context=context)
+            entry = Entry(prefix + path, methods, host, accepts=accepts, below=prefix, route=original, context=context)
             yield endpoint, entry
 
-    def _look_behind(self, app: Any, depth: int) -> None:
-        """Note which endpoints an application that shows no routes may call: those behind its wrappers, or any."""
+    def _search_behind(self, app: Any, depth: int) -> None:
+        """Record the endpoints that an application without visible routes may call: those in its wrappers, or any."""
         if any(app is one for one in self._behind):
             return
         self._behind.append(app)
@@ -211,24 +211,24 @@ class _Walk:
                 pairs = self.through(router, "", None, depth + 1)
                 self.hidden.update(endpoint for endpoint, _ in pairs if _is_key(endpoint))
             is_seen = bool(routers) or any(_is_without_routes(one) for one in found)
-        except Exception:  # It can't be looked at.
+        except Exception:  # It can't be read.
             is_seen = False
         self.hides = self.hides or not is_seen
 
-    def _watched(self, owner: Any) -> list[Any]:
+    def _record(self, owner: Any) -> list[Any]:
         routes = _routes_of(owner)
         self.seen.append((owner, routes))
         return routes
 
-    def _watch_included(self, router: Any, depth: int) -> None:
-        for route in self._watched(router):
+    def _record_included(self, router: Any, depth: int) -> None:
+        for route in self._record(router):
             inner = getattr(route, "original_router", None)
-            if inner is not None and depth < _DEEPEST:
-                self._watch_included(inner, depth + 1)
+            if inner is not None and depth < _MAX_DEPTH:
+                self._record_included(inner, depth + 1)
 
 
 def has_routes(app: Any) -> bool:
-    """Return whether an object is an application or a router of Starlette's kind."""
+    """Return whether an object is an application or a router as Starlette has them."""
     router = getattr(app, "router", app)
     return hasattr(router, "routes") and hasattr(router, "redirect_slashes")
 
@@ -238,7 +238,7 @@ def _routes_of(owner: Any) -> list[Any]:
 
 
 def _methods(route: Any, endpoint: Any) -> Iterable[str] | None:
-    """Return the methods that a route names or whose functions a class has; `None` for a WebSocket."""
+    """Return the methods that a route names, or for which its class has functions; `None` for a WebSocket."""
     if not hasattr(route, "methods"):
         return None
     if route.methods:
@@ -248,7 +248,7 @@ def _methods(route: Any, endpoint: Any) -> Iterable[str] | None:
 
 
 def _is_without_routes(app: Any) -> bool:
-    """Return whether an application is, or inherits, what never has an endpoint."""
+    """Return whether an application is of a class that never has an endpoint."""
     modules = [getattr(app, "__module__", None), *(base.__module__ for base in type(app).__mro__)]
     return any(f"{module}.".startswith(f"{name}.") for module in modules for name in _WITHOUT_ROUTES)
 

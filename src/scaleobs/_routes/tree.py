@@ -1,4 +1,4 @@
-"""Routes by the segments of their paths, so that an unknown path costs the same with ten routes and with a thousand."""
+"""Routes by the segments of their paths: an unknown path costs the same with ten routes and with a thousand."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ class Entry:
     One route of Starlette's kind.
 
     Args:
-        path: what it matches, from the root on.
-        methods: what it names; `None` for a WebSocket.
-        host: what the host has to match, where there is such a thing.
-        is_mount: whether it matches all below its path.
-        is_front_end: whether it is one of FastAPI's, which are asked last.
-        takes: the methods that it is asked for first; `None` for all.
-        below: where the mounts around it are, of which `path` has the template in front.
+        path: its pattern, from the root on.
+        methods: the methods that it names; `None` for a WebSocket.
+        host: the pattern of the host, if it has one.
+        is_mount: whether it matches all paths below its own.
+        is_front_end: whether it is one of FastAPI's front ends, which are matched last.
+        accepts: the methods for which it is preferred; `None` for all.
+        below: the template of the mounts around it, which `path` begins with.
         route: the framework's object.
-        context: what FastAPI keeps of a router's inclusion, if there is one.
+        context: FastAPI's object of the router's inclusion, if there is one.
     """
 
     __slots__ = (
         *("_below", "_below_pattern", "_pattern", "context", "host", "is_mount", "is_websocket"),
-        *("methods", "path", "rank", "route", "takes", "template"),
+        *("accepts", "methods", "path", "rank", "route", "template"),
     )
 
     def __init__(
@@ -43,7 +43,7 @@ class Entry:
         *,
         is_mount: bool = False,
         is_front_end: bool = False,
-        takes: Collection[str] | None = None,
+        accepts: Collection[str] | None = None,
         below: str = "",
         route: object = None,
         context: object = None,
@@ -58,19 +58,19 @@ class Entry:
         self.methods = explicit_methods(methods or ())
         self.is_mount = is_mount
         self.is_websocket = methods is None
-        self.takes = takes
+        self.accepts = accepts
         self.host = host
-        # The longest path of the front ends goes first.
+        # Of the front ends, the longest path is first.
         self.rank = -len(path) if is_front_end else -math.inf
 
     def matches(self, path: str) -> bool:
         """Return whether Starlette would match a path."""
-        if self._pattern is None:  # Not before it is asked: five hundred take a tenth of a second.
+        if self._pattern is None:  # Compiled when needed: five hundred take 0.1 s.
             self._pattern = _compiled(self.path)
         return self._pattern.match(path) is not None
 
     def is_below(self, root: str) -> bool:
-        """Return whether Starlette's mounts around it would match a root path, which may hold their parameters."""
+        """Return whether Starlette's mounts around it match a root path, which may contain their parameters."""
         if "{" not in self._below:
             return self._below == root
         if self._below_pattern is None:
@@ -79,7 +79,7 @@ class Entry:
 
 
 def _with_unique_names(path: str) -> str:
-    # Starlette compiles a mount's path and those within it apart, so that they may name a parameter alike.
+    # Starlette compiles the paths of a mount and of its routes separately, so a parameter's name may occur twice.
     numbers = itertools.count()
     return _PARAMETER.sub(lambda found: f"{{p{next(numbers)}{found[2] or ''}}}", path)
 
@@ -92,13 +92,13 @@ def _compiled(path: str) -> re.Pattern[str]:
 
 class Tree:
     """
-    A node of the tree, and all below it.
+    A node of the tree, and all nodes below it.
 
     Attributes:
-        below: what follows a slash, by a segment that is the same for all paths.
-        any_below: what follows a slash and a segment with parameters.
-        ending: which entries end here, with their places in the order.
-        beginning: those whose next parameter may contain slashes.
+        below: the nodes behind a slash, by their segment, which has no parameter.
+        any_below: the node behind a slash and a segment with parameters.
+        ending: the entries that end at this node, with their positions.
+        beginning: the entries whose next parameter may contain slashes.
     """
 
     __slots__ = ("any_below", "beginning", "below", "ending")
@@ -109,28 +109,28 @@ class Tree:
         self.ending: list[tuple[int, Entry]] = []
         self.beginning: list[tuple[int, Entry]] = []
 
-    def add(self, place: int, entry: Entry) -> None:
+    def add(self, position: int, entry: Entry) -> None:
         """Add an entry."""
         node = self
         for segment in entry.path.split("/"):
             kinds = [found[2] for found in _PARAMETER.finditer(segment)]
             if any(kind not in _WITHIN_A_SEGMENT for kind in kinds):
-                node.beginning.append((place, entry))
+                node.beginning.append((position, entry))
                 return
             if kinds:
                 node.any_below = node.any_below or Tree()
                 node = node.any_below
             else:
                 node = node.below.setdefault(segment, Tree())
-        node.ending.append((place, entry))
+        node.ending.append((position, entry))
 
     def matching(self, path: str) -> Iterator[Entry]:
-        """Yield the entries that match a path, in their order."""
+        """Yield the entries that match a path, in order."""
         found = sorted(self.candidates(path.split("/"), 0), key=itemgetter(0))
         return (entry for _, entry in found if entry.matches(path))
 
     def candidates(self, segments: list[str], at: int) -> Iterator[tuple[int, Entry]]:
-        """Yield the entries whose segments are those of a path, with their places."""
+        """Yield the entries with the segments of a path, and their positions."""
         yield from self.beginning
         if at == len(segments):
             yield from self.ending

@@ -1,4 +1,4 @@
-"""The rules of Flask and Quart, which both leave routing to Werkzeug."""
+"""The rules of Flask and Quart, which both use Werkzeug's routing."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from scaleobs._routes.interface import (
 )
 from scaleobs.catalog import UNMATCHED_ROUTE
 
-_MADE = "scaleobs.request"
-_MOST_ROOTS = 16
+_REQUEST = "scaleobs.request"
+_MAX_ROOTS = 16
 
 
 class FlaskRoutes:
-    """The rules of an application, by what a hook around its dispatching leaves in the environ."""
+    """The rules of an application, by what a hook around its dispatching writes into the environ."""
 
     route_key = NOTE
 
@@ -37,11 +37,11 @@ class FlaskRoutes:
         self._roots = hook.roots
 
     def template(self, request: Request) -> tuple[str, bool]:
-        """Return the rule, of slash redirects and wrong methods too."""
+        """Return the rule, also of slash redirects and wrong methods."""
         if NOTE in request:
             return recall(request)
-        # Something else answered: a middleware around the application, to which the path tells the rule, or another
-        # application that a dispatcher has called with a part of the path as its root.
+        # The application was not called. Either a middleware around it answered; then the path determines the rule. Or
+        # a dispatcher called another application, whose root is a part of the path.
         root = request.get("SCRIPT_NAME", "")
         if root and root not in self._roots:
             return UNMATCHED_ROUTE, False
@@ -54,7 +54,7 @@ class FlaskRoutes:
 
 
 class QuartRoutes:
-    """The rules of an application, by what a hook around its handling leaves in the scope."""
+    """The rules of an application, by what a hook around its handling writes into the scope."""
 
     route_key = NOTE
 
@@ -63,13 +63,13 @@ class QuartRoutes:
         self._known: Pairs = ()
         for name in ("handle_request", "handle_websocket"):
             if name not in vars(app):
-                setattr(app, name, _noting(app, getattr(app, name)))
+                setattr(app, name, _remembering(app, getattr(app, name)))
 
     def template(self, request: Request) -> tuple[str, bool]:
-        """Return the rule, of slash redirects and wrong methods too."""
+        """Return the rule, also of slash redirects and wrong methods."""
         if NOTE in request:
             return recall(request)
-        return _rule_now(self._app, request.get(_MADE), request), False
+        return _current_rule(self._app, request.get(_REQUEST), request), False
 
     def known(self) -> Pairs:
         """Return every method and rule."""
@@ -79,10 +79,10 @@ class QuartRoutes:
 
 class _Hook:
     """
-    The hook of a Flask application, which notes what was routed before its dispatching.
+    The hook of a Flask application, which writes the rule into the environ before the request is dispatched.
 
     Attributes:
-        roots: the roots that the application was called below.
+        roots: the roots that the application was called with.
     """
 
     def __init__(self, app: Any) -> None:
@@ -90,61 +90,62 @@ class _Hook:
 
         self._app = app
         self._dispatch = app.full_dispatch_request
-        # An attribute of `request` takes ten times as long as the request itself.
-        self._current = request._get_current_object  # type: ignore[attr-defined]  # noqa: SLF001 - As Flask says.
+        # An attribute of the proxy `request` takes ten times as long as the request object.
+        self._current = request._get_current_object  # type: ignore[attr-defined]  # noqa: SLF001 - Flask documents it.
         self.roots: set[str] = set()
 
     def dispatch(self, *context: Any) -> Any:
-        """Dispatch the request of the context that was pushed."""
+        """Dispatch the request of the current context."""
         try:
             current = self._current
-            made: Any = current()
-            environ = made.environ
+            request: Any = current()
+            environ = request.environ
             try:
-                rule = made.url_rule
+                rule = request.url_rule
                 if rule is not None and environ.get("SCRIPT_NAME", "") in self.roots:
                     environ[NOTE] = rule.rule
                 else:
-                    environ[NOTE] = self._rule(made, environ)
+                    environ[NOTE] = self._rule(request, environ)
             except Exception as error:
-                environ[NOTE] = error  # Raised by `noted`.
-        except Exception:  # noqa: S110 - There is no request, or one that can't be looked at: then the path tells.
+                environ[NOTE] = error  # Raised by `recall`.
+        except Exception:  # noqa: S110 - Without a readable request, the path determines the rule.
             pass
         dispatch = self._dispatch
         return dispatch(*context) if context else dispatch()
 
-    def _rule(self, made: Any, environ: Any) -> str:
+    def _rule(self, request: Any, environ: Any) -> str:
         root = environ.get("SCRIPT_NAME", "")
-        if root not in self.roots and len(self.roots) < _MOST_ROOTS:
+        if root not in self.roots and len(self.roots) < _MAX_ROOTS:
             self.roots.add(root)
-        if made.url_rule is not None:
-            return str(made.url_rule.rule)
-        return _rule_of(self._app, made, environ_path(environ), environ.get("REQUEST_METHOD", ""))
+        if request.url_rule is not None:
+            return str(request.url_rule.rule)
+        return _rule_of(self._app, request, environ_path(environ), environ.get("REQUEST_METHOD", ""))
 
 
-def _noting(app: Any, handle: Any) -> Any:
-    async def handle_and_note(made: Any) -> Any:
-        scope = getattr(made, "scope", {})
-        # A client may go before it is handled, so it is left here; no longer than that, since it holds the scope.
-        scope[_MADE] = made
+def _remembering(app: Any, handle: Any) -> Any:
+    async def handle_and_remember(request: Any) -> Any:
+        scope = getattr(request, "scope", {})
+        # The scope has the request until it is handled, in case the client disconnects before. Not longer: the request
+        # refers to the scope.
+        scope[_REQUEST] = request
         try:
-            return await handle(made)
+            return await handle(request)
         finally:
-            if scope.pop(_MADE, None) is not None:
-                remember(scope, lambda: _rule_now(app, made, scope))
+            if scope.pop(_REQUEST, None) is not None:
+                remember(scope, lambda: _current_rule(app, request, scope))
 
-    return handle_and_note
+    return handle_and_remember
 
 
-def _rule_now(app: Any, made: Any, scope: Request) -> str:
-    """Return the rule of a request to Quart, as far as it has come."""
-    rule = getattr(made, "url_rule", None)
+def _current_rule(app: Any, request: Any, scope: Request) -> str:
+    """Return the rule of a request to Quart, which may not be routed yet."""
+    rule = getattr(request, "url_rule", None)
     if rule is not None:
         return str(rule.rule)
     if scope.get("type") != "http":
         return UNMATCHED_ROUTE
     path = path_below(scope.get("path", ""), scope.get("root_path", ""))
-    return _rule_of(app, made, path, scope.get("method", ""))
+    return _rule_of(app, request, path, scope.get("method", ""))
 
 
 def _pairs(app: Any) -> list[tuple[str, str]]:
@@ -152,16 +153,16 @@ def _pairs(app: Any) -> list[tuple[str, str]]:
     return [(method, str(rule.rule)) for rule in rules for method in explicit_methods(rule.methods or ())]
 
 
-def _rule_of(app: Any, made: Any, path: str, method: str) -> str:
-    """Return the rule of a path that was not routed, or that routing redirects or refuses for its method."""
+def _rule_of(app: Any, request: Any, path: str, method: str) -> str:
+    """Return the rule of a path that is not routed, or that routing redirects or refuses because of its method."""
     from werkzeug.exceptions import HTTPException, MethodNotAllowed
     from werkzeug.routing import RequestRedirect
 
-    error = getattr(made, "routing_exception", None)
+    error = getattr(request, "routing_exception", None)
     if error is not None and not isinstance(error, MethodNotAllowed | RequestRedirect):
         return UNMATCHED_ROUTE
     try:
-        adapter = app.create_url_adapter(made) if error is not None else app.url_map.bind("", path_info=path)
+        adapter = app.create_url_adapter(request) if error is not None else app.url_map.bind("", path_info=path)
         if error is None:
             error = _refusal(adapter, path, method)
         if isinstance(error, MethodNotAllowed) and error.valid_methods:
