@@ -482,6 +482,31 @@ def test_the_readme_links_every_page():
     assert set() == {page for page in PAGES if page.startswith("docs/")} - reached
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_headings_have_a_text(page):
+    """
+    Behind each heading is a sentence, and not another heading.
+    """
+    prose = re.sub(r"^```.*?^```", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
+
+    assert [] == re.findall(r"^(#+ .+)\n\s*(?=#|\Z)", prose, re.MULTILINE)
+
+
+def test_every_module_is_named():
+    """
+    The page of the architecture has a row for each module and package, and CONTRIBUTING.md names the layer of each.
+    """
+    source = ROOT / "src" / "scaleobs"
+    folders = {folder.parent.relative_to(source).as_posix() + "/" for folder in source.glob("*/__init__.py")}
+    # cli/ forwards the console script of an older installation, and goes with the last of these.
+    modules = {file.name for file in source.glob("*.py")} | folders - {"cli/"}
+    layers = text_of("CONTRIBUTING.md").partition("\n## Layers\n")[2].partition("\n## ")[0]
+    rows = {name for name in table_rows("docs/architecture.md") if name.endswith((".py", "/"))}
+
+    assert modules == rows
+    assert modules - {"__init__.py"} == set(re.findall(r"`(\w+(?:\.py|/))`", layers))
+
+
 def links(page):
     """Return the relative links of a page: the path from the root, and the anchor."""
     prose = re.sub(r"^```.*?^```", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
