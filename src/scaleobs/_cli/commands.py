@@ -13,7 +13,8 @@ from pathlib import Path
 import click
 
 from scaleobs import probe as container_probe
-from scaleobs._cli.common import job, service, usage_errors, write_all
+from scaleobs._cli.options import job, service, usage_errors
+from scaleobs._cli.output import write_all
 from scaleobs._render import output
 from scaleobs._render.output import RENDERED, STATIC
 

@@ -10,7 +10,8 @@ from typing import Any, cast
 import click
 
 from scaleobs._cli import application
-from scaleobs._cli.common import given, rule_options, usage_errors, write
+from scaleobs._cli.options import given, rule_options, usage_errors
+from scaleobs._cli.output import write
 from scaleobs._render import output
 from scaleobs._render.rules import RuleArguments
 from scaleobs.catalog import DEFAULT_BUCKETS

@@ -20,8 +20,9 @@ from rich.text import Text
 
 from scaleobs._cli.check import expressions
 from scaleobs._cli.check.sources import Questions, read_file, read_text
-from scaleobs._cli.common import rule_options, table_console, usage_errors, write
 from scaleobs._cli.demo.processes import find
+from scaleobs._cli.options import rule_options, usage_errors
+from scaleobs._cli.output import table_console, write
 from scaleobs._cli.rules import single_request
 from scaleobs._render import output
 from scaleobs._render.output import yaml_text

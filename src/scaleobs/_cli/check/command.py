@@ -27,7 +27,8 @@ from scaleobs._cli.check.fetch import (
 )
 from scaleobs._cli.check.sources import Question, Questions, read_file, read_text, title
 from scaleobs._cli.check.verdicts import FINDING, NOTE, Finding, Findings, check_questions, name_list
-from scaleobs._cli.common import rule_options, table_console, usage_errors
+from scaleobs._cli.options import rule_options, usage_errors
+from scaleobs._cli.output import table_console
 from scaleobs._cli.rules import single_request
 from scaleobs._render import output
 from scaleobs._render.links import service_and_job
