@@ -28,8 +28,8 @@ def main() -> int:
     parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"{known}; all where none is named")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, and only what the budgets are gated on")
     parser.add_argument("--out", metavar="FILE", type=Path, help="write the results there too, as JSON")
-    wanted = parser.parse_args()
-    for name in wanted.families:
+    options = parser.parse_args()
+    for name in options.families:
         if name not in _FAMILIES:
             parser.error(f"{name!r} is not a family: choose from {known}")
     begun = time.monotonic()
@@ -37,13 +37,13 @@ def main() -> int:
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
     print(f"{where['python']}, {where['processors']} processors, load {where['load']} before the run\n{versions}\n")
     sections = []
-    for name in wanted.families or _FAMILIES:
-        for section in _FAMILIES[name].sections(quick=wanted.quick):
+    for name in options.families or _FAMILIES:
+        for section in _FAMILIES[name].sections(quick=options.quick):
             sections.append(section)
             print(report.shown(section), flush=True)
     print(f"{time.monotonic() - begun:.0f} seconds")
-    if wanted.out:
-        wanted.out.write_text(json.dumps(report.as_data(sections), indent=1) + "\n", encoding="utf-8")
+    if options.out:
+        options.out.write_text(json.dumps(report.as_data(sections), indent=1) + "\n", encoding="utf-8")
     return int(any(row.failure for section in sections for row in section.rows))
 
 

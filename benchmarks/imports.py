@@ -56,7 +56,7 @@ def sections(*, quick: bool) -> Iterator[Section]:
             rows.append(Row(name, failure=failures[name]))
         else:
             best = min(times[name]) - min(bare)
-            middle = median(mine - its for mine, its in zip(times[name], bare, strict=True))
+            middle = median(one - its for one, its in zip(times[name], bare, strict=True))
             values = dict(zip(_COLUMNS, (best, middle), strict=True))
             rows.append(Row(name, values, _verdicts(name, best), rounds=tuple(times[name])))
     spread = 100 * (median(bare) / min(bare) - 1)

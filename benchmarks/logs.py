@@ -41,11 +41,11 @@ def sections(*, quick: bool) -> Iterator[Section]:
 def prepare(target: str, name: str) -> dict[str, Callable[[], Any]]:
     """Return the actions of a subject's worker."""
     written = _written_to(target)
-    say = _SUBJECTS[name]()
+    log = _SUBJECTS[name]()
 
     def drive(lines: int) -> None:
         for number in range(lines):
-            say(number)
+            log(number)
 
     def measure(lines: int | None = None) -> float:
         """Return the seconds of one line."""
@@ -58,7 +58,7 @@ def prepare(target: str, name: str) -> dict[str, Callable[[], Any]]:
     def check() -> str:
         if target == "/dev/null":
             return ""
-        say(-1)
+        log(-1)
         return written()
 
     measure(_WARM_UP)
@@ -93,11 +93,11 @@ def _written_to(target: str) -> Callable[[], str]:
 def _floor() -> Line:
     import orjson
 
-    def say(number: int) -> None:
+    def log(number: int) -> None:
         line = {"timestamp": time.time(), "level": "info", "event": "order.placed", "order": number}
         os.write(1, orjson.dumps({**line, "customer": "anna", "amount": 12.5}) + b"\n")
 
-    return say
+    return log
 
 
 def structlog_by_hand() -> Line:
@@ -117,29 +117,29 @@ def structlog_by_hand() -> Line:
         logger_factory=structlog.BytesLoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    return _said_by(structlog.get_logger())
+    return _output_of(structlog.get_logger())
 
 
 def _ours() -> Line:
     import scaleobs
 
     scaleobs.configure_logging(service="orders", version="1.4.2", log_format="json")
-    return _said_by(scaleobs.get_logger("shop"))
+    return _output_of(scaleobs.get_logger("shop"))
 
 
-def _said_by(logger: Any) -> Line:
-    def say(number: int) -> None:
+def _output_of(logger: Any) -> Line:
+    def log(number: int) -> None:
         logger.info("order.placed", order=number, customer="anna", amount=12.5)
 
-    return say
+    return log
 
 
 def _stdlib() -> Line:
-    def say(number: int) -> None:
+    def log(number: int) -> None:
         logger.info("order.placed", extra={"order": number, "customer": "anna", "amount": 12.5})
 
     logger = logging.getLogger("shop")
-    return say
+    return log
 
 
 def _ours_stdlib() -> Line:

@@ -59,8 +59,8 @@ def prepare(name: str) -> dict[str, Callable[[], Any]]:
         return used / len(labels)
 
     def check() -> str:
-        wanted = (1 + len(labels)) * pages.SAMPLES_PER_LABEL_SET
+        expected = (1 + len(labels)) * pages.SAMPLES_PER_LABEL_SET
         shown = pages.samples_of(page.scrape())
-        return "" if shown == wanted else f"has {wanted} samples and showed {shown}"
+        return "" if shown == expected else f"has {expected} samples and showed {shown}"
 
     return {"measure": measure, "check": check}

@@ -139,8 +139,8 @@ def _after_a_scrape(protocol: str) -> Section:
 def _section(protocol: str, framework: str) -> Section:
     names = PROTOCOLS[protocol].SUBJECTS[framework]
     subjects = {name: (protocol, framework, name) for name in names}
-    rounds_wanted = NULL_ROUNDS if framework == "null" or "two templates" in framework else _FRAMEWORK_ROUNDS
-    runs = runner.in_turns("requests", subjects, rounds=rounds_wanted)
+    round_count = NULL_ROUNDS if framework == "null" or "two templates" in framework else _FRAMEWORK_ROUNDS
+    runs = runner.in_turns("requests", subjects, rounds=round_count)
     rounds = {run.name: [1e6 * seconds for seconds in run.rounds] for run in runs if not run.failure}
     bare = rounds["bare"]
     best = {name: min(times) - min(bare) for name, times in rounds.items()}
@@ -166,7 +166,7 @@ def _section(protocol: str, framework: str) -> Section:
 
 def median_difference(times: list[float], bare: list[float]) -> float:
     """Return the median of what each round added to the bare one of the same round, which a slow minute hits alike."""
-    return median(mine - its for mine, its in zip(times, bare, strict=True))
+    return median(own - its for own, its in zip(times, bare, strict=True))
 
 
 def _verdicts(protocol: str, framework: str, name: str, best: dict[str, float]) -> tuple[Verdict, ...]:

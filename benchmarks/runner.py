@@ -48,7 +48,7 @@ class Worker:
             env={**os.environ, "PYTHONHASHSEED": "0"},  # Dicts of the same shape in every run.
         )
 
-    def heard(self) -> Any:
+    def receive(self) -> Any:
         """
         Return what the process says next; its first word, before it was told anything, means that it is prepared.
 
@@ -62,12 +62,12 @@ class Worker:
         self._errors.seek(0)
         raise SubjectFailedError((self._errors.read().strip().splitlines() or ["no word"])[-1])
 
-    def ask(self, action: str, *values: Any) -> Any:
+    def request(self, action: str, *values: Any) -> Any:
         """Have the process do something, and return what came of it."""
         with contextlib.suppress(BrokenPipeError):  # `heard` knows why.
             self._process.stdin.write(json.dumps([action, *values]) + "\n")
             self._process.stdin.flush()
-        return self.heard()
+        return self.receive()
 
     def end(self) -> None:
         """End the process."""
@@ -104,10 +104,10 @@ def in_turns(
             stack.callback(workers[name].end)
         runs = {name: Run(name) for name in subjects}
         for name, worker in workers.items():
-            _attempt(runs[name], worker.heard)
+            _attempt(runs[name], worker.receive)
         for number in range(rounds):
             for name in rotated([name for name in subjects if number < (seldom or {}).get(name, rounds)], number):
-                _attempt(runs[name], lambda name=name: runs[name].rounds.append(workers[name].ask("measure")))
+                _attempt(runs[name], lambda name=name: runs[name].rounds.append(workers[name].request("measure")))
         for name, worker in workers.items():
             _attempt(runs[name], lambda name=name, worker=worker: _finish(runs[name], worker, last))
     return list(runs.values())
@@ -123,8 +123,8 @@ def _attempt(run: Run, step: Callable[[], Any]) -> None:
 
 
 def _finish(run: Run, worker: Worker, last: str) -> None:
-    run.last = worker.ask(last) if last else None
-    run.failure = worker.ask("check")
+    run.last = worker.request(last) if last else None
+    run.failure = worker.request("check")
 
 
 def rotated(names: Sequence[str], number: int) -> Iterator[str]:

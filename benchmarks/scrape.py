@@ -69,9 +69,9 @@ def prepare(name: str, samples: str) -> dict[str, Callable[[], Any]]:
         return most / length, length
 
     def check() -> str:
-        wanted = len(labels) * pages.SAMPLES_PER_LABEL_SET
+        expected = len(labels) * pages.SAMPLES_PER_LABEL_SET
         shown = pages.samples_of(page.scrape())
-        return "" if shown == wanted else f"has {wanted} samples and showed {shown}"
+        return "" if shown == expected else f"has {expected} samples and showed {shown}"
 
     return {"measure": measure, "peak": peak, "check": check}
 
@@ -86,11 +86,11 @@ def _section(samples: int, names: list[str], rounds: int) -> Section:
         if run.failure:
             rows.append(Row(run.name, failure=run.failure))
             continue
-        mine = times[run.name]
+        own = times[run.name]
         peak, length = run.last
-        ratios = min(mine) / min(floor), median(mine) / median(floor)
-        values = dict(zip(_COLUMNS, (min(mine), median(mine), *ratios, peak, length / 1e6), strict=True))
-        rows.append(Row(run.name, values, _verdicts(run.name, ratios[0], peak), rounds=tuple(mine)))
+        ratios = min(own) / min(floor), median(own) / median(floor)
+        values = dict(zip(_COLUMNS, (min(own), median(own), *ratios, peak, length / 1e6), strict=True))
+        rows.append(Row(run.name, values, _verdicts(run.name, ratios[0], peak), rounds=tuple(own)))
     spread = 100 * (median(floor) / min(floor) - 1)
     note = f"every series has news; the floor's median is {spread:.0f} % above its best"
     return Section(f"Scrape of {samples:,} samples", _COLUMNS, tuple(rows), note)

@@ -80,9 +80,9 @@ class _Server:
         self.by_clock: list[float] = []
         self.failure = ""
         self._answered = 0
-        said = self._process.stdout.readline()
-        if said:
-            self._url = f"http://127.0.0.1:{json.loads(said)}{PATH}"
+        output = self._process.stdout.readline()
+        if output:
+            self._url = f"http://127.0.0.1:{json.loads(output)}{PATH}"
         else:
             self.failure = "the server did not start; what it said stands above"
 
@@ -92,23 +92,23 @@ class _Server:
             return
         command = [wrk, "-t1", f"-c{_CONNECTIONS}", f"-d{_SECONDS}s", self._url]
         begun = _processor_seconds(self._process.pid)
-        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         used = _processor_seconds(self._process.pid) - begun
-        if "Non-2xx" in said or "Socket errors" in said:
-            self.failure = "wrk met errors: " + " ".join(said.split("\n")[-5:])
+        if "Non-2xx" in output or "Socket errors" in output:
+            self.failure = "wrk met errors: " + " ".join(output.split("\n")[-5:])
             return
-        answered = int(re.search(r"(\d+) requests in", said)[1])
+        answered = int(re.search(r"(\d+) requests in", output)[1])
         self._answered += answered
         self.rounds.append(answered / used)
-        self.by_clock.append(float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1]))
+        self.by_clock.append(float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1]))
 
     def end(self) -> None:
         """End the server, and hear how many requests it counted: all that wrk saw answered, and those it cut off."""
         self._process.terminate()
-        said = self._process.stdout.read()
+        output = self._process.stdout.read()
         self._process.wait()
         self._process.stdout.close()
-        counted = json.loads(said) if said else 0
+        counted = json.loads(output) if output else 0
         cut_off = _CONNECTIONS * len(self.rounds)
         if not self.failure and counted is not None and not 0 <= counted - self._answered <= cut_off:
             self.failure = f"answered {self._answered} requests and counted {counted:g}"
@@ -126,19 +126,19 @@ def _section(servers: dict[str, _Server], *, is_pinned: bool) -> Section:
         if server.failure:
             rows.append(Row(name, failure=server.failure))
         elif name != "bare":
-            mine = server.rounds
-            ratios = median(_ratios(mine, bare)), max(mine) / max(bare)
+            own = server.rounds
+            ratios = median(_ratios(own, bare)), max(own) / max(bare)
             clock = median(_ratios(server.by_clock, servers["bare"].by_clock))
-            values = dict(zip(_COLUMNS, (*ratios, clock, max(mine)), strict=True))
-            rows.append(Row(name, values, _verdicts(name, ratios[0]), rounds=tuple(mine)))
+            values = dict(zip(_COLUMNS, (*ratios, clock, max(own)), strict=True))
+            rows.append(Row(name, values, _verdicts(name, ratios[0]), rounds=tuple(own)))
     spread = 100 * (1 - min(bare) / max(bare))
     where = "server and wrk on a processor each" if is_pinned else "server and wrk share a processor"
     note = f"bare {max(bare):,.0f} requests a processor second, its worst round {spread:.0f} % below its best; {where}"
     return Section(_TITLE, _COLUMNS, tuple(rows), note)
 
 
-def _ratios(mine: list[float], bare: list[float]) -> list[float]:
-    return [one / its for one, its in zip(mine, bare, strict=True)]
+def _ratios(own: list[float], bare: list[float]) -> list[float]:
+    return [one / its for one, its in zip(own, bare, strict=True)]
 
 
 def _verdicts(name: str, ratio: float) -> tuple[Verdict, ...]:

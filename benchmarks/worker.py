@@ -19,10 +19,10 @@ def main() -> None:
     answers = answers_to_parent()
     family, *arguments = sys.argv[1:]
     actions = importlib.import_module(f"benchmarks.{family}").prepare(*arguments)
-    _say(answers, None)
+    _send(answers, None)
     for line in sys.stdin:
         action, *values = json.loads(line)
-        _say(answers, actions[action](*values))
+        _send(answers, actions[action](*values))
 
 
 def answers_to_parent() -> TextIO:
@@ -34,7 +34,7 @@ def answers_to_parent() -> TextIO:
     return answers
 
 
-def _say(answers: TextIO, value: Any) -> None:
+def _send(answers: TextIO, value: Any) -> None:
     answers.write(json.dumps(value) + "\n")
     answers.flush()
 

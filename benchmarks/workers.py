@@ -90,9 +90,9 @@ def prepare(what: str, name: str) -> dict[str, Callable[[], Any]]:
 
     def check() -> str:
         page = crowd.scrape()
-        wanted = len(labels) * pages.SAMPLES_PER_LABEL_SET, int(what) * len(labels) * observed
+        expected = len(labels) * pages.SAMPLES_PER_LABEL_SET, int(what) * len(labels) * observed
         shown = pages.samples_of(page), pages.requests_of(page)
-        return "" if shown == wanted else f"has {wanted} samples and requests, and showed {shown}"
+        return "" if shown == expected else f"has {expected} samples and requests, and showed {shown}"
 
     return {"measure": measure, "peak": peak, "check": check}
 
@@ -148,5 +148,5 @@ def _scrapes(workers: int, rounds: int) -> Section:
     return Section(f"Scrape of {workers} workers", _SCRAPE_COLUMNS, tuple(rows), note)
 
 
-def _divided(mine: tuple[float, float], its: tuple[float, float]) -> list[float]:
-    return [mine[0] / its[0], mine[1] / its[1]]
+def _divided(own: tuple[float, float], its: tuple[float, float]) -> list[float]:
+    return [own[0] / its[0], own[1] / its[1]]

@@ -120,7 +120,7 @@ def exported(monkeypatch):
     return ended
 
 
-@pytest.fixture(params=[{"log_format": "off"}, {"log_format": "json"}], ids=["plain", "told"])
+@pytest.fixture(params=[{"log_format": "off"}, {"log_format": "json"}], ids=["plain", "logged"])
 def observe(request, registry):
     """
     Return a function that instruments an application, and has it serve a first request that isn't counted.

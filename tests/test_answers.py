@@ -46,10 +46,10 @@ def failing():
 @both
 def test_bodies_are_in_the_wire_format(protocol, registry):
     """MicroProfile's keys and no others, and names and states alone: nothing of what a check returned or raised."""
-    app, ask = service(protocol, registry)
+    app, request = service(protocol, registry)
     answered_checks(scaleobs.observer_of(app))
 
-    ready, startup, live = ask("/ready"), ask("/startup"), ask("/health")
+    ready, startup, live = request("/ready"), request("/startup"), request("/health")
 
     assert (503, 200, 200) == (ready.status, startup.status, live.status)
     assert {
@@ -67,13 +67,13 @@ def test_bodies_are_in_the_wire_format(protocol, registry):
 
 
 @both
-def test_details_are_shown_where_they_are_asked_for(protocol, registry):
+def test_details_are_shown_if_requested(protocol, registry):
     """With `details` a check's data holds what it returned, why it failed, how long it took and when that was."""
-    app, ask = service(protocol, registry, details=True)
+    app, request = service(protocol, registry, details=True)
     answered_checks(scaleobs.observer_of(app))
-    checks = json.loads(ask("/ready").body, parse_constant=pytest.fail)["checks"]
-    told = [{**check["data"]} for check in checks]
-    times = [(data.pop("duration_seconds"), data.pop("age_seconds")) for data in told]
+    checks = json.loads(request("/ready").body, parse_constant=pytest.fail)["checks"]
+    data_of_checks = [{**check["data"]} for check in checks]
+    times = [(data.pop("duration_seconds"), data.pop("age_seconds")) for data in data_of_checks]
 
     assert all(0 <= seconds < 10 for pair in times for seconds in pair)
     assert [
@@ -81,22 +81,22 @@ def test_details_are_shown_where_they_are_asked_for(protocol, registry):
         {},
         {"reason": "mq-7.internal refused"},
         {"state": "DEGRADED", "reason": "mq-7.internal refused"},
-    ] == told
+    ] == data_of_checks
 
 
 @both
 @pytest.mark.parametrize("path", ["/health", "/ready", "/startup", "/metrics"])
 def test_methods_and_headers(path, protocol, registry):
     """GET and HEAD are answered, with equal headers and never stored; anything else is 405 with what is allowed."""
-    _, ask = service(protocol, registry)
-    get, head = ask(path), ask(path, "HEAD")
+    _, request = service(protocol, registry)
+    get, head = request(path), request(path, "HEAD")
 
     assert (200, 200, b"") == (get.status, head.status, head.body)
     assert get.headers.keys() == head.headers.keys()
     assert "no-store" == get.headers["cache-control"]
     assert str(len(get.body)) == get.headers["content-length"]
     for method in ("POST", "DELETE", "OPTIONS", "BREW"):
-        refused = ask(path, method)
+        refused = request(path, method)
         assert (405, "GET, HEAD", "no-store") == (
             refused.status,
             refused.headers["allow"],
@@ -114,47 +114,47 @@ def test_data_that_cannot_be_written_is_no_failure(protocol, registry):
 
     around = {}
     around["self"] = around
-    app, ask = service(protocol, registry, details=True)
+    app, request = service(protocol, registry, details=True)
     scaleobs.observer_of(app).check("odd")(lambda: {"circle": around, "silent": Silent(), Silent(): 1})
 
-    assert (200, "UP") == ((seen := ask("/ready")).status, seen.json["status"])
+    assert (200, "UP") == ((seen := request("/ready")).status, seen.json["status"])
 
 
 @both
 def test_paths_can_be_changed_and_turned_off(protocol, registry):
     """A path that is moved or off belongs to the application, and only the whole path is ours."""
-    _, ask = service(protocol, registry, health_path="/-/live", ready_path=None, metrics_path="/m")
+    _, request = service(protocol, registry, health_path="/-/live", ready_path=None, metrics_path="/m")
 
-    assert {"status": "UP", "checks": []} == ask("/-/live").json
-    assert b"active_connections" in ask("/m").body
+    assert {"status": "UP", "checks": []} == request("/-/live").json
+    assert b"active_connections" in request("/m").body
     for path in ("/health", "/ready", "/metrics", "/startup/", "/startup/x", "//startup", "/STARTUP"):
-        assert b"the application" == ask(path).body
+        assert b"the application" == request(path).body
 
 
 @both
 def test_aliases_are_answered_on_request(protocol, registry):
     """Liveness and readiness have other names where they are asked for; they answer the same and aren't counted."""
-    app, ask = service(protocol, registry, probe_aliases=True)
-    _, ask_without = service(protocol, registry)
+    app, request = service(protocol, registry, probe_aliases=True)
+    _, request_without = service(protocol, registry)
     answered_checks(scaleobs.observer_of(app))
 
-    assert [{"status": "UP", "checks": []}] * 2 == [ask("/livez").json, ask("/healthz").json]
-    assert (503, ask("/ready").json) == ((ready := ask("/readyz")).status, ready.json)
+    assert [{"status": "UP", "checks": []}] * 2 == [request("/livez").json, request("/healthz").json]
+    assert (503, request("/ready").json) == ((ready := request("/readyz")).status, ready.json)
     assert {} == counted(registry)
     for path in ("/livez", "/healthz", "/readyz"):
-        assert (405, b"the application") == (ask(path, "POST").status, ask_without(path).body)
+        assert (405, b"the application") == (request(path, "POST").status, request_without(path).body)
 
 
 @both
 def test_aliases_take_no_path_of_another(protocol, registry):
     """A path that was given to one of the four stays its own, and a probe that is turned off has no alias either."""
     settings = {"registry": registry, "probe_aliases": True}
-    _, ask = service(protocol, **settings, manual_start=True, ready_path="/livez", metrics_path="/readyz")
+    _, request = service(protocol, **settings, manual_start=True, ready_path="/livez", metrics_path="/readyz")
     _, without_live = service(protocol, **settings, health_path="off", startup_path="/healthz")
     _, without_ready = service(protocol, **settings, ready_path=None)
 
-    assert [503, 200, 200] == [ask(path).status for path in ("/livez", "/healthz", "/readyz")]
-    assert b"active_connections" in ask("/readyz").body
+    assert [503, 200, 200] == [request(path).status for path in ("/livez", "/healthz", "/readyz")]
+    assert b"active_connections" in request("/readyz").body
     assert {"status": "UP", "checks": []} == without_live("/healthz").json == without_live("/readyz").json
     assert b"the application" == without_live("/livez").body == without_ready("/readyz").body
     assert {"status": "UP", "checks": []} == without_ready("/livez").json
@@ -162,41 +162,41 @@ def test_aliases_take_no_path_of_another(protocol, registry):
 
 def test_aliases_take_no_path_of_another_below_a_root_path(registry):
     """That holds for a whole path that was given with the server's prefix in it, too."""
-    _, ask = service("asgi", registry, probe_aliases=True, manual_start=True, ready_path="/api/healthz")
+    _, request = service("asgi", registry, probe_aliases=True, manual_start=True, ready_path="/api/healthz")
 
     assert [200, 503, 200] == [
-        ask(path, root_path="/api").status for path in ("/api/livez", "/api/healthz", "/api/health")
+        request(path, root_path="/api").status for path in ("/api/livez", "/api/healthz", "/api/health")
     ]
 
 
 def test_endpoints_are_found_below_a_root_path(registry):
     """A server that is told its prefix sends whole paths; the probes are found with and without it."""
-    _, ask = service("asgi", registry)
+    _, request = service("asgi", registry)
 
-    assert {"status": "UP", "checks": []} == ask("/api/health", root_path="/api").json
-    assert {"status": "UP", "checks": []} == ask("/health", root_path="/api").json
-    assert b"the application" == ask("/apihealth", root_path="/api").body
-    assert b"the application" == ask("/other/health", root_path="/api").body
+    assert {"status": "UP", "checks": []} == request("/api/health", root_path="/api").json
+    assert {"status": "UP", "checks": []} == request("/health", root_path="/api").json
+    assert b"the application" == request("/apihealth", root_path="/api").body
+    assert b"the application" == request("/other/health", root_path="/api").body
 
 
 def test_endpoints_are_found_below_a_script_name(registry):
     """WSGI cuts the prefix off by itself."""
-    _, ask = service("wsgi", registry)
+    _, request = service("wsgi", registry)
 
-    assert {"status": "UP", "checks": []} == ask("/health", SCRIPT_NAME="/api").json
+    assert {"status": "UP", "checks": []} == request("/health", SCRIPT_NAME="/api").json
 
 
 @both
 def test_probes_are_not_counted_and_silent_while_they_succeed(protocol, registry, capsys):
     """No sample, no line; a probe that says no is logged with what is down, but not counted either."""
-    app, ask = service(protocol, registry)
+    app, request = service(protocol, registry)
     for path in ("/health", "/ready", "/startup", "/metrics"):
-        ask(path)
-        ask(path, "POST")
+        request(path)
+        request(path, "POST")
 
     assert [] == log_lines(capsys)
     scaleobs.observer_of(app).check("bad")(lambda: False)
-    ask("/ready")
+    request("/ready")
     line = next(line for line in log_lines(capsys) if line["event"] == "probe.failed")
 
     assert {} == counted(registry)
@@ -209,27 +209,27 @@ def test_probes_are_not_counted_and_silent_while_they_succeed(protocol, registry
 
 
 @both
-def test_manual_start_is_said_by_the_application(protocol, registry):
+def test_manual_start_is_reported_by_the_application(protocol, registry):
     """With `manual_start` neither requests nor a lifespan end start-up: only the application does."""
-    app, ask = service(protocol, registry, manual_start=True)
-    ask("/")
+    app, request = service(protocol, registry, manual_start=True)
+    request("/")
 
-    assert [503, 503, 200] == [ask(path).status for path in ("/ready", "/startup", "/health")]
+    assert [503, 503, 200] == [request(path).status for path in ("/ready", "/startup", "/health")]
     scaleobs.observer_of(app).started()
-    assert [200, 200, 200] == [ask(path).status for path in ("/ready", "/startup", "/health")]
+    assert [200, 200, 200] == [request(path).status for path in ("/ready", "/startup", "/health")]
 
 
 @both
-def test_checks_of_the_other_probe_are_not_asked(protocol, registry):
+def test_checks_of_the_other_probe_are_not_run(protocol, registry):
     """Liveness asks nobody; start-up asks its own, and readiness its own and, until the service has started, those."""
-    asked = []
-    app, ask = service(protocol, registry)
+    runs = []
+    app, request = service(protocol, registry)
     for probe in ("ready", "startup"):
-        scaleobs.observer_of(app).check(f"of {probe}", probe=probe)(lambda probe=probe: asked.append(probe))
+        scaleobs.observer_of(app).check(f"of {probe}", probe=probe)(lambda probe=probe: runs.append(probe))
 
-    assert [200, 200] == [ask("/health").status, ask("/metrics").status]
-    assert [] == asked
-    assert ["of startup"] == [check["name"] for check in ask("/startup").json["checks"]]
-    assert ["startup"] == asked
-    assert ["of ready"] == [check["name"] for check in ask("/ready").json["checks"]]
-    assert ["startup", "ready"] == asked
+    assert [200, 200] == [request("/health").status, request("/metrics").status]
+    assert [] == runs
+    assert ["of startup"] == [check["name"] for check in request("/startup").json["checks"]]
+    assert ["startup"] == runs
+    assert ["of ready"] == [check["name"] for check in request("/ready").json["checks"]]
+    assert ["startup", "ready"] == runs

@@ -24,7 +24,7 @@ def test_every_sample_names_its_worker(content_type, registry):
     assert 3 in [value for (name, _), value in found.items() if name == "http_requests_total"]
 
 
-def test_together_nobody_is_named(registry):
+def test_together_no_worker_is_named(registry):
     """The label is there only where it is needed."""
     storage = attach(registry)[1]
     observe(storage, ("GET", "/x", "200"), 0.1)

@@ -20,7 +20,7 @@ from starlette.routing import Route
 import scaleobs
 from support.exchanges import active, asgi, counted, environ, http_scope, log_lines, wsgi
 
-MODES = {"plain": {"log_format": "off"}, "told": {"log_format": "json"}}
+MODES = {"plain": {"log_format": "off"}, "logged": {"log_format": "json"}}
 ODD_PATHS = ["/\udcff\udc80", "/\x00", "/a\nb", '/"}', "//", "", "/%00%ff", "/" + "x" * 70_000, "/ü/\u2028", "*"]
 MADE_UP = random.Random(7)
 
@@ -142,7 +142,7 @@ def test_what_clients_make_up_adds_nothing(make, settings, registry):
 
 
 @pytest.mark.parametrize("settings", MODES.values(), ids=MODES)
-def test_past_the_limit_there_are_four_series_more(settings, registry, capsys, caplog):
+def test_beyond_the_limit_are_four_more_series(settings, registry, capsys, caplog):
     """Label sets past the limit count in four overflow series, whatever their status; one line says so, once."""
 
     async def app(scope, receive, send):
@@ -159,7 +159,7 @@ def test_past_the_limit_there_are_four_series_more(settings, registry, capsys, c
             asgi(app, path=f"/{number}", method="PUT", status=status)
     asgi(app, path="/3", status=200)
     overflow = {labels: count for labels, count in counted(registry).items() if labels[1] == "_overflow"}
-    told = [one["event"] for one in log_lines(capsys)] if settings == MODES["told"] else caplog.messages
+    logged_texts = [one["event"] for one in log_lines(capsys)] if settings == MODES["logged"] else caplog.messages
 
     assert {("_OTHER", "_overflow", status) for status in ("200", "300", "400", "500")} == set(overflow)
     assert 20 * len(statuses) == sum(overflow.values())
@@ -167,10 +167,10 @@ def test_past_the_limit_there_are_four_series_more(settings, registry, capsys, c
         labels: count for labels, count in counted(registry).items() if labels not in overflow
     }
     assert 20 * len(statuses) == registry.get_sample_value("scaleobs_label_sets_dropped_total")
-    assert 1 == sum("label_sets.limit_reached" in line for line in told)
+    assert 1 == sum("label_sets.limit_reached" in line for line in logged_texts)
 
 
-@pytest.mark.parametrize(("settings", "times"), [(MODES["plain"], 100_000), (MODES["told"], 10_000)], ids=MODES)
+@pytest.mark.parametrize(("settings", "times"), [(MODES["plain"], 100_000), (MODES["logged"], 10_000)], ids=MODES)
 @pytest.mark.parametrize("make", [raw_asgi, raw_wsgi])
 def test_memory_stays_flat_over_odd_requests(make, settings, times, registry, monkeypatch):
     """
@@ -202,7 +202,7 @@ def test_memory_stays_flat_over_odd_requests(make, settings, times, registry, mo
     assert times + 12_000 == sum(counted(registry).values())
 
 
-def test_answers_that_nobody_closes_are_let_go(registry):
+def test_unclosed_answers_are_released(registry):
     """A server that drops bodies leaves counts for the next scrape, and none of the bodies."""
     dropped = []
 

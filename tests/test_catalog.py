@@ -52,7 +52,7 @@ def test_no_label_is_prometheus_own(metric):
     assert set() == catalog.TARGET_LABELS & set(metric.labels)
 
 
-def test_names_are_there_once():
+def test_names_are_unique():
     """No two families share a name, nor the name of a sample."""
     names = [name for metric in ALL for name in metric.series]
 

@@ -110,7 +110,7 @@ async def story(server, protocol, registry, check):
     app = scaleobs.instrument(app, registry=registry, log_format="off", checks=[check])
     waits = []
 
-    async def ask():
+    async def request():
         began = time.monotonic()
         if protocol == "asgi":
             seen = await serve_asgi(app, http_scope(path="/ready"))
@@ -121,7 +121,7 @@ async def story(server, protocol, registry, check):
 
     async def becomes(status):
         end = time.monotonic() + 60
-        while await ask() != status:
+        while await request() != status:
             assert time.monotonic() < end
             await asyncio.sleep(0.02)
 
@@ -129,7 +129,7 @@ async def story(server, protocol, registry, check):
     server.hold()
     await becomes(503)
     for _ in range(50):
-        assert 503 == await ask()
+        assert 503 == await request()
     server.let_go()
     await becomes(200)
     await asyncio.to_thread(server.stop)
@@ -139,7 +139,7 @@ async def story(server, protocol, registry, check):
     return max(waits)
 
 
-async def told(server, protocol, registry, make):
+async def longest_stall(server, protocol, registry, make):
     """Tell the story with a check that is made on the application's loop."""
     async with make(server) as check:
         return await story(server, protocol, registry, check)
@@ -151,7 +151,7 @@ def run(server, protocol, registry, make):
         server.start()
     before = threading.active_count()
     try:
-        longest = asyncio.run(told(server, protocol, registry, make))
+        longest = asyncio.run(longest_stall(server, protocol, registry, make))
     finally:
         server.let_go()
     end = time.monotonic() + 20

@@ -23,9 +23,9 @@ def result(check):
     """Return what a check says."""
     registered = Checks(lambda *_: None)
     registered.add(check)
-    ((name, said),) = registered.report("ready").checks
+    ((name, outcome),) = registered.report("ready").checks
     assert check.name == name
-    return said
+    return outcome
 
 
 @pytest.fixture
@@ -72,9 +72,9 @@ def web():
 )
 def test_http(path, is_up, reason, web):
     """It passes with an answer that is no error, in time, after redirects."""
-    said = result(checks.http(web + path, timeout=0.4 if path == "/hang" else 10))
+    outcome = result(checks.http(web + path, timeout=0.4 if path == "/hang" else 10))
 
-    assert (is_up, True) == (said.is_up, said.reason.startswith(reason))
+    assert (is_up, True) == (outcome.is_up, outcome.reason.startswith(reason))
 
 
 def test_http_sends_the_headers(web):
@@ -163,30 +163,30 @@ def test_options_are_those_of_a_check():
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "outcome"),
     [
         (checks.postgresql, r"checks.postgresql needs psycopg or asyncpg, .*: pip install 'psycopg\[binary\]'"),
         (checks.redis, "checks.redis needs redis, which is not installed: pip install redis"),
     ],
 )
-def test_a_missing_package_is_named(make, said, monkeypatch):
+def test_a_missing_package_is_named(make, outcome, monkeypatch):
     """At the start, with the line that installs it."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
 
-    with pytest.raises(ImportError, match=said):
+    with pytest.raises(ImportError, match=outcome):
         make("redis://host")
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "outcome"),
     [
         (checks.postgresql, "checks.postgresql got 7: give a DSN, or a pool of psycopg_pool or asyncpg"),
         (checks.redis, "checks.redis got 7: give a URL, or a client of redis-py"),
     ],
 )
-def test_what_is_no_source_is_refused(make, said):
+def test_what_is_no_source_is_refused(make, outcome):
     """What can't be asked is said at the start."""
-    with pytest.raises(TypeError, match=said):
+    with pytest.raises(TypeError, match=outcome):
         make(7)
 
 

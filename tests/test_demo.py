@@ -173,7 +173,7 @@ def test_no_answer_is_status_zero():
 
 
 @pytest.mark.parametrize(
-    ("wanted", "buckets", "expected"),
+    ("q", "buckets", "expected"),
     [
         (0.5, {}, None),
         (0.5, {1.0: 0, float("inf"): 0}, None),
@@ -182,8 +182,8 @@ def test_no_answer_is_status_zero():
         (0.99, {1.0: 5, float("inf"): 10}, 1.0),
     ],
 )
-def test_quantile_is_the_one_of_prometheus(wanted, buckets, expected):
+def test_quantile_is_the_one_of_prometheus(q, buckets, expected):
     """
     Quantiles are linear within a bucket, and at most the last finite bound.
     """
-    assert expected == quantile(wanted, buckets)
+    assert expected == quantile(q, buckets)

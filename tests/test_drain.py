@@ -52,7 +52,7 @@ def run(*parts):
 @pytest.mark.servers
 def test_signal_is_passed_on_after_the_drain():
     """The first SIGTERM ends readiness; after the drain the previous handler is called, once."""
-    code, said = run(
+    code, lines = run(
         "signal.signal(signal.SIGTERM, lambda number, frame: say(f'handled {number}'))",
         INSTRUMENT,
         """
@@ -65,33 +65,33 @@ def test_signal_is_passed_on_after_the_drain():
         """,
     )
 
-    assert (0, ["200", "503200200", "handled 15", "503"]) == (code, said)
+    assert (0, ["200", "503200200", "handled 15", "503"]) == (code, lines)
 
 
 @pytest.mark.servers
 def test_process_without_a_handler_ends_by_the_signal():
     """Without a handler SIGTERM ends the process after the drain."""
-    code, said = run(INSTRUMENT, "serve()\nterm()\nsay(serve())\ntime.sleep(20)\nsay('not ended')")
+    code, lines = run(INSTRUMENT, "serve()\nterm()\nsay(serve())\ntime.sleep(20)\nsay('not ended')")
 
-    assert (-signal.SIGTERM, ["503"]) == (code, said)
+    assert (-signal.SIGTERM, ["503"]) == (code, lines)
 
 
 def test_process_that_serves_nothing_is_left_alone():
     """If the application was loaded and isn't served, as by a management command, SIGTERM isn't deferred."""
-    code, said = run(INSTRUMENT, "term()\nsay('not ended')")
+    code, lines = run(INSTRUMENT, "term()\nsay('not ended')")
 
-    assert (-signal.SIGTERM, []) == (code, said)
+    assert (-signal.SIGTERM, []) == (code, lines)
 
 
 @pytest.mark.parametrize("setting", ["drain_seconds=0", "drain_seconds='0'"])
 def test_no_handler_is_touched_with_0_seconds(setting):
     """With `drain_seconds=0` no handler is changed."""
-    _, said = run(
+    _, lines = run(
         f"app = scaleobs.instrument(app, log_format='off', {setting})",
         "serve()\nsay(signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGURG) == signal.SIG_DFL)",
     )
 
-    assert ["True"] == said
+    assert ["True"] == lines
 
 
 def test_later_handler_of_the_application_is_called_at_once():
@@ -114,7 +114,7 @@ def test_later_handler_of_the_application_is_called_at_once():
 @pytest.mark.servers
 def test_earlier_handler_of_the_application_is_called_after_the_drain():
     """A handler that is set between loading and serving is called when the drain is over."""
-    code, said = run(
+    code, lines = run(
         INSTRUMENT,
         """
         signal.signal(signal.SIGTERM, lambda *_: say("own"))
@@ -125,30 +125,30 @@ def test_earlier_handler_of_the_application_is_called_after_the_drain():
         """,
     )
 
-    assert (0, ["503", "own"]) == (code, said)
+    assert (0, ["503", "own"]) == (code, lines)
 
 
 def test_ignored_signal_stays_ignored():
     """If SIGTERM is ignored there is no drain."""
-    code, said = run("signal.signal(signal.SIGTERM, signal.SIG_IGN)", INSTRUMENT, "serve()\nterm()\nsay(serve())")
+    code, lines = run("signal.signal(signal.SIGTERM, signal.SIG_IGN)", INSTRUMENT, "serve()\nterm()\nsay(serve())")
 
-    assert (0, ["200"]) == (code, said)
+    assert (0, ["200"]) == (code, lines)
 
 
 def test_second_signal_is_passed_on_at_once():
     """A second SIGTERM ends the drain."""
-    code, said = run(
+    code, lines = run(
         "signal.signal(signal.SIGTERM, lambda number, frame: say('handled'))",
         "app = scaleobs.instrument(app, log_format='off', drain_seconds=60)",
         "serve()\nterm()\nsay('held back')\nterm()\nterm()\nsay(serve())",
     )
 
-    assert (0, ["held back", "handled", "handled", "503"]) == (code, said)
+    assert (0, ["held back", "handled", "handled", "503"]) == (code, lines)
 
 
 def test_child_of_a_process_that_serves_ends_at_once():
     """SIGTERM ends a forked child, such as one of a pool, without a drain."""
-    _, said = run(
+    _, lines = run(
         "app = scaleobs.instrument(app, log_format='off', drain_seconds=60)",
         """
         serve()
@@ -165,13 +165,13 @@ def test_child_of_a_process_that_serves_ends_at_once():
         """,
     )
 
-    assert ["-15", "200"] == said
+    assert ["-15", "200"] == lines
 
 
 @pytest.mark.servers
 def test_request_on_another_thread_reaches_the_main_thread():
     """If the server sets its handler after loading, a request on another thread has it wrapped."""
-    code, said = run(
+    code, lines = run(
         INSTRUMENT,
         """
         signal.signal(signal.SIGTERM, lambda *_: say("handled"))
@@ -185,14 +185,14 @@ def test_request_on_another_thread_reaches_the_main_thread():
         """,
     )
 
-    assert (0, ["503", "handled"]) == (code, said)
+    assert (0, ["503", "handled"]) == (code, lines)
 
 
 @pytest.mark.servers
 @pytest.mark.parametrize("path", ["/ready", "/"])
 def test_main_thread_is_woken_again_until_it_has_wrapped_the_handler(path):
     """A signal that arrives just as the main thread begins to wait doesn't wake it: the next request sends another."""
-    code, said = run(
+    code, lines = run(
         INSTRUMENT,
         f"path = {path!r}",
         """
@@ -218,13 +218,13 @@ def test_main_thread_is_woken_again_until_it_has_wrapped_the_handler(path):
         """,
     )
 
-    assert (0, ["2", "503", "handled"]) == (code, said)
+    assert (0, ["2", "503", "handled"]) == (code, lines)
 
 
 @pytest.mark.servers
 def test_signal_that_another_thread_takes_wakes_the_main_thread():
     """The kernel delivers a signal to any thread; Python runs handlers on the main thread, which may sleep."""
-    code, said = run(
+    code, lines = run(
         INSTRUMENT,
         """
         handled = threading.Event()
@@ -241,12 +241,12 @@ def test_signal_that_another_thread_takes_wakes_the_main_thread():
         """,
     )
 
-    assert (0, ["True"]) == (code, said)
+    assert (0, ["True"]) == (code, lines)
 
 
 def test_application_that_is_loaded_by_a_thread_has_no_drain():
     """Only the main thread can set a handler; everything else works in other threads, without an error."""
-    code, said = run(
+    code, lines = run(
         """
         def load():
             global app
@@ -259,13 +259,13 @@ def test_application_that_is_loaded_by_a_thread_has_no_drain():
         """
     )
 
-    assert (-signal.SIGTERM, ["200"]) == (code, said)
+    assert (-signal.SIGTERM, ["200"]) == (code, lines)
 
 
 @pytest.mark.servers
 def test_handler_takes_no_lock():
     """The main thread may hold any lock at the signal: the handler neither logs nor waits for a lock."""
-    code, said = run(
+    code, lines = run(
         "import logging",
         "signal.signal(signal.SIGTERM, lambda number, frame: say('handled'))",
         "app = scaleobs.instrument(app, log_format='json', drain_seconds=1)",
@@ -280,12 +280,12 @@ def test_handler_takes_no_lock():
     )
 
     assert 0 == code
-    assert ["held back", "handled"] == [line for line in said if not line.startswith("{")]
+    assert ["held back", "handled"] == [line for line in lines if not line.startswith("{")]
 
 
 def test_no_thread_can_be_started():
     """If the thread of the drain can't be started, the signal is passed on at once."""
-    code, said = run(
+    code, lines = run(
         "signal.signal(signal.SIGTERM, lambda number, frame: say('handled'))",
         INSTRUMENT,
         """
@@ -298,12 +298,12 @@ def test_no_thread_can_be_started():
         """,
     )
 
-    assert (0, ["handled"]) == (code, said)
+    assert (0, ["handled"]) == (code, lines)
 
 
 def test_late_hook_is_logged_before_the_process_ends():
     """On a busy machine the thread of the hooks may be late itself: the signal is passed on after its line."""
-    code, said = run(
+    code, lines = run(
         "app = scaleobs.instrument(app, log_format='json', drain_seconds=0.2)",
         """
         from scaleobs._lifecycle import hooks
@@ -317,4 +317,4 @@ def test_late_hook_is_logged_before_the_process_ends():
     )
 
     assert -signal.SIGTERM == code
-    assert 1 == sum("It took longer than the drain." in line for line in said)
+    assert 1 == sum("It took longer than the drain." in line for line in lines)

@@ -28,10 +28,10 @@ def test_websocket_goes_on(name, tmp_path):
         with socket.create_connection(("127.0.0.1", server.port), servers.LIMIT) as connection:
             connection.sendall(HANDSHAKE)
             answer = connection.recv(4096)
-            server.tell(signal.SIGTERM)
+            server.send_signal(signal.SIGTERM)
             servers.until(lambda: server.status("/ready") == 503)
             echoes = []
-            while time.monotonic() < server.told + 1.2:
+            while time.monotonic() < server.signalled_at + 1.2:
                 # A text frame, masked with zeros.
                 connection.sendall(b"\x81\x82\0\0\0\0hi")
                 echoes.append(connection.recv(4))
@@ -59,7 +59,7 @@ def test_response_ends_a_kept_connection(name, log_format, tmp_path):
         load = draining.KeptConnections(server.port)
         with load:
             servers.until(lambda: load.answered > 50)
-            server.tell(signal.SIGTERM)
+            server.send_signal(signal.SIGTERM)
             server.gone_after()
 
     assert [] == load.failures

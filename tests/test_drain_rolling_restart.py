@@ -57,7 +57,7 @@ class Instances:
 
     def restart(self, number):
         """Have one end, and start it again, as a deployment does."""
-        self._running[number].tell(draining.signal.SIGTERM)
+        self._running[number].send_signal(draining.signal.SIGTERM)
         self._running[number].gone_after()
         self._running[number] = self._start(number)
 

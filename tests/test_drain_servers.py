@@ -36,22 +36,24 @@ def test_drain_under_load(name, tmp_path):
             servers.until(lambda: load.answered > 50)
             stream.start()
             time.sleep(0.1)  # It may begin before the drain or in it: it is whole.
-            server.tell(signal.SIGTERM)
+            server.send_signal(signal.SIGTERM)
             servers.until(lambda: server.status("/ready") == 503)
-            while time.monotonic() < server.told + 1.2:
+            while time.monotonic() < server.signalled_at + 1.2:
                 shown.add(tuple(server.status(path) for path in ("/health", "/ready", "/metrics")))
             after = server.gone_after()
             stream.join()
-        said = server.said()
+        output = server.printed()
 
     assert {(200, 503, 200)} == shown
-    assert [] == load.failed_before(server.told + 1.2)
+    assert [] == load.failed_before(server.signalled_at + 1.2)
     assert [(200, b"x" * 20)] == answers
     assert 2 < after  # And less than `servers.LIMIT`, though a hook takes longer.
     assert code == server.process.returncode
-    assert [workers] * 4 == [said.count(event) for event in ("hook: sync", "hook: async", "drain.begun", "drain.ended")]
-    assert workers == said.count("RuntimeError: no way out")
-    assert workers == said.count("It took longer than the drain.")
+    assert [workers] * 4 == [
+        output.count(event) for event in ("hook: sync", "hook: async", "drain.begun", "drain.ended")
+    ]
+    assert workers == output.count("RuntimeError: no way out")
+    assert workers == output.count("It took longer than the drain.")
 
 
 @every_server
@@ -59,12 +61,12 @@ def test_no_drain_with_0_seconds(name, tmp_path):
     """With `drain_seconds=0` the server stops at once, by the same exit code, and no hook runs."""
     command, workers, code = SERVERS[name]
     with draining.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="0") as server:
-        server.tell(signal.SIGTERM)
+        server.send_signal(signal.SIGTERM)
         server.gone_after()
 
         assert code == server.process.returncode
-        assert "hook" not in server.said()
-        assert "drain." not in server.said()
+        assert "hook" not in server.printed()
+        assert "drain." not in server.printed()
 
 
 @every_server
@@ -74,15 +76,15 @@ def test_interrupt_has_no_delay(name, tmp_path):
     with draining.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="60") as server:
         if command[0] == "gunicorn":
             server.settle()
-        server.told = time.monotonic()
+        server.signalled_at = time.monotonic()
         if "wsgi_app:app" in command and command[0] == "gunicorn":
             # Its main process sends each worker SIGQUIT, at which gthread hangs now and then after SIGINT.
-            server.tell(signal.SIGINT)
+            server.send_signal(signal.SIGINT)
         else:
             os.killpg(server.process.pid, signal.SIGINT)
         server.gone_after()
 
-        assert "hook" not in server.said()
+        assert "hook" not in server.printed()
 
 
 @pytest.mark.parametrize(
@@ -101,15 +103,15 @@ def test_second_signal_ends_the_drain(name, second, tmp_path):
     """A second signal to the main process ends the drain, if the server handles that itself."""
     command, workers, _ = SERVERS[name]
     with draining.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="60") as server:
-        server.tell(signal.SIGTERM)
+        server.send_signal(signal.SIGTERM)
         servers.until(lambda: server.status("/ready") == 503)
-        servers.until(lambda: server.said().count("hook: ") == 2 * workers)
+        servers.until(lambda: server.printed().count("hook: ") == 2 * workers)
         if command[0] == "gunicorn":
             server.settle()
-        server.tell(second)
+        server.send_signal(second)
         server.gone_after()
 
-        assert 2 * workers == server.said().count("hook: ")
+        assert 2 * workers == server.printed().count("hook: ")
 
 
 @pytest.mark.parametrize("name", ["uvicorn workers", "gunicorn sync", "gunicorn uvicorn", "granian workers"])
@@ -119,12 +121,12 @@ def test_signal_to_the_whole_service_is_one_signal(name, tmp_path):
     with draining.running(command, tmp_path, workers, SCALEOBS_DRAIN_SECONDS="2") as server:
         load = draining.Load(server.port, 2)
         with load:
-            server.told = time.monotonic()
+            server.signalled_at = time.monotonic()
             os.killpg(server.process.pid, signal.SIGTERM)
             after = server.gone_after()
 
     assert after > 2
-    assert [] == load.failed_before(server.told + 1.2)
+    assert [] == load.failed_before(server.signalled_at + 1.2)
     assert code == server.process.returncode
 
 
@@ -150,9 +152,9 @@ def test_instance_stays_ready_during_a_reload(name, tmp_path):
     with draining.running(command, tmp_path, workers, **settings) as server:
         before = draining.worker_of(server)
         with draining.Load(server.port, 1) as load, draining.Load(server.port, 1, "/ready") as ready:
-            server.tell(signal.SIGHUP)
+            server.send_signal(signal.SIGHUP)
             servers.until(lambda: not Path(f"/proc/{before}").exists())
-            servers.until(lambda: server.said().count("drain.ended") == workers)
+            servers.until(lambda: server.printed().count("drain.ended") == workers)
             time.sleep(0.5)
         refused = [failure for _, failure in ready.failures if failure.startswith("503")]
 
@@ -174,12 +176,12 @@ def test_drain_as_the_first_process_of_a_container(name, tmp_path):
     with draining.running([*namespace, program, *command[1:]], tmp_path, SCALEOBS_DRAIN_SECONDS="2") as server:
         (child,) = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
         with draining.Load(server.port, 2) as load:
-            server.told = time.monotonic()
+            server.signalled_at = time.monotonic()
             os.kill(int(child), signal.SIGTERM)
             servers.until(lambda: server.status("/ready") == 503)
             after = server.gone_after()
 
-    assert [] == load.failed_before(server.told + 1.2)
+    assert [] == load.failed_before(server.signalled_at + 1.2)
     assert 2 < after
     assert 0 == server.process.returncode
 
@@ -211,9 +213,9 @@ def test_limit_that_ends_before_the_drain_is_logged(command, is_logged, tmp_path
     """A warning at the start names the limit after which the server kills its workers, if the drain is longer."""
     with draining.running(command, tmp_path) as server:
         # If requests come on threads, the second one may write it.
-        servers.until(lambda: server.status() == 200 and (not is_logged or "drain.cut_short" in server.said()))
-        assert is_logged == ("drain.cut_short" in server.said())
-        server.tell(signal.SIGINT)
+        servers.until(lambda: server.status() == 200 and (not is_logged or "drain.cut_short" in server.printed()))
+        assert is_logged == ("drain.cut_short" in server.printed())
+        server.send_signal(signal.SIGINT)
         server.gone_after()
 
 

@@ -49,7 +49,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SERVICES)}
 class Stack:
     services: dict[str, Program]
     prometheus: Program
-    heard: Webhook
+    receiver: Webhook
     directory: Path
 
     def query(self, expression: str) -> list[dict]:
@@ -67,10 +67,13 @@ def stack(tmp_path, tool):
             "orders": opened.enter_context(orders(tmp_path)),
             "billing": opened.enter_context(billing(tmp_path)),
         }
-        heard = opened.enter_context(webhook())
+        receiver = opened.enter_context(webhook())
         alertmanager = opened.enter_context(
             running(
-                "alertmanager", alertmanager_command(tmp_path, webhook=heard.port), ready="/-/ready", directory=tmp_path
+                "alertmanager",
+                alertmanager_command(tmp_path, webhook=receiver.port),
+                ready="/-/ready",
+                directory=tmp_path,
             )
         )
         ports = {job: program.port for job, program in services.items()}
@@ -81,7 +84,7 @@ def stack(tmp_path, tool):
             scaleobs("rules", "--service", job, "--time-scale", str(TIME_SCALE), "--out", tmp_path / f"{job}-rules.yml")
         prometheus.process.send_signal(signal.SIGHUP)
         wait_until(lambda: len(groups(prometheus)) == 12, seconds=30, what="the rules are loaded")
-        yield Stack(services, prometheus, heard, tmp_path)
+        yield Stack(services, prometheus, receiver, tmp_path)
 
 
 def orders(directory):
@@ -143,7 +146,7 @@ def switch(program, answer):
     urllib.request.urlopen(urllib.request.Request(f"{program.url}/broken/{answer}", method="POST"), timeout=5).close()
 
 
-def test_failing_requests_are_told_and_so_is_the_repair(stack):
+def test_failing_requests_and_the_repair_are_notified(stack):
     """
     HighErrorRate stays quiet while all is well, fires for the service that fails, and resolves when it is mended.
     """
@@ -158,7 +161,7 @@ def test_failing_requests_are_told_and_so_is_the_repair(stack):
             switch(program, "yes")
         for name in failing:
             wait_until(
-                lambda name=name: stack.heard.first("HighErrorRate", "firing", service=name),
+                lambda name=name: stack.receiver.first("HighErrorRate", "firing", service=name),
                 seconds=FIRING_SECONDS,
                 what=f"HighErrorRate fires for {name}",
             )
@@ -166,29 +169,29 @@ def test_failing_requests_are_told_and_so_is_the_repair(stack):
             switch(program, "no")
         for name in failing:
             wait_until(
-                lambda name=name: stack.heard.first("HighErrorRate", "resolved", service=name),
+                lambda name=name: stack.receiver.first("HighErrorRate", "resolved", service=name),
                 seconds=FIRING_SECONDS,
                 what=f"HighErrorRate resolves for {name}",
             )
 
-    told = {alert["labels"]["alertname"] for alert in stack.heard.alerts}
+    alert_names = {alert["labels"]["alertname"] for alert in stack.receiver.alerts}
 
     # The latter two say no more than the first; this Alertmanager has no inhibitions to keep them back.
-    assert {"HighErrorRate"} <= told <= {"HighErrorRate", "HighRouteErrorRate", "ErrorLogBurst"}
+    assert {"HighErrorRate"} <= alert_names <= {"HighErrorRate", "HighRouteErrorRate", "ErrorLogBurst"}
 
 
-def test_a_service_that_ended_is_told(stack):
+def test_a_service_that_ended_is_notified(stack):
     """
     ServiceDown fires for the service whose process was killed, and only for it.
     """
     stack.services["orders"].process.kill()
     wait_until(
-        lambda: stack.heard.first("ServiceDown", "firing", service="orders"),
+        lambda: stack.receiver.first("ServiceDown", "firing", service="orders"),
         seconds=FIRING_SECONDS,
         what="ServiceDown fires",
     )
 
-    assert {"orders"} == {alert["labels"]["service"] for alert in stack.heard.alerts}
+    assert {"orders"} == {alert["labels"]["service"] for alert in stack.receiver.alerts}
 
 
 def test_every_rule_and_panel_finds_its_series(stack):
@@ -200,26 +203,26 @@ def test_every_rule_and_panel_finds_its_series(stack):
         rules = wait_until(lambda: evaluated(stack.prometheus), seconds=30, what="each rule is evaluated")
         texts = [output.rules_text(), *output.dashboard_texts().values()]
         recorded = {rule["name"] for rule in rules if rule["type"] == "recording"}
-        asked = {
+        used = {
             name
             for text in texts
             for name in re.findall(r"\b(?:http_|active_|service_|scaleobs_|process_|event_|thread_)\w+(?=\{)", text)
         }
-        asked |= {name for text in texts for name in re.findall(r"\bjob(?:_route)?:\w+:\w+(?=\{)", text)}
+        used |= {name for text in texts for name in re.findall(r"\bjob(?:_route)?:\w+:\w+(?=\{)", text)}
         # This Prometheus keeps classic histograms; test_native_rules.py has the others.
-        asked -= {metric.name for metric in (*EXPOSED, *RUNTIME) if metric.kind == "histogram"}
+        used -= {metric.name for metric in (*EXPOSED, *RUNTIME) if metric.kind == "histogram"}
         of_loops = {name for metric in RUNTIME for name in metric.series}
-        services_with = {name: ["orders"] if name in of_loops else stack.services for name in asked | recorded}
-        wanted = {f'{name}{{job="{job}"}}' for name, jobs in services_with.items() for job in jobs}
+        services_with = {name: ["orders"] if name in of_loops else stack.services for name in used | recorded}
+        expected_series = {f'{name}{{job="{job}"}}' for name, jobs in services_with.items() for job in jobs}
         # Rates need a second scrape with traffic in it.
         with contextlib.suppress(ProcessError):
-            wait_until(lambda: not missing(stack, wanted), seconds=15, what="every series is there")
-        still_missing = missing(stack, wanted)
+            wait_until(lambda: not missing(stack, expected_series), seconds=15, what="every series is there")
+        still_missing = missing(stack, expected_series)
 
     assert {"ok"} == {rule["health"] for rule in rules}
     assert set() == still_missing
-    assert len(asked & of_loops) == 4
-    assert len(asked) > 10
+    assert len(used & of_loops) == 4
+    assert len(used) > 10
 
 
 def test_every_line_of_both_servers_is_json(stack):

@@ -19,7 +19,7 @@ ENVIRONMENT = {"PYTHONPATH": PATHS, "SCALEOBS_DRAIN_SECONDS": "0"}
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
-def test_example_runs_as_it_says(path, tmp_path):
+def test_example_runs_as_documented(path, tmp_path):
     """
     The server starts, the path to try answers, and its request is counted under a template.
     """

@@ -133,11 +133,11 @@ def test_no_exemplar_before_a_scrape_requests_it(service):
 def test_sibling_is_written_to_only_if_its_flag_is_lower(had, raised, expected, monkeypatch, tmp_path):
     """A scrape leaves the fast path of another worker as it is where exemplars were requested before."""
     worker = workers(monkeypatch, tmp_path)
-    sibling, mine = worker(1), worker()
+    sibling, own = worker(1), worker()
     key = Key(0, 0).packed()
     flags = sibling.ledger.slots(Kind.FLAGS, key, 2)
     flags[0], flags[1] = had, 1
-    mine.read(sibling)
-    SiblingStorage(mine.siblings[0], Index(0, LabelSetIndex()), key).request_exemplars(raised)
+    own.read(sibling)
+    SiblingStorage(own.siblings[0], Index(0, LabelSetIndex()), key).request_exemplars(raised)
 
     assert expected == flags.tolist()

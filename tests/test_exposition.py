@@ -73,7 +73,7 @@ def no_created():
 
 @every_format
 @pytest.mark.usefixtures("no_created")
-def test_page_says_what_prometheus_client_would(content_type, registry):
+def test_page_is_as_by_prometheus_client(content_type, registry):
     """The samples of our families are those of a prometheus_client registry that has counted the same."""
     _, other = filled(registry)
     body = page(registry, content_type)
@@ -176,7 +176,7 @@ def test_exemplar_that_is_illegal_is_left_out(ids, content_type, registry):
 
 
 @every_format
-def test_asking_for_exemplars_begins_to_keep_them(content_type, registry):
+def test_requesting_exemplars_begins_to_keep_them(content_type, registry):
     """Exemplars are kept once somebody scrapes a format that shows them, and cost nothing before."""
     _, storage = attach(registry)
     page(registry, content_type)
@@ -222,7 +222,7 @@ def test_collector_that_raises(content_type, accept_encoding, registry):
     assert {"http_requests_total", "active_connections", "before_it_broke", "process_open_fds"} <= found
 
 
-def test_promtool_finds_nothing_to_say(registry, tool):
+def test_promtool_finds_nothing(registry, tool):
     """`promtool check metrics` is content with a whole page."""
     filled(registry)
     command = [tool("promtool"), "check", "metrics"]

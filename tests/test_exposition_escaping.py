@@ -37,15 +37,15 @@ def test_our_labels(content_type, route, method):
 
 
 @every_format
-@given(labels=st.dictionaries(st.sampled_from("abc"), texts), told=texts)
-@example(labels={"a": ODD}, told=ODD)
-def test_labels_of_the_user(content_type, labels, told):
+@given(labels=st.dictionaries(st.sampled_from("abc"), texts), help_text=texts)
+@example(labels={"a": ODD}, help_text=ODD)
+def test_labels_of_the_user(content_type, labels, help_text):
     """The user's labels come through as they are; a help text disturbs nothing."""
-    told = f"<{told}>"  # prometheus_client drops what is white around it.
+    help_text = f"<{help_text}>"  # prometheus_client drops what is white around it.
     registry, _ = attach(CollectorRegistry())
-    gauge = GaugeMetricFamily("a_gauge", told, labels=labels)
+    gauge = GaugeMetricFamily("a_gauge", help_text, labels=labels)
     gauge.add_metric(labels.values(), 1.5)
-    counter = CounterMetricFamily("a_counter", told, labels=labels)
+    counter = CounterMetricFamily("a_counter", help_text, labels=labels)
     counter.add_metric(labels.values(), 2.5)
     registry.register(type("Collected", (), {"collect": lambda _: [gauge, counter]})())
     body = page(registry, content_type)
@@ -53,7 +53,7 @@ def test_labels_of_the_user(content_type, labels, told):
 
     assert 1.5 == found[key("a_gauge", labels)]
     assert 2.5 == found[key("a_counter_total", labels)]
-    assert told == helps(body, content_type)["a_gauge"]
+    assert help_text == helps(body, content_type)["a_gauge"]
 
 
 def helps(body, content_type):
@@ -63,7 +63,9 @@ def helps(body, content_type):
     if content_type == OPENMETRICS:
         return {family.name: family.documentation for family in parse_openmetrics(body.decode())}
     lines = [line.split(" ", 3)[2:] for line in body.decode().split("\n") if line.startswith("# HELP ")]
-    return {name: told.replace(r"\\", "\0\0").replace(r"\n", "\n").replace("\0\0", "\\") for name, told in lines}
+    return {
+        name: help_text.replace(r"\\", "\0\0").replace(r"\n", "\n").replace("\0\0", "\\") for name, help_text in lines
+    }
 
 
 @every_format

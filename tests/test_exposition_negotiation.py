@@ -141,7 +141,7 @@ def test_gzip_is_used_where_it_is_accepted(accepted, is_gzip):
     assert is_gzip is (headers(accept_encoding=accepted).get("Content-Encoding") == "gzip")
 
 
-def test_caches_are_told():
+def test_caches_get_vary():
     """An answer depends on both headers."""
     assert "Accept, Accept-Encoding" == headers()["Vary"]
 

@@ -104,8 +104,8 @@ def test_text_is_kept_where_nothing_happens(content_type, registry):
 def test_formats_take_turns(registry):
     """Two scrapers with different formats each get their own, whatever the other has left."""
     filled(registry, 10)
-    wanted = samples(page(registry))
-    ours = {name: value for name, value in wanted.items() if name[0].startswith("http_")}
+    expected = samples(page(registry))
+    ours = {name: value for name, value in expected.items() if name[0].startswith("http_")}
     for content_type in [TEXT, OPENMETRICS, PROTOBUF, TEXT, PROTOBUF, OPENMETRICS, OPENMETRICS, TEXT]:
         assert ours.items() <= samples(page(registry, content_type), content_type).items()
 
@@ -196,7 +196,7 @@ def test_scrapes_while_requests_are_counted():
     assert sum(counted) == sum(value for name, value in found.items() if name[0] == "http_requests_total")
 
 
-def test_page_that_nobody_reads_to_its_end_harms_nobody(registry):
+def test_unfinished_page_is_harmless(registry):
     """A client that leaves in the middle costs nothing and changes nothing."""
     storage = filled(registry, 1000)
     for content_type in FORMATS:

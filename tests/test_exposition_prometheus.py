@@ -68,7 +68,7 @@ VALUES = sorted(_random.lognormvariate(-2, 0.8) for _ in range(1000))
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory, tool):
+def prometheus_pair(tmp_path_factory, tool):
     """Return two real Prometheus that scrape a real service, one by protobuf and one by OpenMetrics."""
     directory = tmp_path_factory.mktemp("native")
     (directory / "native_service.py").write_text(SERVICE)
@@ -116,46 +116,50 @@ def value(prometheus, query):
     return float(result[0]["value"][1]) if result else None
 
 
-def test_prometheus_knows_the_quantile(asked):
+def test_prometheus_computes_the_quantile(prometheus_pair):
     """`histogram_quantile` of the native histogram is within its resolution, and nearer than by classic buckets."""
     truth = VALUES[949]
-    seen = value(asked["protobuf"], "histogram_quantile(0.95, sum(rate(http_request_duration_seconds[5m])))")
+    seen = value(prometheus_pair["protobuf"], "histogram_quantile(0.95, sum(rate(http_request_duration_seconds[5m])))")
 
     assert truth == pytest.approx(seen, rel=0.09)
     by_buckets = "histogram_quantile(0.95, sum by (le) (rate(http_request_duration_seconds_bucket[5m])))"
-    assert abs(seen - truth) < abs(value(asked["openmetrics"], by_buckets) - truth)
+    assert abs(seen - truth) < abs(value(prometheus_pair["openmetrics"], by_buckets) - truth)
 
 
-def test_prometheus_knows_count_sum_and_fraction(asked):
+def test_prometheus_computes_count_sum_and_fraction(prometheus_pair):
     """`histogram_count`, `histogram_sum` and `histogram_fraction` say what was counted."""
     share = sum(seconds <= 0.25 for seconds in VALUES) / len(VALUES)
-    fraction = value(asked["protobuf"], "histogram_fraction(0, 0.25, sum(rate(http_request_duration_seconds[5m])))")
+    fraction = value(
+        prometheus_pair["protobuf"], "histogram_fraction(0, 0.25, sum(rate(http_request_duration_seconds[5m])))"
+    )
 
-    assert 12_000 == value(asked["protobuf"], "histogram_count(http_request_duration_seconds)")
-    assert 12 * sum(VALUES) == pytest.approx(value(asked["protobuf"], "histogram_sum(http_request_duration_seconds)"))
+    assert 12_000 == value(prometheus_pair["protobuf"], "histogram_count(http_request_duration_seconds)")
+    assert 12 * sum(VALUES) == pytest.approx(
+        value(prometheus_pair["protobuf"], "histogram_sum(http_request_duration_seconds)")
+    )
     assert share == pytest.approx(fraction, abs=0.03)
 
 
-def test_prometheus_takes_the_rest(asked):
+def test_prometheus_takes_the_rest(prometheus_pair):
     """Counters and gauges come by both formats, and OpenMetrics brings the classic buckets."""
     below = sum(seconds <= 0.25 for seconds in VALUES)
-    for prometheus in asked.values():
+    for prometheus in prometheus_pair.values():
         assert 12_000 == value(prometheus, 'http_requests_total{route="/items/{item_id}",status_code="200"}')
         assert 0 == value(prometheus, 'active_connections{protocol="http"}')
         assert value(prometheus, "process_resident_memory_bytes") > 1e6
 
-    assert 12 * below == value(asked["openmetrics"], 'http_request_duration_seconds_bucket{le="0.25"}')
-    assert 12_000 == value(asked["openmetrics"], "http_request_duration_seconds_count")
+    assert 12 * below == value(prometheus_pair["openmetrics"], 'http_request_duration_seconds_bucket{le="0.25"}')
+    assert 12_000 == value(prometheus_pair["openmetrics"], "http_request_duration_seconds_count")
 
 
 @pytest.mark.parametrize(
     ("by", "series"),
     [("protobuf", "http_request_duration_seconds"), ("openmetrics", "http_request_duration_seconds_bucket")],
 )
-def test_prometheus_knows_the_exemplars(by, series, asked):
+def test_prometheus_stores_the_exemplars(by, series, prometheus_pair):
     """`query_exemplars` returns the traces; of a native histogram Prometheus 2.42 keeps the first bucket's only."""
     window = {"query": series, "start": time.time() - 60, "end": time.time() + 1}
-    status, body = get(f"{asked[by].url}/api/v1/query_exemplars?" + urllib.parse.urlencode(window))
+    status, body = get(f"{prometheus_pair[by].url}/api/v1/query_exemplars?" + urllib.parse.urlencode(window))
     found = [one for entry in json.loads(body)["data"] for one in entry["exemplars"]]
 
     assert 200 == status

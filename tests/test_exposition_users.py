@@ -64,7 +64,7 @@ def everything() -> list[Metric]:
     ]
 
 
-def theirs(registry):
+def register_user_metrics(registry):
     """Fill a registry with the user's metrics of every kind."""
     Counter("a_counter", "Help with \\ and\nnewline.", ["x"], registry=registry).labels(ODD).inc(2.5)
     Info("an_info", "Info.", registry=registry).info({"version": "1", "name": ODD})
@@ -75,14 +75,14 @@ def theirs(registry):
 
 def test_users_metrics_in_text(registry):
     """The user's families are what prometheus_client makes of them, line for line but for how a number is written."""
-    theirs(registry)
-    wanted = generate_latest(registry).decode()
+    register_user_metrics(registry)
+    expected = generate_latest(registry).decode()
     attach(registry)
     shown = page(registry).decode()
     start = shown.index("# HELP a_counter_total")
 
-    assert samples(wanted.encode()).items() <= samples(shown.encode()).items()
-    assert comments(wanted) == [
+    assert samples(expected.encode()).items() <= samples(shown.encode()).items()
+    assert comments(expected) == [
         line for line in comments(shown[start:]) if "process_" not in line and "python_" not in line
     ]
 
@@ -94,19 +94,19 @@ def comments(text):
 
 def test_users_metrics_in_openmetrics(registry):
     """The user's families are what prometheus_client makes of them in OpenMetrics, with their units."""
-    theirs(registry)
-    wanted = generate_openmetrics(registry).decode().removesuffix("# EOF\n")
+    register_user_metrics(registry)
+    expected = generate_openmetrics(registry).decode().removesuffix("# EOF\n")
     attach(registry)
     shown = page(registry, OPENMETRICS).decode()
 
-    assert samples((wanted + "# EOF\n").encode(), OPENMETRICS).items() <= samples(shown.encode(), OPENMETRICS).items()
-    assert set(comments(wanted)) <= set(comments(shown))
+    assert samples((expected + "# EOF\n").encode(), OPENMETRICS).items() <= samples(shown.encode(), OPENMETRICS).items()
+    assert set(comments(expected)) <= set(comments(shown))
     assert "# UNIT a_size_bytes bytes" in shown
 
 
 def test_users_metrics_in_protobuf(registry):
     """The user's families have the types that the format has for them, and the samples of the text."""
-    theirs(registry)
+    register_user_metrics(registry)
     found = {family.name: family for family in families(page(registry, PROTOBUF))}
     types = {name: found[name].type for name in found if name.startswith(("a_", "an_", "another_"))}
     text = {name: value for name, value in samples(page(registry)).items() if not name[0].endswith("_created")}
@@ -198,7 +198,7 @@ class Raising:
         return []
 
 
-def test_collector_that_raises_is_told_of(registry, capsys):
+def test_collector_that_raises_is_logged(registry, capsys):
     """A scrape goes on without a collector that raises; its fault is counted and told once."""
 
     async def application(scope, receive, send):
@@ -208,6 +208,6 @@ def test_collector_that_raises_is_told_of(registry, capsys):
     registry.register(Raising())
 
     assert [200, 200] == [asgi(app, path="/metrics").status for _ in range(2)]
-    told = [line for line in log_lines(capsys) if line["event"] == "scaleobs.fault"]
-    assert ["RuntimeError at Raising.collect"] == [line["kind"] for line in told]
+    fault_lines = [line for line in log_lines(capsys) if line["event"] == "scaleobs.fault"]
+    assert ["RuntimeError at Raising.collect"] == [line["kind"] for line in fault_lines]
     assert 2 <= registry.get_sample_value("scaleobs_internal_faults_total")

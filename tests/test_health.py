@@ -170,7 +170,7 @@ def test_thread_that_cannot_be_started_is_a_failed_check(monkeypatch):
     assert checks.report("ready").is_up
 
 
-def test_change_is_told_once(registry, capsys):
+def test_change_is_logged_once(registry, capsys):
     """Failing and recovering are each logged once, however often the probe asks; the reason stays in the log."""
     state = {"error": None}
 
@@ -184,15 +184,15 @@ def test_change_is_told_once(registry, capsys):
     for error in (None, None, CheckFailed("at 10.1.2.3"), CheckFailed("at 10.1.2.3"), None, None):
         state["error"] = error
         bodies.append(asgi(app, path="/ready").body)
-    told = [line for line in log_lines(capsys) if line["event"].startswith("check.")]
+    lines_of_checks = [line for line in log_lines(capsys) if line["event"].startswith("check.")]
 
     assert [("check.failed", "warning", "at 10.1.2.3"), ("check.recovered", "info", None)] == [
-        (line["event"], line["level"], line.get("reason")) for line in told
+        (line["event"], line["level"], line.get("reason")) for line in lines_of_checks
     ]
     assert b"10.1.2.3" not in b"".join(bodies)
 
 
-def test_ready_gauge_follows_the_last_results_without_asking(registry):
+def test_ready_gauge_follows_the_last_results_without_a_run(registry):
     """`service_ready` says what the probe said last; a scrape runs no check."""
     runs = []
     app = service(registry)
@@ -204,7 +204,7 @@ def test_ready_gauge_follows_the_last_results_without_asking(registry):
     assert 1 == len(runs)
 
 
-def test_an_application_that_nobody_serves_does_not_count(registry):
+def test_an_application_that_is_not_served_does_not_count(registry):
     """
     `service_ready` is that of the applications that are served; one that is only imported says nothing.
     """

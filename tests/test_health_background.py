@@ -70,35 +70,35 @@ def test_probes_answer_from_the_last_run():
     assert [1] == runs
 
 
-def test_changes_are_told_without_a_probe():
+def test_changes_are_logged_without_a_probe():
     """A check in the background that fails and recovers is told of, though nobody asks."""
-    told, state = [], {"is_up": True}
-    checks = Checks(lambda event, *_: told.append(event))
+    events, state = [], {"is_up": True}
+    checks = Checks(lambda event, *_: events.append(event))
     checks.add(Check("db", lambda: state["is_up"], every=0.005))
     checks.serve()
     until(lambda: list(checks.last_runs()))
 
     state["is_up"] = False
-    until(lambda: told == ["failed"])
+    until(lambda: events == ["failed"])
     state["is_up"] = True
-    until(lambda: told == ["failed", "recovered"])
+    until(lambda: events == ["failed", "recovered"])
 
 
 def test_a_hanging_one_is_found_and_delays_no_other():
     """Its time is up without a probe, it has one thread, and the others go on."""
-    gate, told, runs, hung = threading.Event(), [], [], []
-    checks = Checks(lambda event, check, result: told.append((event, check.name, result.reason)))
+    gate, events, runs, hung = threading.Event(), [], [], []
+    checks = Checks(lambda event, check, result: events.append((event, check.name, result.reason)))
     checks.add(Check("stuck", lambda: hung.append(1) or gate.wait(60), every=0.005, timeout=0.05))
     checks.add(Check("quick", lambda: runs.append(1), every=0.005))
     checks.serve()
-    until(lambda: told)
+    until(lambda: events)
     before = len(runs)
     until(lambda: len(runs) > before + 10)
     stuck = len(hung)
     gate.set()
-    until(lambda: ("recovered", "stuck", "") in told)
+    until(lambda: ("recovered", "stuck", "") in events)
 
-    assert ("failed", "stuck", "no answer within 0.05 s") == told[0]
+    assert ("failed", "stuck", "no answer within 0.05 s") == events[0]
     assert 1 == stuck
 
 
@@ -208,27 +208,27 @@ def test_a_forked_process_checks_for_itself(kind, registry):
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        told = {}
+        events = {}
         try:
-            told["threads"] = threading.active_count()
-            told["before"] = [list(run) for run in obs._service.checks.last_runs()]
-            told["is_up"] = obs._service.checks.report("ready").is_up
+            events["threads"] = threading.active_count()
+            events["before"] = [list(run) for run in obs._service.checks.last_runs()]
+            events["is_up"] = obs._service.checks.report("ready").is_up
             at = obs._service.checks._states["ready", "db"]._last.at
             until(lambda: obs._service.checks._states["ready", "db"]._last.at > at)
-            told["again"] = True
+            events["again"] = True
         finally:
-            os.write(writing, json.dumps(told).encode())
+            os.write(writing, json.dumps(events).encode())
             os._exit(0)
     os.close(writing)
     timer = threading.Timer(20, os.kill, (pid, signal.SIGKILL))
     timer.start()
     with os.fdopen(reading) as pipe:
-        said = pipe.read()
+        output = pipe.read()
     os.waitpid(pid, 0)
     timer.cancel()
     gate.set()
 
-    assert {"threads": 1, "before": [], "is_up": True, "again": True} == json.loads(said)
+    assert {"threads": 1, "before": [], "is_up": True, "again": True} == json.loads(output)
 
 
 def test_gevent_and_test_clients_may_serve_one_application_on_many_loops(registry):

@@ -39,7 +39,7 @@ def service(protocol, registry, **settings):
     return scaleobs.instrument(app, registry=registry, log_format="off", **settings)
 
 
-class Told:
+class Events:
     """What the checks told of."""
 
     def __init__(self):
@@ -94,8 +94,8 @@ def test_a_thousand_probes_a_second_while_everything_hangs(protocol, registry):
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_only_the_probe_that_begins_a_run_waits_for_it(kind):
     """While something is known, the others are told that; nobody waits for a check that took too long the last time."""
-    gate, told = threading.Event(), Told()
-    checks = Checks(told)
+    gate, log = threading.Event(), Events()
+    checks = Checks(log)
     state = {"function": lambda: None}
 
     def check():
@@ -119,14 +119,14 @@ def test_only_the_probe_that_begins_a_run_waits_for_it(kind):
     assert other.is_up  # By the end of the run it would not be.
     assert {False} == {report.is_up for report in later}
     assert later_took < 10  # A hundred times 0.3 s would be 30 s.
-    assert [("failed", "db", "no answer within 0.3 s"), ("recovered", "db", "")] == told.events
+    assert [("failed", "db", "no answer within 0.3 s"), ("recovered", "db", "")] == log.events
 
 
 @pytest.mark.parametrize("threshold", [1, 2])
 def test_a_scrape_shows_that_time_is_up_and_leaves_it_to_the_probe(threshold):
     """What only reads shows a run whose time is up, again and again alike; the next probe logs it, once."""
-    gate, told = threading.Event(), Told()
-    checks = Checks(told)
+    gate, log = threading.Event(), Events()
+    checks = Checks(log)
     state = {"function": lambda: None}
 
     def check():
@@ -138,20 +138,20 @@ def test_a_scrape_shows_that_time_is_up_and_leaves_it_to_the_probe(threshold):
     checks.report_at_once("ready")
     until(lambda: not any(run.is_up for run in checks.last_runs()))
     read = [(checks.all_up("ready"), [run.is_up for run in checks.last_runs()]) for _ in range(3)]
-    before = list(told.events)
+    before = list(log.events)
     reported = checks.report_at_once("ready").is_up
     gate.set()
 
     assert read == [(threshold == 2, [False])] * 3
     assert [] == before
     assert reported == (threshold == 2)
-    assert told.events == [("failed", "db", "no answer within 0.05 s")] * (threshold == 1)
+    assert log.events == [("failed", "db", "no answer within 0.05 s")] * (threshold == 1)
 
 
 def test_a_late_answer_is_no_pass_but_worth_waiting_for_the_next():
     """A run that ends after its time has failed; the probe after it waits for a new one, and sees the recovery."""
     gate = threading.Event()
-    checks = Checks(Told())
+    checks = Checks(Events())
     checks.add(Check("db", hanging("sync", gate), timeout=0.5, cache=0))
     assert not checks.report("ready").is_up
 
@@ -179,7 +179,7 @@ def test_an_async_check_that_wont_be_cancelled_has_one_run():
         is_over.set()
         return answers, len(runs)
 
-    checks = Checks(Told())
+    checks = Checks(Events())
     checks.add(Check("db", stubborn, timeout=0.05, cache=0))
 
     assert ([False] * 20, 1) == asyncio.run(probe())
@@ -190,14 +190,14 @@ def test_a_sync_check_does_not_block_the_loop():
     gate, turns = threading.Event(), []
 
     async def probe():
-        asked = asyncio.create_task(checks.report_async("ready"))
+        pending_report = asyncio.create_task(checks.report_async("ready"))
         for _ in range(5):
             await asyncio.sleep(0)
-            turns.append(asked.done())
+            turns.append(pending_report.done())
         gate.set()
-        return await asked
+        return await pending_report
 
-    checks = Checks(Told())
+    checks = Checks(Events())
     checks.add(Check("db", lambda: gate.wait(20), timeout=20))
 
     assert asyncio.run(probe()).is_up
@@ -216,7 +216,7 @@ def test_a_probe_from_another_thread_runs_async_checks_on_the_loop():
         report = await asyncio.get_running_loop().run_in_executor(None, checks.report, "ready")
         return report, asyncio.get_running_loop()
 
-    checks = Checks(Told())
+    checks = Checks(Events())
     checks.add(Check("db", check, timeout=20))
     report, loop = asyncio.run(serve())
 
@@ -226,8 +226,8 @@ def test_a_probe_from_another_thread_runs_async_checks_on_the_loop():
 
 def test_a_check_that_its_loop_ended_is_not_down():
     """A server that stops in the middle of a run cancels it: that says nothing of the dependency, and logs nothing."""
-    told = Told()
-    checks = Checks(told)
+    log = Events()
+    checks = Checks(log)
     checks.add(Check("db", hanging("async", threading.Event()), timeout=20))
 
     async def leave():
@@ -236,21 +236,21 @@ def test_a_check_that_its_loop_ended_is_not_down():
 
     asyncio.run(leave())
 
-    assert [] == told.events
+    assert [] == log.events
     assert [] == list(checks.last_runs())
 
 
 @both
-def test_a_scrape_and_liveness_ask_no_check(protocol, registry):
+def test_a_scrape_and_liveness_run_no_check(protocol, registry):
     """They begin no run of a check of readiness."""
     runs = []
     app = service(protocol, registry, checks=[Check("db", lambda: runs.append(1))])
 
-    async def ask(path):
+    async def request(path):
         return await serve_asgi(app, http_scope(path=path))
 
     for path in ("/metrics", "/health"):
-        answer = asyncio.run(ask(path)) if protocol == "asgi" else wsgi(app, path=path)
+        answer = asyncio.run(request(path)) if protocol == "asgi" else wsgi(app, path=path)
         assert 200 == answer.status
     assert [] == runs
 

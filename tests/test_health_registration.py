@@ -22,13 +22,13 @@ def test_liveness_check_is_refused_with_the_reason(probe, registry):
     """Nobody can make liveness depend on a database."""
     obs = scaleobs.observer_of(service(registry))
 
-    said = f"'db' is for the probe '{probe}': a failing liveness check makes the .* restart.*restart_container=True"
-    with pytest.raises(ValueError, match=said):
+    message = f"'db' is for the probe '{probe}': a failing liveness check makes the .* restart.*restart_container=True"
+    with pytest.raises(ValueError, match=message):
         obs.check("db", probe=probe)(returning(True))
 
 
 @pytest.mark.parametrize(
-    ("name", "settings", "function", "said"),
+    ("name", "settings", "function", "message"),
     [
         ("db", {"probe": "redy"}, returning(1), "there is no such probe. Give 'ready' or 'startup'"),
         ("", {}, returning(1), "A check is named ''"),
@@ -48,12 +48,12 @@ def test_liveness_check_is_refused_with_the_reason(probe, registry):
         ("taken", {}, returning(1), "There is a check 'taken' for the probe 'ready' already"),
     ],
 )
-def test_bad_registration_is_refused(name, settings, function, said, registry):
+def test_bad_registration_is_refused(name, settings, function, message, registry):
     """What can't work is said at registration, with the value and the fix."""
     obs = scaleobs.observer_of(service(registry))
     obs.check("taken")(returning(True))
 
-    with pytest.raises((ValueError, TypeError), match=said):
+    with pytest.raises((ValueError, TypeError), match=message):
         obs.check(name, **settings)(function)
 
 

@@ -29,12 +29,12 @@ def scripted(*results):
     return check
 
 
-def asked(check, times):
+def run_times(check, times):
     """Return, per probe, whether it is up, and what was told."""
-    told = []
-    checks = Checks(lambda event, check, result: told.append((event, result.reason)))
+    events = []
+    checks = Checks(lambda event, check, result: events.append((event, result.reason)))
     checks.add(check)
-    return [checks.report("ready") for _ in range(times)], told, checks
+    return [checks.report("ready") for _ in range(times)], events, checks
 
 
 @both
@@ -79,19 +79,19 @@ def test_ten_thousand_probes_run_each_check_once_per_cache_period(protocol, kind
 def test_results_are_cached_for_a_second_by_default():
     """Whoever asks again within a second is told the same, and the check isn't run."""
     runs = []
-    asked(Check("db", lambda: runs.append(1)), times=100)
+    run_times(Check("db", lambda: runs.append(1)), times=100)
 
     assert [1] == runs
 
 
 def test_a_check_that_is_not_critical_degrades():
     """Its failure leaves the probe at 200, is shown and told of, and its recovery is, too."""
-    reports, told, _ = asked(Check("search", scripted(1, 0, 0, 1), cache=0, critical=False), 4)
+    reports, events, _ = run_times(Check("search", scripted(1, 0, 0, 1), cache=0, critical=False), 4)
 
     assert [(True, True, degraded) for degraded in (False, True, True, False)] == [
         (report.is_up, report.checks[0][1].is_up, report.checks[0][1].is_degraded) for report in reports
     ]
-    assert [("degraded", "as told"), ("recovered", "")] == told
+    assert [("degraded", "as told"), ("recovered", "")] == events
 
 
 def test_an_all_clear_needs_every_critical_check():
@@ -110,18 +110,18 @@ def test_an_all_clear_needs_every_critical_check():
 def test_failures_below_the_threshold_are_damped():
     """What was UP fails with the third failure in a row; a success in between begins anew, and recovers at once."""
     turns = (1, 0, 0, 1, 0, 0, 0, 0, 1)
-    reports, told, _ = asked(Check("db", scripted(*turns), cache=0, failure_threshold=3), len(turns))
+    reports, events, _ = run_times(Check("db", scripted(*turns), cache=0, failure_threshold=3), len(turns))
 
     assert [1, 1, 1, 1, 1, 1, 0, 0, 1] == [report.is_up for report in reports]
-    assert [("failed", "as told"), ("recovered", "")] == told
+    assert [("failed", "as told"), ("recovered", "")] == events
 
 
 def test_what_was_never_up_is_not_damped():
     """A dependency that isn't there from the start is no flapping one."""
-    reports, told, _ = asked(Check("db", scripted(0), cache=0, failure_threshold=3), 2)
+    reports, events, _ = run_times(Check("db", scripted(0), cache=0, failure_threshold=3), 2)
 
     assert [False, False] == [report.is_up for report in reports]
-    assert [("failed", "as told")] == told
+    assert [("failed", "as told")] == events
 
 
 def test_a_run_that_hangs_counts_once_per_period():
@@ -208,7 +208,7 @@ def test_two_applications_on_one_registry_show_the_worse_check(registry):
 
 
 @pytest.mark.parametrize(
-    ("checks", "said"),
+    ("checks", "message"),
     [
         ("db", "checks is 'db': give a list, e.g. checks="),
         (7, "checks is 7: give a list"),
@@ -216,9 +216,9 @@ def test_two_applications_on_one_registry_show_the_worse_check(registry):
         ([Check("db", print), Check("db", print)], "There is a check 'db' for the probe 'ready' already"),
     ],
 )
-def test_what_is_no_list_of_checks_is_refused(checks, said, registry):
+def test_what_is_no_list_of_checks_is_refused(checks, message, registry):
     """What can't work is said at once, with the value and the fix."""
-    with pytest.raises((ValueError, TypeError), match=said):
+    with pytest.raises((ValueError, TypeError), match=message):
         scaleobs.Observer(registry=registry, checks=checks)
 
 
@@ -238,16 +238,16 @@ def test_liveness_answers_from_what_is_known(protocol, registry):
     app = scaleobs.instrument(app, registry=registry, log_format="off")
     scaleobs.observer_of(app).check("threads", probe="live", restart_container=True, timeout=30)(stuck)
 
-    def ask():
+    def request():
         return (
             asyncio.run(serve_asgi(app, http_scope(path="/health")))
             if protocol == "asgi"
             else wsgi(app, path="/health")
         )
 
-    first = ask()
+    first = request()
     ended.set()
-    until(lambda: ask().status != 200)
+    until(lambda: request().status != 200)
 
     assert (200, "UP") == (first.status, first.json["status"])
-    assert {"status": "DOWN", "checks": [{"name": "threads", "status": "DOWN"}]} == ask().json
+    assert {"status": "DOWN", "checks": [{"name": "threads", "status": "DOWN"}]} == request().json

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from scaleobs import catalog
 from scaleobs._metrics import runtime as loops
-from support.event_loops import LAG, begun, looks, pool, service, shown, until, within
+from support.event_loops import LAG, begun, measurements, pool, service, shown, until, within
 from support.exchanges import asgi, http_scope, serve_asgi
 from support.expositions import page, samples
 
@@ -28,7 +28,7 @@ def test_loop_that_is_blocked(registry):
     async def main():
         await begun(service(registry))
         time.sleep(0.6)  # noqa: ASYNC251 - It is to block.
-        await until(lambda: looks(registry))
+        await until(lambda: measurements(registry))
         return within(registry, 0.25), shown(registry)
 
     early, found = asyncio.run(main())
@@ -42,7 +42,7 @@ def test_loop_that_is_blocked(registry):
 @pytest.mark.usefixtures("often")
 def test_one_timer_on_each_loop(registry, monkeypatch):
     """However many applications, lifespans and requests there are, one timer looks at a loop."""
-    apps, asked = [service(registry), service(CollectorRegistry()), service(registry, log_format="json")], set()
+    apps, used_loops = [service(registry), service(CollectorRegistry()), service(registry, log_format="json")], set()
 
     async def lifespan(app):
         messages = iter(["lifespan.startup", "lifespan.shutdown"])
@@ -60,7 +60,7 @@ def test_one_timer_on_each_loop(registry, monkeypatch):
         call_later = loop.call_later
 
         def counted(delay, call, *args, **more):
-            asked.add(call.__self__)
+            used_loops.add(call.__self__)
             return call_later(delay, call, *args, **more)
 
         monkeypatch.setattr(loop, "call_later", counted)
@@ -71,7 +71,7 @@ def test_one_timer_on_each_loop(registry, monkeypatch):
 
     asyncio.run(main())
 
-    assert 1 == len(asked)
+    assert 1 == len(used_loops)
 
 
 @pytest.mark.usefixtures("often")
@@ -81,20 +81,20 @@ def test_next_loop_goes_on(registry):
 
     async def main(app):
         ended.append(weakref.ref(asyncio.get_running_loop()))
-        seen = looks(registry)
+        seen = measurements(registry)
         # Without a lifespan, requests that take the shortest way don't look for a loop: a probe or a scrape does.
         await serve_asgi(app, http_scope(path="/health"))
-        await until(lambda: looks(registry) > seen)
+        await until(lambda: measurements(registry) > seen)
 
     def run():
         # The drain keeps the first loop that it has seen.
         app = service(registry, drain_seconds=0)
         for _ in range(3):
             asyncio.run(main(app))
-            counts.append(looks(registry))
+            counts.append(measurements(registry))
 
     run()
-    last = looks(registry)
+    last = measurements(registry)
     gc.collect()
 
     assert sorted(set(counts)) == counts
@@ -138,10 +138,10 @@ def test_uvloop(registry):
         calls = [loop.run_in_executor(None, hold.wait) for _ in range(2)]
         calls.append(asyncio.create_task(anyio.to_thread.run_sync(hold.wait)))
         await until(lambda: pool(registry, "anyio")[:1] == [1])
-        before, late_before = looks(registry), looks(registry) - within(registry, 0.25)
+        before, late_before = measurements(registry), measurements(registry) - within(registry, 0.25)
         time.sleep(0.6)  # noqa: ASYNC251 - It is to block.
-        await until(lambda: looks(registry) > before)
-        late, busy = looks(registry) - within(registry, 0.25) - late_before, pool(registry, "asyncio")[0]
+        await until(lambda: measurements(registry) > before)
+        late, busy = measurements(registry) - within(registry, 0.25) - late_before, pool(registry, "asyncio")[0]
         hold.set()
         await asyncio.gather(*calls)
         return late, busy
@@ -150,7 +150,7 @@ def test_uvloop(registry):
         assert (1, 2) == runner.run(main())
 
 
-def test_loop_that_cannot_be_looked_at(registry):
+def test_loop_that_cannot_be_inspected(registry):
     """A loop without timers is a fault that is counted once, and requests are served."""
 
     async def main():
@@ -171,7 +171,7 @@ def test_fork(registry):
 
     async def main():
         await begun(app)
-        await until(lambda: looks(registry) > 2)
+        await until(lambda: measurements(registry) > 2)
         if pid := os.fork():
             return pid
         try:
@@ -183,16 +183,16 @@ def test_fork(registry):
 
     async def again():
         await serve_asgi(app, http_scope(path="/health"))
-        await until(lambda: looks(registry))
+        await until(lambda: measurements(registry))
 
     pid = asyncio.run(main())
     os.close(writing)
-    with os.fdopen(reading) as said:
-        assert "0, then some" == said.read()
+    with os.fdopen(reading) as pipe_output:
+        assert "0, then some" == pipe_output.read()
     os.waitpid(pid, 0)
 
 
-def test_shortest_way_looks_for_no_loop(registry):
+def test_fast_path_searches_no_loop(registry):
     """Where a request is counted and nothing more, nobody looks for its loop."""
     app = service(registry, log_format="off")
     asgi(app)

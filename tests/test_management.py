@@ -105,7 +105,7 @@ class Shop:
     def __init__(self, port, managed, end):
         self.port, self.managed, self.end = port, managed, end
 
-    def asked(self, path):
+    def fetch(self, path):
         """Return the status and the body of the management port's answer, and 0 where there is none."""
         try:
             return get(self.managed, path)
@@ -114,19 +114,19 @@ class Shop:
 
     def owner(self):
         """Return the pid of the worker that answers there, 0 where none does."""
-        status, body = self.asked("/ready")
+        status, body = self.fetch("/ready")
         checks = json.loads(body)["checks"] if status == 200 else []
         return next((check["data"]["pid"] for check in checks if check["name"] == "worker"), 0)
 
     def worker(self):
         """Return the pid of the worker that answers a request."""
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=servers.LIMIT)) as asked:
-            asked.request("GET", "/")
-            return int(asked.getresponse().getheader("x-worker"))
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=servers.LIMIT)) as fetch:
+            fetch.request("GET", "/")
+            return int(fetch.getresponse().getheader("x-worker"))
 
     def workers(self):
         """Return how many workers there are."""
-        lines = self.asked("/metrics")[1].decode().splitlines()
+        lines = self.fetch("/metrics")[1].decode().splitlines()
         return next((float(line.split()[1]) for line in lines if line.startswith("scaleobs_workers ")), 0)
 
 
@@ -162,13 +162,13 @@ def test_endpoints_on_the_management_port(name, shop):
     """
     server = shop(name)
     until(server.owner)
-    ready, startup, health = (server.asked(path) for path in ("/ready", "/startup", "/livez"))
+    ready, startup, health = (server.fetch(path) for path in ("/ready", "/startup", "/livez"))
     short, gone = get(server.port, "/ready"), get(server.port, "/metrics")
     for _ in range(20):
         get(server.port, "/")
     workers = SERVERS[name][1]
 
-    until(lambda: server.workers() == workers and COUNTED.replace(b" 1", b" 21") in server.asked("/metrics")[1])
+    until(lambda: server.workers() == workers and COUNTED.replace(b" 1", b" 21") in server.fetch("/metrics")[1])
     database = json.loads(ready[1])["checks"][1]
 
     assert [200, 200, 200] == [status for status, _ in (ready, startup, health)]
@@ -177,7 +177,7 @@ def test_endpoints_on_the_management_port(name, shop):
     assert (200, b"shop") == gone
     assert b"reason" not in short[1]
     assert b"pid" not in short[1]
-    assert 404 == server.asked("/nothing")[0]
+    assert 404 == server.fetch("/nothing")[0]
 
 
 @pytest.mark.servers
@@ -191,13 +191,13 @@ def test_another_worker_takes_over(name, shop):
     server = shop(name)
     until(lambda: server.workers() == 2)
     get(server.port, "/")
-    until(lambda: COUNTED in server.asked("/metrics")[1])
+    until(lambda: COUNTED in server.fetch("/metrics")[1])
     first = server.owner()
     os.kill(first, signal.SIGKILL)
     killed = time.monotonic()
     until(lambda: server.owner() not in (0, first))
     after = time.monotonic() - killed
-    until(lambda: COUNTED in server.asked("/metrics")[1])
+    until(lambda: COUNTED in server.fetch("/metrics")[1])
 
     assert after < 2
 
@@ -221,8 +221,8 @@ def test_port_in_use(name, tmp_path):
             start_new_session=True,
         )
         try:
-            said = tmp_path / "output"
-            until(lambda: f"management port {taken} can't be opened: Address already in use" in said.read_text())
+            output_file = tmp_path / "output"
+            until(lambda: f"management port {taken} can't be opened: Address already in use" in output_file.read_text())
             if name in ("uvicorn", "gunicorn sync", "gunicorn gthread", "gunicorn gevent", "gunicorn uvicorn") or (
                 "preload" in name
             ):
@@ -347,24 +347,24 @@ def test_stuck_workers(name, requests, shop):
     until(lambda: server.workers() == SERVERS[name][1])
     for _ in range(20):
         get(server.port, "/")
-    before = server.asked("/health")[0]
+    before = server.fetch("/health")[0]
     is_over, answers = threading.Event(), []
 
-    def ask():
+    def send_request():
         # One worker may have accepted all that came at once: the next ones are for those that are free.
         while not is_over.is_set():
             get(server.port, "/3")
 
     def fails():
-        answers.append(server.asked("/health"))
+        answers.append(server.fetch("/health"))
         return answers[-1][0] == 503
 
     with ThreadPoolExecutor(requests) as pool:
         for _ in range(requests):
-            pool.submit(ask)
+            pool.submit(send_request)
         until(fails)
         is_over.set()
-    until(lambda: server.asked("/health")[0] == 200)
+    until(lambda: server.fetch("/health")[0] == 200)
     (progress, *_) = json.loads(answers[-1][1])["checks"]
 
     assert 200 == before
@@ -382,7 +382,7 @@ def test_one_stuck_worker_of_two(shop):
         stuck = pool.submit(get, server.port, "/3")
         answers = {}
         while not stuck.done():
-            answers[time.monotonic() - begun] = server.asked("/health")[0]
+            answers[time.monotonic() - begun] = server.fetch("/health")[0]
             time.sleep(0.05)
 
     assert {200} == set(answers.values())

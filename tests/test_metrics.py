@@ -143,7 +143,7 @@ def test_name_of_another_library_is_a_clear_error(registry):
         service(registry)
 
 
-def test_scrape_shows_what_the_catalog_says(registry):
+def test_scrape_shows_the_catalog(registry):
     """Every family, with its type and labels, and no other of our making; the user's stand beside."""
     Gauge("shop_stock", "The user's.", registry=registry).set(3)
     app = service(registry)
@@ -166,8 +166,8 @@ def test_headers_choose_format_and_encoding(registry):
     """The application answers in the format and the encoding that the client asks for, and nobody may keep it."""
     app = service(registry)
     asgi(app)
-    asked = [("Accept", "application/openmetrics-text; version=1.0.0"), ("Accept-Encoding", "gzip")]
-    seen = asgi(app, path="/metrics", headers=asked)
+    request_headers = [("Accept", "application/openmetrics-text; version=1.0.0"), ("Accept-Encoding", "gzip")]
+    seen = asgi(app, path="/metrics", headers=request_headers)
 
     assert 200 == seen.status
     assert ("gzip", "no-store") == (seen.headers["content-encoding"], seen.headers["cache-control"])
@@ -186,7 +186,7 @@ def test_names_restrict_what_is_shown(registry):
     assert {"http_requests", "active_connections"} == {family.name for family in parse_text(body)}
 
 
-def test_collector_that_raises_harms_nobody_else(registry):
+def test_collector_that_raises_harms_no_other(registry):
     """A user's collector that raises costs its own families; the scrape is a 200, and the fault is counted."""
 
     class Broken:
@@ -210,7 +210,7 @@ def test_collector_that_raises_harms_nobody_else(registry):
     assert 200 == asgi(app, path="/health").status
 
 
-def test_promtool_finds_nothing_to_say(registry, tool):
+def test_promtool_finds_nothing(registry, tool):
     """`promtool check metrics` is content with a whole scrape of an application."""
     app = service(registry, service='quote" back\\slash ü')
     asgi(app)

@@ -36,23 +36,23 @@ def by_wsgi(environ, start_response):
 
 
 @pytest.fixture(params=["asgi", "wsgi"])
-def ask(request, registry):
+def request_metrics(request, registry):
     """Return a function that asks a service whose metrics are protected."""
     app = scaleobs.ASGIMiddleware if request.param == "asgi" else scaleobs.WSGIMiddleware
     app = app(by_asgi if request.param == "asgi" else by_wsgi, registry=registry, metrics_token=TOKEN)
     serve = asgi if request.param == "asgi" else wsgi
 
-    def asked(authorization=None, path="/metrics", method="GET"):
+    def request_page(authorization=None, path="/metrics", method="GET"):
         return serve(app, method, path, headers=[] if authorization is None else [("Authorization", authorization)])
 
-    return asked
+    return request_page
 
 
 @pytest.mark.parametrize("authorization", [f"Bearer {TOKEN}", f"bearer {TOKEN}", f"BEARER   {TOKEN}"])
-def test_token_is_told_the_metrics(authorization, ask):
+def test_token_gets_the_metrics(authorization, request_metrics):
     """The name of the scheme is of any case, and any number of spaces follow it (RFC 9110, section 11)."""
-    assert b"active_connections" in ask(authorization).body
-    assert (200, b"") == ((head := ask(authorization, method="HEAD")).status, head.body)
+    assert b"active_connections" in request_metrics(authorization).body
+    assert (200, b"") == ((head := request_metrics(authorization, method="HEAD")).status, head.body)
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,9 @@ def test_token_is_told_the_metrics(authorization, ask):
         "Bearer " + "x" * 100_000,
     ],
 )
-def test_anything_else_is_told_to_send_it(authorization, ask):
+def test_any_other_request_is_refused(authorization, request_metrics):
     """Without the token, or with another one: 401 with the challenge, and never a metric, whatever the bytes are."""
-    refused, head = ask(authorization), ask(authorization, method="HEAD")
+    refused, head = request_metrics(authorization), request_metrics(authorization, method="HEAD")
 
     assert (401, "Bearer", "no-store", "text/plain; charset=utf-8") == (
         refused.status,
@@ -98,11 +98,11 @@ def test_text_that_is_no_header_is_refused(registry):
     ]
 
 
-def test_nothing_else_needs_it(ask):
+def test_nothing_else_needs_it(request_metrics):
     """Probes and the application are answered without, and a wrong method is as wrong as ever."""
-    assert [200, 200, 200] == [ask(path=path).status for path in ("/health", "/ready", "/startup")]
-    assert b"the application" == ask(path="/other").body
-    assert 405 == ask(method="POST").status
+    assert [200, 200, 200] == [request_metrics(path=path).status for path in ("/health", "/ready", "/startup")]
+    assert b"the application" == request_metrics(path="/other").body
+    assert 405 == request_metrics(method="POST").status
 
 
 UNUSABLE = ["", " ", "a b", "secr\xe9t", "secret\n", "\tsecret", "secret\x00", "secret\x7f", "\u2028", 7, b"secret", []]

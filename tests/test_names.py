@@ -36,7 +36,6 @@ EXEMPT_NAMES: tuple[str, ...] = (
     *("src/scaleobs/_health", "src/scaleobs/_lifecycle", "src/scaleobs/_management", "src/scaleobs/_render"),
     *("src/scaleobs/_workers", "src/scaleobs/cli", "src/scaleobs/_cli"),
     "src/scaleobs/_service.py",
-    *("tests", "benchmarks"),
 )
 """Folders and files whose names are not changed yet."""
 

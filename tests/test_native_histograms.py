@@ -104,10 +104,10 @@ def test_limit_halves_the_resolution(values, limit):
 
 
 @given(st.lists(positive), st.lists(positive), st.integers(2, 20), st.integers(2, 20))
-def test_adding_up(mine, theirs, my_limit, their_limit):
+def test_adding_up(first_values, second_values, first_limit, second_limit):
     """The sum is what one histogram would have counted, at the coarser resolution of the two or a coarser one still."""
-    one, other = NativeHistogram(my_limit), NativeHistogram(their_limit)
-    for sparse, values in ((one, mine), (other, theirs)):
+    one, other = NativeHistogram(first_limit), NativeHistogram(second_limit)
+    for sparse, values in ((one, first_values), (other, second_values)):
         for value in values:
             sparse.observe(value)
     schemas = one.snapshot().schema, other.snapshot().schema
@@ -115,12 +115,12 @@ def test_adding_up(mine, theirs, my_limit, their_limit):
     one.add(other.snapshot())
     found = one.snapshot()
     steps = SCHEMA - found.schema
-    wanted = {}
-    for index, count in counted(mine + theirs, limit=10_000).buckets.items():
+    expected = {}
+    for index, count in counted(first_values + second_values, limit=10_000).buckets.items():
         coarse = math.ceil(index / 2**steps)
-        wanted[coarse] = wanted.get(coarse, 0) + count
+        expected[coarse] = expected.get(coarse, 0) + count
 
-    assert wanted == found.buckets
+    assert expected == found.buckets
     assert found.schema <= min(schemas)
     assert before == other.snapshot()
 

@@ -51,7 +51,7 @@ def test_what_is_no_number_is_refused(make, value):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "'' is not known: write it like availability=99.9 or latency=99:0.5"),
         ("speed=3", "'speed=3' is not known"),
@@ -70,7 +70,7 @@ def test_what_is_no_number_is_refused(make, value):
         ("latency=99:0", "give seconds above 0"),
     ],
 )
-def test_bad_text_is_refused(text, said):
+def test_bad_text_is_refused(text, message):
     """What can't be read is shown, with the way to write it."""
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         parse(text)

@@ -143,7 +143,7 @@ def test_openmetrics_is_negotiated(observe):
 
 
 @pytest.mark.parametrize(("accepted", "is_zipped"), [("gzip;q=0", False), ("gzip", True), ("identity", False)])
-def test_gzip_is_sent_to_who_wants_it(accepted, is_zipped, observe):
+def test_gzip_is_sent_if_accepted(accepted, is_zipped, observe):
     """`gzip;q=0` is a no."""
     page = asgi(observe(sending(START, END)), path="/metrics", headers=[("accept-encoding", accepted)])
     text = gzip.decompress(page.body) if is_zipped else page.body

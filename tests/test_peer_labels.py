@@ -78,7 +78,7 @@ def test_slash_redirect_has_no_path(observe, registry):
     assert {("GET", "/users/{x}/", "307"): 20} == counted(registry)
 
 
-def test_route_that_cannot_be_looked_at_harms_no_request(observe, registry):
+def test_route_that_cannot_be_inspected_harms_no_request(observe, registry):
     """A route object without a path serves as ever, in one bucket."""
 
     class Pathless(Route):

@@ -33,15 +33,15 @@ def numbers():
     return main()
 
 
-async def until(place, wanted):
+async def until(place, expected):
     """Wait until a pool's numbers are these."""
     limit = time.monotonic() + servers.LIMIT
-    while (seen := (await numbers())[place]) != wanted:
+    while (seen := (await numbers())[place]) != expected:
         assert time.monotonic() < limit, seen
         await asyncio.sleep(0.001)
 
 
-def test_nothing_is_made_by_looking():
+def test_reading_makes_no_pool():
     """A loop that has asked for no thread has no pool, and no module is loaded."""
     code = """
 import asyncio, sys

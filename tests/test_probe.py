@@ -107,7 +107,7 @@ def test_path_from_the_environment(port):
     assert (1, "live: DOWN, 404") == probe("--port", port, SCALEOBS_HEALTH_PATH="/nowhere")
 
 
-def test_nobody_listens():
+def test_no_server_listens():
     """No answer is a failure, and says so."""
     code, line = probe("--port", free_port())
 
@@ -141,7 +141,7 @@ def test_something_else_listens(sent):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["alive"], "'alive' is neither a probe nor an option"),
         (["--port", "0"], "--port '0' is not a port"),
@@ -151,12 +151,12 @@ def test_something_else_listens(sent):
         (["--timeout", "-1"], "--timeout '-1' is not a number of seconds above 0"),
     ],
 )
-def test_wrong_arguments(arguments, said):
+def test_wrong_arguments(arguments, message):
     """A mistake is a failure with the reason and the usage; Docker reserves every other exit code."""
     code, line = probe(*arguments)
 
     assert 1 == code
-    assert line.startswith(said)
+    assert line.startswith(message)
     assert "usage: python -m scaleobs.probe" in line
 
 
@@ -176,8 +176,8 @@ def test_command_explains_itself(arguments):
 
     assert 0 == code
     assert text.startswith("Usage: scaleobs probe [live|ready|startup] [--port 3000] [--timeout 2]\n")
-    for said in ("live, ready, startup  The probe", "\n  --port 3000 ", "\n  --timeout 2 ", "exit code is 0"):
-        assert said in text
+    for message in ("live, ready, startup  The probe", "\n  --port 3000 ", "\n  --timeout 2 ", "exit code is 0"):
+        assert message in text
     for name in ("HEALTH", "READY", "STARTUP"):
         assert f"SCALEOBS_{name}_PATH" in text
 

@@ -57,10 +57,10 @@ def serving(protocol, registry, **settings):
     kind = scaleobs.ASGIMiddleware if protocol == "asgi" else scaleobs.WSGIMiddleware
     app = kind(lambda *_: None, registry=registry, **settings)
 
-    def ask(path, accept=HEALTH_JSON):
+    def fetch(path, accept=HEALTH_JSON):
         return (asgi if protocol == "asgi" else wsgi)(app, path=path, headers=[("Accept", accept)])
 
-    return app.observer, ask
+    return app.observer, fetch
 
 
 def valid(seen):
@@ -103,23 +103,23 @@ both = pytest.mark.parametrize("protocol", ["asgi", "wsgi"])
 )
 def test_format_is_the_one_that_is_preferred(accept, media_type, protocol, registry):
     """Who doesn't ask for it by name, and likes nothing better, has MicroProfile's."""
-    _, ask = serving(protocol, registry)
-    headers = [ask(path, accept).headers for path in ("/health", "/ready", "/startup")]
+    _, fetch = serving(protocol, registry)
+    headers = [fetch(path, accept).headers for path in ("/health", "/ready", "/startup")]
 
     assert [(media_type, "Accept")] * 3 == [(one["content-type"], one["vary"]) for one in headers]
 
 
 @both
-def test_names_and_states_are_all_that_is_told(protocol, registry):
+def test_names_and_states_are_all_that_is_shown(protocol, registry):
     """A check passes, warns or fails; the worst of them is the service's; nothing else is shown."""
-    obs, ask = serving(protocol, registry)
-    live, empty = ask("/health"), ask("/ready")
+    obs, fetch = serving(protocol, registry)
+    live, empty = fetch("/health"), fetch("/ready")
     obs.check("postgres")(lambda: {"lag_seconds": 1})
-    passing = ask("/ready")
+    passing = fetch("/ready")
     obs.check("search", critical=False)(failing)
-    warned = ask("/ready")
+    warned = fetch("/ready")
     obs.check("queue")(failing)
-    failed = ask("/ready")
+    failed = fetch("/ready")
 
     assert [200, 200, 200, 200, 503] == [seen.status for seen in (live, empty, passing, warned, failed)]
     assert {"status": "pass", "checks": {}} == valid(live) == valid(empty)
@@ -136,13 +136,13 @@ def test_names_and_states_are_all_that_is_told(protocol, registry):
 @both
 def test_details_are_in_the_keys_of_the_draft(protocol, registry):
     """With `details`: how long the last run took, when that was, why it didn't pass, and what it returned."""
-    obs, ask = serving(protocol, registry, details=True)
+    obs, fetch = serving(protocol, registry, details=True)
     obs.check("postgres")(lambda: {"status": "odd", "nan": float("nan"), 3: "three"})
     obs.check("redis")(lambda: time.sleep(0.02))
     obs.check("search", critical=False)(failing)
     obs.check("queue")(failing)
     begun = time.time()
-    checks = {name: one for name, (one,) in valid(ask("/ready"))["checks"].items()}
+    checks = {name: one for name, (one,) in valid(fetch("/ready"))["checks"].items()}
     ended = time.time()
     times = [datetime.fromisoformat(one.pop("time")).timestamp() for one in checks.values()]
     seconds = {name: (one.pop("observedValue"), one.pop("observedUnit")) for name, one in checks.items()}
@@ -159,13 +159,13 @@ def test_details_are_in_the_keys_of_the_draft(protocol, registry):
 
 def test_time_is_that_of_the_last_run(registry):
     """A result that is still good is told with the time at which it was found."""
-    obs, ask = serving("asgi", registry, details=True)
+    obs, fetch = serving("asgi", registry, details=True)
     obs.check("postgres", cache=60)(lambda: True)
-    first = valid(ask("/ready"))["checks"]["postgres"][0]["time"]
+    first = valid(fetch("/ready"))["checks"]["postgres"][0]["time"]
     passed = datetime.fromisoformat(first).timestamp() + 0.05
     while time.time() < passed:
         time.sleep(0.01)
-    again = valid(ask("/ready"))["checks"]["postgres"][0]["time"]
+    again = valid(fetch("/ready"))["checks"]["postgres"][0]["time"]
 
     assert abs(datetime.fromisoformat(first) - datetime.fromisoformat(again)).total_seconds() < 0.02
 
@@ -173,9 +173,9 @@ def test_time_is_that_of_the_last_run(registry):
 def test_check_that_still_passes_has_no_output(registry):
     """A failure that is damped is none yet, and the draft wants no output where a check passes."""
     results = iter([True, False])
-    obs, ask = serving("wsgi", registry, details=True)
+    obs, fetch = serving("wsgi", registry, details=True)
     obs.check("postgres", cache=0, failure_threshold=3)(lambda: next(results))
-    seen = [valid(ask("/ready"))["checks"]["postgres"][0] for _ in range(2)]
+    seen = [valid(fetch("/ready"))["checks"]["postgres"][0] for _ in range(2)]
 
     assert [("pass", False)] * 2 == [(one["status"], "output" in one) for one in seen]
 
@@ -183,23 +183,23 @@ def test_check_that_still_passes_has_no_output(registry):
 @both
 def test_state_is_a_component_of_its_own(protocol, registry):
     """Until start-up is over, it is told which part of it isn't, beside a check that has the same name."""
-    obs, ask = serving(protocol, registry, manual_start=True)
+    obs, fetch = serving(protocol, registry, manual_start=True)
     obs.check("lifecycle")(lambda: True)
     state = {"status": "fail", "data": {"state": "new"}}
 
-    assert {"status": "fail", "checks": {"lifecycle": [state, {"status": "pass"}]}} == valid(ask("/ready"))
-    assert {"status": "fail", "checks": {"lifecycle": [state]}} == valid(ask("/startup"))
-    assert {"status": "pass", "checks": {}} == valid(ask("/health"))
+    assert {"status": "fail", "checks": {"lifecycle": [state, {"status": "pass"}]}} == valid(fetch("/ready"))
+    assert {"status": "fail", "checks": {"lifecycle": [state]}} == valid(fetch("/startup"))
+    assert {"status": "pass", "checks": {}} == valid(fetch("/health"))
 
 
 def test_data_that_cannot_be_written_is_no_failure(registry):
     """A check may return whatever it likes to show, here a circle."""
     around = {}
     around["self"] = around
-    obs, ask = serving("asgi", registry, details=True)
+    obs, fetch = serving("asgi", registry, details=True)
     obs.check("odd")(lambda: around)
 
-    assert (200, "pass") == ((seen := ask("/ready")).status, valid(seen)["status"])
+    assert (200, "pass") == ((seen := fetch("/ready")).status, valid(seen)["status"])
 
 
 SERVICE = """

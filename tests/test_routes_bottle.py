@@ -89,13 +89,13 @@ def test_bottle_answer_of_a_hook_keeps_the_rule():
     assert (401, "unmatched") == observed.get("GET", "/scan/.env", headers=[("X-Refuse", "1")])
 
 
-def test_bottle_rule_is_asked_once():
+def test_bottle_rule_is_read_once():
     """The route that Bottle leaves tells the rule alone."""
     observed = site()
     for number in range(5):
         observed.get("GET", f"/items/{number}")
 
-    assert 1 == observed.asked
+    assert 1 == observed.lookups
 
 
 def test_bottle_known_is_what_is_registered():

@@ -171,7 +171,7 @@ class Plain(ASGIHandler):
         return super().__call__(scope, receive, send)
 
 
-def test_handler_of_asgi_that_looks_like_another():
+def test_handler_of_asgi_that_resembles_another():
     """The pattern is in the scope, however a subclass is called."""
     assert (200, "/items/<int:item_id>/") == Site(Plain(), "asgi").get(
         "GET", "/items/7/", headers=[("Host", "testserver")]

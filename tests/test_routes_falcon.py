@@ -138,13 +138,13 @@ def test_falcon_trailing_slash(protocol):
 
 
 @pytest.mark.parametrize("protocol", ["wsgi", "asgi"])
-def test_falcon_template_is_asked_once(protocol):
+def test_falcon_template_is_read_once(protocol):
     """What the hook notes tells the template alone."""
     observed = site(protocol)
     for number in range(5):
         observed.get("GET", f"/items/{number}")
 
-    assert 1 == observed.asked
+    assert 1 == observed.lookups
 
 
 @pytest.mark.parametrize("protocol", ["wsgi", "asgi"])

@@ -111,10 +111,10 @@ def test_fault_of_the_hook_reaches_scaleobs_alone(registry):
     class BrokenError(Exception):
         pass
 
-    def create_url_adapter(asked):
-        if asked is not None and getattr(asked, "routing_exception", None) is not None:
+    def create_url_adapter(given):
+        if given is not None and getattr(given, "routing_exception", None) is not None:
             raise BrokenError
-        return make(asked)
+        return make(given)
 
     make, app.create_url_adapter = app.create_url_adapter, create_url_adapter
 
@@ -169,9 +169,9 @@ def test_flask_leaves_its_rule_in_the_environ():
     observed = Site(site(), "wsgi")
     found = []
     for path in ("/items/7", "/slash/a", "/thing/7", "/scan/.env"):
-        asked = environ("GET", path, **{"wsgi.url_scheme": "http"})
-        list(observed.app(asked, lambda *_: None))
-        found.append(asked[observed.routes.route_key])
+        given = environ("GET", path, **{"wsgi.url_scheme": "http"})
+        list(observed.app(given, lambda *_: None))
+        found.append(given[observed.routes.route_key])
 
     assert ["/items/<int:item_id>", "/slash/<a>/", "/thing/<a>", "unmatched"] == found
 

@@ -130,17 +130,17 @@ def test_litestar_preflight_keeps_the_template():
     assert (204, "unmatched") == observed.get("OPTIONS", "/scan/.env", headers=headers)
 
 
-def test_litestar_handler_is_asked_once():
+def test_litestar_handler_is_read_once():
     """A handler of one path tells the template alone; one of two paths doesn't."""
     observed = site()
 
     for number in range(5):
         observed.get("GET", f"/items/{number}")
-    assert 1 == observed.asked
+    assert 1 == observed.lookups
 
     for number in range(5):
         observed.get("GET", f"/here/{number}")
-    assert 6 == observed.asked
+    assert 6 == observed.lookups
 
 
 def test_litestar_known_is_what_is_registered():

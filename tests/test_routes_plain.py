@@ -108,14 +108,14 @@ def test_wrapped_wsgi_application_is_found(wrapped):
 APPS = {"hidden": starlette()}
 
 
-async def looking_up(scope, receive, send):
+async def with_lookup(scope, receive, send):
     """Call an application that shows nowhere."""
     await APPS["hidden"](scope, receive, send)
 
 
 def test_hidden_starlette_application_is_found_by_its_requests():
     """The router signs the scope, so that templates are right all the same."""
-    site = Site(looking_up, "asgi")
+    site = Site(with_lookup, "asgi")
 
     assert () == site.routes.known()
     assert [(200, "/in/items/{item_id}"), (404, "unmatched")] == [
@@ -136,16 +136,16 @@ def null_wsgi(environ, start_response):
 
 
 @pytest.mark.parametrize(("app", "protocol"), [(null, "asgi"), (null_wsgi, "wsgi")])
-def test_application_of_no_framework_is_asked_once(app, protocol):
+def test_application_of_no_framework_is_inspected_once(app, protocol):
     """Every request is unmatched, and that is remembered."""
     site = Site(app, protocol)
 
     assert {(200, "unmatched")} == {site.get("GET", f"/{number}") for number in range(10)}
-    assert 1 == site.asked
+    assert 1 == site.lookups
 
 
 @pytest.mark.parametrize(
-    ("said", "template"),
+    ("returned", "template"),
     [
         ("/orders/{id}", "/orders/{id}"),
         (None, "unmatched"),
@@ -158,9 +158,9 @@ def test_application_of_no_framework_is_asked_once(app, protocol):
         ("/\udc80", "unmatched"),
     ],
 )
-def test_function_of_the_user_is_believed_within_bounds(said, template):
+def test_function_of_the_user_is_believed_within_bounds(returned, template):
     """What a function says of a request is its template, if it is a text that a label can be."""
-    routes = routes_of(null, lambda request: said)
+    routes = routes_of(null, lambda request: returned)
 
     assert (template, False) == routes.template({"path": "/orders/7"})
     assert () == routes.known()
@@ -185,7 +185,7 @@ class Hostile:
         return null_wsgi(environ, start_response)
 
 
-def test_application_that_cannot_be_looked_at():
+def test_application_that_cannot_be_inspected():
     """An object whose attributes raise is served, and its requests are unmatched."""
     site = Site(Hostile(), "wsgi")
 

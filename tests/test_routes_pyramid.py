@@ -93,13 +93,13 @@ def test_pyramid_answer_of_a_tween_keeps_the_pattern():
     assert (401, "unmatched") == observed.get("GET", "/scan/.env", headers=[("X-Refuse", "1")])
 
 
-def test_pyramid_pattern_is_asked_once():
+def test_pyramid_pattern_is_read_once():
     """What the hook notes tells the template alone."""
     observed = site()
     for number in range(5):
         observed.get("GET", f"/items/{number}")
 
-    assert 1 == observed.asked
+    assert 1 == observed.lookups
 
 
 def test_pyramid_known_is_what_is_registered():

@@ -76,13 +76,13 @@ def test_quart_template(method, path, template, status, root_path):
         assert (status, template) == site.get(method, root_path + path, root_path=root_path)
 
 
-def test_quart_rule_is_asked_once():
+def test_quart_rule_is_read_once():
     """What the hook notes tells the template alone, so that it is asked once for each rule."""
     site = Site(app(), "asgi")
     for number in range(5):
         site.get("GET", f"/items/{number}")
 
-    assert 1 == site.asked
+    assert 1 == site.lookups
 
 
 def test_quart_answer_before_routing_keeps_the_rule():

@@ -52,11 +52,11 @@ UNKNOWN = {name: SITES[name] for name in ("flask", "quart", "falcon", "falcon as
 def serve(site, monkeypatch, registry, paths):
     """Serve a request for each path, and return how often a template was asked for."""
     make, call, kind, _, _ = site
-    asked = []
+    calls = []
     find = kind.template
 
     def template(self, request):
-        asked.append(request)
+        calls.append(request)
         return find(self, request)
 
     monkeypatch.setattr(kind, "template", template)
@@ -66,7 +66,7 @@ def serve(site, monkeypatch, registry, paths):
     app = scaleobs.instrument(app, registry=registry, log_format="off")
     for path in paths:
         call(app, path=path, headers=[("Host", "testserver")])
-    return len(asked)
+    return len(calls)
 
 
 def hello(request):
@@ -145,10 +145,10 @@ SHARED = {
 def test_shared_endpoint_is_remembered_by_its_route(name, monkeypatch, registry):
     """Requests to what serves several templates are not looked up by their paths, and clients add nothing to memory."""
     make, paths, is_alone = SHARED[name]
-    by_path, asked = [], []
+    by_path, calls = [], []
     find, template = RouteTable.find, StarletteRoutes.template
     monkeypatch.setattr(RouteTable, "find", lambda *args: by_path.append(args) or find(*args))
-    monkeypatch.setattr(StarletteRoutes, "template", lambda *args: asked.append(args) or template(*args))
+    monkeypatch.setattr(StarletteRoutes, "template", lambda *args: calls.append(args) or template(*args))
     app = scaleobs.instrument(make(), registry=registry, log_format="off")
     for number in range(30):
         for path in paths:
@@ -162,7 +162,7 @@ def test_shared_endpoint_is_remembered_by_its_route(name, monkeypatch, registry)
 
     assert expected == counted(registry)
     assert [] == by_path
-    assert len(asked) == (2 if is_alone else 60)
+    assert len(calls) == (2 if is_alone else 60)
     assert len(shard.child_cache) <= 4
 
 
@@ -199,7 +199,7 @@ HIDING = ("/raw", "/a")
 
 
 @pytest.mark.parametrize("name", SITES)
-def test_template_of_a_route_is_asked_for_once(name, monkeypatch, registry):
+def test_template_of_a_route_is_computed_once(name, monkeypatch, registry):
     """Fifty requests to one route ask for its template once."""
     site = SITES[name]
 
@@ -208,7 +208,7 @@ def test_template_of_a_route_is_asked_for_once(name, monkeypatch, registry):
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
-def test_unmatched_is_asked_for_once(name, monkeypatch, registry):
+def test_unmatched_is_computed_once(name, monkeypatch, registry):
     """Fifty paths that no route has ask once, too, where the framework says that it found none."""
     assert 1 == serve(UNKNOWN[name], monkeypatch, registry, [f"/scan/{number}.php" for number in range(50)])
     assert {("GET", "unmatched", "404"): 50} == counted(registry)

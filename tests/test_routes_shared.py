@@ -26,7 +26,7 @@ def other(request):
     return PlainTextResponse("other")
 
 
-async def looking_up(scope, receive, send):
+async def with_lookup(scope, receive, send):
     """Call an application that shows nowhere."""
     await globals()["HIDDEN"](scope, receive, send)
 
@@ -45,7 +45,7 @@ def routes_counted(registry):
 
 
 @pytest.mark.parametrize("order", [("/a", "/sub/b"), ("/sub/b", "/a")])
-@pytest.mark.parametrize("hide", [GZipMiddleware, lambda app: looking_up], ids=["a wrapper", "out of sight"])
+@pytest.mark.parametrize("hide", [GZipMiddleware, lambda app: with_lookup], ids=["a wrapper", "out of sight"])
 def test_function_in_a_mount_that_hides_its_routes(hide, order, registry, monkeypatch):
     """A function that a hidden application serves, too, is counted as the mount there, whichever is called first."""
     sub = Starlette(routes=[Route("/b", hello)])
@@ -71,14 +71,14 @@ def test_function_that_takes_any_path_beside_a_mount_that_hides_its_routes(regis
 
 
 @pytest.mark.parametrize(
-    ("mounted", "asked"), [(StaticFiles(directory="/etc"), 1), (GZipMiddleware(HIDDEN), 1), (looking_up, 5)]
+    ("mounted", "lookups"), [(StaticFiles(directory="/etc"), 1), (GZipMiddleware(HIDDEN), 1), (with_lookup, 5)]
 )
-def test_mount_that_can_hide_nothing_of_a_function(mounted, asked):
+def test_mount_that_can_hide_nothing_of_a_function(mounted, lookups):
     """Files, and what shows through a wrapper, leave an endpoint to tell alone; what can't be seen doesn't."""
     site = Site(Starlette(routes=[Route("/a/{x}", hello), Mount("/sub", app=mounted)]), "asgi")
 
     assert {(200, "/a/{x}")} == {site.get("GET", f"/a/{number}") for number in range(5)}
-    assert asked == site.asked
+    assert lookups == site.lookups
 
 
 def test_redirect_beside_the_same_path_of_another_host(registry):
@@ -120,7 +120,7 @@ def test_function_of_one_template_by_two_methods():
     site = Site(Starlette(routes=routes), "asgi")
 
     assert {(200, "/x/{a}")} == {site.get("POST", f"/x/{number}") for number in range(5)}
-    assert 1 == site.asked
+    assert 1 == site.lookups
 
 
 @pytest.mark.parametrize("root_path", ["", "/root"])

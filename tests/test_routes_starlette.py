@@ -213,7 +213,7 @@ class Hostile(Route):
         return super().matches(scope)
 
 
-def test_route_that_raises_when_looked_at(registry, capsys):
+def test_route_that_raises_when_inspected(registry, capsys):
     """Its requests are served and counted as unmatched, the fault is told and counted, and other routes keep theirs."""
     app = Starlette(routes=[Hostile("/bad/{x}", other), Route("/good/{x}", hello)])
     scaleobs.instrument(app, registry=registry)

@@ -92,7 +92,7 @@ def site():
 
 
 @pytest.mark.parametrize(
-    ("path", "template", "asked"),
+    ("path", "template", "lookups"),
     [
         ("/alone/", "/alone/{x}", 1),
         ("/class?", "/class", 1),
@@ -106,12 +106,12 @@ def site():
         ("/nowhere/", "unmatched", 5),
     ],
 )
-def test_endpoint_or_route_gives_the_template(path, template, asked):
+def test_endpoint_or_route_gives_the_template(path, template, lookups):
     """A template is found once, also if its endpoint has others, equals another one or has no hash."""
     observed = site()
 
     assert {template} == {observed.get("GET", path.rstrip("?") + ("" if "?" in path else "7"))[1] for _ in range(5)}
-    assert asked == observed.asked
+    assert lookups == observed.lookups
 
 
 def test_starlette_known_is_what_is_routed():

@@ -24,8 +24,8 @@ def test_configuration_is_the_shipped_file():
 
 def test_user_variables_have_precedence():
     """The user's variables stay, and gunicorn's other arguments follow ours."""
-    mine = {"UVICORN_LOG_CONFIG": "mine.json", "GUNICORN_CMD_ARGS": "--workers 3", "PATH": "/bin"}
-    found = commands.server_environment(mine)
+    own_environment = {"UVICORN_LOG_CONFIG": "mine.json", "GUNICORN_CMD_ARGS": "--workers 3", "PATH": "/bin"}
+    found = commands.server_environment(own_environment)
 
     assert ("mine.json", "/bin") == (found["UVICORN_LOG_CONFIG"], found["PATH"])
     assert f"--log-config-json {commands.log_config()} --workers 3" == found["GUNICORN_CMD_ARGS"]
@@ -55,7 +55,7 @@ def test_program_takes_its_place():
     assert (f"{process.pid} ['--help', '-x']\n", 3) == (out, process.returncode)
 
 
-def test_program_that_is_not_there():
+def test_missing_program():
     """The error has the name and the fix."""
     done = subprocess.run([SCALEOBS, "run", "nosuch"], capture_output=True, text=True, check=False)
 

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 import scaleobs
 from scaleobs import catalog
 from support import servers
-from support.event_loops import LAG, begun, looks, pool, service, shown, until
+from support.event_loops import LAG, begun, measurements, pool, service, shown, until
 from support.exchanges import wsgi
 from support.expositions import FORMATS, page, samples
 
@@ -40,11 +40,11 @@ def test_loops_of_several_threads(registry):
     stop.set()
     for thread in threads:
         thread.join()
-    counted = looks(registry)
+    counted = measurements(registry)
 
     assert counted > 2
     assert [] == pool(registry, "asyncio")
-    assert counted == looks(registry)
+    assert counted == measurements(registry)
 
 
 @pytest.mark.usefixtures("often")
@@ -61,7 +61,7 @@ def test_pool_that_is_another_thing_than_is_known(registry, monkeypatch):
         await anyio.to_thread.run_sync(int)
         monkeypatch.setattr(loop, "_default_executor", object())
         await begun(service(registry))
-        await until(lambda: looks(registry) > 1)
+        await until(lambda: measurements(registry) > 1)
         monkeypatch.setattr(loop, "_default_executor", None)
 
     asyncio.run(main())

@@ -76,7 +76,7 @@ def serving(kind, folder):
 
 
 @contextlib.contextmanager
-def asked(shop, path, number):
+def requesting(shop, path, number):
     """Ask for something several times, each over a connection of its own, and wait for no answer."""
     with contextlib.ExitStack() as opened:
         for _ in range(number):
@@ -96,7 +96,7 @@ def test_block(kind, tmp_path):
     with serving(kind, tmp_path) as (shop, workers):
         before = shop.until(lambda shown: shown.total(f"{LAG}_count") >= 2)
         for number in range(1, 5):
-            shop.ask("/block/0.5")
+            shop.fetch("/block/0.5")
             after = shop.until(lambda shown, number=number: late(shown) >= late(before) + number)
         pages = shop.scrapes(4, workers=workers, headers=OPENMETRICS)
 
@@ -117,7 +117,7 @@ def test_threads_of_starlette(kind, tmp_path):
     """Routes that are no coroutines hold threads of anyio: busy, waiting and size are the sums over all workers."""
     with serving(kind, tmp_path) as (shop, workers):
         each_limited(shop, workers)
-        with asked(shop, "/held", 9):
+        with requesting(shop, "/held", 9):
             full = shop.until(lambda shown: sum(pool(shown, "anyio")[:2]) == 9)
             pages = shop.scrapes(4, workers=workers)
             (tmp_path / "release").touch()
@@ -133,7 +133,7 @@ def each_limited(shop, workers):
     seen = set()
 
     def limited():
-        fleet.side_by_side(lambda: seen.add(shop.ask("/limit")[1]), 4)
+        fleet.side_by_side(lambda: seen.add(shop.fetch("/limit")[1]), 4)
         return len(seen) == workers
 
     servers.until(limited)
@@ -144,7 +144,7 @@ def test_threads_of_the_default_executor(tmp_path):
     """What `asyncio.to_thread` calls holds threads of the loop's default executor, which isn't there before."""
     with serving("one", tmp_path) as (shop, _):
         before = shop.until(lambda shown: shown.total(f"{LAG}_count") >= 2)
-        with asked(shop, "/executed", 5):
+        with requesting(shop, "/executed", 5):
             shop.until(lambda shown: [2, 3, 2] == pool(shown, "asyncio"))
             (tmp_path / "release").touch()
             shop.until(lambda shown: [0, 0, 2] == pool(shown, "asyncio"))

@@ -18,7 +18,7 @@ from scaleobs._workers import Root, group, join_group
 from scaleobs._workers.ledger import FullError
 from scaleobs._workers.recognition import start_ticks
 from support import servers
-from support.event_loops import begun, looks, service, until
+from support.event_loops import begun, measurements, service, until
 from support.expositions import page, samples
 
 LAG = "event_loop_lag_seconds"
@@ -80,7 +80,7 @@ def end(process):
     process.stdout.close()
 
 
-def said(group):
+def numbers_of(group):
     """Return what a scrape would say: how often all loops were looked at, and their default executors' threads."""
     group.siblings()
     found = {sample.name: sample.value for _, family in runtime.families() for sample in family.samples}
@@ -95,19 +95,19 @@ def test_workers_that_end(joined):
     """Measurements of ended workers stay and their threads go, also if a new worker takes over the ledger."""
     runtime.join(joined)
     one, other = worker(), worker()
-    servers.until(lambda: said(joined)["threads"] == [2, 6])
-    both = said(joined)
+    servers.until(lambda: numbers_of(joined)["threads"] == [2, 6])
+    both = numbers_of(joined)
     end(one)
-    left = said(joined)
+    left = numbers_of(joined)
     heir = worker(has_loop=False)
-    after = said(joined)
+    after = numbers_of(joined)
     end(other)
-    last = said(joined)
+    last = numbers_of(joined)
     end(heir)
-    looks = [one["looks"] for one in (both, left, after, last)]
+    measurements = [one["looks"] for one in (both, left, after, last)]
 
-    assert looks[0] >= 2
-    assert sorted(looks) == looks
+    assert measurements[0] >= 2
+    assert sorted(measurements) == measurements
     assert [[1, 3], [1, 3], [None, None]] == [one["threads"] for one in (left, after, last)]
 
 
@@ -140,7 +140,7 @@ def test_pulse_of_a_process_alone(registry):
     async def main():
         await begun(service(registry))
         first = runtime.pulses()
-        await until(lambda: looks(registry))
+        await until(lambda: measurements(registry))
         return first
 
     begin = time.monotonic()
@@ -166,7 +166,7 @@ def test_loop_and_group(joins_first, joined, monkeypatch):
         if joins_first:
             runtime.join(joined)
         loops.watch(print)
-        while said(joined)["looks"] < 2:  # noqa: ASYNC110 - Nobody tells.
+        while numbers_of(joined)["looks"] < 2:  # noqa: ASYNC110 - Nobody tells.
             await asyncio.sleep(0.001)
         runtime.join(joined)
 
@@ -184,17 +184,17 @@ def test_no_room(joined, monkeypatch):
     def full(*_):
         raise FullError
 
-    heard = []
-    joined.on_error = heard.append
+    troubles = []
+    joined.on_error = troubles.append
     monkeypatch.setattr(joined.ledger, "slots", full)
     runtime.join(joined)
 
     async def main():
-        loops.watch(heard.append)
+        loops.watch(troubles.append)
 
     asyncio.run(main())
 
-    assert [FullError] == list(map(type, heard))
+    assert [FullError] == list(map(type, troubles))
     assert 0 == dict(runtime.families())[catalog.EVENT_LOOP_LAG].samples[-1].value
 
 

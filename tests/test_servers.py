@@ -153,8 +153,8 @@ def test_lines_of_a_server(source, command, tmp_path):
     assert {**dict.fromkeys([*ids, "stream"], 200), "boom": 500, "nowhere": 404} == {
         request_id: line["status_code"] for request_id, line in finished.items()
     }
-    for said in ("by structlog", "by stdlib"):
-        assert sorted(ids) == sorted(line["request_id"] for line in lines if line["event"] == said)
+    for event in ("by structlog", "by stdlib"):
+        assert sorted(ids) == sorted(line["request_id"] for line in lines if line["event"] == event)
     assert not [line for line in lines if "/health" in json.dumps(line)]
     assert {"timestamp", "level", "event", "logger", "service"} <= set.intersection(*(set(line) for line in lines))
     assert 1 == (stdout + stderr).count("RuntimeError: boom")
@@ -167,12 +167,12 @@ def test_concurrent_requests_keep_their_ids(tmp_path):
     (tmp_path / "shop.py").write_text(FASTAPI)
     port = servers.free_port()
 
-    def ask(number):
+    def request(number):
         for kind in ("hello", "sync"):
             servers.get(port, f"/{kind}/{number}", {"X-Request-ID": f"{kind}-{number}"})
 
     with servers.running([*UVICORN, str(port)], port, tmp_path) as end:
-        threads = [threading.Thread(target=ask, args=(number,)) for number in range(20)]
+        threads = [threading.Thread(target=request, args=(number,)) for number in range(20)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -106,7 +106,7 @@ def test_variable_is_read(name, text, value):
         ("log_level", "loud", "give one of debug, info, warning, error, critical"),
     ],
 )
-def test_bad_text_is_refused_wherever_it_comes_from(name, value, fix):
+def test_bad_text_is_refused_from_any_source(name, value, fix):
     """The message names the argument or the variable, its value and the fix, on one line."""
     for source, arguments, environ in (
         (name, {name: value}, {}),
@@ -120,7 +120,7 @@ def test_bad_text_is_refused_wherever_it_comes_from(name, value, fix):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("service", 7, "service is 7: give a name"),
         ("service", None, "service is None: give a name"),
@@ -142,9 +142,9 @@ def test_bad_text_is_refused_wherever_it_comes_from(name, value, fix):
         ("registry", CollectorRegistry, "give a prometheus_client.CollectorRegistry"),
     ],
 )
-def test_bad_object_is_refused(name, value, said):
+def test_bad_object_is_refused(name, value, message):
     """The same for what only an argument can be."""
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=message):
         Settings.read({name: value}, {})
 
 

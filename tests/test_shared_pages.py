@@ -24,11 +24,11 @@ def test_two_registries_with_one_name(worker):
     for number, registry in enumerate(registries, start=1):
         Counter("c", "c", registry=registry).inc(10 * number)
     gone(*registries)
-    mine = worker()
-    user_values.join(mine, [])
+    own = worker()
+    user_values.join(own, [])
     for number, registry in enumerate(registries, start=1):
         Counter("c", "c", registry=registry).inc(number)
-    mine.read(other)
+    own.read(other)
 
     assert [{("c_total",): 11}, {("c_total",): 22}] == [page(registry) for registry in registries]
 
@@ -43,13 +43,13 @@ def test_what_another_worker_has(worker, registry, are_living):
     Gauge("each", "each", ["worker"], registry=registry).labels("x").set(3)
     Counter("elsewhere", "elsewhere", registry=registry).inc()
     gone(registry)
-    mine = worker()
-    user_values.join(mine, [])
+    own = worker()
+    user_values.join(own, [])
     histogram = Histogram("h", "h", ["x"], buckets=[1, 3], registry=registry)
     histogram.labels("a").observe(5)
     Gauge("g", "g", multiprocess_mode="sum", registry=registry).set(4)
     Gauge("each", "each", ["worker"], registry=registry).labels("x").set(1)
-    mine.read(other, are_living=are_living)
+    own.read(other, are_living=are_living)
 
     # Families of others are the default registry's.
     assert {
@@ -87,9 +87,9 @@ def test_another_collectors_family_is_left_alone(worker, registry, monkeypatch):
     Counter("theirs", "theirs", registry=registry).inc(10)
     gone(registry)
     registry.register(custom)
-    mine = worker()
-    user_values.join(mine, [])
-    mine.read(other)
+    own = worker()
+    user_values.join(own, [])
+    own.read(other)
 
     assert {("c_total",): 1, ("theirs_total",): 10} == page(registry)
     custom.shown = ()
@@ -103,12 +103,12 @@ def test_what_is_damaged_is_left_out(worker, registry):
         other.ledger.slots(Kind.USER_VALUE, key, 2)[0] = 3
     other.ledger.slots(Kind.USER_VALUE, b'["counter","c","c_total",[],[],"","",0]', 2)[0] = 3
     other.ledger.slots(Kind.USER_VALUE, b'["counter","c","c_total",[],[],"","",1]', 2)[0] = float("nan")
-    mine = worker()
-    user_values.join(mine, [registry])
+    own = worker()
+    user_values.join(own, [registry])
     Counter("c", "c", registry=registry).inc()
-    mine.read(other)
+    own.read(other)
     whole = page(registry)
-    mine.siblings[0].view = None
+    own.siblings[0].view = None
     faults = []
 
     assert {("c_total",): 4} == whole
@@ -122,10 +122,10 @@ def test_exemplars_are_those_of_the_worker_that_answers(worker, registry):
     user_values.join(other, [])
     Histogram("h", "h", buckets=[1], registry=registry).observe(0.5, {"id": "theirs"})
     gone(registry)
-    mine = worker()
-    user_values.join(mine, [])
+    own = worker()
+    user_values.join(own, [])
     Histogram("h", "h", buckets=[1], registry=registry).observe(0.5, {"id": "mine"})
-    mine.read(other)
+    own.read(other)
     (family,) = user_merge.of_all_workers(registry, registry.collect(), (), pytest.fail)
     (bucket,) = [sample for sample in family.samples if sample.labels.get("le") == "1.0"]
 
@@ -151,14 +151,14 @@ def test_what_was_left_counts_once(worker, registry, kind):
         again.labels("a")
         yield from found
 
-    wanted = ("c_total" if kind is Counter else "c_sum", "a")
+    expected = ("c_total" if kind is Counter else "c_sum", "a")
     late = list(user_merge.of_all_workers(registry, collected(early=False), (), pytest.fail))
     again.clear()
     early = list(user_merge.of_all_workers(registry, collected(early=True), (), pytest.fail))
 
-    assert [(*wanted, 5)] * 2 == [
+    assert [(*expected, 5)] * 2 == [
         (sample.name, sample.labels["x"], sample.value)
         for family in (*late, *early)
         for sample in family.samples
-        if sample.name == wanted[0]
+        if sample.name == expected[0]
     ]

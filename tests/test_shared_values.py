@@ -32,14 +32,14 @@ def test_a_metric_keeps_what_it_has_as_it_is_shared(worker, registry):
     gauge.set(-4)
     of_function = Gauge("f", "f", registry=registry)
     of_function.set_function(lambda: 5)
-    mine = worker()
-    user_values.join(mine, [registry])
+    own = worker()
+    user_values.join(own, [registry])
     counter.labels("a").inc()
     histogram.observe(0.5)
     summary.observe(1)
     gauge.dec()
 
-    assert [] == mine.errors
+    assert [] == own.errors
     assert {"id": "1"} == counter.labels("a")._value.get_exemplar().labels
     assert {
         ("c_total", "a"): 3,
@@ -73,26 +73,26 @@ def test_a_worker_goes_on_where_a_dead_one_ended(worker, registry):
 
 def test_no_room(worker, registry):
     """Where a ledger is full a metric counts in this process's memory, and the group hears of it."""
-    mine = worker()
-    user_values.join(mine, [registry])
+    own = worker()
+    user_values.join(own, [registry])
     error = FullError("No space left")
 
     def slots(kind, key, length):
         raise error
 
-    mine.ledger.slots = slots
+    own.ledger.slots = slots
     counter = Counter("c", "c", registry=registry)
     counter.inc()
 
-    assert [error] == mine.errors
+    assert [error] == own.errors
     assert {("c_total",): 1} == page(registry)
 
 
 def test_a_child_of_a_worker(worker, registry):
     """A child begins to count anew, in its own memory, whatever locks the parent's threads held; gauges stay."""
-    mine = worker()
+    own = worker()
     old = Counter("old", "old", ["x"], registry=registry)
-    user_values.join(mine, [registry])
+    user_values.join(own, [registry])
     old.labels("a").inc(5)
     gauge = Gauge("g", "g", registry=registry)
     gauge.set(3)
@@ -101,8 +101,8 @@ def test_a_child_of_a_worker(worker, registry):
     user_values.forked([registry])
     old.labels("a").inc()
     gauge.inc()
-    mine.read(mine)
-    positions = mine.siblings[0].view(user_merge._UserValues, user_merge._UserValues).found.values()
+    own.read(own)
+    positions = own.siblings[0].view(user_merge._UserValues, user_merge._UserValues).found.values()
     (place,) = [start for key, start in positions if key.family == "old"]
 
     assert {"old_total": 1, "g": 4} == {
@@ -111,7 +111,7 @@ def test_a_child_of_a_worker(worker, registry):
         for sample in family.samples
         if not sample.name.endswith("_created")
     }
-    assert 5 == mine.siblings[0].numbers[place]
+    assert 5 == own.siblings[0].numbers[place]
 
 
 def test_a_worker_that_was_forked(worker, registry):
@@ -153,7 +153,7 @@ def test_threads(worker, registry):
     """No increment is lost, also while a metric is being shared."""
     counter = Counter("c", "c", ["x"], registry=registry)
     begun, shared_now = threading.Event(), threading.Event()
-    mine = worker()
+    own = worker()
 
     def count():
         for number in range(20000):
@@ -166,7 +166,7 @@ def test_threads(worker, registry):
     for thread in threads:
         thread.start()
     begun.wait(20)
-    user_values.join(mine, [registry])
+    user_values.join(own, [registry])
     shared_now.set()
     for thread in threads:
         thread.join()

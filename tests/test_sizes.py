@@ -61,7 +61,7 @@ def test_wsgi_bodies_are_measured(app, registry):
     assert [2, 3000] == sizes(registry, catalog.RESPONSE_SIZE)
 
 
-def test_sizes_are_not_there_unasked(registry):
+def test_sizes_are_absent_by_default(registry):
     """
     Without the setting there is no family of sizes.
     """
@@ -112,5 +112,5 @@ def test_wsgi_written_and_head(method, registry):
     wsgi(scaleobs.instrument(app, registry=registry, size_histograms=True), method, "/")
     labels = {"method": method, "route": "unmatched", "status_code": "200"}
 
-    wanted = 700 if method == "POST" else 0
-    assert wanted == registry.get_sample_value("http_response_size_bytes_sum", labels)
+    expected = 700 if method == "POST" else 0
+    assert expected == registry.get_sample_value("http_response_size_bytes_sum", labels)

@@ -59,14 +59,14 @@ def shape(function):
 
 def implementers(protocol, everything):
     """Return the classes that have all methods of a protocol, their own or inherited ones."""
-    wanted = {shape(method) for method in functions(protocol).values()}
+    expected = {shape(method) for method in functions(protocol).values()}
     by_name = {one.name: one for one in everything}
 
     def methods(one):
         inherited = [methods(by_name[base]) for base in names(one.bases) if base in by_name]
         return {shape(method) for method in functions(one).values()}.union(*inherited)
 
-    return {one.name for one in everything if "Protocol" not in names(one.bases) and wanted <= methods(one)}
+    return {one.name for one in everything if "Protocol" not in names(one.bases) and expected <= methods(one)}
 
 
 def test_protocols_have_several_implementers():

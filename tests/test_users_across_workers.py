@@ -84,13 +84,13 @@ def count(port, requests):
     """Have several workers count."""
 
     def one(number):
-        return ask(port, f"/count?size={number % 6}&kind={'ab'[number % 2]}")["pid"]
+        return request(port, f"/count?size={number % 6}&kind={'ab'[number % 2]}")["pid"]
 
     with ThreadPoolExecutor(4) as pool:
         assert 1 < len(set(pool.map(one, range(requests))))
 
 
-def ask(port, path):
+def request(port, path):
     """Return what the worker says that has answered."""
     return json.loads(servers.get(port, path)[1])
 
@@ -99,11 +99,11 @@ def level_of_each(port, workers):
     """Have each worker set its gauges to its own pid, and return the pids by the workers' numbers."""
     done = set()
 
-    def asked():
-        done.add(ask(port, "/own")["pid"])
+    def has_answered():
+        done.add(request(port, "/own")["pid"])
         return len(done) == workers
 
-    servers.until(asked)
+    servers.until(has_answered)
     return {worker: int(value) for worker, value in levels(port).items()}
 
 
@@ -111,12 +111,12 @@ def counts(requests, at_import, more=0.0):
     """Return the samples after so many requests, that is as many with 0, 1, … 5 and of kind a or b in turn."""
     sizes = [number % 6 for number in range(requests)]
     of_kind = {kind: [size for number, size in enumerate(sizes) if "ab"[number % 2] == kind] for kind in "ab"}
-    wanted = {("jobs_total", ()): at_import + requests + more, ("newer_jobs_total", ()): requests}
+    expected = {("jobs_total", ()): at_import + requests + more, ("newer_jobs_total", ()): requests}
     for kind, its in of_kind.items():
-        wanted["kinds_total", (("kind", kind), ("size", "any"))] = 2 * len(its)
-        wanted |= summary("wait_seconds", (("kind", kind),), its)
-        wanted |= histogram("newer_size_bytes", (("kind", kind),), its)
-    return wanted | histogram("size_bytes", (), sizes) | summary("newer_wait_seconds", (), sizes)
+        expected["kinds_total", (("kind", kind), ("size", "any"))] = 2 * len(its)
+        expected |= summary("wait_seconds", (("kind", kind),), its)
+        expected |= histogram("newer_size_bytes", (("kind", kind),), its)
+    return expected | histogram("size_bytes", (), sizes) | summary("newer_wait_seconds", (), sizes)
 
 
 def summary(name, labels, sizes):
@@ -134,9 +134,9 @@ def histogram(name, labels, sizes):
     return buckets | summary(name, labels, sizes)
 
 
-def shown(found, wanted):
+def shown(found, expected):
     """Return what a scrape says of the metrics that something is wanted of."""
-    names = {name for name, _ in wanted}
+    names = {name for name, _ in expected}
     return {key: value for key, value in found.items() if key[0] in names}
 
 
@@ -151,15 +151,15 @@ def test_every_scrape_has_the_sums(kind, place, tmp_path):
     _, workers, at_import = SERVERS[kind]
     with serving(kind, tmp_path, OWN_REGISTRY=place) as port:
         count(port, 60)
-        wanted = counts(60, at_import)
-        scrapes = [shown(found, wanted) for found in each_scrape(port, workers)]
-        child = ask(port, "/child")
-        after = shown(samples(port, is_openmetrics=True), wanted)
+        expected = counts(60, at_import)
+        scrapes = [shown(found, expected) for found in each_scrape(port, workers)]
+        child = request(port, "/child")
+        after = shown(samples(port, is_openmetrics=True), expected)
         everything = samples(port)
 
-    assert [wanted] * len(scrapes) == scrapes
+    assert [expected] * len(scrapes) == scrapes
     assert {"jobs": 1, "level": 7} == child
-    assert wanted == after
+    assert expected == after
     assert 1 == everything["build_info", (("version", "1"),)]
     assert 1 == everything["state", (("state", "off"),)]
     assert set() == {name for name, _ in everything if name.endswith("_created")}
@@ -175,13 +175,13 @@ def test_a_killed_worker(tmp_path):
         servers.until(lambda: pid not in levels(port).values())
         servers.until(lambda: len(levels(port)) == 3)
         # The one that came has counted as it imported the application.
-        wanted = counts(60, 3000, more=1000)
-        scrapes = [shown(found, wanted) for found in each_scrape(port, 3)]
+        expected = counts(60, 3000, more=1000)
+        scrapes = [shown(found, expected) for found in each_scrape(port, 3)]
         sums = {found["level_sum", (("worker", "w"), ("x", "1"))] for found in each_scrape(port, 3)}
         now = levels(port)
 
     assert {sum(pids.values()) - pid} == sums
-    assert [wanted] * len(scrapes) == scrapes
+    assert [expected] * len(scrapes) == scrapes
     assert {**pids, worker: 7} == now
 
 
@@ -190,9 +190,9 @@ def test_gauges(tmp_path):
     own = (("worker", "w"), ("x", "1"))
     with serving("gunicorn", tmp_path) as port:
         pids = level_of_each(port, 3)
-        latest = ask(port, "/own")["pid"]
+        latest = request(port, "/own")["pid"]
         scrapes = each_scrape(port, 3)
-        removed = ask(port, "/remove")["pid"]
+        removed = request(port, "/remove")["pid"]
         after = {found["level_sum", own] for found in each_scrape(port, 3)}
 
     numbers = list(pids.values())
@@ -222,11 +222,11 @@ def test_gauges(tmp_path):
 def test_a_metric_that_one_worker_has_made(tmp_path):
     """Metrics that only one worker has are on every scrape, and their names may be asked for."""
     with serving("gunicorn", tmp_path) as port:
-        ask(port, "/late")
+        request(port, "/late")
         scrapes = each_scrape(port, 3)
-        ask(port, "/count?size=1&kind=a")
-        asked = ["late_total", "size_bytes_count", "kinds_total", "newer_size_bytes_sum", "function"]
-        named = each_scrape(port, 3, "?name[]=" + "&name[]=".join(asked))
+        request(port, "/count?size=1&kind=a")
+        has_answered = ["late_total", "size_bytes_count", "kinds_total", "newer_size_bytes_sum", "function"]
+        named = each_scrape(port, 3, "?name[]=" + "&name[]=".join(has_answered))
 
     for found in scrapes:
         assert 3 == found["late_total", ()]
@@ -246,7 +246,7 @@ def test_metrics_of_prometheus_clients_multiprocess_mode(tmp_path):
     (tmp_path / "named").mkdir()
     with serving("gunicorn", tmp_path, PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "named")) as port:
         count(port, 30)
-        wanted = counts(30, 3000)
-        scrapes = [shown(found, wanted) for found in each_scrape(port, 3)]
+        expected = counts(30, 3000)
+        scrapes = [shown(found, expected) for found in each_scrape(port, 3)]
 
-    assert [wanted] * len(scrapes) == scrapes
+    assert [expected] * len(scrapes) == scrapes

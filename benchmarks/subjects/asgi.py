@@ -138,13 +138,13 @@ def _ours_with_traces(app: Any, _route: str) -> Subject:
 def _correlation_id(app: Any, _route: str) -> Subject:
     from asgi_correlation_id import CorrelationIdMiddleware, correlation_id
 
-    async def asked(scope: Any, receive: Any, send: Any) -> None:
+    async def with_traceparent(scope: Any, receive: Any, send: Any) -> None:
         if correlation_id.get() is None:
             msg = "asgi-correlation-id has bound no id: this subject can't be measured."
             raise RuntimeError(msg)
         await app(scope, receive, send)
 
-    get(CorrelationIdMiddleware(asked), PATH)
+    get(CorrelationIdMiddleware(with_traceparent), PATH)
     return Subject(CorrelationIdMiddleware(app))
 
 

@@ -71,7 +71,7 @@ def asgi(app: Any, metrics: Metrics) -> Any:
     return counting
 
 
-def telling(app: Any, metrics: Metrics) -> Any:
+def with_context(app: Any, metrics: Metrics) -> Any:
     """Count the requests of an ASGI application, bind an id to each and write its line, as a careful team puts it."""
     import structlog
     from asgi_correlation_id import CorrelationIdMiddleware, correlation_id
@@ -82,7 +82,7 @@ def telling(app: Any, metrics: Metrics) -> Any:
     log = structlog.get_logger()
     counted = asgi(app, metrics)
 
-    async def told(scope: Any, receive: Any, send: Any) -> None:
+    async def with_id(scope: Any, receive: Any, send: Any) -> None:
         status = 0
 
         def watched_send(message: Any) -> Any:
@@ -108,7 +108,7 @@ def telling(app: Any, metrics: Metrics) -> Any:
             )
             structlog.contextvars.clear_contextvars()
 
-    return CorrelationIdMiddleware(told)
+    return CorrelationIdMiddleware(with_id)
 
 
 def wsgi(app: Any, metrics: Metrics) -> Any:

@@ -74,7 +74,7 @@ def _templates(labels: Labels) -> tuple[bytes, bytes]:
 def asgi(app: Any, table: Table, *, by_route: bool = False) -> Any:
     """Count the requests of an ASGI application, by the identity of their routes if endpoints have several."""
     in_flight = 0
-    look_up = table.series.get
+    lookup = table.series.get
 
     async def counting(scope: Any, receive: Any, send: Any) -> None:
         nonlocal in_flight
@@ -99,7 +99,7 @@ def asgi(app: Any, table: Table, *, by_route: bool = False) -> Any:
             in_flight -= 1
             # Starlette's routes have no hash, the endpoints that they lead to have.
             key = scope["method"], id(scope.get("route")) if by_route else scope.get("endpoint"), status
-            series = look_up(key)
+            series = lookup(key)
             if series is None:
                 route = getattr(scope.get("route"), "path", UNMATCHED)
                 series = table.add(key, (scope["method"], route, str(status)))
@@ -131,7 +131,7 @@ class _Body:
 def wsgi(app: Any, table: Table) -> Any:
     """Count the requests of a WSGI application."""
     in_flight = 0
-    look_up = table.series.get
+    lookup = table.series.get
 
     def counting(environ: Any, start_response: Any) -> Any:
         nonlocal in_flight
@@ -147,7 +147,7 @@ def wsgi(app: Any, table: Table) -> Any:
             seconds = perf_counter() - begun
             in_flight -= 1
             key = environ["REQUEST_METHOD"], environ.get(_ROUTE), status
-            series = look_up(key)
+            series = lookup(key)
             if series is None:
                 labels = environ["REQUEST_METHOD"], environ.get(_ROUTE, UNMATCHED), status[:3]
                 series = table.add(key, labels)

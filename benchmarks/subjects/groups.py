@@ -60,18 +60,18 @@ def crowd(name: str, workers: int, first: Observations, news: Observations) -> C
     ends: list[socket.socket] = []
     for number in range(1, workers):
         ends.append(_forked(ends, lambda number=number: _member(name, place, number, first).observe, news))
-    mine = _member(name, place, 0, first)
+    own = _member(name, place, 0, first)
 
     def observe() -> None:
         for end in ends:
             end.send(b"?")
-        mine.observe(news)
+        own.observe(news)
         for end in ends:
             end.recv(1)
 
     for end in ends:
         end.recv(1)
-    return Crowd(observe, mine.scrape)
+    return Crowd(observe, own.scrape)
 
 
 def _member(name: str, place: Path, number: int, first: Observations) -> pages.Page:

@@ -37,8 +37,8 @@ def instrumented(app: Any, settings: dict[str, Any], registry: Any = None) -> An
 def counted(page: bytes, route: str) -> float:
     """Return how many answered requests of a route a page of `/metrics` shows."""
     samples = _SAMPLE.findall(page.decode())
-    wanted = f'route="{route}"', 'status_code="200"'
-    return sum(float(value) for labels, value in samples if all(label in labels for label in wanted))
+    expected = f'route="{route}"', 'status_code="200"'
+    return sum(float(value) for labels, value in samples if all(label in labels for label in expected))
 
 
 def fill(app: Any, observations: list[tuple[tuple[str, str, str], float]]) -> None:

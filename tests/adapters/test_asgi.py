@@ -184,7 +184,7 @@ def test_client_gone_while_streaming_counts_as_sent(registry, capsys):
 
 
 @pytest.mark.parametrize(("messages", "status"), [([], "499"), ([START], "200")])
-def test_client_gone_that_a_send_tells(messages, status, registry, capsys):
+def test_client_gone_by_the_error_of_a_send(messages, status, registry, capsys):
     """A server that raises OSError from `send` says that the client went away (ASGI 2.4)."""
 
     async def serve():

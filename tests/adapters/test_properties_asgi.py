@@ -16,7 +16,7 @@ from support.exchanges import http_scope, without_id
 
 MODES = {
     "plain": {"log_format": "off"},
-    "told": {"log_format": "json"},
+    "logged": {"log_format": "json"},
     "all": {"log_format": "json", "size_histograms": True, "native_histograms": True},
 }
 
@@ -129,8 +129,8 @@ class Run:
     async def send(self, message):
         """Take a message, or refuse it, as a server does."""
         self.sends += 1
-        told = without_id(message)
-        self.story.append(("server got", 0 if told is not message else id(message), repr(told)))
+        plain_message = without_id(message)
+        self.story.append(("server got", 0 if plain_message is not message else id(message), repr(plain_message)))
         await pause()
         if self.sends - 1 in self.fails:
             raise self.fails[self.sends - 1]("by the server")
@@ -142,7 +142,7 @@ class Run:
                 self.is_started = True
             elif not self.is_started:
                 raise RuntimeError("not started")
-        self.story.append(("server took", repr(told)))
+        self.story.append(("server took", repr(plain_message)))
 
     def serve(self, app, script):
         """Serve, and return what there was to see."""

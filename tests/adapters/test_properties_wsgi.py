@@ -18,7 +18,7 @@ from support.scripted_wsgi import Server, application
 
 MODES = {
     "plain": {"log_format": "off"},
-    "told": {"log_format": "json"},
+    "logged": {"log_format": "json"},
     "all": {"log_format": "json", "size_histograms": True, "native_histograms": True},
 }
 

@@ -123,14 +123,14 @@ def as_wsgi(steps):
     return app
 
 
-def tell(story, protocol, registry):
+def play(story, protocol, registry):
     """Serve the story once, and return what the server saw."""
     if protocol == "asgi":
         app = scaleobs.instrument(as_asgi(story.steps), registry=registry)
         received = [{"type": "http.request"}, {"type": "http.disconnect"}]
         return asgi(app, story.method, story.path, received=received)
-    told = as_wsgi(story.steps) if protocol == "wsgi" else as_late_wsgi(story.steps)
-    app = scaleobs.instrument(told, registry=registry)
+    server = as_wsgi(story.steps) if protocol == "wsgi" else as_late_wsgi(story.steps)
+    app = scaleobs.instrument(server, registry=registry)
     chunks_read = 1 if "the client leaves" in story.steps else None
     return wsgi(app, story.method, story.path, chunks_read=chunks_read)
 
@@ -141,7 +141,7 @@ def test_story_has_same_samples_and_line_in_each_protocol(story, protocol, capsy
     """A request counts once, under the same labels, with one line of the same content."""
     registry = CollectorRegistry()
 
-    seen = tell(story, protocol, registry)
+    seen = play(story, protocol, registry)
     counts = counted(registry)
     lines = log_lines(capsys)
 
@@ -179,7 +179,7 @@ def test_exception_is_the_very_same_object(protocol, registry):
     """What the application raises reaches the server as the same object, even the instance."""
     error = BoomError("mine")
 
-    seen = tell(Story("", (200, b"a", error), "500"), protocol, registry)
+    seen = play(Story("", (200, b"a", error), "500"), protocol, registry)
 
     assert error is seen.error
 

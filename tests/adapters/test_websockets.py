@@ -96,16 +96,16 @@ def test_websocket_is_accepted_with_its_id(registry, capsys):
         await send({"type": "websocket.close"})
 
     app = scaleobs.instrument(app, registry=registry)
-    asked = [dict(SCOPE), {**SCOPE, "headers": [(b"x-request-id", b"abc-7")]}, {**SCOPE, "path": "/own"}]
-    told = [dict(asyncio.run(serve_asgi(app, scope, [CONNECT])).messages[0]["headers"]) for scope in asked]
+    scopes = [dict(SCOPE), {**SCOPE, "headers": [(b"x-request-id", b"abc-7")]}, {**SCOPE, "path": "/own"}]
+    accept_headers = [dict(asyncio.run(serve_asgi(app, scope, [CONNECT])).messages[0]["headers"]) for scope in scopes]
     lines = log_lines(capsys)
 
-    assert [lines[0]["request_id"].encode(), b"abc-7"] == [one[b"x-request-id"] for one in told[:2]]
-    assert {b"X-Request-Id": b"mine"} == told[2]
+    assert [lines[0]["request_id"].encode(), b"abc-7"] == [one[b"x-request-id"] for one in accept_headers[:2]]
+    assert {b"X-Request-Id": b"mine"} == accept_headers[2]
     assert "abc-7" == lines[1]["request_id"]
 
 
-def test_headers_of_an_accept_that_nobody_can_read_are_the_servers_to_refuse(registry):
+def test_malformed_headers_of_an_accept_are_refused_by_the_server(registry):
     """What the application sends is handed on as it is."""
 
     async def app(scope, receive, send):

@@ -102,20 +102,20 @@ class Failing:
 
     def __init__(self, error):
         self.error = error
-        self.asked = 0
+        self.reads = 0
 
     def __iter__(self):
         return self
 
     def __next__(self):
-        self.asked += 1
-        if self.asked == 1:
+        self.reads += 1
+        if self.reads == 1:
             return b"a"
         raise self.error
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, OSError, KeyboardInterrupt, GeneratorExit])
-def test_whatever_a_body_raises_is_500(kind, observe, registry):
+def test_any_error_of_a_body_is_500(kind, observe, registry):
     """Also what a generator raises when it is dropped, where the application itself raises it."""
     error = kind()
     body = observe(answering(Failing(error)))(environ(), lambda *_: None)
@@ -177,7 +177,7 @@ def test_exception_in_close_after_the_last_byte_leaves_the_status(registry, caps
     assert [("request.finished", "info"), ("background.failed", "error")] == [(x["event"], x["level"]) for x in lines]
 
 
-def test_body_that_nobody_reads_is_counted_when_collected(registry, capsys):
+def test_unread_body_is_counted_when_collected(registry, capsys):
     """A body that is dropped leaves the gauge at 0 at the next scrape, timed to when it was dropped."""
     app = scaleobs.instrument(answering(Body(b"x")), registry=registry)
 
@@ -194,7 +194,7 @@ def test_body_that_nobody_reads_is_counted_when_collected(registry, capsys):
     assert ["info"] == [line["level"] for line in finished(capsys)]
 
 
-def test_generator_that_nobody_starts_is_500(registry):
+def test_generator_that_is_never_started_is_500(registry):
     """Where nothing was sent at all, the request counts as 500."""
 
     def app(environ, start_response):
@@ -290,7 +290,7 @@ def test_file_wrapper_reaches_the_server_as_it_is(registry):
     assert 0 == active(registry)
 
 
-def test_file_wrapper_that_nobody_closes_is_counted_when_collected(registry):
+def test_unclosed_file_wrapper_is_counted_when_collected(registry):
     """The same holds for the server's file wrapper."""
 
     def app(environ, start_response):

@@ -83,7 +83,7 @@ def test_selectors_and_labels_are_found():
         assert grouping_labels(expression) == read(expression).grouping, expression
 
 
-def test_what_the_parser_doesn_t_know_is_read():
+def test_syntax_beyond_the_parser_is_read():
     """
     Backquoted strings have no escapes, and the labels that a join adds count.
     """

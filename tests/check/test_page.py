@@ -176,7 +176,7 @@ def test_labels_that_scrapes_add_are_taken_as_given(orders, tmp_path):
 
 
 @pytest.mark.servers
-def test_route_of_an_objective_has_to_be_there(tmp_path):
+def test_route_of_an_objective_has_to_exist(tmp_path):
     """
     Routes are present from the start, before there is a histogram.
     """

@@ -135,16 +135,16 @@ def test_loaded_rules_are_well_and_changed_ones_are_found(tmp_path, tool):
     rules = sum(len(group["rules"]) for group in yaml.safe_load(good)["groups"])
     with stack(tmp_path, tool) as up:
         path = up.load(good, rules)
-        mine = tmp_path / "mine.yaml"
-        shutil.copy(path, mine)
-        well = check(up.url, "--rules", mine, "--service", "orders")
+        own_rules = tmp_path / "mine.yaml"
+        shutil.copy(path, own_rules)
+        well = check(up.url, "--rules", own_rules, "--service", "orders")
         defaults = check(up.url, "--service", "orders")
 
         # The loaded rules differ from the file: another threshold, and one alert less.
         older = yaml.safe_load(good)
         older["groups"][0]["rules"].pop()
         up.load(yaml.safe_dump(older).replace("> 0.0144", "> 0.02"), rules - 1)
-        outdated = check(up.url, "--rules", mine, "--service", "orders")
+        outdated = check(up.url, "--rules", own_rules, "--service", "orders")
 
         # A renamed label, a missing series, a failing expression: Prometheus accepts all of them.
         wrong = [
@@ -207,7 +207,7 @@ def title_of(rule):
 
 
 @pytest.mark.usefixtures("environment")
-def test_nothing_is_loaded_and_nobody_would_be_notified(tmp_path, tool):
+def test_no_rules_are_loaded_and_no_receiver_would_be_notified(tmp_path, tool):
     """
     Findings: each group that is not loaded, rules that alert twice, and no Alertmanager; all series are present.
     """
@@ -242,8 +242,8 @@ def test_native_histograms_without_buckets_are_found(tmp_path, tool):
     A Prometheus that keeps only native histograms has no buckets: rules on latency would have no data.
     """
     with stack(tmp_path, tool, flags=NATIVE, SCALEOBS_NATIVE_HISTOGRAMS="1") as up:
-        there = "api/v1/query?query=histogram_count(http_request_duration_seconds%7Bjob=%22orders%22%7D)"
-        wait_until(lambda: get_json(f"{up.url}/{there}")["data"]["result"], seconds=30, what="there is a native one")
+        query = "api/v1/query?query=histogram_count(http_request_duration_seconds%7Bjob=%22orders%22%7D)"
+        wait_until(lambda: get_json(f"{up.url}/{query}")["data"]["result"], seconds=30, what="there is a native one")
         classic = 'rate(http_request_duration_seconds_count{job="orders"}[5m])'
         both = f'{classic} or histogram_count(rate(http_request_duration_seconds{{job="orders"}}[5m]))'
         results = []

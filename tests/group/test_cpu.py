@@ -30,7 +30,7 @@ sys.stdin.read()
 
 
 @pytest.fixture
-def mine(monkeypatch, tmp_path):
+def own_group(monkeypatch, tmp_path):
     """Make this process a worker."""
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     group = Group(Root("gunicorn", os.getpid(), start_ticks(os.getpid()), 0))
@@ -53,23 +53,23 @@ def kill(process):
 
 
 @pytest.mark.servers
-def test_killed_worker(mine):
+def test_killed_worker(own_group):
     """Its CPU seconds at the last scrape count for good, and once, also if a new worker takes over its ledger."""
-    counted = process._Processes(mine)
+    counted = process._Processes(own_group)
     try:
 
         def of_siblings():
             """Return the CPU seconds of the siblings."""
-            mine.siblings()
+            own_group.siblings()
             return process._value(counted.families()["process_cpu_seconds"]) - counted._current[0]
 
         one = worker(1.5)
         alive = of_siblings()
-        path = next(sibling.path for sibling in mine.siblings())
+        path = next(sibling.path for sibling in own_group.siblings())
         kill(one)
         dead = of_siblings()
         heir = worker(0.1)
-        (sibling,) = mine.siblings()
+        (sibling,) = own_group.siblings()
         after = of_siblings()
         kill(heir)
         last = of_siblings()
@@ -83,12 +83,12 @@ def test_killed_worker(mine):
     assert last == pytest.approx(after)
 
 
-def test_sibling_writes_nothing_but_what_is_shared(mine):
+def test_sibling_writes_nothing_but_what_is_shared(own_group):
     """A scrape doesn't change slots that only the owner writes."""
-    counted = process._Processes(mine)
+    counted = process._Processes(own_group)
     try:
         one = worker(0.1)
-        (sibling,) = mine.siblings()
+        (sibling,) = own_group.siblings()
         length = 2 * counted._length
         before = sibling.read_slots(sibling.find(Kind.PROCESS, b"process", length)).tolist()
         counted.families()

@@ -93,7 +93,7 @@ def test_native_histograms_of_all_workers(tmp_path):
     with fleet.running(GTHREAD, tmp_path, settings='"native_histograms": True') as shop:
         workers = shop.send([f"/hello/{number}" for number in range(400)])
         shop.until(lambda page: 400 == page.total("http_requests_total"))
-        counts = [natives(shop.ask("/metrics", {"Accept": accept})[2]) for _ in range(8)]
+        counts = [natives(shop.fetch("/metrics", {"Accept": accept})[2]) for _ in range(8)]
 
     assert len(workers) > 1
     assert [[400]] * 8 == counts

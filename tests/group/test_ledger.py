@@ -134,7 +134,7 @@ def test_truncated_ledger_of_a_living_worker(kind, tmp_path):
             DAMAGES[kind](path)
             for _ in range(100):
                 # A request that crashes the worker is sent again.
-                shop.ask("/hello/again")
+                shop.fetch("/hello/again")
             shop.until(lambda page: 4 == page.workers)
             shop.pids()
             before = shop.scrape().total("http_requests_total")

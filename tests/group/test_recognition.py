@@ -103,32 +103,32 @@ def started(command, folder):
     return servers.running(command, port, folder), port
 
 
-def ask(port, path="/"):
+def request(port, path="/"):
     """Return what one worker says."""
-    said = json.loads(servers.get(port, path)[1])
+    answers = json.loads(servers.get(port, path)[1])
     when = ("import", "before the fork", "in the fork", "request", "thread")
-    return said | {name: said[name] and Root(*said[name]) for name in when}
+    return answers | {name: answers[name] and Root(*answers[name]) for name in when}
 
 
-def ask_all(port, number=2):
+def request_all(port, number=2):
     """Return what each worker says."""
-    said = {}
+    answers = {}
 
-    def ask_one():
+    def request_one():
         with contextlib.suppress(OSError, http.client.HTTPException):  # A worker ends with what it has accepted.
-            one = ask(port)
-            said[one["pid"]] = one
+            one = request(port)
+            answers[one["pid"]] = one
 
-    def ask_some():
-        threads = [threading.Thread(target=ask_one) for _ in range(4)]
+    def request_some():
+        threads = [threading.Thread(target=request_one) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        return len(said) >= number
+        return len(answers) >= number
 
-    servers.until(ask_some)
-    return list(said.values())
+    servers.until(request_some)
+    return list(answers.values())
 
 
 @pytest.mark.parametrize("kind", WORKERS)
@@ -141,19 +141,19 @@ def test_workers_have_one_root(kind, tmp_path):
     server, command, when = WORKERS[kind]
     running, port = started(command, tmp_path)
     with running:
-        said = ask_all(port)
-        children = ask(port, "/children")["children"]
-    (expected,) = {one["request"] for one in said}
+        answers = request_all(port)
+        children = request(port, "/children")["children"]
+    (expected,) = {one["request"] for one in answers}
 
     assert (server, 0) == (expected.server, expected.previous)
     assert expected.started > 0
-    assert {expected.pid} == {one["parent"] for one in said}
-    assert [(expected, expected)] * len(said) == [(one[when], one["thread"]) for one in said]
-    assert [(None, None)] * len(said) == [
-        (one["before the fork"], one["in the fork" if when == "import" else "import"]) for one in said
+    assert {expected.pid} == {one["parent"] for one in answers}
+    assert [(expected, expected)] * len(answers) == [(one[when], one["thread"]) for one in answers]
+    assert [(None, None)] * len(answers) == [
+        (one["before the fork"], one["in the fork" if when == "import" else "import"]) for one in answers
     ]
     assert {"fork", "subprocess"} <= set(children)
-    assert {name: [None] * len(said) for name, said in children.items()} == children
+    assert {name: [None] * len(answers) for name, answers in children.items()} == children
     if (tmp_path / "parent").exists():
         assert {"None"} == set((tmp_path / "parent").read_text().split())
 
@@ -163,10 +163,10 @@ def test_alone(kind, tmp_path):
     """A single process, or one that the user's own program started, is no worker; nor are its children."""
     running, port = started(ALONE[kind], tmp_path)
     with running:
-        said = ask(port, "/children")
+        answers = request(port, "/children")
 
-    assert [None] * 5 == [said[when] for when in ("import", "before the fork", "in the fork", "request", "thread")]
-    assert {name: [None] * len(said) for name, said in said["children"].items()} == said["children"]
+    assert [None] * 5 == [answers[when] for when in ("import", "before the fork", "in the fork", "request", "thread")]
+    assert {name: [None] * len(answers) for name, answers in answers["children"].items()} == answers["children"]
 
 
 def test_two_services_of_one_parent_have_two_roots(tmp_path):
@@ -176,7 +176,7 @@ def test_two_services_of_one_parent_have_two_roots(tmp_path):
     one, port_of_one = started(WORKERS["uvicorn"][1], tmp_path / "one")
     two, port_of_two = started(WORKERS["uvicorn"][1], tmp_path / "two")
     with one, two:
-        first, second = ask(port_of_one)["request"], ask(port_of_two)["request"]
+        first, second = request(port_of_one)["request"], request(port_of_two)["request"]
 
     assert first != second
     assert first.pid != second.pid
@@ -193,23 +193,23 @@ def test_reload_and_reexec_of_gunicorn(preload, tmp_path):
     seen = {}
     with running:
         try:
-            (first,) = {one["request"] for one in ask_all(port)}
-            old = {one["pid"] for one in ask_all(port)}
+            (first,) = {one["request"] for one in request_all(port)}
+            old = {one["pid"] for one in request_all(port)}
             os.kill(first.pid, signal.SIGHUP)
-            servers.until(lambda: old.isdisjoint(one["pid"] for one in ask_all(port)))
-            reloaded = {one["request"] for one in ask_all(port)}
+            servers.until(lambda: old.isdisjoint(one["pid"] for one in request_all(port)))
+            reloaded = {one["request"] for one in request_all(port)}
             os.kill(first.pid, signal.SIGUSR2)
 
             def new_arbiter():
-                seen.update({one["request"].pid: one["request"] for one in ask_all(port)})
+                seen.update({one["request"].pid: one["request"] for one in request_all(port)})
                 return len(seen) == 2
 
             servers.until(new_arbiter)
             (later,) = set(seen.values()) - {first}
             os.kill(first.pid, signal.SIGTERM)
-            servers.until(lambda: {later} == {one["request"] for one in ask_all(port)})
+            servers.until(lambda: {later} == {one["request"] for one in request_all(port)})
             # It is promoted within two seconds after the other's end, and deletes its pid.
-            born = {one["pid"] for one in ask_all(port)}
+            born = {one["pid"] for one in request_all(port)}
 
             def promoted():
                 return "Master has been promoted" in (tmp_path / "stderr").read_text()
@@ -217,8 +217,8 @@ def test_reload_and_reexec_of_gunicorn(preload, tmp_path):
             servers.until(promoted)
             for pid in born:
                 os.kill(pid, signal.SIGKILL)
-            servers.until(lambda: born.isdisjoint(one["pid"] for one in ask_all(port)))
-            last = {one["request"] for one in ask_all(port)}
+            servers.until(lambda: born.isdisjoint(one["pid"] for one in request_all(port)))
+            last = {one["request"] for one in request_all(port)}
         finally:
             for pid in set(seen) - {first.pid}:
                 os.kill(pid, signal.SIGTERM)

@@ -186,7 +186,7 @@ def test_scrape_indexes_each_entry_once(tmp_path):
     environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environ}
     workers = [subprocess.Popen([sys.executable, "-c", source], **pipes) for _ in range(2)]
-    said = [worker.stdout.readline() for worker in workers]
+    lines = [worker.stdout.readline() for worker in workers]
     pages = []
     for _ in range(2):
         workers[0].stdin.write("page\n")
@@ -197,6 +197,6 @@ def test_scrape_indexes_each_entry_once(tmp_path):
     for worker in workers:
         worker.communicate()
 
-    assert ["joined\n"] * 2 == said
+    assert ["joined\n"] * 2 == lines
     assert entries >= 12
     assert [[entries, 4, 2]] * 2 == pages

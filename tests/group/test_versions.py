@@ -82,17 +82,17 @@ def test_ledger_of_version_1(lives, root):
     old.write_bytes(OLD)
     holder, _ = start(HOLDER, str(old)) if lives else (None, None)
     before = old.read_bytes()
-    mine = join_group()
-    mine.ledger.set_owner()
+    own_group = join_group()
+    own_group.ledger.set_owner()
     reported = []
-    mine.on_error = reported.append
-    siblings = [mine.siblings(), mine.peek(), mine.siblings()]
+    own_group.on_error = reported.append
+    siblings = [own_group.siblings(), own_group.peek(), own_group.siblings()]
     with pytest.raises(OtherVersionError):
         Sibling(old).read()
     if lives:
         end(holder)
 
-    assert "1.ledger" == mine.ledger.path.name
+    assert "1.ledger" == own_group.ledger.path.name
     assert [[], [], []] == siblings
     assert [] == reported
     assert before == old.read_bytes()
@@ -116,30 +116,30 @@ def test_directory_of_version_1_stays(root, tmp_path):
     for each in old:
         each.mkdir(mode=0o700)
         (each / "0.ledger").write_bytes(OLD)
-    mine = join_group()
-    mine.ledger.set_owner()
+    own_group = join_group()
+    own_group.ledger.set_owner()
 
-    assert [] == mine.siblings()
+    assert [] == own_group.siblings()
     assert [OLD, OLD] == [(each / "0.ledger").read_bytes() for each in old]
 
 
 def test_two_versions_of_one_root(root):
     """Each has its own group; they share the root's directory, in which one process owns the management port."""
-    mine = join_group()
-    mine.ledger.set_owner()
+    own_group = join_group()
+    own_group.ledger.set_owner()
     same, _, seen_by_same = worker(MAGIC, root.pid)
     other, path, seen_by_other = worker(b"scaleob9", root.pid)
-    siblings = [sibling.owner for sibling in mine.siblings()]
+    siblings = [sibling.owner for sibling in own_group.siblings()]
     end(other)
     left = path.read_bytes()
     heir, its, _ = worker(MAGIC, root.pid)
-    after = {sibling.owner for sibling in mine.siblings()}
+    after = {sibling.owner for sibling in own_group.siblings()}
     for process in (same, heir):
         end(process)
 
     assert [same.pid] == siblings
     assert (1, 0) == (seen_by_same, seen_by_other)
-    assert path.parent.parent == mine.root_directory == mine.ledger.path.parent.parent
+    assert path.parent.parent == own_group.root_directory == own_group.ledger.path.parent.parent
     # The ledger of the other version's dead worker isn't taken over.
     assert its != path
     assert left == path.read_bytes()

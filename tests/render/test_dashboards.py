@@ -127,9 +127,9 @@ def test_ranges_follow_the_page(page):
     A line's range is `$__rate_interval`; a table's is the whole range, in one query.
     """
     for panel in panels(page):
-        wanted = "$__range" if panel["type"] == "table" else "$__rate_interval"
+        expected = "$__range" if panel["type"] == "table" else "$__rate_interval"
         for target in panel["targets"]:
-            assert set(re.findall(r"\[([^]]+)\]", target["expr"])) <= {wanted}, panel["title"]
+            assert set(re.findall(r"\[([^]]+)\]", target["expr"])) <= {expected}, panel["title"]
             assert (panel["type"] == "table") == target.get("instant", False), panel["title"]
 
 

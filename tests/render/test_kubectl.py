@@ -126,7 +126,7 @@ def test_size_is_counted_as_kubectl_counts_it(cluster):
 
 @pytest.mark.servers
 @pytest.mark.parametrize("count", [10, 40])
-def test_rule_that_has_to_be_applied_on_the_server_s_side_says_so(cluster, count):
+def test_rule_for_server_side_apply_is_marked(cluster, count):
     """
     Without the note kubectl applies it as usual; and the size is the computed one.
     """

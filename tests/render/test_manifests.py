@@ -18,7 +18,7 @@ POD = DEPLOYMENT["spec"]["template"]
 PORTS = {port["name"]: port["containerPort"] for port in CONTAINER["ports"]}
 
 
-def test_probes_ask_what_the_service_answers():
+def test_probes_request_what_the_service_answers():
     """
     Each probe requests the default path of its endpoint, on a port that the container has.
     """

@@ -308,7 +308,7 @@ def test_both_formats_hold_the_same_groups(service):
     assert plain == resource
 
 
-def test_file_says_which_command_made_it():
+def test_file_names_the_command_that_made_it():
     """
     The header is the command that writes the same file again.
     """

@@ -72,7 +72,7 @@ def test_texts_of_every_alert_are_whole(tmp_path, tool):
     When it fires in its scenarios, no annotation is empty, and no label in it is missing.
     """
     (tmp_path / "rules.yaml").write_text(rules_text("orders"), encoding="utf-8")
-    (tmp_path / "all.test.yaml").write_text(yaml.safe_dump(asked_for_nothing()), encoding="utf-8")
+    (tmp_path / "all.test.yaml").write_text(yaml.safe_dump(without_alerts()), encoding="utf-8")
     command = [tool("promtool"), "test", "rules", tmp_path / "all.test.yaml"]
     output = subprocess.run(command, capture_output=True, text=True, check=False).stderr
     shown = re.findall(r"alertname: (\w+),[^[]*exp:\[\],[^[]*got:\[.*?Annotations:\{(.*?)\}\n", output, re.DOTALL)
@@ -85,7 +85,7 @@ def test_texts_of_every_alert_are_whole(tmp_path, tool):
             assert not re.search(r"^$|<no value>|[{}]|  | [.,;:)]|\(\)|=(&|$)|^ | $", text), (name, text)
 
 
-def asked_for_nothing():
+def without_alerts():
     """Return a file for promtool that fails at every firing instant, so that it shows what fired."""
     every = stories(service="orders")
     tests = []
@@ -93,6 +93,6 @@ def asked_for_nothing():
         # Its day is written out in `traffic.test.yaml`.
         if one.fires and one.alert != "TrafficGone":
             (at,) = [shown["eval_time"] for shown in one.test["promql_expr_test"] if shown["exp_samples"]]
-            wanted = [{"eval_time": at, "alertname": one.alert, "exp_alerts": []}]
-            tests.append({**one.test, "promql_expr_test": [], "alert_rule_test": wanted})
+            expected = [{"eval_time": at, "alertname": one.alert, "exp_alerts": []}]
+            tests.append({**one.test, "promql_expr_test": [], "alert_rule_test": expected})
     return {"rule_files": ["rules.yaml"], "evaluation_interval": every.step, "tests": tests}

@@ -33,18 +33,18 @@ def theatre(tmp_path_factory, tool):
     for name in ("prometheus", "alertmanager"):
         tool(name)
     directory = tmp_path_factory.mktemp("stage")
-    with cluster() as there, staged(directory, interval="300ms", more=scraped_at(there.port)) as stage:
+    with cluster() as pods, staged(directory, interval="300ms", more=scraped_at(pods.port)) as stage:
         stage.load("every", rules_text(objectives=OBJECTIVES, time_scale=TIME_SCALE))
-        yield stage, there
+        yield stage, pods
 
 
 @pytest.fixture
 def scene(theatre, request):
     """A job of the drill's own; whatever it started is ended, and what was scraped of it is gone."""
-    stage, there = theatre
+    stage, pods = theatre
     job = request.node.callspec.id.replace("_", "-").lower()
     with contextlib.ExitStack() as opened:
-        yield Scene(stage, there, job, opened)
+        yield Scene(stage, pods, job, opened)
     for address, labels in list(stage.targets.items()):
         if labels["job"] == job:
             stage.forget(address)
@@ -55,7 +55,7 @@ def test_alert_fires_for_its_cause(name, cause, scene):
     """Alertmanager tells the webhook of the alert, for the service that has the fault."""
     cause(scene)
     notice = wait_until(
-        lambda: scene.stage.heard.first(name, "firing", service=scene.job),
+        lambda: scene.stage.receiver.first(name, "firing", service=scene.job),
         seconds=PATIENCE_SECONDS,
         what=f"{name} fires",
     )

@@ -135,12 +135,12 @@ def test_alerts_are_those_that_the_history_is_worth(known):
 
     assert expected == {(one["metric"]["job"], one["metric"].get("long_window")) for one in found}
     wait_until(
-        lambda: {(one["labels"]["job"], one["labels"]["long_window"]) for one in told(stage)} >= expected,
+        lambda: {(one["labels"]["job"], one["labels"]["long_window"]) for one in notified(stage)} >= expected,
         seconds=30,
         what="The webhook is told of all of them",
     )
-    assert expected == {(one["labels"]["job"], one["labels"]["long_window"]) for one in told(stage)}
+    assert expected == {(one["labels"]["job"], one["labels"]["long_window"]) for one in notified(stage)}
 
 
-def told(stage):
-    return [alert for alert in stage.heard.alerts if alert["labels"]["alertname"] == "ErrorBudgetBurn"]
+def notified(stage):
+    return [alert for alert in stage.receiver.alerts if alert["labels"]["alertname"] == "ErrorBudgetBurn"]

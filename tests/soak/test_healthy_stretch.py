@@ -37,9 +37,9 @@ def test_nothing_fires_as_long_as_all_is_well(tmp_path, tool):
     for name in ("prometheus", "alertmanager"):
         tool(name)
     with contextlib.ExitStack() as opened:
-        there = opened.enter_context(cluster())
-        stage = opened.enter_context(staged(tmp_path, interval="200ms", more=scraped_at(there.port)))
-        scene = Scene(stage, there, "orders", opened)
+        pods = opened.enter_context(cluster())
+        stage = opened.enter_context(staged(tmp_path, interval="200ms", more=scraped_at(pods.port)))
+        scene = Scene(stage, pods, "orders", opened)
         instance = scene.serve()
         with Traffic(instance.program.port) as traffic:
             stage.wait_for('rate(http_requests_total{job="orders"}[1s]) > 0')
@@ -48,19 +48,19 @@ def test_nothing_fires_as_long_as_all_is_well(tmp_path, tool):
             _be_well_for(STRETCH_SECONDS, stage)
             seen = stage.query(f"count_over_time(job:http_requests:rate5m[{STRETCH_SECONDS:.0f}s])")
 
-            assert [] == stage.heard.alerts
+            assert [] == stage.receiver.alerts
             assert traffic.sent > 10 * STRETCH_SECONDS
             assert float(seen[0]["value"][1]) > 0.5 * EVALUATIONS
             assert stage.query("job:http_requests:rate3d > 0")
             assert {"ok"} == {rule["health"] for group in stage.groups() for rule in group["rules"]}
         scene.quieten()
-        wait_until(lambda: stage.heard.first("TrafficGone", "firing"), seconds=30, what="TrafficGone fires")
+        wait_until(lambda: stage.receiver.first("TrafficGone", "firing"), seconds=30, what="TrafficGone fires")
         stage.forget(instance.address)
-        wait_until(lambda: stage.heard.first("ServiceAbsent", "firing"), seconds=30, what="ServiceAbsent fires")
+        wait_until(lambda: stage.receiver.first("ServiceAbsent", "firing"), seconds=30, what="ServiceAbsent fires")
 
 
 def _be_well_for(seconds, stage):
     over = time.monotonic() + seconds
     while time.monotonic() < over:
         time.sleep(1)
-        assert [] == stage.heard.alerts
+        assert [] == stage.receiver.alerts

@@ -222,7 +222,9 @@ MISTAKES = {
 }
 RENDERED = {name: rules_text(**arguments) for name, arguments in RULES.items()}
 # What takes least time first: most mistakes are found there.
-TOLD = sorted(STORIES, key=lambda path: ("long" in path.name, "budgets" in path.name, "traffic" in path.name))
+ORDERED_STORIES = sorted(
+    STORIES, key=lambda path: ("long" in path.name, "budgets" in path.name, "traffic" in path.name)
+)
 
 
 @pytest.mark.skipif("SOAK_SECONDS" not in os.environ, reason="It takes minutes: `make soak` runs it.")
@@ -235,15 +237,15 @@ def test_planted_mistake_is_noticed(mistake, tmp_path, tool):
     for name, text in planted.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     changed = {name for name, text in planted.items() if text != RENDERED[name]}
-    for story in TOLD:
+    for story in ORDERED_STORIES:
         text = story.read_text(encoding="utf-8")
         if not changed & set(yaml.safe_load(text)["rule_files"]):
             continue
         (tmp_path / story.name).write_text(text, encoding="utf-8")
         command = [tool("promtool"), "test", "rules", tmp_path / story.name]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
-        said = result.stdout + result.stderr
-        assert "parse error" not in said, said
+        printed = result.stdout + result.stderr
+        assert "parse error" not in printed, printed
         if result.returncode:
             return
 

@@ -126,10 +126,10 @@ def _print_rules(prometheus, groups, end):
 def _print_panels(prometheus, end):
     """Print what each panel costs, in the steps that an hour on a screen has, of the five minutes that there are."""
     took = {}
-    asked = {"start": end - 300, "end": end, "step": 15}
+    window = {"start": end - 300, "end": end, "step": 15}
     for panel in json.loads(dashboard_texts()["service.json"])["panels"]:
         for job in ("service-0", ".+") if panel.get("targets") else ():
-            costs = [_cost(prometheus, _filled_in(target["expr"], job), **asked) for target in panel["targets"]]
+            costs = [_cost(prometheus, _filled_in(target["expr"], job), **window) for target in panel["targets"]]
             took.setdefault(panel["title"], []).append(sum(costs))
     print("\n| panel | one service | all |\n|---|---|---|")
     for title, (one, everything) in sorted(took.items(), key=lambda item: -item[1][1]):

@@ -90,7 +90,7 @@ def of_wsgi():
 
     app = scaleobs.instrument(app, service="shop", log_format="json")
 
-    def ask(path):
+    def request(path):
         environ = {"PATH_INFO": path}
         setup_testing_defaults(environ)
         body = app(environ, lambda *_: None)
@@ -98,14 +98,14 @@ def of_wsgi():
         if hasattr(body, "close"):
             body.close()
 
-    return _paths(ask)
+    return _paths(request)
 
 
-def _paths(ask):
-    first = recorded(lambda: ask("/x"))
+def _paths(request):
+    first = recorded(lambda: request("/x"))
     for path in ("/x", "/x", "/ready"):
-        ask(path)
-    return {"first": first, "steady": recorded(lambda: ask("/x")), "probe": recorded(lambda: ask("/ready"))}
+        request(path)
+    return {"first": first, "steady": recorded(lambda: request("/x")), "probe": recorded(lambda: request("/ready"))}
 
 
 def of_rendering():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from support.servers import free_port
 
-NOBODY = 65534
+UNPRIVILEGED = 65534
 
 
 class Server:
@@ -108,16 +108,16 @@ class PostgreSQL(Server):
         )
         assert 0 == made.returncode, made.stderr.decode()
 
-    def _become_nobody(self):
-        nobody = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    def _drop_privileges(self):
+        unprivileged = {"user": UNPRIVILEGED, "group": UNPRIVILEGED, "extra_groups": []}
         try:
-            subprocess.run([self.program, "--version"], check=True, capture_output=True, **nobody)
+            subprocess.run([self.program, "--version"], check=True, capture_output=True, **unprivileged)
         except (OSError, subprocess.CalledProcessError):
             # Nobody may not come here. A namespace of our own shows us as nobody, and we keep our rights.
             self.prefix = ["unshare", "--user"]
         else:
-            self.as_whom = nobody
-            os.chown(self.folder, NOBODY, NOBODY)
+            self.as_whom = unprivileged
+            os.chown(self.folder, UNPRIVILEGED, UNPRIVILEGED)
 
     def command(self) -> list[str]:
         """Return what starts it."""

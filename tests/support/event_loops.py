@@ -50,7 +50,7 @@ def shown(registry, names=(), content_type=FORMATS[0]):
     return {name: value for name, value in found.items() if name[0].startswith((LAG, *GAUGES))}
 
 
-def looks(registry):
+def measurements(registry):
     """Return how often all loops were looked at, as a page says."""
     return shown(registry).get((f"{LAG}_count", ()), 0)
 

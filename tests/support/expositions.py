@@ -27,7 +27,7 @@ def scrape(registry, storage, *, accept="", accept_encoding="", names=(), on_fau
 
 def page(registry, accept="", *, accept_encoding="", names=(), faults=None) -> bytes:
     """Return the body of a scrape; faults are collected in a list, or not allowed."""
-    heard = [] if faults is None else faults
+    reported = [] if faults is None else faults
     registry, storage = attach(registry)
     _, pieces = scrape(
         registry,
@@ -35,10 +35,10 @@ def page(registry, accept="", *, accept_encoding="", names=(), faults=None) -> b
         accept=accept,
         accept_encoding=accept_encoding,
         names=names,
-        on_fault=heard.append,
+        on_fault=reported.append,
     )
     body = b"".join(pieces)
-    assert faults is not None or not heard, heard
+    assert faults is not None or not reported, reported
     return body
 
 
@@ -109,13 +109,13 @@ def families(body) -> list[Family]:
         assert at + length <= len(body)
         fields = message(body[at : at + length])
         at += length
-        name, told, unit = ("".join(raw.decode() for raw in fields[number]) for number in (1, 2, 5))
+        name, help_text, unit = ("".join(raw.decode() for raw in fields[number]) for number in (1, 2, 5))
         metrics = []
         for raw in fields[4]:
             one = message(raw)
             metrics.append((pairs(one[1]), one))
         assert metrics, "Prometheus has no use for an empty family."
-        found.append(Family(name, told, fields[3][0], unit, metrics))
+        found.append(Family(name, help_text, fields[3][0], unit, metrics))
     assert len({family.name for family in found}) == len(found)
     return found
 

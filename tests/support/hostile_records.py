@@ -91,14 +91,16 @@ VALUES = [
 
 def log_all(count, worker):
     """Write so many lines, of structlog and of the standard library by turns."""
-    theirs, ours = logging.getLogger("shop"), structlog.get_logger("shop")
+    stdlib_logger, ours = logging.getLogger("shop"), structlog.get_logger("shop")
     for number in range(count):
         value = VALUES[number % len(VALUES)] if number % 4 == 0 else number
         which = f"{worker}:{number}"
         if number % 8 == 1:
-            theirs.error("with an exception", extra={"which": which}, exc_info=chained(number % 40, "m" * number))
+            stdlib_logger.error(
+                "with an exception", extra={"which": which}, exc_info=chained(number % 40, "m" * number)
+            )
         elif number % 2:
-            theirs.info("%s", value, extra={"which": which, "level": "mine", "value": value})
+            stdlib_logger.info("%s", value, extra={"which": which, "level": "mine", "value": value})
         else:
             ours.warning("said", which=which, value=value, timestamp="mine", logger={"not": "ours"})
 

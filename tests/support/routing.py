@@ -18,7 +18,7 @@ class Site:
         self.served = app if served is None else served
         self.routes = routes_of(self.served)
         self.remembered = {}
-        self.asked = 0
+        self.lookups = 0
 
     def get(self, method="GET", path="/", **more):
         """Serve one request, and return the status and the template, remembered as the middleware remembers it."""
@@ -33,7 +33,7 @@ class Site:
         """Return the template of a request that was handled, asking only for what isn't remembered."""
         with contextlib.suppress(KeyError, TypeError):  # Not remembered, or no key.
             return self.remembered[self._route_key_of(request)]
-        self.asked += 1
+        self.lookups += 1
         template, is_cacheable = self.routes.template(request)
         if is_cacheable:
             self.remembered[self._route_key_of(request)] = template

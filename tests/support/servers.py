@@ -167,8 +167,8 @@ def running(command, port, folder, **environ):
                 break
             except OSError:
                 if process.poll() is not None or time.monotonic() > limit:
-                    said = "\n".join(end())
-                    msg = f"{command} doesn't answer:\n{said}"
+                    output = "\n".join(end())
+                    msg = f"{command} doesn't answer:\n{output}"
                     raise RuntimeError(msg) from None
                 time.sleep(0.02)
         yield end

@@ -118,10 +118,16 @@ def test_each_kind_sees_its_own(deployment):
 
 def test_data_round_trips(deployment):
     """19, CheckWithAttributes: what a check returned to be shown is shown, where details are."""
-    said = {"first-key": "first-val", "second-key": "second-val"}
-    (check,) = deployment.deploy(("ready", "attributes-check", lambda: said), details=True).body("ready")["checks"]
+    attributes = {"first-key": "first-val", "second-key": "second-val"}
+    (check,) = deployment.deploy(("ready", "attributes-check", lambda: attributes), details=True).body("ready")[
+        "checks"
+    ]
 
-    assert ("attributes-check", UP, said) == (check["name"], check["status"], {k: check["data"][k] for k in said})
+    assert ("attributes-check", UP, attributes) == (
+        check["name"],
+        check["status"],
+        {k: check["data"][k] for k in attributes},
+    )
 
 
 def test_what_is_not_registered_is_not_run(deployment):

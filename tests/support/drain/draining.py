@@ -45,9 +45,9 @@ class Server:
     def __init__(self, process, port, folder):
         self.process, self.port, self.folder = process, port, folder
 
-    def tell(self, number):
+    def send_signal(self, number):
         """Send a signal to the main process, and note when."""
-        self.told = time.monotonic()
+        self.signalled_at = time.monotonic()
         self.process.send_signal(number)
 
     def status(self, path="/"):
@@ -77,9 +77,9 @@ class Server:
     def gone_after(self):
         """Wait for the end, and return how many seconds after the signal it was."""
         self.process.wait(servers.LIMIT)
-        return time.monotonic() - self.told
+        return time.monotonic() - self.signalled_at
 
-    def said(self):
+    def printed(self):
         """Return what it wrote."""
         return (self.folder / "output").read_text()
 
@@ -117,7 +117,7 @@ def running(command, folder, workers=1, port=0, **environ):
         seen = set()
 
         def have_answered():
-            assert process.poll() is None, server.said()
+            assert process.poll() is None, server.printed()
             if server.status("/ready") == 200:
                 with contextlib.suppress(OSError, http.client.HTTPException):
                     seen.add(worker_of(server))

@@ -81,14 +81,14 @@ def never_started(scene: Scene) -> None:
 def failing(scene: Scene) -> None:
     """Every request to a route fails."""
     instance = scene.serve()
-    scene.ask(f"{instance.program.url}/work", clients=2)
+    scene.send_requests(f"{instance.program.url}/work", clients=2)
     instance.break_("failing")
 
 
 def slow(scene: Scene) -> None:
     """Every request to a route takes 0.7 s."""
     instance = scene.serve()
-    scene.ask(f"{instance.program.url}/work", clients=6)
+    scene.send_requests(f"{instance.program.url}/work", clients=6)
     instance.break_("slow")
 
 
@@ -149,14 +149,14 @@ def replicas_gone(scene: Scene) -> None:
 
 def blocked(scene: Scene) -> None:
     """A request blocks the event loop for 0.6 s, again and again."""
-    scene.ask(f"{scene.serve().program.url}/block")
+    scene.send_requests(f"{scene.serve().program.url}/block")
 
 
 def too_few_threads(scene: Scene) -> None:
     """Eight clients ask for two threads."""
     instance = scene.serve()
     instance.break_("threads")
-    scene.ask(f"{instance.program.url}/thread", clients=8, pause=0.01)
+    scene.send_requests(f"{instance.program.url}/thread", clients=8, pause=0.01)
 
 
 def many_files(scene: Scene) -> None:
@@ -168,14 +168,14 @@ def hanging(scene: Scene) -> None:
     """Requests wait for what never comes, and no other ones come."""
     instance = scene.start()
     scene.stage.watch(instance.address, scene.job)
-    scene.ask(f"{instance.program.url}/hang", clients=3)
+    scene.send_requests(f"{instance.program.url}/hang", clients=3)
 
 
 def complaining(scene: Scene) -> None:
     """After a quiet time, errors are logged that no answer shows."""
     instance = scene.serve()
     scene.stage.wait_for(f'rate(log_messages_total{{job="{scene.job}",level="error"}}[3s]) == 0')
-    scene.ask(f"{instance.program.url}/complain", clients=4)
+    scene.send_requests(f"{instance.program.url}/complain", clients=4)
 
 
 # Does scaleobs itself work?
@@ -185,7 +185,7 @@ def many_routes(scene: Scene) -> None:
     """More routes are asked for than there may be label sets."""
     instance = scene.serve(SCALEOBS_MAX_LABEL_SETS="3")
     for path in ("/items/1", "/items/95", "/report", "/feed", "/complain", "/nowhere"):
-        scene.ask(f"{instance.program.url}{path}", pause=0.5)
+        scene.send_requests(f"{instance.program.url}{path}", pause=0.5)
 
 
 def collector_broken(scene: Scene) -> None:

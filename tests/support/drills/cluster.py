@@ -39,7 +39,7 @@ class Deployment:
     cores: float = 0.05
     memory: float = 0.3
     throttled: float = 0.0
-    wanted: int = 2
+    replicas: int = 2
     available: int = 2
     alias: str = ""
     _since: float = field(default_factory=time.monotonic)
@@ -84,19 +84,19 @@ class Cluster:
 
 def scraped_at(port: int) -> list[dict[str, Any]]:
     """Return how Prometheus scrapes what is shown there: pods have the labels that are told of them."""
-    there = f"{LOOPBACK}:{port}"
+    address = f"{LOOPBACK}:{port}"
     return [
         {
             "job_name": "kubelet",
             "honor_labels": True,
             "metrics_path": CADVISOR,
-            "static_configs": [{"targets": [there]}],
+            "static_configs": [{"targets": [address]}],
         },
         {
             "job_name": "kube-state-metrics",
             "honor_labels": True,
             # One place under two names: it is run with two replicas, and everything is there twice.
-            "static_configs": [{"targets": [there, f"localhost:{port}"]}],
+            "static_configs": [{"targets": [address, f"localhost:{port}"]}],
         },
     ]
 
@@ -151,14 +151,14 @@ def _kube_state_metrics(one: Deployment) -> Iterator[str]:
     yield f"kube_pod_container_status_restarts_total{{{container}}} 0"
     owner = f'owner_kind="Deployment",owner_name="{one.name}",owner_is_controller="true"'
     yield f"kube_replicaset_owner{{{replica_set},{owner}}} 1"
-    yield f"kube_replicaset_spec_replicas{{{replica_set}}} {one.wanted}"
+    yield f"kube_replicaset_spec_replicas{{{replica_set}}} {one.replicas}"
     yield f"kube_replicaset_status_ready_replicas{{{replica_set}}} {one.available}"
-    yield f"kube_deployment_spec_replicas{{{deployment}}} {one.wanted}"
-    yield f"kube_deployment_status_replicas{{{deployment}}} {one.wanted}"
+    yield f"kube_deployment_spec_replicas{{{deployment}}} {one.replicas}"
+    yield f"kube_deployment_status_replicas{{{deployment}}} {one.replicas}"
     yield f"kube_deployment_status_replicas_ready{{{deployment}}} {one.available}"
     yield f"kube_deployment_status_replicas_available{{{deployment}}} {one.available}"
-    yield f"kube_deployment_status_replicas_unavailable{{{deployment}}} {one.wanted - one.available}"
-    yield f"kube_deployment_status_replicas_updated{{{deployment}}} {one.wanted}"
+    yield f"kube_deployment_status_replicas_unavailable{{{deployment}}} {one.replicas - one.available}"
+    yield f"kube_deployment_status_replicas_updated{{{deployment}}} {one.replicas}"
 
 
 @contextlib.contextmanager
@@ -167,7 +167,7 @@ def cluster() -> Iterator[Cluster]:
 
     class Showing(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            page = there.page(self.path).encode()
+            page = pods.page(self.path).encode()
             self.send_response(200)
             self.send_header("Content-Type", "text/plain; version=0.0.4")
             self.send_header("Content-Length", str(len(page)))
@@ -175,5 +175,5 @@ def cluster() -> Iterator[Cluster]:
             self.wfile.write(page)
 
     with answering(Showing) as port:
-        there = Cluster(port)
-        yield there
+        pods = Cluster(port)
+        yield pods

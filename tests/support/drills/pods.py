@@ -61,7 +61,7 @@ def template() -> list[tuple[str, float | None]]:
     routes = [Route(f"/things-{number}/{{number}}", item) for number in range(ROUTES)]
     app = scaleobs.instrument(Starlette(routes=routes), service="things", registry=registry, log_format="off")
 
-    async def asked() -> str:
+    async def request_all() -> str:
         for number in range(_REQUESTS):
             route = number % ROUTES
             what = choice.choices((str(number), "none", "broken"), (90, 8, 2 if route < _FAILING else 0))[0]
@@ -70,7 +70,7 @@ def template() -> list[tuple[str, float | None]]:
         return seen.body.decode()
 
     lines = []
-    for line in asyncio.run(asked()).splitlines():
+    for line in asyncio.run(request_all()).splitlines():
         series, _, value = line.rpartition(" ")
         grows = not line.startswith("#") and _COUNTERS.match(line)
         lines.append((f"{series} ", float(value)) if grows else (line, None))
@@ -84,7 +84,7 @@ class Pods:
         self._template = template()
         self._begun = time.time()
         self._deployments = [
-            Deployment(service_of(pod), alias=pod_name(pod), wanted=count // _SERVICES, available=count // _SERVICES)
+            Deployment(service_of(pod), alias=pod_name(pod), replicas=count // _SERVICES, available=count // _SERVICES)
             for pod in range(count)
         ]
 

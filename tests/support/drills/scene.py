@@ -72,13 +72,13 @@ class Scene:
         shop = running(self.job, lambda port: [*uvicorn, str(port)], ready="/health", directory=directory, env=environ)
         self.instances.append(Instance(self.opened.enter_context(shop), management))
         # As a kubelet does: without it, nobody would run the checks that wait to be asked.
-        self.opened.enter_context(asking(f"http://{LOOPBACK}:{management}/ready", pause=0.3))
+        self.opened.enter_context(requesting(f"http://{LOOPBACK}:{management}/ready", pause=0.3))
         return self.instances[-1]
 
     def serve(self, **options: Any) -> Instance:
         """Start an instance in a pod, and wait until it has been scraped with some traffic."""
         instance = self.start(**options)
-        self.ask(f"{instance.program.url}/work")
+        self.send_requests(f"{instance.program.url}/work")
         self.stage.watch(instance.address, self.job, namespace=NAMESPACE, pod=self.deployed().pod)
         self.stage.wait_for(f'service_info{{job="{self.job}",instance="{instance.address}"}}')
         return instance
@@ -87,9 +87,9 @@ class Scene:
         """Return what the cluster says of the job."""
         return self.cluster.deploy(self.job)
 
-    def ask(self, url: str, *, clients: int = 1, pause: float = _PAUSE) -> None:
+    def send_requests(self, url: str, *, clients: int = 1, pause: float = _PAUSE) -> None:
         """Have clients ask one request after the other until the drill is over, or quiet."""
-        self.customers.enter_context(asking(url, clients=clients, pause=pause))
+        self.customers.enter_context(requesting(url, clients=clients, pause=pause))
 
     def quieten(self) -> None:
         """Have no customer ask any more; kubelets go on."""
@@ -97,16 +97,16 @@ class Scene:
 
 
 @contextlib.contextmanager
-def asking(url: str, *, clients: int = 1, pause: float = _PAUSE) -> Iterator[None]:
+def requesting(url: str, *, clients: int = 1, pause: float = _PAUSE) -> Iterator[None]:
     """Have clients ask one request after the other for the length of a `with` block, whatever becomes of them."""
     is_over = threading.Event()
 
-    def ask() -> None:
+    def send_requests() -> None:
         while not is_over.wait(pause):
             with contextlib.suppress(OSError, http.client.HTTPException):  # An HTTPError is an OSError.
                 urllib.request.urlopen(url, timeout=2).close()
 
-    threads = [threading.Thread(target=ask, daemon=True) for _ in range(clients)]
+    threads = [threading.Thread(target=send_requests, daemon=True) for _ in range(clients)]
     for thread in threads:
         thread.start()
     try:

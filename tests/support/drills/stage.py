@@ -35,19 +35,19 @@ class Stage:
     """What runs, and who is scraped."""
 
     prometheus: Program
-    heard: Webhook
+    receiver: Webhook
     directory: Path
     targets: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def watch(self, address: str, job: str, **labels: str) -> None:
         """Have a target scraped from now on, under a job; what was scraped there under another one is gone."""
         self.targets[address] = {"job": job, **labels}
-        self._tell()
+        self._notify()
 
     def forget(self, address: str) -> None:
         """Have a target gone, as service discovery does when a pod is deleted."""
         self.targets.pop(address, None)
-        self._tell()
+        self._notify()
 
     def load(self, name: str, rules: str) -> None:
         """Load a file of rules, beside those that are loaded, and wait until Prometheus has read it."""
@@ -65,8 +65,8 @@ class Stage:
 
     def query(self, expression: str, *, at: float | None = None) -> list[dict[str, Any]]:
         """Return what an expression is now, or was at a time."""
-        asked = urllib.parse.urlencode({"query": expression} | ({} if at is None else {"time": at}))
-        status, answer = get(f"{self.prometheus.url}/api/v1/query?{asked}", timeout=_SLOWEST_SECONDS)
+        parameters = urllib.parse.urlencode({"query": expression} | ({} if at is None else {"time": at}))
+        status, answer = get(f"{self.prometheus.url}/api/v1/query?{parameters}", timeout=_SLOWEST_SECONDS)
         assert status == HTTPStatus.OK, f"Prometheus refuses {expression}: {answer.decode()}"
         return json.loads(answer)["data"]["result"]
 
@@ -74,7 +74,7 @@ class Stage:
         """Wait until an expression has a value, and return it."""
         return wait_until(lambda: self.query(expression), seconds=seconds, what=expression)
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         listed = [{"targets": [address], "labels": labels} for address, labels in self.targets.items()]
         # In one step, so that nobody reads half of it.
         new = self.directory / "new-targets"
@@ -94,8 +94,8 @@ def staged(directory: Path, *, interval: str, more: Sequence[dict[str, Any]] = (
     """
     (directory / "targets.json").write_text("[]")
     with contextlib.ExitStack() as opened:
-        heard = opened.enter_context(webhook())
-        command = alertmanager_command(directory, webhook=heard.port)
+        receiver = opened.enter_context(webhook())
+        command = alertmanager_command(directory, webhook=receiver.port)
         alertmanager = opened.enter_context(
             running("alertmanager", command, ready="/-/ready", directory=directory),
         )
@@ -124,4 +124,4 @@ def staged(directory: Path, *, interval: str, more: Sequence[dict[str, Any]] = (
                 directory=directory,
             )
         )
-        yield Stage(prometheus, heard, directory)
+        yield Stage(prometheus, receiver, directory)

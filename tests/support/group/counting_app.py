@@ -33,9 +33,9 @@ def answer(path, query):
     limit = time.perf_counter() + 0.005
     while time.perf_counter() < limit:
         pass
-    asked = dict(parse_qsl(query))
+    parameters = dict(parse_qsl(query))
     if path == "/count":
-        count(float(asked["size"]), asked["kind"])
+        count(float(parameters["size"]), parameters["kind"])
     elif path == "/own":
         LEVEL.set(os.getpid())
         for gauge in MODES.values():

@@ -41,18 +41,18 @@ class Fleet:
         """Return a connection of its own."""
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=servers.LIMIT)
 
-    def ask(self, path, headers=None):
+    def fetch(self, path, headers=None):
         """Return status, worker and body of one request, sent again where a worker that ends took no notice of it."""
         limit = time.monotonic() + servers.LIMIT
         while True:
             try:
-                return self._asked(path, headers)
+                return self._fetch(path, headers)
             except (OSError, http.client.HTTPException):
                 if time.monotonic() > limit:
                     raise
                 time.sleep(0.02)
 
-    def _asked(self, path, headers):
+    def _fetch(self, path, headers):
         with contextlib.closing(self.connection()) as connection:
             connection.request("GET", path, headers=headers or {})
             answer = connection.getresponse()
@@ -82,7 +82,7 @@ class Fleet:
 
     def scrape(self, headers=None):
         """Return what a scrape shows."""
-        status, worker, body = self.ask("/metrics", headers)
+        status, worker, body = self.fetch("/metrics", headers)
         return Page(status, worker, body.decode(), is_openmetrics=headers == OPENMETRICS)
 
     def scrapes(self, number=12, workers=2, headers=None):
@@ -111,11 +111,11 @@ class Fleet:
         """Return the pids of the workers, as soon as so many have answered."""
         seen = set()
 
-        def asked():
-            side_by_side(lambda: seen.add(self.ask("/metrics")[1]), 4)
+        def all_have_answered():
+            side_by_side(lambda: seen.add(self.fetch("/metrics")[1]), 4)
             return len(seen) >= number
 
-        servers.until(asked)
+        servers.until(all_have_answered)
         return seen
 
     def open(self, path, headers=None):

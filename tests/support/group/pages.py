@@ -23,8 +23,8 @@ class Page(dict):
 
     def total(self, name, **labels):
         """Return the sum of all series of a name with these labels."""
-        wanted = set(labels.items())
-        return sum(value for (other, found), value in self.items() if other == name and wanted <= set(found))
+        expected = set(labels.items())
+        return sum(value for (other, found), value in self.items() if other == name and expected <= set(found))
 
     def sent(self):
         """Return how many requests it shows by path template and status."""

@@ -12,14 +12,14 @@ from concurrent.futures import ProcessPoolExecutor
 from scaleobs._workers import recognition
 from scaleobs._workers.recognition import find_root
 
-SAID = {"import": find_root(), "before the fork": None, "in the fork": None}
+AT_IMPORT = {"import": find_root(), "before the fork": None, "in the fork": None}
 FORK = multiprocessing.get_context("fork")
 SPAWN = multiprocessing.get_context("spawn")
 CODE = "import json; from scaleobs._workers.recognition import find_root; print(json.dumps(find_root()))"
 
 os.register_at_fork(
-    before=lambda: SAID.update({"before the fork": find_root()}),
-    after_in_child=lambda: SAID.update({"in the fork": find_root()}),
+    before=lambda: AT_IMPORT.update({"before the fork": find_root()}),
+    after_in_child=lambda: AT_IMPORT.update({"in the fork": find_root()}),
 )
 
 
@@ -31,16 +31,16 @@ def afresh():
 
 def in_a_thread():
     """Ask afresh from a new thread."""
-    said = []
-    thread = threading.Thread(target=lambda: said.append(afresh()))
+    roots = []
+    thread = threading.Thread(target=lambda: roots.append(afresh()))
     thread.start()
     thread.join()
-    return said[0]
+    return roots[0]
 
 
-def told(end):
+def send_root(end):
     """Tell a pipe."""
-    end.send([SAID["in the fork"], find_root(), afresh(), in_a_thread()])
+    end.send([AT_IMPORT["in the fork"], find_root(), afresh(), in_a_thread()])
     end.close()
 
 
@@ -50,25 +50,25 @@ def forked():
     pid = os.fork()
     if pid == 0:
         try:
-            os.write(writing, json.dumps([SAID["in the fork"], find_root(), afresh()]).encode())
+            os.write(writing, json.dumps([AT_IMPORT["in the fork"], find_root(), afresh()]).encode())
         finally:
             os._exit(0)
     os.waitpid(pid, 0)
     # Not to the end: gevent defers `os.close`, and the pipe has no end before.
-    said = json.loads(os.read(reading, 1 << 16))
+    roots = json.loads(os.read(reading, 1 << 16))
     os.close(reading)
     os.close(writing)
-    return said
+    return roots
 
 
 def process(context):
     """Ask in a child of multiprocessing."""
     reading, writing = context.Pipe(duplex=False)
-    child = context.Process(target=told, args=(writing,))
+    child = context.Process(target=send_root, args=(writing,))
     child.start()
-    said = reading.recv()
+    roots = reading.recv()
     child.join()
-    return said
+    return roots
 
 
 def pooled():
@@ -80,11 +80,11 @@ def pooled():
 def children():
     """Return what children of this process say, which are nobody's workers."""
     program = subprocess.run([sys.executable, "-c", CODE], capture_output=True, check=True)
-    said = {"fork": forked(), "subprocess": [json.loads(program.stdout)]}
+    roots = {"fork": forked(), "subprocess": [json.loads(program.stdout)]}
     # A daemon may have none of multiprocessing, and gevent may wait for them without end.
     if not multiprocessing.current_process().daemon and "gevent.monkey" not in sys.modules:
-        said |= {"Process": process(FORK), "pool": pooled(), "spawned": process(SPAWN)}
-    return said
+        roots |= {"Process": process(FORK), "pool": pooled(), "spawned": process(SPAWN)}
+    return roots
 
 
 def answer(path):
@@ -92,8 +92,8 @@ def answer(path):
     limit = time.perf_counter() + 0.05
     while time.perf_counter() < limit:
         pass
-    said = {**SAID, "thread": in_a_thread(), "request": afresh(), "pid": os.getpid(), "parent": os.getppid()}
-    return json.dumps({**said, "children": children() if path == "/children" else {}}).encode()
+    roots = {**AT_IMPORT, "thread": in_a_thread(), "request": afresh(), "pid": os.getpid(), "parent": os.getppid()}
+    return json.dumps({**roots, "children": children() if path == "/children" else {}}).encode()
 
 
 def wsgi(environ, start_response):
