@@ -1,4 +1,4 @@
-"""Workers that can't be added up: each says which one it is."""
+"""Workers without a group: each has its own label."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.expositions import FORMATS, observe, page, samples
 
 @pytest.mark.parametrize("content_type", FORMATS)
 def test_every_sample_names_its_worker(content_type, registry):
-    """Ours and the user's, in every format."""
+    """The label is on our samples and the user's, in every format."""
     storage = attach(registry)[1]
     storage.is_isolated = True
     observe(storage, ("GET", "/x", "200"), 0.1, times=3)
@@ -25,7 +25,7 @@ def test_every_sample_names_its_worker(content_type, registry):
 
 
 def test_together_no_worker_is_named(registry):
-    """The label is there only where it is needed."""
+    """Without isolation there is no label."""
     storage = attach(registry)[1]
     observe(storage, ("GET", "/x", "200"), 0.1)
 

@@ -1,4 +1,4 @@
-"""What happens to open connections while a real server drains: WebSockets, and those that clients keep."""
+"""Open connections while a real server drains: WebSockets, and those that clients keep."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_websocket_goes_on(name, tmp_path):
                 echoes.append(connection.recv(4))
                 time.sleep(0.1)
             # Some servers end it with a close frame, others with the connection. From Python 3.12 on hypercorn waits
-            # for it without end, with or without us.
+            # for it without end, with or without scaleobs.
             closed = b"" if name == "hypercorn" else connection.recv(4096)
         after = server.gone_after()
 

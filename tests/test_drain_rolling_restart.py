@@ -21,7 +21,7 @@ defaults
     timeout connect 2s
     timeout client 20s
     timeout server 20s
-    # Nothing that goes wrong is made good by a second try.
+    # HAProxy repeats no failed request.
     retries 0
 frontend shop
     bind 127.0.0.1:{port}
@@ -40,7 +40,7 @@ COMMANDS = {
 
 
 class Instances:
-    """The four, each on a port of its own, and started again on it."""
+    """The four instances, each with its own port, on which it is restarted."""
 
     def __init__(self, command, folder, drain_seconds, stack):
         self._command, self._folder, self._seconds = command, folder, drain_seconds
@@ -56,7 +56,7 @@ class Instances:
         return self._stack.enter_context(instance)
 
     def restart(self, number):
-        """Have one end, and start it again, as a deployment does."""
+        """Stop an instance and start it again, as a deployment does."""
         self._running[number].send_signal(draining.signal.SIGTERM)
         self._running[number].gone_after()
         self._running[number] = self._start(number)
@@ -64,7 +64,7 @@ class Instances:
 
 @contextlib.contextmanager
 def proxy(program, folder, ports):
-    """Run HAProxy in front of instances, as soon as it sends requests to all of them; yield its port."""
+    """Run HAProxy in front of instances; yield its port once it sends requests to all of them."""
     port = servers.free_port()
     lines = [f"    server s{each} 127.0.0.1:{each}" for each in ports]
     file = folder / "haproxy.cfg"
@@ -88,7 +88,7 @@ def proxy(program, folder, ports):
 
 
 def losses(command, folder, program, drain_seconds, restarts):
-    """Restart instances under load, one after another; return how many requests were answered, and what went wrong."""
+    """Restart instances under load, one after another; return the number of answers, and the failures."""
     with contextlib.ExitStack() as stack:
         instances = Instances(command, folder, drain_seconds, stack)
         port = stack.enter_context(proxy(program, folder, instances.ports))

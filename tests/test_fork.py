@@ -1,4 +1,4 @@
-"""What happens in a forked process: in one order, whatever was imported first, and all of it."""
+"""The steps in a forked process: all of them, in one order, regardless of the order of imports."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _, status = os.wait()
 sys.exit(os.waitstatus_to_exitcode(status) or len(done))
 """
 
-# Holds the locks of the parent in a thread while it forks; the child does what would take them.
+# Holds the locks of the parent in a thread while it forks; the child runs code that takes them.
 HELD = """
 import io, os, sys, threading, warnings
 import scaleobs
@@ -97,14 +97,14 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 
 def output_of(source, *arguments):
-    """Return what a program prints."""
+    """Return the output of a program."""
     command = [sys.executable, "-c", source, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
 
 
 @pytest.fixture
 def functions(monkeypatch):
-    """Return the functions of all steps, without any."""
+    """Replace the functions of all steps by an empty table, and return it."""
     functions = {}
     monkeypatch.setattr(_fork, "_functions", functions)
     return functions
@@ -112,7 +112,7 @@ def functions(monkeypatch):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_order_does_not_depend_on_imports(seed):
-    """Each step is done, in the order of the list, in whichever order the modules are imported."""
+    """The steps run in the order of the list, regardless of the order of imports."""
     names = sorted(MODULES.values())
     random.Random(seed).shuffle(names)
 
@@ -132,7 +132,7 @@ def test_each_step_is_registered_by_its_module():
 
 
 def test_no_import_has_its_side_effects_ordered():
-    """An import that is never used, and is there for what it does, is refused."""
+    """No module is imported only for its side effects."""
     unused = re.compile(r"noqa:[^#]*\bF401\b")
 
     assert [] == [path.name for path in SOURCE.rglob("*.py") if unused.search(path.read_text())]
@@ -147,7 +147,7 @@ def test_locks_of_the_parent():
 
 
 def test_step_that_raises(functions):
-    """The steps behind it are done; the interpreter reports the error, as of any hook."""
+    """The later steps run; the interpreter reports the error, as for any hook."""
     done = []
 
     def fail():
@@ -164,7 +164,7 @@ def test_step_that_raises(functions):
 
 
 def test_step_has_one_function(functions):
-    """A later one takes the place of the one before."""
+    """A later function replaces the previous one."""
     done = []
     _fork.after_fork(Step.HEALTH, lambda: done.append("before"))
     _fork.after_fork(Step.HEALTH, lambda: done.append("after"))
@@ -174,7 +174,7 @@ def test_step_has_one_function(functions):
 
 
 def test_services_are_not_kept(registry):
-    """An observer that nobody holds any more goes, with all that happens to it in a forked process."""
+    """An observer without references is deleted, although a forked process resets all services."""
 
     def app(environ, start_response):
         start_response("200 OK", [])

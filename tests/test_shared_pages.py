@@ -1,4 +1,4 @@
-"""What a page makes of the values of several workers."""
+"""The values of several workers on one page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _worker(monkeypatch, tmp_path):
 
 
 def test_two_registries_with_one_name(worker):
-    """Metrics of the same name in two registries don't add up, here or elsewhere."""
+    """Metrics with the same name in two registries aren't added up, in this worker or in others."""
     registries = CollectorRegistry(), CollectorRegistry()
     other = worker(1)
     user_values.join(other, [])
@@ -51,7 +51,7 @@ def test_what_another_worker_has(worker, registry, are_living):
     Gauge("each", "each", ["worker"], registry=registry).labels("x").set(1)
     own.read(other, are_living=are_living)
 
-    # Families of others are the default registry's.
+    # Families of siblings belong to the default registry.
     assert {
         ("h_bucket", "1.0", "a"): 0,
         ("h_bucket", "3.0", "a"): 1,
@@ -69,7 +69,7 @@ def test_what_another_worker_has(worker, registry, are_living):
 
 
 def test_another_collectors_family_is_left_alone(worker, registry, monkeypatch):
-    """What a custom collector shows is shown as it is, and so is nothing, whatever others count under its name."""
+    """The families of a custom collector aren't changed, also none, even if siblings count under its name."""
 
     class Custom:
         shown = (CounterMetricFamily("c", "c", value=1),)
@@ -97,7 +97,7 @@ def test_another_collectors_family_is_left_alone(worker, registry, monkeypatch):
 
 
 def test_what_is_damaged_is_left_out(worker, registry):
-    """Keys that nobody could have written cost their own numbers and no others; a fault shows what is this worker's."""
+    """An invalid key loses only its own value; after a fault the page has this worker's values."""
     other = worker(1)
     for key in (b"", b"[]", b"\xff", b'["counter","c","c_total",["x"],[],"","",0]', b"[1,2,3,4,5,6,7,8]", b"null"):
         other.ledger.slots(Kind.USER_VALUE, key, 2)[0] = 3
@@ -117,7 +117,7 @@ def test_what_is_damaged_is_left_out(worker, registry):
 
 
 def test_exemplars_are_those_of_the_worker_that_answers(worker, registry):
-    """A number that is the sum of several workers' keeps this one's exemplar."""
+    """The sum of several workers' values keeps the exemplar of this worker."""
     other = worker(1)
     user_values.join(other, [])
     Histogram("h", "h", buckets=[1], registry=registry).observe(0.5, {"id": "theirs"})
@@ -134,7 +134,7 @@ def test_exemplars_are_those_of_the_worker_that_answers(worker, registry):
 
 @pytest.mark.parametrize("kind", [Counter, Histogram])
 def test_what_was_left_counts_once(worker, registry, kind):
-    """What a dead worker has left counts once, whenever during a scrape this worker goes on with it."""
+    """The values of a dead worker count once, even if this worker takes them over during a scrape."""
     user_values.join(worker(), [])
     before = kind("c", "c", ["x"], registry=registry).labels("a")
     before.inc(5) if kind is Counter else before.observe(5)
@@ -144,7 +144,7 @@ def test_what_was_left_counts_once(worker, registry, kind):
     again = kind("c", "c", ["x"], registry=registry)
 
     def collected(*, early):
-        """Go on with it before or after this worker's own counts are read, and after the others' were."""
+        """Take them over before or after this worker's own values are read, and after those of the siblings."""
         if early:
             again.labels("a")
         found = list(registry.collect())

@@ -21,7 +21,7 @@ def _worker(monkeypatch, tmp_path):
 
 
 def test_a_metric_keeps_what_it_has_as_it_is_shared(worker, registry):
-    """A metric that is older than its process's membership goes on with what it holds, and keeps its exemplars."""
+    """A metric that was created before its process joined the group keeps its value and its exemplars."""
     counter = Counter("c", "c", ["x"], registry=registry)
     counter.labels("a").inc(2, {"id": "1"})
     histogram = Histogram("h", "h", buckets=[1, 2], registry=registry)
@@ -56,7 +56,7 @@ def test_a_metric_keeps_what_it_has_as_it_is_shared(worker, registry):
 
 
 def test_a_worker_goes_on_where_a_dead_one_ended(worker, registry):
-    """Counts of the dead are gone on with, those that aren't made again as well; gauges of the dead are gone."""
+    """Counts of a dead worker are continued, also of metrics that aren't created again; its gauges are dropped."""
     user_values.join(worker(), [registry])
     Counter("c", "c", ["x"], registry=registry).labels("a").inc(2)
     registry._collector_to_names.copy().popitem()[0].labels("b").inc(5)
@@ -72,7 +72,7 @@ def test_a_worker_goes_on_where_a_dead_one_ended(worker, registry):
 
 
 def test_no_room(worker, registry):
-    """Where a ledger is full a metric counts in this process's memory, and the group hears of it."""
+    """If the ledger is full, a metric counts in this process's memory, and the error is reported."""
     own = worker()
     user_values.join(own, [registry])
     error = FullError("No space left")
@@ -89,7 +89,7 @@ def test_no_room(worker, registry):
 
 
 def test_a_child_of_a_worker(worker, registry):
-    """A child begins to count anew, in its own memory, whatever locks the parent's threads held; gauges stay."""
+    """A child counts from 0 in its own memory, even if the parent's threads held locks; gauges keep their value."""
     own = worker()
     old = Counter("old", "old", ["x"], registry=registry)
     user_values.join(own, [registry])
@@ -115,7 +115,7 @@ def test_a_child_of_a_worker(worker, registry):
 
 
 def test_a_worker_that_was_forked(worker, registry):
-    """What was counted before the fork is the parent's; what was counted since then is the worker's."""
+    """Counts from before the fork are the parent's; later ones are the worker's."""
     counter = Counter("c", "c", registry=registry)
     gauge = Gauge("g", "g", registry=registry)
     counter.inc(100)
@@ -128,7 +128,7 @@ def test_a_worker_that_was_forked(worker, registry):
 
 
 def test_a_process_without_a_group_is_left_alone(registry):
-    """Without a group there is nothing of ours in prometheus_client, and its page is as it is."""
+    """Without a group nothing in prometheus_client is replaced, and its page is unchanged."""
     counter = Counter("c", "c", registry=registry)
     counter.inc()
     pid = os.fork()
@@ -142,7 +142,7 @@ def test_a_process_without_a_group_is_left_alone(registry):
 
 
 def test_prometheus_clients_own_mode_is_left_alone(worker, registry, tmp_path):
-    """Whoever shows prometheus_client's multiprocess files goes on to do so: nobody else would write them."""
+    """A registry with prometheus_client's multiprocess files keeps them: otherwise nothing would write them."""
     MultiProcessCollector(registry, path=str(tmp_path))
     user_values.join(worker(), [registry])
 
@@ -150,7 +150,7 @@ def test_prometheus_clients_own_mode_is_left_alone(worker, registry, tmp_path):
 
 
 def test_threads(worker, registry):
-    """No increment is lost, also while a metric is being shared."""
+    """No increment is lost, also while a metric is moved into the ledger."""
     counter = Counter("c", "c", ["x"], registry=registry)
     begun, shared_now = threading.Event(), threading.Event()
     own = worker()

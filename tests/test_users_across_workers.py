@@ -25,7 +25,7 @@ SERVERS = {
     "gunicorn gthread preload": ([*GUNICORN, "--preload", "--threads", "3", "counting_app:wsgi"], 3, 0),
     "uvicorn": (["uvicorn", "--workers", "2", "--port", "PORT", "counting_app:asgi"], 2, 2000),
 }
-"""The command, how many workers, and what these have counted as they imported the application."""
+"""The command, the number of workers, and their counts after the import of the application."""
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def samples(port, query="", *, is_openmetrics=False):
 
 
 def levels(port):
-    """Return what each worker's gauge says, by the worker's number."""
+    """Return the gauge of each worker, by the worker's number."""
     return {dict(labels)["worker"]: value for (name, labels), value in samples(port).items() if name == "level"}
 
 
@@ -81,7 +81,7 @@ def each_scrape(port, workers, query=""):
 
 
 def count(port, requests):
-    """Have several workers count."""
+    """Send requests to several workers."""
 
     def one(number):
         return request(port, f"/count?size={number % 6}&kind={'ab'[number % 2]}")["pid"]
@@ -91,7 +91,7 @@ def count(port, requests):
 
 
 def request(port, path):
-    """Return what the worker says that has answered."""
+    """Return the answer of a worker."""
     return json.loads(servers.get(port, path)[1])
 
 
@@ -120,12 +120,12 @@ def counts(requests, at_import, more=0.0):
 
 
 def summary(name, labels, sizes):
-    """Return what a summary says."""
+    """Return the values of a summary."""
     return {(f"{name}_count", labels): len(sizes), (f"{name}_sum", labels): sum(sizes)}
 
 
 def histogram(name, labels, sizes):
-    """Return what a histogram says."""
+    """Return the values of a histogram."""
     ends = {"1.0": 1, "2.0": 2, "4.0": 4, "+Inf": 9}
     buckets = {
         (f"{name}_bucket", tuple(sorted([*labels, ("le", end)]))): sum(size <= bound for size in sizes)
@@ -135,7 +135,7 @@ def histogram(name, labels, sizes):
 
 
 def shown(found, expected):
-    """Return what a scrape says of the metrics that something is wanted of."""
+    """Return the values of the tested metrics in a scrape."""
     names = {name for name, _ in expected}
     return {key: value for key, value in found.items() if key[0] in names}
 
@@ -166,7 +166,7 @@ def test_every_scrape_has_the_sums(kind, place, tmp_path):
 
 
 def test_a_killed_worker(tmp_path):
-    """What a killed worker has counted stays, its gauges go, and the one in its place counts on in its place."""
+    """The counts of a killed worker stay, its gauges go, and a new worker continues its counts."""
     with serving("gunicorn", tmp_path) as port:
         count(port, 60)
         pids = level_of_each(port, 3)
@@ -174,7 +174,7 @@ def test_a_killed_worker(tmp_path):
         os.kill(pid, signal.SIGKILL)
         servers.until(lambda: pid not in levels(port).values())
         servers.until(lambda: len(levels(port)) == 3)
-        # The one that came has counted as it imported the application.
+        # The new worker has counted while it imported the application.
         expected = counts(60, 3000, more=1000)
         scrapes = [shown(found, expected) for found in each_scrape(port, 3)]
         sums = {found["level_sum", (("worker", "w"), ("x", "1"))] for found in each_scrape(port, 3)}
@@ -186,7 +186,7 @@ def test_a_killed_worker(tmp_path):
 
 
 def test_gauges(tmp_path):
-    """Gauges are what their mode says; by default one sample for each worker, as nothing says how they add up."""
+    """The mode of a gauge defines its value; without one there is a sample for each worker."""
     own = (("worker", "w"), ("x", "1"))
     with serving("gunicorn", tmp_path) as port:
         pids = level_of_each(port, 3)
@@ -220,7 +220,7 @@ def test_gauges(tmp_path):
 
 
 def test_a_metric_that_one_worker_has_made(tmp_path):
-    """Metrics that only one worker has are on every scrape, and their names may be asked for."""
+    """Metrics that only one worker has are on every scrape, and can be requested by name."""
     with serving("gunicorn", tmp_path) as port:
         request(port, "/late")
         scrapes = each_scrape(port, 3)
@@ -242,7 +242,7 @@ def test_a_metric_that_one_worker_has_made(tmp_path):
 
 
 def test_metrics_of_prometheus_clients_multiprocess_mode(tmp_path):
-    """Where a variable has had prometheus_client keep its values in files of its own, the same holds."""
+    """The same holds if a variable makes prometheus_client keep its values in its own files."""
     (tmp_path / "named").mkdir()
     with serving("gunicorn", tmp_path, PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "named")) as port:
         count(port, 30)

@@ -104,14 +104,14 @@ def started(command, folder):
 
 
 def request(port, path="/"):
-    """Return what one worker says."""
+    """Return the roots that one worker has found."""
     answers = json.loads(servers.get(port, path)[1])
     when = ("import", "before the fork", "in the fork", "request", "thread")
     return answers | {name: answers[name] and Root(*answers[name]) for name in when}
 
 
 def request_all(port, number=2):
-    """Return what each worker says."""
+    """Return the roots of each worker."""
     answers = {}
 
     def request_one():

@@ -65,7 +65,7 @@ class Seen:
 
 
 class Owner:
-    """One that needs a view."""
+    """An owner of a view."""
 
 
 @pytest.fixture

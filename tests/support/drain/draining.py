@@ -1,4 +1,4 @@
-"""A server under load that is told to stop, and what its clients see of it."""
+"""Runs servers under load, sends them signals, and records the failures of clients."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ SERVERS = {
     "granian workers": ([*GRANIAN, "asgi", "--workers", "2", "asgi_app:app"], 2, 0),
     "granian wsgi": ([*GRANIAN, "wsgi", "wsgi_app:app"], 1, 0),
 }
-"""How each is started, how many workers it has, and how it ends after SIGTERM without scaleobs."""
+"""The command of each, the number of its workers, and its exit code after SIGTERM without scaleobs."""
 
 
 class Server:
-    """A running server: asked, told to stop, waited for."""
+    """A running server."""
 
     def __init__(self, process, port, folder):
         self.process, self.port, self.folder = process, port, folder
 
     def send_signal(self, number):
-        """Send a signal to the main process, and note when."""
+        """Send a signal to the main process, and record the time."""
         self.signalled_at = time.monotonic()
         self.process.send_signal(number)
 
     def status(self, path="/"):
-        """Return the status of one request, and 0 where there is none."""
+        """Return the status of one request, 0 if it fails."""
         try:
             return servers.get(self.port, path)[0]
         except (OSError, http.client.HTTPException):
@@ -75,12 +75,12 @@ class Server:
         servers.until(is_still)
 
     def gone_after(self):
-        """Wait for the end, and return how many seconds after the signal it was."""
+        """Wait for the end, and return the seconds since the signal."""
         self.process.wait(servers.LIMIT)
         return time.monotonic() - self.signalled_at
 
     def printed(self):
-        """Return what it wrote."""
+        """Return its output."""
         return (self.folder / "output").read_text()
 
 
@@ -97,7 +97,7 @@ def _used_by(group):
 
 @contextlib.contextmanager
 def running(command, folder, workers=1, port=0, **environ):
-    """Run a server until the block ends, on a free port where none is given, as soon as each worker has answered."""
+    """Run a server until the block ends, with a free port by default; yield once each worker has answered."""
     for app in APPS.glob("*_app.py"):
         shutil.copy(app, folder)
     port = port or servers.free_port()
@@ -126,7 +126,7 @@ def running(command, folder, workers=1, port=0, **environ):
         servers.until(have_answered)
         yield server
     finally:
-        # It leads a group of its own.
+        # It is the leader of a process group.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(servers.LIMIT)
@@ -177,12 +177,12 @@ class Load:
                 time.sleep(0.05)
 
     def failed_before(self, moment):
-        """Return what went wrong of the requests that were begun before a moment."""
+        """Return the failures of requests that began before a moment."""
         return [failure for begun, failure in self.failures if begun < moment]
 
 
 class KeptConnections(Load):
-    """The same on one connection each, for as long as the server keeps it; an answer that ends it is no failure."""
+    """The same on one connection each, as long as the server keeps it; a response that ends it is no failure."""
 
     def _send(self):
         while not self._is_over.is_set():
@@ -194,7 +194,7 @@ class KeptConnections(Load):
                         answer = connection.getresponse()
                         answer.read()
                     except (OSError, http.client.HTTPException) as error:
-                        if not place:  # Nobody listens any more.
+                        if not place:  # The server has stopped listening.
                             return
                         self.failures.append((time.monotonic(), repr(error)))
                         return

@@ -10,7 +10,7 @@ from starlette.routing import Route, WebSocketRoute
 import scaleobs
 
 SETTINGS = {}
-"""What a test adds to the one line; most add nothing."""
+"""Settings that a test adds; most add none."""
 
 
 async def hello(request):
@@ -30,7 +30,7 @@ async def boom(request):
 
 
 async def stay(websocket):
-    """Say which worker this is, and stay."""
+    """Send the worker's pid, and keep the connection open."""
     await websocket.accept()
     await websocket.send_text(str(os.getpid()))
     async for text in websocket.iter_text():
@@ -42,7 +42,7 @@ shop = scaleobs.instrument(Starlette(routes=[*routes, WebSocketRoute("/stay", st
 
 
 async def app(scope, receive, send):
-    """Say with each answer which worker gives it."""
+    """Add the worker's pid to each response."""
 
     async def sent(message):
         if message["type"] == "http.response.start":

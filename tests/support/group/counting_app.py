@@ -1,4 +1,4 @@
-"""An application for WSGI and ASGI that counts in metrics of its own, some older than `instrument()`."""
+"""An application for WSGI and ASGI with its own metrics, some created before `instrument()`."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram
 
 import scaleobs
 
-# Which registry, and whether another one has the same metrics.
+# The registry, and the argument for metrics in it.
 OWN = CollectorRegistry() if os.environ.get("OWN_REGISTRY") else None
 PLACE = {} if OWN is None else {"registry": OWN}
 
@@ -51,7 +51,7 @@ def answer(path, query):
 
 
 def count(size, kind):
-    """Count in metrics of each type, with labels and without, made before and after the first line."""
+    """Count in metrics of each type, with labels and without, created before and after `instrument()`."""
     JOBS.inc()
     JOBS_ELSEWHERE.inc(100)
     KINDS.labels(kind, "any").inc(2)
@@ -63,7 +63,7 @@ def count(size, kind):
 
 
 def child():
-    """Count in a child that is no worker, and say what it has counted."""
+    """Count in a child that is no worker, and return its counts."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:

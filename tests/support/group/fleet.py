@@ -1,4 +1,4 @@
-"""Several workers of a real server: started, asked, scraped."""
+"""Starts real servers with several workers, sends requests and scrapes."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ UVICORN = [
 
 
 class Fleet:
-    """A server that runs, on a port; its files are in a folder."""
+    """A running server, with its port and the folder of its files."""
 
     def __init__(self, port, folder, end):
         self.port, self.folder, self.end = port, folder, end
 
     def connection(self):
-        """Return a connection of its own."""
+        """Return a new connection."""
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=servers.LIMIT)
 
     def fetch(self, path, headers=None):
-        """Return status, worker and body of one request, sent again where a worker that ends took no notice of it."""
+        """Return status, worker and body of one request, which is repeated if a worker ended without an answer."""
         limit = time.monotonic() + servers.LIMIT
         while True:
             try:
@@ -86,7 +86,7 @@ class Fleet:
         return Page(status, worker, body.decode(), is_openmetrics=headers == OPENMETRICS)
 
     def scrapes(self, number=12, workers=2, headers=None):
-        """Return so many pages at least, of so many workers, asked for side by side so that workers take turns."""
+        """Return at least `number` pages of at least `workers` workers, requested side by side."""
         pages = []
         limit = time.monotonic() + servers.LIMIT
         while len(pages) < number or len({page.worker for page in pages}) < workers:
@@ -108,7 +108,7 @@ class Fleet:
         return found[0]
 
     def pids(self, number=4):
-        """Return the pids of the workers, as soon as so many have answered."""
+        """Return the pids of the workers, as soon as `number` of them have answered."""
         seen = set()
 
         def all_have_answered():
@@ -146,7 +146,7 @@ class Fleet:
 
     @contextlib.contextmanager
     def watched(self):
-        """Scrape all the time, and see that no counter falls, that no gauge is negative, and that all is well."""
+        """Scrape all the time; no scrape fails, no counter falls, no gauge is negative."""
         pages, is_over, seen = [], threading.Event(), {}
 
         def watch():
@@ -175,7 +175,7 @@ def parent_of(pid):
 
 
 def side_by_side(call, number):
-    """Call something in several threads, and raise what one of them raised."""
+    """Call a function in several threads, and raise the first error."""
     raised = []
 
     def called():
@@ -196,17 +196,17 @@ def side_by_side(call, number):
 @contextlib.contextmanager
 def running(command, folder, *, workers=4, settings="", source="", wsgi="", port=0, **environ):
     """
-    Run a server with the shop, as soon as so many workers serve.
+    Run a server with the shop, and yield as soon as all workers serve.
 
     Args:
         command: with PORT for the port; a source text is run by this Python, with the port as its argument.
         folder: where it runs.
-        workers: how many there are to be.
-        settings: what is added to the shop's settings, as source text.
-        source: what is added to the shop, as source text.
-        wsgi: the same, to that for WSGI alone.
-        port: where it listens; a free one where there is none.
-        environ: what is added to the environment.
+        workers: their number.
+        settings: source text added to the shop's settings.
+        source: source text added to the shop.
+        wsgi: source text added to the WSGI shop only.
+        port: its port, 0 for a free one.
+        environ: variables added to the environment.
     """
     folder.mkdir(exist_ok=True)
     for name in ("wsgi_shop.py", "asgi_shop.py"):

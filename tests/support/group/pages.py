@@ -1,4 +1,4 @@
-"""What a scrape shows."""
+"""The page of a scrape."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 
 
 class Page(dict):
-    """What one scrape shows: values by name and labels; `worker` is the pid that answered."""
+    """The values of one scrape, by name and labels; `worker` is the pid that answered."""
 
     def __init__(self, status, worker, text, *, is_openmetrics):
         self.status, self.worker, self.text = status, worker, text
@@ -35,7 +35,7 @@ class Page(dict):
         }
 
     def counters(self):
-        """Return everything that must never fall."""
+        """Return all values that may never fall."""
         ends = ("_total", "_count", "_sum", "_bucket")
         return {key: value for key, value in self.items() if key[0].endswith(ends)}
 

@@ -1,4 +1,4 @@
-"""An application for any server, WSGI and ASGI, that says what `find_root()` says, and when, and in which process."""
+"""An application for any server, WSGI and ASGI, that answers with its roots, by moment and process."""
 
 import json
 import multiprocessing
@@ -24,13 +24,13 @@ os.register_at_fork(
 
 
 def afresh():
-    """Ask as if it were the first time in this process."""
+    """Find the root as if for the first time in this process."""
     recognition._roots.clear()
     return find_root()
 
 
 def in_a_thread():
-    """Ask afresh from a new thread."""
+    """Find the root in a new thread."""
     roots = []
     thread = threading.Thread(target=lambda: roots.append(afresh()))
     thread.start()
@@ -39,13 +39,13 @@ def in_a_thread():
 
 
 def send_root(end):
-    """Tell a pipe."""
+    """Send the roots to a pipe."""
     end.send([AT_IMPORT["in the fork"], find_root(), afresh(), in_a_thread()])
     end.close()
 
 
 def forked():
-    """Ask in a child of `os.fork`."""
+    """Find roots in a child of `os.fork`."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -62,7 +62,7 @@ def forked():
 
 
 def process(context):
-    """Ask in a child of multiprocessing."""
+    """Find roots in a child of multiprocessing."""
     reading, writing = context.Pipe(duplex=False)
     child = context.Process(target=send_root, args=(writing,))
     child.start()
@@ -72,13 +72,13 @@ def process(context):
 
 
 def pooled():
-    """Ask in a child of a pool."""
+    """Find the root in a child of a pool."""
     with ProcessPoolExecutor(1, mp_context=FORK) as pool:
         return [pool.submit(find_root).result()]
 
 
 def children():
-    """Return what children of this process say, which are nobody's workers."""
+    """Return the roots of children of this process, which are no workers."""
     program = subprocess.run([sys.executable, "-c", CODE], capture_output=True, check=True)
     roots = {"fork": forked(), "subprocess": [json.loads(program.stdout)]}
     # A daemon may have none of multiprocessing, and gevent may wait for them without end.

@@ -8,7 +8,7 @@ from flask import Flask
 import scaleobs
 
 SETTINGS = {}
-"""What a test adds to the one line; most add nothing."""
+"""Settings that a test adds; most add none."""
 
 shop = Flask("shop")
 
@@ -36,7 +36,7 @@ scaleobs.instrument(shop, **SETTINGS)
 
 
 def app(environ, start_response):
-    """Say with each answer which worker gives it."""
+    """Add the worker's pid to each response."""
 
     def start(status, headers, *more):
         return start_response(status, [*headers, ("x-worker", str(os.getpid()))], *more)
