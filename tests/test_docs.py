@@ -507,6 +507,17 @@ def test_every_module_is_named():
     assert modules - {"__init__.py"} == set(re.findall(r"`(\w+(?:\.py|/))`", layers))
 
 
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_files_of_the_sources_exist(page):
+    """
+    Each file or folder that a page for developers names is there, below the package or below the root.
+    """
+    named = set(re.findall(r"`([\w./]+(?:\.(?:py|md|yaml)|/))`", text_of(page)))
+
+    assert len(named) > 10
+    assert [] == [one for one in named if not any((top / one).exists() for top in (ROOT, ROOT / "src" / "scaleobs"))]
+
+
 def links(page):
     """Return the relative links of a page: the path from the root, and the anchor."""
     prose = re.sub(r"^```.*?^```", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
