@@ -53,6 +53,18 @@ def test_every_public_name_resolves():
     assert {*scaleobs.__all__, "__version__"} == set(dir(scaleobs))
 
 
+@pytest.mark.parametrize(
+    "before", ["gc.enable()", "gc.disable()", "gc.freeze()"], ids=["enabled", "disabled", "with frozen objects"]
+)
+def test_loading_a_name_keeps_the_state_of_garbage_collection(before):
+    """It is disabled while modules are loaded; afterwards it is as before, and what was frozen is frozen."""
+    state = "(gc.isenabled(), gc.get_freeze_count() > 0)"
+    code = f"import gc, scaleobs; {before}; state = {state}; scaleobs.instrument; print(state == {state})"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, timeout=60)
+
+    assert "True\n" == done.stdout
+
+
 def test_unknown_name_is_an_attribute_error():
     """A name that isn't there is said as Python does."""
     with pytest.raises(AttributeError, match="module 'scaleobs' has no attribute 'instrment'"):

@@ -72,6 +72,9 @@ if not TYPE_CHECKING:
             value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
         finally:
             if was_enabled:
+                if not gc.get_freeze_count():  # Both together make all objects old, so that none is scanned next.
+                    gc.freeze()
+                    gc.unfreeze()
                 gc.enable()
         globals()[name] = value
         return value
