@@ -11,7 +11,7 @@ from support.exchanges import asgi, counted, log_lines, wsgi
 
 
 def service(protocol, registry, **settings):
-    """Return an application that is observed, and a function that asks it."""
+    """Return an instrumented application, and a function that requests a path of it."""
 
     async def by_asgi(scope, receive, send):
         await send({"type": "http.response.start", "status": 200})
@@ -30,7 +30,7 @@ both = pytest.mark.parametrize("protocol", ["asgi", "wsgi"])
 
 
 def answered_checks(obs):
-    """Register checks of every outcome."""
+    """Register a check for each outcome."""
     obs.check("postgres")(lambda: {"lag_seconds": 1, "nan": float("nan"), "at": object, 3: "three"})
     obs.check("redis")(lambda: True)
     obs.check("queue")(failing)
@@ -39,13 +39,13 @@ def answered_checks(obs):
 
 
 def failing():
-    """Fail with a reason that is nobody else's business."""
+    """Fail with a confidential reason."""
     raise scaleobs.CheckFailed("mq-7.internal refused")
 
 
 @both
 def test_bodies_are_in_the_wire_format(protocol, registry):
-    """MicroProfile's keys and no others, and names and states alone: nothing of what a check returned or raised."""
+    """An answer has MicroProfile's keys, with names and states only: no data and no errors of checks."""
     app, request = service(protocol, registry)
     answered_checks(scaleobs.observer_of(app))
 
@@ -68,7 +68,7 @@ def test_bodies_are_in_the_wire_format(protocol, registry):
 
 @both
 def test_details_are_shown_if_requested(protocol, registry):
-    """With `details` a check's data holds what it returned, why it failed, how long it took and when that was."""
+    """With `details`, the data of a check has its result, its failure, its duration and its age."""
     app, request = service(protocol, registry, details=True)
     answered_checks(scaleobs.observer_of(app))
     checks = json.loads(request("/ready").body, parse_constant=pytest.fail)["checks"]
@@ -87,7 +87,7 @@ def test_details_are_shown_if_requested(protocol, registry):
 @both
 @pytest.mark.parametrize("path", ["/health", "/ready", "/startup", "/metrics"])
 def test_methods_and_headers(path, protocol, registry):
-    """GET and HEAD are answered, with equal headers and never stored; anything else is 405 with what is allowed."""
+    """GET and HEAD have equal headers, which forbid caches; any other method is 405 with the allowed ones."""
     _, request = service(protocol, registry)
     get, head = request(path), request(path, "HEAD")
 
@@ -106,7 +106,7 @@ def test_methods_and_headers(path, protocol, registry):
 
 @both
 def test_data_that_cannot_be_written_is_no_failure(protocol, registry):
-    """A check may return whatever it likes to show: a circle, and what can't say what it is."""
+    """A check may return any data, such as a circular reference, or an object whose `repr` raises."""
 
     class Silent:
         def __str__(self):
@@ -122,7 +122,7 @@ def test_data_that_cannot_be_written_is_no_failure(protocol, registry):
 
 @both
 def test_paths_can_be_changed_and_turned_off(protocol, registry):
-    """A path that is moved or off belongs to the application, and only the whole path is ours."""
+    """A path that is changed or disabled belongs to the application, and only the exact path is an endpoint."""
     _, request = service(protocol, registry, health_path="/-/live", ready_path=None, metrics_path="/m")
 
     assert {"status": "UP", "checks": []} == request("/-/live").json
@@ -133,7 +133,7 @@ def test_paths_can_be_changed_and_turned_off(protocol, registry):
 
 @both
 def test_aliases_are_answered_on_request(protocol, registry):
-    """Liveness and readiness have other names where they are asked for; they answer the same and aren't counted."""
+    """If aliases are enabled, liveness and readiness have them; they answer the same and are not counted."""
     app, request = service(protocol, registry, probe_aliases=True)
     _, request_without = service(protocol, registry)
     answered_checks(scaleobs.observer_of(app))
@@ -147,7 +147,7 @@ def test_aliases_are_answered_on_request(protocol, registry):
 
 @both
 def test_aliases_take_no_path_of_another(protocol, registry):
-    """A path that was given to one of the four stays its own, and a probe that is turned off has no alias either."""
+    """A configured path is never an alias of another endpoint, and a disabled probe has no alias."""
     settings = {"registry": registry, "probe_aliases": True}
     _, request = service(protocol, **settings, manual_start=True, ready_path="/livez", metrics_path="/readyz")
     _, without_live = service(protocol, **settings, health_path="off", startup_path="/healthz")
@@ -161,7 +161,7 @@ def test_aliases_take_no_path_of_another(protocol, registry):
 
 
 def test_aliases_take_no_path_of_another_below_a_root_path(registry):
-    """That holds for a whole path that was given with the server's prefix in it, too."""
+    """The same holds for a configured path that includes the server's prefix."""
     _, request = service("asgi", registry, probe_aliases=True, manual_start=True, ready_path="/api/healthz")
 
     assert [200, 503, 200] == [
@@ -170,7 +170,7 @@ def test_aliases_take_no_path_of_another_below_a_root_path(registry):
 
 
 def test_endpoints_are_found_below_a_root_path(registry):
-    """A server that is told its prefix sends whole paths; the probes are found with and without it."""
+    """A server with a configured prefix sends whole paths; the probes are found with and without it."""
     _, request = service("asgi", registry)
 
     assert {"status": "UP", "checks": []} == request("/api/health", root_path="/api").json
@@ -180,7 +180,7 @@ def test_endpoints_are_found_below_a_root_path(registry):
 
 
 def test_endpoints_are_found_below_a_script_name(registry):
-    """WSGI cuts the prefix off by itself."""
+    """WSGI removes the prefix itself."""
     _, request = service("wsgi", registry)
 
     assert {"status": "UP", "checks": []} == request("/health", SCRIPT_NAME="/api").json
@@ -188,7 +188,7 @@ def test_endpoints_are_found_below_a_script_name(registry):
 
 @both
 def test_probes_are_not_counted_and_silent_while_they_succeed(protocol, registry, capsys):
-    """No sample, no line; a probe that says no is logged with what is down, but not counted either."""
+    """Probes have no sample and no line; a failing probe is logged with the checks that are down."""
     app, request = service(protocol, registry)
     for path in ("/health", "/ready", "/startup", "/metrics"):
         request(path)
@@ -210,7 +210,7 @@ def test_probes_are_not_counted_and_silent_while_they_succeed(protocol, registry
 
 @both
 def test_manual_start_is_reported_by_the_application(protocol, registry):
-    """With `manual_start` neither requests nor a lifespan end start-up: only the application does."""
+    """With `manual_start`, only the application ends start-up, not a request or a lifespan."""
     app, request = service(protocol, registry, manual_start=True)
     request("/")
 
@@ -221,7 +221,7 @@ def test_manual_start_is_reported_by_the_application(protocol, registry):
 
 @both
 def test_checks_of_the_other_probe_are_not_run(protocol, registry):
-    """Liveness asks nobody; start-up asks its own, and readiness its own and, until the service has started, those."""
+    """Liveness runs no check; start-up runs its own; readiness its own and, during start-up, those of start-up."""
     runs = []
     app, request = service(protocol, registry)
     for probe in ("ready", "startup"):

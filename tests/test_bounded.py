@@ -1,4 +1,4 @@
-"""Nothing that a client makes up grows the number of series, what is remembered, or memory."""
+"""No input of a client grows the number of series, the caches, or memory."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ MADE_UP = random.Random(7)
 
 
 def made_up(characters=string.ascii_letters, size=12):
-    """Return a word that nobody has seen before."""
+    """Return a random word."""
     return "".join(MADE_UP.choices(characters, k=size))
 
 
 async def hello(request):
-    """Answer by Starlette."""
+    """Return a response of Starlette."""
     return PlainTextResponse("hello")
 
 
@@ -41,7 +41,7 @@ def starlette_app():
 
 
 def flask_app():
-    """Return the same by Flask."""
+    """Return the same application in Flask."""
     app = Flask("shop")
     app.add_url_rule("/hello/<name>", "hello", lambda name: "hello")
     return app
@@ -68,17 +68,17 @@ def raw_wsgi():
 
 
 class Null:
-    """A stdout that keeps nothing."""
+    """A stdout that discards all output."""
 
     def write(self, text):
-        """Forget it."""
+        """Discard the text."""
 
     def flush(self):
-        """Have nothing to do."""
+        """Do nothing."""
 
 
 async def take(message=None):
-    """Take a message, or give the request."""
+    """Receive or send a message."""
     return {"type": "http.request"}
 
 
@@ -102,13 +102,13 @@ INPUT = {"wsgi.url_scheme": "http", "wsgi.errors": sys.stderr, "wsgi.input": Non
 
 
 def state(app):
-    """Return how many series there are, and how many keys are remembered."""
+    """Return the number of series and of cached keys."""
     storage = scaleobs.observer_of(app)._service.storage
     return len(storage.read().children), sum(len(shard.child_cache) for _, shard in storage._shards)
 
 
 def page_of(app):
-    """Return the labels of every request that a scrape shows."""
+    """Return the labels of all requests on a page."""
     is_wsgi = isinstance(app, Flask | scaleobs.WSGIMiddleware)
     text = (wsgi if is_wsgi else asgi)(app, path="/metrics").body.decode()
     families = {family.name: family.samples for family in text_string_to_metric_families(text)}
@@ -118,7 +118,7 @@ def page_of(app):
 @pytest.mark.parametrize("settings", MODES.values(), ids=MODES)
 @pytest.mark.parametrize("make", [starlette_app, flask_app, raw_asgi, raw_wsgi])
 def test_what_clients_make_up_adds_nothing(make, settings, registry):
-    """10,000 paths, 1,000 methods, 1,000 hosts and what can't be decoded leave what a handful of them have left."""
+    """10,000 paths, 1,000 methods, 1,000 hosts and undecodable bytes make no more series and keys than a few do."""
     app = scaleobs.instrument(make(), registry=registry, **settings)
     known = [("GET", "/hello/you", "shop"), ("GET", "/nowhere", "shop"), ("PROPFIND", "/hello/you", "shop")]
     known += [("PROPFIND", "/nowhere", "shop"), ("POST", "/hello/you", "shop")]
@@ -143,13 +143,13 @@ def test_what_clients_make_up_adds_nothing(make, settings, registry):
 
 @pytest.mark.parametrize("settings", MODES.values(), ids=MODES)
 def test_beyond_the_limit_are_four_more_series(settings, registry, capsys, caplog):
-    """Label sets past the limit count in four overflow series, whatever their status; one line says so, once."""
+    """Label sets beyond the limit count in four overflow series, for any status; one line is logged, once."""
 
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": scope["status"]})
         await send({"type": "http.response.body"})
 
-    # A route function that hands out paths, which is what the limit is there for.
+    # A route function that returns paths: the reason for the limit.
     app = scaleobs.instrument(app, registry=registry, max_label_sets=10, route=lambda scope: scope["path"], **settings)
     statuses = [200, 204, 301, 404, 418, 500, 503, 599, 100, 700, 999, 0, "no number", HTTPStatus.CREATED]
     for number in range(10):
@@ -203,7 +203,7 @@ def test_memory_stays_flat_over_odd_requests(make, settings, times, registry, mo
 
 
 def test_unclosed_answers_are_released(registry):
-    """A server that drops bodies leaves counts for the next scrape, and none of the bodies."""
+    """If a server drops bodies, the next scrape counts them, and no body stays in memory."""
     dropped = []
 
     class Body:
@@ -227,7 +227,7 @@ def test_unclosed_answers_are_released(registry):
 
 
 def test_prefixes_that_clients_make_up_are_not_kept(registry):
-    """Under a mount whose path has parameters the endpoints are known by the first few prefixes only."""
+    """Under a mount whose path has parameters, only the first few prefixes have the endpoints."""
     app = scaleobs.ASGIMiddleware(raw_asgi(), registry=registry)
 
     for number in range(1000):

@@ -1,4 +1,4 @@
-"""A scrape that requests exemplars costs one request of a worker the fast path, and finds traces that begin later."""
+"""A scrape that requests exemplars takes one request of a worker off the fast path, and later traces are found."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ EXEMPLAR = re.compile(rb'trace_id="([0-9a-f]{32})"')
 
 
 async def asgi_app(scope, receive, send):
-    """Answer."""
+    """Send a response."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"x"})
 
 
 def wsgi_app(environ, start_response):
-    """Answer."""
+    """Send a response."""
     start_response("200 OK", [])
     return [b"x"]
 
 
 class Service:
-    """An instrumented application, and how often a request left its fast path."""
+    """An instrumented application that counts the requests that leave its fast path."""
 
     def __init__(self, app, call, monkeypatch, **settings):
         self.app, self._call = scaleobs.instrument(app, **settings), call
@@ -43,7 +43,7 @@ class Service:
             choose_path(traceparent)
 
         monkeypatch.setattr(service, "choose_path", chosen)
-        self.send(2)  # The first request finds out what all of them need.
+        self.send(2)  # The first request decides what later ones need.
         self.left = 0
 
     def send(self, requests, trace=None):
@@ -69,7 +69,7 @@ def _service(request, registry, monkeypatch):
 
 @pytest.mark.parametrize("accept", [OPENMETRICS, PROTOBUF])
 def test_scrape_costs_one_request_the_fast_path(service, accept):
-    """Of the requests after each scrape one at most leaves the fast path."""
+    """At most one request after each scrape leaves the fast path."""
     for _ in range(3):
         service.scrape(accept)
         service.left = 0
@@ -80,7 +80,7 @@ def test_scrape_costs_one_request_the_fast_path(service, accept):
 
 @pytest.mark.parametrize("between", [0, 1, 10, 100])
 def test_exemplars_that_begin_later_are_kept(between, service):
-    """After 1,000 requests without a trace and a scrape, a trace is shown two scrapes later at the latest."""
+    """After 1,000 requests without a trace and a scrape, a trace is on the page at most two scrapes later."""
     service.send(1000)
     assert set() == service.scrape()
     service.send(between)
@@ -95,7 +95,7 @@ def test_exemplars_that_begin_later_are_kept(between, service):
 
 @pytest.mark.parametrize("service", ["asgi json", "wsgi json"], indirect=True)
 def test_first_trace_is_kept_where_requests_have_lines(service):
-    """A line needs the trace of its request anyway, so that none is missed once exemplars were requested."""
+    """Requests with a line read their trace anyway, so none is missed after exemplars were requested."""
     service.scrape()
     service.send(5)
     service.send(1, trace="a")
@@ -104,7 +104,7 @@ def test_first_trace_is_kept_where_requests_have_lines(service):
 
 
 def test_few_traces_among_many_requests_are_found(service):
-    """One request in ten has a trace: that is found within two scrapes."""
+    """If one request in ten has a trace, it is found within two scrapes."""
     service.scrape()
     for _ in range(2):
         for _ in range(5):
@@ -116,7 +116,7 @@ def test_few_traces_among_many_requests_are_found(service):
 
 
 def test_no_exemplar_before_a_scrape_requests_it(service):
-    """Traces cost nothing as long as nobody scrapes a format that shows them."""
+    """Without a scrape of a format with exemplars, traces cost nothing."""
     service.left = 0
     service.send(5, trace="a")
     assert 0 == service.left
@@ -131,7 +131,7 @@ def test_no_exemplar_before_a_scrape_requests_it(service):
     ("had", "raised", "expected"), [(0, 1, [1, 0]), (1, 1, [1, 1]), (1, 2, [2, 0]), (2, 1, [2, 1])]
 )
 def test_sibling_is_written_to_only_if_its_flag_is_lower(had, raised, expected, monkeypatch, tmp_path):
-    """A scrape leaves the fast path of another worker as it is where exemplars were requested before."""
+    """A scrape does not change the fast path of a sibling if exemplars were requested before."""
     worker = workers(monkeypatch, tmp_path)
     sibling, own = worker(1), worker()
     key = Key(0, 0).packed()

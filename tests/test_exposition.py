@@ -1,4 +1,4 @@
-"""A page of `/metrics`: what it says, in each of its formats."""
+"""The contents of a page of `/metrics`, in each format."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 def filled(registry):
-    """Return the storage of a registry with some requests counted, and a registry of prometheus_client's with them."""
+    """Return a storage with some requests, and a registry with the same requests in metrics of prometheus_client."""
     _, storage = attach(registry)
     other = CollectorRegistry()
     requests = Counter("http_requests", catalog.REQUESTS.help, catalog.REQUESTS.labels, registry=other)
@@ -65,7 +65,7 @@ def filled(registry):
 
 @pytest.fixture
 def no_created():
-    """Have prometheus_client leave `_created` out."""
+    """Make prometheus_client leave out `_created`."""
     disable_created_metrics()
     yield
     enable_created_metrics()
@@ -74,7 +74,7 @@ def no_created():
 @every_format
 @pytest.mark.usefixtures("no_created")
 def test_page_is_as_by_prometheus_client(content_type, registry):
-    """The samples of our families are those of a prometheus_client registry that has counted the same."""
+    """The samples of our families are the same as those of prometheus_client for the same requests."""
     _, other = filled(registry)
     body = page(registry, content_type)
     ours = {name: value for name, value in samples(body, content_type).items() if name[0].startswith("http_")}
@@ -84,7 +84,7 @@ def test_page_is_as_by_prometheus_client(content_type, registry):
 
 
 def test_order_of_the_families(registry):
-    """Ours stand first, in the order of the catalog, then the user's."""
+    """Our families come first, in the order of the catalog, then the user's."""
     filled(registry)
     Gauge("a_gauge", "The user's.", registry=registry)
     heads = [line.split()[2] for line in page(registry).decode().splitlines() if line.startswith("# TYPE ")]
@@ -96,7 +96,7 @@ def test_order_of_the_families(registry):
 
 @every_format
 def test_known_routes_stand_at_zero(content_type, registry):
-    """A label set that hasn't counted is a counter at 0 and no histogram."""
+    """A label set without requests has a counter at 0 and no histogram."""
     _, storage = attach(registry)
 
     source = Source(
@@ -123,7 +123,7 @@ def test_known_routes_stand_at_zero(content_type, registry):
 
 @pytest.mark.usefixtures("no_created")
 def test_generate_latest_still_shows_ours(registry):
-    """Whoever collects the registry without us, such as a push gateway, sees our families once, with their samples."""
+    """Any other reader of the registry, such as a push gateway, gets our families once, with their samples."""
     filled(registry)
     at_once = {name for name in samples(page(registry)) if not name[0].startswith(("process_", "python_"))}
     by_them = samples(generate_latest(registry))
@@ -136,7 +136,7 @@ def test_generate_latest_still_shows_ours(registry):
 
 
 def test_exemplars(registry):
-    """Exemplars stand on the buckets, and the latest one on the counter, in the formats that have them."""
+    """The formats with exemplars have them on the buckets, and the latest one on the counter."""
     _, storage = attach(registry)
     series = observe(storage, LABELS[0], 0.02)
     observe(storage, LABELS[0], 0.3)
@@ -168,7 +168,7 @@ def test_exemplars(registry):
 @every_format
 @pytest.mark.parametrize("ids", [("f" * 100, "e" * 30), ('"', SPAN), ("", ""), (TRACE, "ü"), (TRACE, "\n")])
 def test_exemplar_that_is_illegal_is_left_out(ids, content_type, registry):
-    """An exemplar that is too long or has odd ids never reaches the page."""
+    """An exemplar that is too long or has invalid ids is not on the page."""
     _, storage = attach(registry)
     observe(storage, LABELS[0], 0.02).exemplars[2] = Exemplar(*ids, 0.02, 1700000000.25)
 
@@ -177,7 +177,7 @@ def test_exemplar_that_is_illegal_is_left_out(ids, content_type, registry):
 
 @every_format
 def test_requesting_exemplars_begins_to_keep_them(content_type, registry):
-    """Exemplars are kept once somebody scrapes a format that shows them, and cost nothing before."""
+    """Exemplars are kept after the first scrape of a format that has them, and cost nothing before."""
     _, storage = attach(registry)
     page(registry, content_type)
 
@@ -186,7 +186,7 @@ def test_requesting_exemplars_begins_to_keep_them(content_type, registry):
 
 @every_format
 def test_names_restrict_what_is_shown(content_type, registry):
-    """`name[]` chooses families, ours by any of their names and whole; without ours, nothing of ours is shown."""
+    """`name[]` selects families: our own by any of their names, and always whole."""
     filled(registry)
     Counter("a_counter", "The user's.", ["x"], registry=registry).labels(ODD).inc(2.5)
     names = ["http_request_duration_seconds_count", "active_connections", "a_counter_total", "no_such"]
@@ -211,7 +211,7 @@ class Broken:
 @every_format
 @pytest.mark.parametrize("accept_encoding", ["", "gzip"])
 def test_collector_that_raises(content_type, accept_encoding, registry):
-    """What came before it stands, the page is well-formed, and the fault is heard of."""
+    """If a collector raises, the page has the families before it and is well-formed, and the fault is reported."""
     filled(registry)
     registry.register(Broken())
     faults = []
@@ -223,7 +223,7 @@ def test_collector_that_raises(content_type, accept_encoding, registry):
 
 
 def test_promtool_finds_nothing(registry, tool):
-    """`promtool check metrics` is content with a whole page."""
+    """`promtool check metrics` finds no problem in a whole page."""
     filled(registry)
     command = [tool("promtool"), "check", "metrics"]
     done = subprocess.run(command, input=page(registry), capture_output=True, timeout=30, check=False)

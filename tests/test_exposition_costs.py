@@ -1,4 +1,4 @@
-"""What a page costs."""
+"""The costs of a page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.expositions import observe, page
 
 
 def filled(registry, label_sets):
-    """Return a storage with so many label sets."""
+    """Return a storage with this number of label sets."""
     _, storage = attach(registry)
     storage.limit = label_sets
     for number in range(label_sets):
@@ -23,7 +23,7 @@ def filled(registry, label_sets):
 
 
 def test_memory_of_a_scrape(registry):
-    """With news everywhere a scrape needs little more than the pieces that its reader keeps."""
+    """If all series have changed, a scrape needs little more memory than the pieces that its reader keeps."""
     storage = filled(registry, 1500)
     for _ in range(2):
         page(registry)
@@ -39,7 +39,7 @@ def test_memory_of_a_scrape(registry):
 
 
 def test_memory_of_a_label_set(registry):
-    """A series with its kept text fits into 2.5 kB."""
+    """A series with its cached text needs at most 2.5 kB."""
     _, storage = attach(registry)
     labels = [("GET", f"/api/v1/resource-{number}/{{item_id}}", "200") for number in range(300)]
     observe(storage, ("GET", "/", "200"), 0.1)
@@ -59,7 +59,7 @@ def test_memory_of_a_label_set(registry):
 
 
 def test_far_faster_than_prometheus_client(registry):
-    """A page is made at least 25 times faster than prometheus_client makes it; 10 allows for a busy machine."""
+    """A page is made 25 times as fast as by prometheus_client; the limit of 10 allows for a busy machine."""
     storage = filled(registry, 600)
     other = CollectorRegistry()
     from prometheus_client import Histogram

@@ -1,4 +1,4 @@
-"""Whatever a label or a help text holds comes through in every format."""
+"""Any label and any help text is escaped correctly in each format."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ every_format = pytest.mark.parametrize("content_type", FORMATS)
 @example(route=ODD, method="\\")
 @example(route='"', method='\\"')
 def test_our_labels(content_type, route, method):
-    """A route comes through as it is, in each of a series' samples."""
+    """A route is unchanged in each sample of a series."""
     registry, storage = attach(CollectorRegistry())
     for number in range(3):
         observe(storage, (method, route, "200"), number)
@@ -40,8 +40,8 @@ def test_our_labels(content_type, route, method):
 @given(labels=st.dictionaries(st.sampled_from("abc"), texts), help_text=texts)
 @example(labels={"a": ODD}, help_text=ODD)
 def test_labels_of_the_user(content_type, labels, help_text):
-    """The user's labels come through as they are; a help text disturbs nothing."""
-    help_text = f"<{help_text}>"  # prometheus_client drops what is white around it.
+    """The user's labels are unchanged, and a help text breaks no line."""
+    help_text = f"<{help_text}>"  # prometheus_client strips white space.
     registry, _ = attach(CollectorRegistry())
     gauge = GaugeMetricFamily("a_gauge", help_text, labels=labels)
     gauge.add_metric(labels.values(), 1.5)
@@ -72,7 +72,7 @@ def helps(body, content_type):
 @given(text=st.text(st.characters(categories=["Cs", "L"]), min_size=1, max_size=10))
 @example(text="a\udcffb")
 def test_lone_surrogates_become_question_marks(content_type, text):
-    """What has no UTF-8, such as a path that was decoded with `surrogateescape`, breaks no page."""
+    """A text that UTF-8 cannot encode, such as a path decoded with `surrogateescape`, breaks no page."""
     registry, storage = attach(CollectorRegistry())
     observe(storage, ("GET", text, "200"), 0.1)
     gauge = GaugeMetricFamily("a_gauge", text, labels=["a"])
@@ -89,7 +89,7 @@ def test_lone_surrogates_become_question_marks(content_type, text):
 
 @pytest.mark.parametrize("content_type", [TEXT, OPENMETRICS])
 def test_line_ends_are_escaped(content_type):
-    """Only a line feed ends a line of the text formats, and no label holds one."""
+    """Only a line feed ends a line of the text formats, and no label has one."""
     registry, storage = attach(CollectorRegistry())
     observe(storage, ("GET", "a\r\nb\x0b\x0c\x1c\x85\u2028c", "200"), 0.1)
     lines = page(registry, content_type).split(b"\n")
@@ -102,7 +102,7 @@ def test_line_ends_are_escaped(content_type):
 @every_format
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e-300, 2**63, -0.5, True, 10**30])
 def test_numbers_of_the_user(content_type, value):
-    """Every number that Python has is read again as it was."""
+    """Each float of Python is read back as the same number."""
     registry, _ = attach(CollectorRegistry())
     gauge = GaugeMetricFamily("a_gauge", "Help.", value=value)
     registry.register(type("Collected", (), {"collect": lambda _: [gauge]})())

@@ -1,4 +1,4 @@
-"""Which format and which encoding a scrape gets, by what it asks for."""
+"""The format and the encoding of a scrape, by its headers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from scaleobs._metrics.families import attach
 from support.expositions import FORMATS, OPENMETRICS, PROTOBUF, TEXT, observe, page, samples, scrape
 
-# As the programs send them: Prometheus 2.42 and 3.5, each without and with native histograms.
+# The headers of Prometheus 2.42 and 3.5, each without and with native histograms.
 PROMETHEUS_2 = (
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
     "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
@@ -86,7 +86,7 @@ def test_format_is_the_one_that_is_preferred(accept, content_type):
     ],
 )
 def test_what_cant_be_served_is_text(accept):
-    """A version or a message that isn't ours is no reason to refuse the scrape."""
+    """A scrape that requests another version or message is not refused."""
     assert TEXT == headers(accept)["Content-Type"]
 
 
@@ -109,7 +109,7 @@ def test_what_cant_be_served_is_text(accept):
     ],
 )
 def test_garbage_is_text(accept):
-    """What is refused or makes no sense leads to text, quickly."""
+    """If a header refuses all formats or is malformed, the answer is text, without delay."""
     begun = time.thread_time()
 
     assert TEXT == headers(accept)["Content-Type"]
@@ -137,7 +137,7 @@ def test_garbage_is_text(accept):
     ],
 )
 def test_gzip_is_used_where_it_is_accepted(accepted, is_gzip):
-    """Only a client that takes gzip, and likes nothing better, gets it."""
+    """Only a client that accepts gzip, with no lower weight than the identity, gets it."""
     assert is_gzip is (headers(accept_encoding=accepted).get("Content-Encoding") == "gzip")
 
 
@@ -148,7 +148,7 @@ def test_caches_get_vary():
 
 @pytest.mark.parametrize("content_type", FORMATS)
 def test_gzip_holds_the_same_page(content_type, registry):
-    """One stream of gzip, with nothing behind it."""
+    """The body is one gzip stream, without bytes behind it."""
     _, storage = attach(registry)
     for number in range(500):
         observe(storage, ("GET", f"/{number}", "200"), 0.1)
@@ -162,5 +162,5 @@ def test_gzip_holds_the_same_page(content_type, registry):
 
 @given(accept=st.text(max_size=200), accept_encoding=st.text(max_size=200))
 def test_any_header_has_an_answer(accept, accept_encoding):
-    """Whatever a client sends, the content type is one of the three."""
+    """For any header, the content type is one of the three."""
     assert headers(accept, accept_encoding)["Content-Type"] in FORMATS

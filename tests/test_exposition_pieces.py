@@ -1,4 +1,4 @@
-"""A page comes in pieces, keeps what it can for the next one, and any number may be read at once."""
+"""A page has pieces, caches texts for the next page, and any number of pages may be read at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ every_format = pytest.mark.parametrize("content_type", FORMATS)
 
 
 def filled(registry, label_sets):
-    """Return a storage with so many label sets."""
+    """Return a storage with this number of label sets."""
     _, storage = attach(registry)
     storage.limit = label_sets
     for number in range(label_sets):
@@ -32,14 +32,14 @@ def filled(registry, label_sets):
 
 @pytest.fixture
 def _without_collections():
-    """Put off garbage collection, which stops the process wherever it is, and is not what is measured."""
+    """Disable the garbage collector, whose pauses would be measured."""
     gc.disable()
     yield
     gc.enable()
 
 
 class Large:
-    """A collector of the user's with one family of very many samples."""
+    """A user's collector with one family of very many samples."""
 
     def __init__(self, size):
         self.family = GaugeMetricFamily("a_large_gauge", "Help.", labels=["number"])
@@ -47,7 +47,7 @@ class Large:
             self.family.add_metric([str(number)], number)
 
     def collect(self):
-        """Yield it."""
+        """Yield the family."""
         yield self.family
 
 
@@ -55,7 +55,7 @@ class Large:
 @pytest.mark.parametrize("accept_encoding", ["", "gzip"])
 @pytest.mark.usefixtures("_without_collections")
 def test_no_piece_takes_long(content_type, accept_encoding, registry):
-    """With 100,000 samples of ours and 50,000 of the user's, no piece is large or takes more than milliseconds."""
+    """With 100,000 of our samples and 50,000 of the user's, no piece is large or takes more than milliseconds."""
     storage = filled(registry, 6_600)
     registry.register(Large(50_000))
     longest, sizes = [], []
@@ -80,7 +80,7 @@ def test_no_piece_takes_long(content_type, accept_encoding, registry):
 
 @every_format
 def test_text_is_kept_where_nothing_happens(content_type, registry):
-    """The second page without news keeps the text, the third is the same, and news are seen at once."""
+    """The second page without a change caches the text, the third is the same, and a change is on the next page."""
     storage = filled(registry, 40)
     kept = page_module.text_cache(storage, catalog.DURATION).entries
     first = page(registry, content_type, names=catalog.DURATION.series)
@@ -102,7 +102,7 @@ def test_text_is_kept_where_nothing_happens(content_type, registry):
 
 
 def test_formats_take_turns(registry):
-    """Two scrapers with different formats each get their own, whatever the other has left."""
+    """Two scrapers with different formats each get their own format, although they share the cache."""
     filled(registry, 10)
     expected = samples(page(registry))
     ours = {name: value for name, value in expected.items() if name[0].startswith("http_")}
@@ -111,7 +111,7 @@ def test_formats_take_turns(registry):
 
 
 def test_exemplar_that_comes_late_is_shown(registry):
-    """An exemplar is seen although nothing was counted since the scrape before."""
+    """A new exemplar is on the page although no count has changed since the last scrape."""
     storage = filled(registry, 3)
     for _ in range(3):
         page(registry, OPENMETRICS)
@@ -125,7 +125,7 @@ def test_exemplar_that_comes_late_is_shown(registry):
 
 
 def test_kept_text_goes_with_its_series():
-    """Text of a series that is no more isn't kept."""
+    """The text of a series that no longer exists is removed from the cache."""
     registry = CollectorRegistry()
     storage = filled(registry, 20)
     for _ in range(2):
@@ -140,7 +140,7 @@ def test_kept_text_goes_with_its_series():
 
 
 def test_kept_text_goes_with_its_storage():
-    """What was kept for a registry doesn't outlive it."""
+    """The cache of a registry is collected with it."""
     registry = CollectorRegistry()
     filled(registry, 5)
     page(registry)
@@ -153,7 +153,7 @@ def test_kept_text_goes_with_its_storage():
 
 
 def test_scrapes_while_requests_are_counted():
-    """Four threads scrape while four count: every page reads well, no count ever falls, and the last one is exact."""
+    """Four threads scrape while four count: each page is valid, no count falls, and the last page is exact."""
     registry, storage = attach(CollectorRegistry())
     stop, failed, counted = threading.Event(), [], []
 
@@ -197,7 +197,7 @@ def test_scrapes_while_requests_are_counted():
 
 
 def test_unfinished_page_is_harmless(registry):
-    """A client that leaves in the middle costs nothing and changes nothing."""
+    """A page that is read in part changes nothing."""
     storage = filled(registry, 1000)
     for content_type in FORMATS:
         _, pieces = scrape(registry, storage, accept=content_type, accept_encoding="gzip", on_fault=pytest.fail)
@@ -209,7 +209,7 @@ def test_unfinished_page_is_harmless(registry):
 
 
 def test_storage_of_one_registry_never_shows_in_another():
-    """What is kept belongs to its storage."""
+    """Each storage has its own cache."""
     pages = []
     for seconds in (0.1, 0.2):
         registry = CollectorRegistry()

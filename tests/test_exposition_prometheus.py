@@ -1,4 +1,4 @@
-"""What a real Prometheus makes of our pages: protobuf with native histograms, OpenMetrics, exemplars."""
+"""A real Prometheus reads our pages: protobuf with native histograms, OpenMetrics, exemplars."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def app(scope, receive, send):
 """
 _random = random.Random(7)
 VALUES = sorted(_random.lognormvariate(-2, 0.8) for _ in range(1000))
-"""What the service counts at each request."""
+"""The durations that the service counts at each request."""
 
 
 @pytest.fixture(scope="module")
@@ -110,14 +110,14 @@ def prometheus_pair(tmp_path_factory, tool):
 
 
 def value(prometheus, query):
-    """Return the one number that a query has."""
+    """Return the result of a query, a single number."""
     answer = get_json(f"{prometheus.url}/api/v1/query?" + urllib.parse.urlencode({"query": query}))
     result = answer["data"]["result"]
     return float(result[0]["value"][1]) if result else None
 
 
 def test_prometheus_computes_the_quantile(prometheus_pair):
-    """`histogram_quantile` of the native histogram is within its resolution, and nearer than by classic buckets."""
+    """`histogram_quantile` of the native histogram is within its resolution, closer than by classic buckets."""
     truth = VALUES[949]
     seen = value(prometheus_pair["protobuf"], "histogram_quantile(0.95, sum(rate(http_request_duration_seconds[5m])))")
 
@@ -127,7 +127,7 @@ def test_prometheus_computes_the_quantile(prometheus_pair):
 
 
 def test_prometheus_computes_count_sum_and_fraction(prometheus_pair):
-    """`histogram_count`, `histogram_sum` and `histogram_fraction` say what was counted."""
+    """`histogram_count`, `histogram_sum` and `histogram_fraction` return the counted values."""
     share = sum(seconds <= 0.25 for seconds in VALUES) / len(VALUES)
     fraction = value(
         prometheus_pair["protobuf"], "histogram_fraction(0, 0.25, sum(rate(http_request_duration_seconds[5m])))"
@@ -141,7 +141,7 @@ def test_prometheus_computes_count_sum_and_fraction(prometheus_pair):
 
 
 def test_prometheus_takes_the_rest(prometheus_pair):
-    """Counters and gauges come by both formats, and OpenMetrics brings the classic buckets."""
+    """Both formats have counters and gauges, and OpenMetrics has the classic buckets."""
     below = sum(seconds <= 0.25 for seconds in VALUES)
     for prometheus in prometheus_pair.values():
         assert 12_000 == value(prometheus, 'http_requests_total{route="/items/{item_id}",status_code="200"}')
@@ -157,7 +157,7 @@ def test_prometheus_takes_the_rest(prometheus_pair):
     [("protobuf", "http_request_duration_seconds"), ("openmetrics", "http_request_duration_seconds_bucket")],
 )
 def test_prometheus_stores_the_exemplars(by, series, prometheus_pair):
-    """`query_exemplars` returns the traces; of a native histogram Prometheus 2.42 keeps the first bucket's only."""
+    """`query_exemplars` returns the traces; of a native histogram, Prometheus 2.42 stores the first bucket's only."""
     window = {"query": series, "start": time.time() - 60, "end": time.time() + 1}
     status, body = get(f"{prometheus_pair[by].url}/api/v1/query_exemplars?" + urllib.parse.urlencode(window))
     found = [one for entry in json.loads(body)["data"] for one in entry["exemplars"]]

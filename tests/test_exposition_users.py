@@ -32,7 +32,7 @@ ODD = 'quote" back\\slash \n ü 🦊'
 
 
 class Collected:
-    """A collector of the user's that returns these."""
+    """A user's collector that returns these families."""
 
     def __init__(self, *metrics):
         self.metrics = metrics
@@ -74,7 +74,7 @@ def register_user_metrics(registry):
 
 
 def test_users_metrics_in_text(registry):
-    """The user's families are what prometheus_client makes of them, line for line but for how a number is written."""
+    """The lines of the user's families are those of prometheus_client, except for the notation of numbers."""
     register_user_metrics(registry)
     expected = generate_latest(registry).decode()
     attach(registry)
@@ -93,7 +93,7 @@ def comments(text):
 
 
 def test_users_metrics_in_openmetrics(registry):
-    """The user's families are what prometheus_client makes of them in OpenMetrics, with their units."""
+    """The user's families in OpenMetrics are those of prometheus_client, with their units."""
     register_user_metrics(registry)
     expected = generate_openmetrics(registry).decode().removesuffix("# EOF\n")
     attach(registry)
@@ -105,7 +105,7 @@ def test_users_metrics_in_openmetrics(registry):
 
 
 def test_users_metrics_in_protobuf(registry):
-    """The user's families have the types that the format has for them, and the samples of the text."""
+    """The user's families have the types of protobuf, and the samples of the text format."""
     register_user_metrics(registry)
     found = {family.name: family for family in families(page(registry, PROTOBUF))}
     types = {name: found[name].type for name in found if name.startswith(("a_", "an_", "another_"))}
@@ -137,7 +137,7 @@ def test_users_metrics_in_protobuf(registry):
 
 @pytest.mark.parametrize("content_type", [OPENMETRICS, PROTOBUF])
 def test_exemplars_of_the_user(content_type, registry):
-    """The user's own exemplars are shown where the format has them, unless they are too long."""
+    """The formats with exemplars have the user's own ones, unless they are too long."""
     counter = Counter("a_counter", "Help.", registry=registry)
     counter.inc(2, exemplar={"trace_id": "abc"})
     Histogram("a_histogram", "Help.", registry=registry).observe(2, exemplar={"trace_id": "def"})
@@ -152,7 +152,7 @@ def test_exemplars_of_the_user(content_type, registry):
 
 @every_format
 def test_sample_without_a_number(content_type, registry):
-    """A sample that can't be written is left out, with its fault heard of, and nothing else is."""
+    """Only a sample that cannot be written is left out, and its error is reported."""
     gauge = GaugeMetricFamily("a_gauge", "Help.", labels=["x"])
     for number in range(3):
         gauge.add_metric([str(number)], None if number == 1 else number)
@@ -168,7 +168,7 @@ def test_sample_without_a_number(content_type, registry):
 
 @every_format
 def test_names_outside_ascii(content_type, registry):
-    """Names that only Prometheus 3 knows are written in the old characters, as prometheus_client does by default."""
+    """Names that only Prometheus 3 accepts are written in the old characters, as prometheus_client does by default."""
     gauge = Metric("a_gauge", "Help.", "gauge")
     gauge.name = "a.gauge"
     gauge.add_sample("a.gauge", {"wo.rd": "x"}, 1)
@@ -178,7 +178,7 @@ def test_names_outside_ascii(content_type, registry):
 
 
 def test_samples_that_fit_no_metric_are_families_of_their_own(registry):
-    """A custom collector's odd sample is untyped in protobuf."""
+    """A sample of a custom collector that does not fit its family is untyped in protobuf."""
     odd = Metric("a_gauge", "Help.", "gauge")
     odd.add_sample("a_gauge", {}, 1)
     odd.add_sample("a_gauge_max", {"x": "y"}, 2)
@@ -189,7 +189,7 @@ def test_samples_that_fit_no_metric_are_families_of_their_own(registry):
 
 
 class Raising:
-    """A collector that has lost what it reads from."""
+    """A collector whose source is gone."""
 
     def collect(self):
         raise RuntimeError("no cache")
@@ -199,10 +199,10 @@ class Raising:
 
 
 def test_collector_that_raises_is_logged(registry, capsys):
-    """A scrape goes on without a collector that raises; its fault is counted and told once."""
+    """If a collector raises, the scrape continues; the fault is counted, and logged once."""
 
     async def application(scope, receive, send):
-        """Never asked."""
+        """Never called."""
 
     app = scaleobs.instrument(application, registry=registry)
     registry.register(Raising())

@@ -23,11 +23,11 @@ from support.expositions import page, samples
 
 
 def test_loop_that_is_blocked(registry):
-    """What blocks the loop for 0.6 seconds from the beginning on makes the first look some 0.35 seconds late."""
+    """If the loop is blocked for its first 0.6 seconds, the first measurement is about 0.35 seconds late."""
 
     async def main():
         await begun(service(registry))
-        time.sleep(0.6)  # noqa: ASYNC251 - It is to block.
+        time.sleep(0.6)  # noqa: ASYNC251 - To block the loop.
         await until(lambda: measurements(registry))
         return within(registry, 0.25), shown(registry)
 
@@ -41,7 +41,7 @@ def test_loop_that_is_blocked(registry):
 
 @pytest.mark.usefixtures("often")
 def test_one_timer_on_each_loop(registry, monkeypatch):
-    """However many applications, lifespans and requests there are, one timer looks at a loop."""
+    """Each loop has one timer, for any number of applications, lifespans and requests."""
     apps, used_loops = [service(registry), service(CollectorRegistry()), service(registry, log_format="json")], set()
 
     async def lifespan(app):
@@ -76,18 +76,18 @@ def test_one_timer_on_each_loop(registry, monkeypatch):
 
 @pytest.mark.usefixtures("often")
 def test_next_loop_goes_on(registry):
-    """A loop that ends takes its timer with it; the one that comes next, as with test clients, has its own."""
+    """A timer ends with its loop; the next loop, as with test clients, has its own."""
     counts, ended = [], []
 
     async def main(app):
         ended.append(weakref.ref(asyncio.get_running_loop()))
         seen = measurements(registry)
-        # Without a lifespan, requests that take the shortest way don't look for a loop: a probe or a scrape does.
+        # Without a lifespan, requests on the fast path do not register a loop; a probe or a scrape does.
         await serve_asgi(app, http_scope(path="/health"))
         await until(lambda: measurements(registry) > seen)
 
     def run():
-        # The drain keeps the first loop that it has seen.
+        # The drain keeps the first loop.
         app = service(registry, drain_seconds=0)
         for _ in range(3):
             asyncio.run(main(app))
@@ -104,7 +104,7 @@ def test_next_loop_goes_on(registry):
 
 @pytest.mark.usefixtures("often")
 def test_nothing_is_kept():
-    """A timer holds neither the application that was asked first nor what the context of its request holds."""
+    """A timer keeps neither the first application alive nor the context of its request."""
 
     class Held:
         pass
@@ -139,7 +139,7 @@ def test_uvloop(registry):
         calls.append(asyncio.create_task(anyio.to_thread.run_sync(hold.wait)))
         await until(lambda: pool(registry, "anyio")[:1] == [1])
         before, late_before = measurements(registry), measurements(registry) - within(registry, 0.25)
-        time.sleep(0.6)  # noqa: ASYNC251 - It is to block.
+        time.sleep(0.6)  # noqa: ASYNC251 - To block the loop.
         await until(lambda: measurements(registry) > before)
         late, busy = measurements(registry) - within(registry, 0.25) - late_before, pool(registry, "asyncio")[0]
         hold.set()
@@ -151,7 +151,7 @@ def test_uvloop(registry):
 
 
 def test_loop_that_cannot_be_inspected(registry):
-    """A loop without timers is a fault that is counted once, and requests are served."""
+    """A loop without timers is one counted fault, and requests are served."""
 
     async def main():
         app, loop = service(registry), asyncio.get_running_loop()
@@ -166,7 +166,7 @@ def test_loop_that_cannot_be_inspected(registry):
 
 @pytest.mark.usefixtures("often")
 def test_fork(registry):
-    """A child shows nothing of its parent's loop, and begins anew with one of its own."""
+    """A child process has no numbers of its parent's loop, and registers its own."""
     app, (reading, writing) = service(registry), os.pipe()
 
     async def main():
@@ -193,7 +193,7 @@ def test_fork(registry):
 
 
 def test_fast_path_searches_no_loop(registry):
-    """Where a request is counted and nothing more, nobody looks for its loop."""
+    """Requests on the fast path do not register a loop."""
     app = service(registry, log_format="off")
     asgi(app)
     loops.forked()

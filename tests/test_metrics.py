@@ -1,4 +1,4 @@
-"""From what happened to what a scrape reads."""
+"""From requests to the page of a scrape."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.exchanges import asgi, counted
 
 
 def service(registry, **settings):
-    """Return an application that is observed."""
+    """Return an instrumented application."""
 
     async def hello(scope, receive, send):
         await send({"type": "http.response.start", "status": 200})
@@ -31,7 +31,7 @@ def service(registry, **settings):
 
 
 def test_counts_are_exact_under_threads():
-    """Eight threads that count at once lose nothing, also after they have ended."""
+    """Eight threads that count at once lose no count, also after they have ended."""
     storage = Storage()
 
     def count():
@@ -56,7 +56,7 @@ def test_counts_are_exact_under_threads():
 
 
 def test_abandoned_requests_are_ended_by_one_of_many_scrapes():
-    """Scrapes at the same time share what was abandoned, and none of them fails."""
+    """Concurrent scrapes end each abandoned request once, and none of them fails."""
     storage, ended = Storage(), []
 
     class Abandoned:
@@ -93,7 +93,7 @@ def test_abandoned_requests_are_ended_by_one_of_many_scrapes():
     [(0.0, "0.005"), (0.005, "0.005"), (0.0050001, "0.01"), (0.5, "0.5"), (10.0, "10.0"), (11, "+Inf")],
 )
 def test_bucket_boundary_belongs_to_its_bucket(seconds, le, registry):
-    """A bucket counts what took as long as its bound or less, as `le` says; the others follow."""
+    """A bucket counts durations up to its bound, the bound included, as `le` means."""
     _, storage = attach(registry)
     storage.local.shard.child_of(("GET", "/", "200")).observe(seconds)
     labels = {"method": "GET", "route": "/", "status_code": "200"}
@@ -105,7 +105,7 @@ def test_bucket_boundary_belongs_to_its_bucket(seconds, le, registry):
 
 
 def test_latency_objective_is_a_bucket_boundary(registry):
-    """What an objective asks about can be counted exactly."""
+    """The bound of an objective is a bucket, so that its requests are counted exactly."""
     app = service(registry, objectives=[scaleobs.Latency(99, under=0.3), scaleobs.Availability(99.9)])
     asgi(app)
     labels = {"method": "GET", "route": "unmatched", "status_code": "200", "le": "0.3"}
@@ -114,7 +114,7 @@ def test_latency_objective_is_a_bucket_boundary(registry):
 
 
 def test_registries_are_apart_or_shared(registry):
-    """Two applications on one registry share its counts; with one each they know nothing of each other."""
+    """Two applications on one registry share its counts; with different registries they do not."""
     other = CollectorRegistry()
     for app in (service(registry, service="a"), service(registry, service="b"), service(other, service="c")):
         asgi(app)
@@ -134,7 +134,7 @@ def test_service_info_names_each_service(registry):
 
 
 def test_name_of_another_library_is_a_clear_error(registry):
-    """A name that is taken is refused at start, with what to do."""
+    """A name that is already registered is an error at start, with the fix."""
     Counter("http_requests", "Somebody else's.", registry=registry)
 
     with pytest.raises(
@@ -144,7 +144,7 @@ def test_name_of_another_library_is_a_clear_error(registry):
 
 
 def test_scrape_shows_the_catalog(registry):
-    """Every family, with its type and labels, and no other of our making; the user's stand beside."""
+    """A page has all our families, with type and labels, and those of the user."""
     Gauge("shop_stock", "The user's.", registry=registry).set(3)
     app = service(registry)
     scaleobs.observer_of(app).check("database")(lambda: True)
@@ -163,7 +163,7 @@ def test_scrape_shows_the_catalog(registry):
 
 
 def test_headers_choose_format_and_encoding(registry):
-    """The application answers in the format and the encoding that the client asks for, and nobody may keep it."""
+    """The application answers in the requested format and encoding, and forbids caches."""
     app = service(registry)
     asgi(app)
     request_headers = [("Accept", "application/openmetrics-text; version=1.0.0"), ("Accept-Encoding", "gzip")]
@@ -187,7 +187,7 @@ def test_names_restrict_what_is_shown(registry):
 
 
 def test_collector_that_raises_harms_no_other(registry):
-    """A user's collector that raises costs its own families; the scrape is a 200, and the fault is counted."""
+    """If a user's collector raises, only its families are missing; the scrape is a 200, and the fault is counted."""
 
     class Broken:
         def collect(self):
@@ -211,7 +211,7 @@ def test_collector_that_raises_harms_no_other(registry):
 
 
 def test_promtool_finds_nothing(registry, tool):
-    """`promtool check metrics` is content with a whole scrape of an application."""
+    """`promtool check metrics` finds no problem in a whole scrape of an application."""
     app = service(registry, service='quote" back\\slash ü')
     asgi(app)
     body = asgi(app, path="/metrics").body

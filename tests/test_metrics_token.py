@@ -24,20 +24,20 @@ ROOT = Path(__file__).parents[1]
 
 
 async def by_asgi(scope, receive, send):
-    """Answer with the application."""
+    """Return the response of the application."""
     await send({"type": "http.response.start", "status": 200})
     await send({"type": "http.response.body", "body": b"the application"})
 
 
 def by_wsgi(environ, start_response):
-    """Answer with the application."""
+    """Return the response of the application."""
     start_response("200 OK", [])
     return [b"the application"]
 
 
 @pytest.fixture(params=["asgi", "wsgi"])
 def request_metrics(request, registry):
-    """Return a function that asks a service whose metrics are protected."""
+    """Return a function that sends requests to a service with a token."""
     app = scaleobs.ASGIMiddleware if request.param == "asgi" else scaleobs.WSGIMiddleware
     app = app(by_asgi if request.param == "asgi" else by_wsgi, registry=registry, metrics_token=TOKEN)
     serve = asgi if request.param == "asgi" else wsgi
@@ -50,7 +50,7 @@ def request_metrics(request, registry):
 
 @pytest.mark.parametrize("authorization", [f"Bearer {TOKEN}", f"bearer {TOKEN}", f"BEARER   {TOKEN}"])
 def test_token_gets_the_metrics(authorization, request_metrics):
-    """The name of the scheme is of any case, and any number of spaces follow it (RFC 9110, section 11)."""
+    """The scheme may have any case and any number of spaces behind it (RFC 9110, section 11)."""
     assert b"active_connections" in request_metrics(authorization).body
     assert (200, b"") == ((head := request_metrics(authorization, method="HEAD")).status, head.body)
 
@@ -76,7 +76,7 @@ def test_token_gets_the_metrics(authorization, request_metrics):
     ],
 )
 def test_any_other_request_is_refused(authorization, request_metrics):
-    """Without the token, or with another one: 401 with the challenge, and never a metric, whatever the bytes are."""
+    """Without the token, or with any other bytes, the answer is 401 with the challenge and without metrics."""
     refused, head = request_metrics(authorization), request_metrics(authorization, method="HEAD")
 
     assert (401, "Bearer", "no-store", "text/plain; charset=utf-8") == (
@@ -90,7 +90,7 @@ def test_any_other_request_is_refused(authorization, request_metrics):
 
 
 def test_text_that_is_no_header_is_refused(registry):
-    """A test client of WSGI hands over whatever text it was given, half a character of UTF-16 included."""
+    """A test client of WSGI may send any text, also half a character of UTF-16."""
     app = scaleobs.WSGIMiddleware(by_wsgi, registry=registry, metrics_token=TOKEN)
 
     assert [401, 401] == [
@@ -99,7 +99,7 @@ def test_text_that_is_no_header_is_refused(registry):
 
 
 def test_nothing_else_needs_it(request_metrics):
-    """Probes and the application are answered without, and a wrong method is as wrong as ever."""
+    """Probes and the application need no token, and a wrong method is still a 405."""
     assert [200, 200, 200] == [request_metrics(path=path).status for path in ("/health", "/ready", "/startup")]
     assert b"the application" == request_metrics(path="/other").body
     assert 405 == request_metrics(method="POST").status
@@ -111,7 +111,7 @@ FIX = "give visible ASCII characters, no space and no line end, e.g. from openss
 
 @pytest.mark.parametrize("value", UNUSABLE)
 def test_unusable_token_is_refused_and_not_shown(value):
-    """What no header carries stops the start, wherever it comes from; the message has the name and the fix alone."""
+    """A token that no header can have is an error at start, from any source; its message has name and fix only."""
     sources = [("metrics_token", {"metrics_token": value}, {})]
     if isinstance(value, str):
         sources.append(("SCALEOBS_METRICS_TOKEN", {}, {"SCALEOBS_METRICS_TOKEN": value}))
@@ -123,7 +123,7 @@ def test_unusable_token_is_refused_and_not_shown(value):
 
 
 def test_token_is_never_shown(monkeypatch, registry, capsys):
-    """Neither `repr`, nor the error of a second call, nor any line of the log has it."""
+    """The token is neither in `repr`, nor in the error of a second call, nor in the log."""
     monkeypatch.setenv("SCALEOBS_METRICS_TOKEN", TOKEN)
     app = scaleobs.instrument(functools.partial(by_wsgi), registry=registry)
     settings = scaleobs.observer_of(app).settings
@@ -168,7 +168,7 @@ wsgi = scaleobs.instrument(by_wsgi, service="billing")
 
 @pytest.fixture(scope="module")
 def services(tmp_path_factory):
-    """Return two real services that were given their token by the environment."""
+    """Return two real services with a token from the environment."""
     folder = tmp_path_factory.mktemp("services")
     (folder / "protected.py").write_text(SERVICE)
     env = {**os.environ, "SCALEOBS_METRICS_TOKEN": TOKEN, "SCALEOBS_DRAIN_SECONDS": "0"}
@@ -190,7 +190,7 @@ def services(tmp_path_factory):
 @pytest.mark.parametrize("server", ["uvicorn", "gunicorn"])
 @pytest.mark.parametrize(("sent", "status"), [(TOKEN.encode(), b"200"), (b"\xff\xfe", b"401"), (b"", b"401")])
 def test_servers_hand_any_byte_over(sent, status, server, services):
-    """A header may have any byte of latin-1; none of them is a fault."""
+    """A header may have any byte of latin-1 without a fault."""
     with socket.create_connection(("127.0.0.1", services[server].port), timeout=10) as connection:
         connection.sendall(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\nAuthorization: Bearer " + sent + b"\r\n\r\n")
         head = connection.recv(1000)
@@ -200,7 +200,7 @@ def test_servers_hand_any_byte_over(sent, status, server, services):
 
 @pytest.mark.servers
 def test_prometheus_sends_it(services, tmp_path, tool, monkeypatch):
-    """As the page on Prometheus shows it: the targets with the token are up, those without are down with a 401."""
+    """With the documented configuration, targets with the token are up, and those without are down with a 401."""
     monkeypatch.setenv("PATH", str(Path(tool("prometheus")).parent), prepend=os.pathsep)
     page = (ROOT / "integrations/prometheus/README.md").read_text()
     (shown,) = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)

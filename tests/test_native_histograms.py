@@ -1,4 +1,4 @@
-"""Native histograms: the buckets, their merging, and what a real Prometheus makes of them."""
+"""Native histograms: their buckets, and how they are merged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ positive = st.floats(min_value=ZERO_THRESHOLD, exclude_min=True, allow_nan=False
 
 
 def counted(values, **more) -> Snapshot:
-    """Return what a histogram has of these values."""
+    """Return the snapshot of a histogram with these values."""
     sparse = NativeHistogram(**more)
     for value in values:
         sparse.observe(value)
@@ -60,13 +60,13 @@ def is_within(value, index, schema) -> bool:
     ],
 )
 def test_bucket_of_a_value(value, index):
-    """A value that equals a bucket's upper end belongs to it; what is next to it, to the next one."""
+    """A value that equals the upper bound of a bucket belongs to it, and the next float to the next bucket."""
     assert ({index: 1}, 0) == counted([value])[2:0:-1]
 
 
 @pytest.mark.parametrize("value", [0.0, -0.0, -1.0, -math.inf, 5e-324, ZERO_THRESHOLD])
 def test_zero_bucket(value):
-    """What isn't above the threshold counts as zero; no request takes less."""
+    """Values up to the threshold count as zero."""
     assert Snapshot(SCHEMA, 1, {}) == counted([value])
 
 
@@ -79,7 +79,7 @@ def test_what_is_no_number_does_not_count():
 @example(math.sqrt(2))
 @example(2 ** (1 / 8))
 def test_every_value_is_within_its_bucket(value):
-    """The bucket is the right one by exact arithmetic, but beside an end that no float can hold, by a last bit."""
+    """The bucket is the right one by exact arithmetic, except within the last bit of a bound that no float equals."""
     ((index, _),) = counted([value]).buckets.items()
     beside = (math.nextafter(value, 0), math.nextafter(value, math.inf))
 
@@ -90,7 +90,7 @@ def test_every_value_is_within_its_bucket(value):
 
 @given(st.lists(positive, max_size=200), st.integers(1, 12))
 def test_limit_halves_the_resolution(values, limit):
-    """There are never more buckets than the limit allows, down to schema -4, and no value is lost or misplaced."""
+    """The number of buckets is within the limit, down to schema -4, and no value is lost or in a wrong bucket."""
     found = counted(values, limit=limit)
     fine = counted(values, limit=10_000)
     steps = SCHEMA - found.schema
@@ -105,7 +105,7 @@ def test_limit_halves_the_resolution(values, limit):
 
 @given(st.lists(positive), st.lists(positive), st.integers(2, 20), st.integers(2, 20))
 def test_adding_up(first_values, second_values, first_limit, second_limit):
-    """The sum is what one histogram would have counted, at the coarser resolution of the two or a coarser one still."""
+    """The sum of two histograms has the counts of one with all values, at the coarser resolution or one below."""
     one, other = NativeHistogram(first_limit), NativeHistogram(second_limit)
     for sparse, values in ((one, first_values), (other, second_values)):
         for value in values:
@@ -127,7 +127,7 @@ def test_adding_up(first_values, second_values, first_limit, second_limit):
 
 @given(st.dictionaries(st.integers(-500, 500), st.integers(1, 1000), max_size=60))
 def test_spans(buckets):
-    """Spans and deltas say the buckets again; a gap of one or two is filled with zeros, a longer one begins a span."""
+    """Spans and deltas contain all buckets; a gap of one or two is filled with zeros, a longer one ends the span."""
     spans, deltas = Snapshot(SCHEMA, 0, buckets).spans()
     found, index, count, left = {}, 0, 0, iter(deltas)
     for offset, length in spans:
@@ -143,7 +143,7 @@ def test_spans(buckets):
 
 
 def test_exposition_shows_both_kinds(registry):
-    """Protobuf carries the classic buckets and the native ones; both count the same."""
+    """Protobuf has the classic buckets and the native ones, with equal counts."""
     _, storage = attach(registry)
     storage.is_native = True
     values = [0.0, 0.001, 0.02, 0.021, 0.3, 0.3, 7, 20]
@@ -161,7 +161,7 @@ def test_exposition_shows_both_kinds(registry):
 
 
 def test_empty_native_histogram_is_native(registry):
-    """Without a span Prometheus would take it for a classic one."""
+    """An empty native histogram has a span, without which Prometheus would read a classic one."""
     _, storage = attach(registry)
     storage.is_native = True
     storage.local.shard.child_of(("GET", "/", "200"))
@@ -173,7 +173,7 @@ def test_empty_native_histogram_is_native(registry):
 
 
 def test_count_is_that_of_the_buckets_at_every_moment(registry):
-    """A scrape in the middle of counting shows a native histogram that adds up, or Prometheus would drop the page."""
+    """A scrape during increments has a native histogram with a correct count; Prometheus refuses any other."""
     _, storage = attach(registry)
     storage.is_native = True
     stop = threading.Event()

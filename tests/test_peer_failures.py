@@ -1,4 +1,4 @@
-"""What other libraries have got wrong in production, each as a fact about this one."""
+"""Bugs that other libraries had in production, each as a fact about this one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ START, END = {"type": "http.response.start", "status": 200, "headers": []}, {"ty
 
 
 async def user(request):
-    """Answer."""
+    """Send a response."""
     return PlainTextResponse(request.path_params.get("x", ""))
 
 
@@ -75,7 +75,7 @@ def test_starlette_stream_is_timed_whole(observe, registry):
 
 
 def test_length_that_one_answer_declares_is_its_own(observe, registry):
-    """A Content-Length counts for the answer that has it, and for none that follows."""
+    """A Content-Length belongs to its own response and to no later one."""
     app = observe(
         Starlette(routes=[Route("/a", lambda _: PlainTextResponse("x" * 1000)), Route("/b", streamed)]),
         size_histograms=True,
@@ -91,12 +91,12 @@ def test_length_that_one_answer_declares_is_its_own(observe, registry):
 
 
 async def streamed(request):
-    """Answer without a length."""
+    """Send a response without a length."""
     return StreamingResponse(iter([b"a", b"bc"]))
 
 
 def test_cancelled_request_is_counted(observe, registry):
-    """A handler that is cancelled counts once, as 500, with its duration."""
+    """A cancelled handler counts once, as 500, with its duration."""
 
     async def app(scope, receive, send):
         if scope["path"] != "/health":
@@ -115,7 +115,7 @@ def test_cancelled_request_is_counted(observe, registry):
 
 @pytest.mark.parametrize("protocol", [asgi, wsgi])
 def test_unhandled_exception_has_a_status_and_a_duration(protocol, observe, registry):
-    """A crash is a 500 in the counter and in the histogram, also where no framework made an error page of it."""
+    """An error is a 500 in the counter and in the histogram, even if no framework made an error page of it."""
 
     async def failing(scope, receive, send):
         raise ZeroDivisionError
@@ -130,7 +130,7 @@ def test_unhandled_exception_has_a_status_and_a_duration(protocol, observe, regi
 
 
 def test_openmetrics_is_negotiated(observe):
-    """A scraper that asks for OpenMetrics gets a page that its parser takes, without exemplars of no trace."""
+    """A scraper that requests OpenMetrics gets a page that its parser accepts, without empty exemplars."""
     app = observe(Starlette(routes=[Route("/u/{x}", user)]))
     accept = [("accept", "application/openmetrics-text; version=1.0.0")]
     asgi(app, path="/metrics", headers=accept)
@@ -144,7 +144,7 @@ def test_openmetrics_is_negotiated(observe):
 
 @pytest.mark.parametrize(("accepted", "is_zipped"), [("gzip;q=0", False), ("gzip", True), ("identity", False)])
 def test_gzip_is_sent_if_accepted(accepted, is_zipped, observe):
-    """`gzip;q=0` is a no."""
+    """`gzip;q=0` refuses gzip."""
     page = asgi(observe(sending(START, END)), path="/metrics", headers=[("accept-encoding", accepted)])
     text = gzip.decompress(page.body) if is_zipped else page.body
 
@@ -153,7 +153,7 @@ def test_gzip_is_sent_if_accepted(accepted, is_zipped, observe):
 
 
 def test_gauge_has_no_status(observe, registry):
-    """Requests in flight have no status yet, and no label for one."""
+    """Open requests have no status and no label for one."""
     asgi(observe(sending(START, END)))
     labels = {frozenset(one.labels) for family in registry.collect() for one in family.samples if "active" in one.name}
 
@@ -186,7 +186,7 @@ def test_headers_that_can_be_read_once_reach_the_client(observe):
 
 @pytest.mark.parametrize("end", [END, {"type": "http.response.pathsend", "path": "/etc/hostname"}])
 def test_background_task_is_not_in_the_latency(end, observe, registry):
-    """Work after the last byte isn't timed, nor makes its failure a 500 of an answer that was sent."""
+    """Work after the last byte is not timed, and its failure does not change the status of the sent response."""
 
     async def app(scope, receive, send):
         if scope["path"] != "/health":
@@ -205,7 +205,7 @@ def test_background_task_is_not_in_the_latency(end, observe, registry):
 
 
 def test_background_task_of_starlette_is_not_in_the_latency(observe, registry):
-    """Nor is a framework's own background task."""
+    """A background task of a framework is not timed."""
     task = BackgroundTask(lambda: moments.append(time.perf_counter()))
     app = observe(Starlette(routes=[Route("/", lambda request: PlainTextResponse("x", background=task))]))
     moments = [time.perf_counter()]
@@ -217,7 +217,7 @@ def test_background_task_of_starlette_is_not_in_the_latency(observe, registry):
 
 
 def test_client_that_left_is_499(observe, registry):
-    """A client that goes before the answer is no server error."""
+    """A client that disconnects before the response is no server error."""
 
     async def app(scope, receive, send):
         while (await receive())["type"] != "http.disconnect":

@@ -1,4 +1,4 @@
-"""What other libraries have got wrong in labels and counts, each as a fact about this one."""
+"""Bugs of other libraries in labels and counts, each as a fact about this one."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from support.exchanges import asgi, counted, wsgi
 
 
 async def user(request):
-    """Answer."""
+    """Send a response."""
     return PlainTextResponse(request.path_params.get("x", ""))
 
 
 @pytest.mark.parametrize("method", ["FOO", "get", "PROPFIND", "G\udcffT", 'A"\n'])
 def test_invented_method_is_other(method, observe, registry):
-    """A method that a client made up has one label for all, and a scrape can be read afterwards."""
+    """All invented methods have one label, and the page is valid."""
     app = observe(Starlette(routes=[Route("/u/{x}", user)]))
     asgi(app, method, "/u/1")
     page = asgi(app, path="/metrics")
@@ -44,7 +44,7 @@ def flask_users():
     ids=["flask", "starlette"],
 )
 def test_paths_are_no_labels(make, serve, template, observe, registry):
-    """Two users are one route, and two paths that lead nowhere are one bucket, which is counted."""
+    """Paths of two users are one route, and two unmatched paths are one label, which is counted."""
     app = observe(make())
     for path in ("/u/1", "/u/2", "/nope1", "/nope2"):
         serve(app, path=path)
@@ -61,7 +61,7 @@ def test_mounted_route_has_its_whole_template(observe, registry):
 
 
 def test_routes_of_a_host_are_templates(observe, registry):
-    """Routing by host gives the route's template, with no tenant in it."""
+    """Routing by host results in the template of the route, without the host."""
     app = observe(Starlette(routes=[Host("{tenant}.example", Starlette(routes=[Route("/v/{x}", user)]))]))
     for tenant in ("a", "b"):
         asgi(app, path="/v/1", headers=[("host", f"{tenant}.example")])
@@ -79,7 +79,7 @@ def test_slash_redirect_has_no_path(observe, registry):
 
 
 def test_route_that_cannot_be_inspected_harms_no_request(observe, registry):
-    """A route object without a path serves as ever, in one bucket."""
+    """A route object without a path works as before, under one label."""
 
     class Pathless(Route):
         def __getattribute__(self, name):
@@ -97,7 +97,7 @@ def test_route_that_cannot_be_inspected_harms_no_request(observe, registry):
 
 
 def test_two_applications_have_registries_of_their_own(observe):
-    """A second application in the process exports its requests, and where it was told to."""
+    """A second application in the process counts its requests in its own registry."""
     registries = [CollectorRegistry(), CollectorRegistry()]
     for registry in registries:
         wsgi(observe(flask_users(), registry=registry), path="/u/1")
@@ -107,7 +107,7 @@ def test_two_applications_have_registries_of_their_own(observe):
 
 @pytest.mark.parametrize("times", [2, 3])
 def test_instrumented_again_counts_once(times, observe, registry):
-    """Calling `instrument` again, or adding the middleware by hand as well, counts nothing twice."""
+    """If `instrument` is called again, or the middleware is added by hand, too, no request counts twice."""
     app = Starlette(routes=[Route("/u/{x}", user)])
     app.add_middleware(scaleobs.ASGIMiddleware, registry=registry, log_format="off")
     for _ in range(times):

@@ -1,4 +1,4 @@
-"""What can be known of the worker threads of an event loop."""
+"""The numbers of the thread pools of an event loop."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ANYIO, ASYNCIO = (slice(3 * place, 3 * place + 3) for place in range(len(POOLS))
 
 
 def numbers():
-    """Return the numbers as a timer sees them, which is in no task."""
+    """Return the numbers as read by a timer, outside of any task."""
 
     async def main():
         loop = asyncio.get_running_loop()
@@ -34,7 +34,7 @@ def numbers():
 
 
 async def until(place, expected):
-    """Wait until a pool's numbers are these."""
+    """Wait until a pool has these numbers."""
     limit = time.monotonic() + servers.LIMIT
     while (seen := (await numbers())[place]) != expected:
         assert time.monotonic() < limit, seen
@@ -42,7 +42,7 @@ async def until(place, expected):
 
 
 def test_reading_makes_no_pool():
-    """A loop that has asked for no thread has no pool, and no module is loaded."""
+    """A loop that has requested no thread has no pool, and no module is loaded."""
     code = """
 import asyncio, sys
 from scaleobs._metrics import runtime as pools
@@ -61,7 +61,7 @@ asyncio.run(main())
 
 
 def test_anyio():
-    """Busy and waiting calls, and the size that the application has set, also where no task asks."""
+    """The numbers are busy and waiting calls, and the size that the application has set, also outside of a task."""
     hold = threading.Event()
 
     async def main():
@@ -76,7 +76,7 @@ def test_anyio():
 
 
 def test_asyncio():
-    """Threads that wait for work aren't busy, also where calls had to wait for them before."""
+    """Idle threads are not busy, even if calls had to wait for them before."""
     hold = threading.Event()
 
     async def main():
@@ -98,7 +98,7 @@ def test_asyncio():
 
 
 def test_executor_that_only_the_garbage_collector_sees():
-    """A loop that shows nobody its default executor, as uvloop's, has it all the same."""
+    """The default executor is found even if the loop has no attribute for it, as in uvloop."""
 
     class Loop:
         __slots__ = ("_its_own",)
@@ -111,7 +111,7 @@ def test_executor_that_only_the_garbage_collector_sees():
 
 
 def test_no_frame_is_kept():
-    """Looking at what threads do keeps nothing of the caller's until the garbage collector comes."""
+    """Reading the frames of threads keeps no object of the caller until the next garbage collection."""
 
     class Held:
         pass
@@ -134,7 +134,7 @@ def test_no_frame_is_kept():
 
 @pytest.mark.parametrize("executor", [object(), 7])
 def test_another_thing_than_is_known(executor):
-    """What another version of Python has in the place is no pool, and nothing is raised."""
+    """Unexpected attributes of another version of Python count as no pool, and no error is raised."""
 
     class Loop:
         _default_executor = executor

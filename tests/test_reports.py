@@ -53,7 +53,7 @@ SCHEMA = {
 
 
 def serving(protocol, registry, **settings):
-    """Return a service's observer, and a function that asks its probes for this format."""
+    """Return the observer of a service, and a function that requests its probes in this format."""
     kind = scaleobs.ASGIMiddleware if protocol == "asgi" else scaleobs.WSGIMiddleware
     app = kind(lambda *_: None, registry=registry, **settings)
 
@@ -73,7 +73,7 @@ def valid(seen):
 
 
 def failing():
-    """Fail with a reason that is nobody else's business."""
+    """Fail with a confidential reason."""
     raise scaleobs.CheckFailed("mq-7.internal refused")
 
 
@@ -102,7 +102,7 @@ both = pytest.mark.parametrize("protocol", ["asgi", "wsgi"])
     ],
 )
 def test_format_is_the_one_that_is_preferred(accept, media_type, protocol, registry):
-    """Who doesn't ask for it by name, and likes nothing better, has MicroProfile's."""
+    """The format of MicroProfile is the default."""
     _, fetch = serving(protocol, registry)
     headers = [fetch(path, accept).headers for path in ("/health", "/ready", "/startup")]
 
@@ -111,7 +111,7 @@ def test_format_is_the_one_that_is_preferred(accept, media_type, protocol, regis
 
 @both
 def test_names_and_states_are_all_that_is_shown(protocol, registry):
-    """A check passes, warns or fails; the worst of them is the service's; nothing else is shown."""
+    """A check passes, warns or fails; the service has the worst status; no details are shown."""
     obs, fetch = serving(protocol, registry)
     live, empty = fetch("/health"), fetch("/ready")
     obs.check("postgres")(lambda: {"lag_seconds": 1})
@@ -135,7 +135,7 @@ def test_names_and_states_are_all_that_is_shown(protocol, registry):
 
 @both
 def test_details_are_in_the_keys_of_the_draft(protocol, registry):
-    """With `details`: how long the last run took, when that was, why it didn't pass, and what it returned."""
+    """With `details`, a check has the duration, the time, the failure and the data of its last run."""
     obs, fetch = serving(protocol, registry, details=True)
     obs.check("postgres")(lambda: {"status": "odd", "nan": float("nan"), 3: "three"})
     obs.check("redis")(lambda: time.sleep(0.02))
@@ -158,7 +158,7 @@ def test_details_are_in_the_keys_of_the_draft(protocol, registry):
 
 
 def test_time_is_that_of_the_last_run(registry):
-    """A result that is still good is told with the time at which it was found."""
+    """A cached result has the time of its run."""
     obs, fetch = serving("asgi", registry, details=True)
     obs.check("postgres", cache=60)(lambda: True)
     first = valid(fetch("/ready"))["checks"]["postgres"][0]["time"]
@@ -171,7 +171,7 @@ def test_time_is_that_of_the_last_run(registry):
 
 
 def test_check_that_still_passes_has_no_output(registry):
-    """A failure that is damped is none yet, and the draft wants no output where a check passes."""
+    """A failure below the threshold is not yet one, and by the draft a check that passes has no output."""
     results = iter([True, False])
     obs, fetch = serving("wsgi", registry, details=True)
     obs.check("postgres", cache=0, failure_threshold=3)(lambda: next(results))
@@ -182,7 +182,7 @@ def test_check_that_still_passes_has_no_output(registry):
 
 @both
 def test_state_is_a_component_of_its_own(protocol, registry):
-    """Until start-up is over, it is told which part of it isn't, beside a check that has the same name."""
+    """Until start-up is over, its state is reported, also beside a check with the same name."""
     obs, fetch = serving(protocol, registry, manual_start=True)
     obs.check("lifecycle")(lambda: True)
     state = {"status": "fail", "data": {"state": "new"}}
@@ -193,7 +193,7 @@ def test_state_is_a_component_of_its_own(protocol, registry):
 
 
 def test_data_that_cannot_be_written_is_no_failure(registry):
-    """A check may return whatever it likes to show, here a circle."""
+    """A check may return any data, such as a circular reference."""
     around = {}
     around["self"] = around
     obs, fetch = serving("asgi", registry, details=True)
@@ -215,7 +215,7 @@ scaleobs.observer_of(app).check("search", critical=False)(lambda: False)
 
 @pytest.mark.servers
 def test_degraded_service_behind_a_real_server(tmp_path):
-    """A client that asks for the format gets it, and 200; the next one, which doesn't, gets the other."""
+    """A client that requests the format gets it; the next one, without the header, gets the default."""
     (tmp_path / "shop.py").write_text(SERVICE)
     port = free_port()
     with running([sys.executable, "-m", "uvicorn", "--port", str(port), "shop:app"], port, tmp_path):

@@ -1,4 +1,4 @@
-"""How late event loops run and how busy their worker threads are, on the page of one process."""
+"""The lag of event loops and the use of their thread pools, on the page of one process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.expositions import FORMATS, page, samples
 
 @pytest.mark.usefixtures("often")
 def test_loops_of_several_threads(registry):
-    """Looks at the loops of several threads add up, and so do their pools as long as they are open."""
+    """The measurements of the loops of several threads are added up, and so are the pools of open loops."""
     app, stop, ready = service(registry), threading.Event(), threading.Semaphore(0)
 
     async def main():
@@ -49,7 +49,7 @@ def test_loops_of_several_threads(registry):
 
 @pytest.mark.usefixtures("often")
 def test_pool_that_is_another_thing_than_is_known(registry, monkeypatch):
-    """Where another version of Python or anyio has something else in the place, the pool is left out and no fault."""
+    """A pool with an unexpected interface is left out without a fault."""
 
     def broken():
         raise RuntimeError
@@ -73,7 +73,7 @@ def test_pool_that_is_another_thing_than_is_known(registry, monkeypatch):
 @pytest.mark.parametrize("content_type", FORMATS)
 @pytest.mark.usefixtures("often")
 def test_every_format_and_name(content_type, registry):
-    """The families are in each format, once, and may be asked for by name."""
+    """Each format has the families once, and `name[]` selects them."""
 
     async def main():
         await begun(service(registry))
@@ -91,7 +91,7 @@ def test_every_format_and_name(content_type, registry):
 
 @pytest.mark.usefixtures("often")
 def test_others_see_the_same(registry):
-    """Whoever collects the registry without us finds the families with their type, help and labels."""
+    """Any other reader of the registry gets the families with type, help and labels."""
 
     async def main():
         await begun(service(registry))
@@ -109,7 +109,7 @@ def test_others_see_the_same(registry):
 
 
 def test_nothing_is_shown_without_a_loop(registry):
-    """A WSGI application shows nothing of it, to anybody."""
+    """A WSGI application has none of these families."""
 
     def app(environ, start_response):
         start_response("200 OK", [])
@@ -123,7 +123,7 @@ def test_nothing_is_shown_without_a_loop(registry):
 
 
 def test_names_are_taken(registry):
-    """A metric of the user's with one of the names is found when the application is instrumented, as all of them."""
+    """A user's metric with one of these names is an error of `instrument`, as for all families."""
     Gauge("thread_pool_size", "The user's.", registry=registry)
 
     with pytest.raises(ValueError, match="thread_pool_size"):

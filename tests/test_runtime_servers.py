@@ -1,4 +1,4 @@
-"""How late event loops run and how busy their threads are, as scrapes of real servers show it."""
+"""The lag of event loops and the use of thread pools, in scrapes of real servers."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ each_server = pytest.mark.parametrize("kind", SERVERS)
 
 @contextlib.contextmanager
 def serving(kind, folder):
-    """Run a server with the routes above; what is held is released in the end."""
+    """Run a server with the routes above; held requests are released at the end."""
     command, workers = SERVERS[kind]
     with fleet.running(command, folder, workers=workers, source=ROUTES) as shop:
         try:
@@ -77,7 +77,7 @@ def serving(kind, folder):
 
 @contextlib.contextmanager
 def requesting(shop, path, number):
-    """Ask for something several times, each over a connection of its own, and wait for no answer."""
+    """Send several requests, each on its own connection, without waiting for the responses."""
     with contextlib.ExitStack() as opened:
         for _ in range(number):
             connection = opened.enter_context(contextlib.closing(shop.connection()))
@@ -92,7 +92,7 @@ def pool(shown, name):
 
 @each_server
 def test_block(kind, tmp_path):
-    """What blocks a worker for half a second makes a look between a quarter of a second and half a second late."""
+    """If a worker is blocked for half a second, a measurement is between 0.25 and 0.5 seconds late."""
     with serving(kind, tmp_path) as (shop, workers):
         before = shop.until(lambda shown: shown.total(f"{LAG}_count") >= 2)
         for number in range(1, 5):
@@ -100,7 +100,7 @@ def test_block(kind, tmp_path):
             after = shop.until(lambda shown, number=number: late(shown) >= late(before) + number)
         pages = shop.scrapes(4, workers=workers, headers=OPENMETRICS)
 
-    # Half a second and what the machine adds to it.
+    # Half a second, plus delays of the machine.
     assert after.total(f"{LAG}_bucket", le="0.25") < after.total(f"{LAG}_bucket", le="1.0")
     assert after.total(f"{LAG}_sum") > before.total(f"{LAG}_sum") + 4 * 0.25
     assert all(late(one) >= late(after) for one in pages)
@@ -108,13 +108,13 @@ def test_block(kind, tmp_path):
 
 
 def late(shown):
-    """Return how many looks were more than a quarter of a second late."""
+    """Return how many measurements were more than 0.25 seconds late."""
     return shown.total(f"{LAG}_count") - shown.total(f"{LAG}_bucket", le="0.25")
 
 
 @each_server
 def test_threads_of_starlette(kind, tmp_path):
-    """Routes that are no coroutines hold threads of anyio: busy, waiting and size are the sums over all workers."""
+    """Routes without a coroutine use threads of anyio: busy, waiting and size are sums over all workers."""
     with serving(kind, tmp_path) as (shop, workers):
         each_limited(shop, workers)
         with requesting(shop, "/held", 9):
@@ -129,7 +129,7 @@ def test_threads_of_starlette(kind, tmp_path):
 
 
 def each_limited(shop, workers):
-    """Let each worker have two threads of anyio's."""
+    """Set the size of anyio's pool to two in each worker."""
     seen = set()
 
     def limited():
@@ -141,7 +141,7 @@ def each_limited(shop, workers):
 
 
 def test_threads_of_the_default_executor(tmp_path):
-    """What `asyncio.to_thread` calls holds threads of the loop's default executor, which isn't there before."""
+    """`asyncio.to_thread` uses threads of the loop's default executor, which does not exist before."""
     with serving("one", tmp_path) as (shop, _):
         before = shop.until(lambda shown: shown.total(f"{LAG}_count") >= 2)
         with requesting(shop, "/executed", 5):
@@ -154,7 +154,7 @@ def test_threads_of_the_default_executor(tmp_path):
 
 @pytest.mark.parametrize("kind", ["uvicorn", "gunicorn"])
 def test_killed_worker(kind, tmp_path):
-    """What a killed worker's threads held goes with it, and its looks stay, whoever comes in its place."""
+    """The threads of a killed worker are removed, and its measurements stay, also if a new worker replaces it."""
     with serving(kind, tmp_path) as (shop, workers):
         each_limited(shop, workers)
         with contextlib.ExitStack() as opened:

@@ -81,7 +81,7 @@ def end(process):
 
 
 def numbers_of(group):
-    """Return what a scrape would say: how often all loops were looked at, and their default executors' threads."""
+    """Return the numbers of a scrape: the measurements of all loops, and the threads of their default executors."""
     group.siblings()
     found = {sample.name: sample.value for _, family in runtime.families() for sample in family.samples}
     return {
@@ -166,7 +166,7 @@ def test_loop_and_group(joins_first, joined, monkeypatch):
         if joins_first:
             runtime.join(joined)
         loops.watch(print)
-        while numbers_of(joined)["looks"] < 2:  # noqa: ASYNC110 - Nobody tells.
+        while numbers_of(joined)["looks"] < 2:  # noqa: ASYNC110 - There is no event for it.
             await asyncio.sleep(0.001)
         runtime.join(joined)
 

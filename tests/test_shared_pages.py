@@ -35,7 +35,7 @@ def test_two_registries_with_one_name(worker):
 
 @pytest.mark.parametrize("are_living", [True, False])
 def test_what_another_worker_has(worker, registry, are_living):
-    """Counts of the living and the dead add up, in this worker's buckets; gauges are those of the living."""
+    """Counts of living and dead workers are added up, in this worker's buckets; gauges are those of living workers."""
     other = worker(1)
     user_values.join(other, [])
     Histogram("h", "h", ["x"], buckets=[1, 2, 4], registry=registry).labels("a").observe(1.5)

@@ -16,18 +16,18 @@ from support.exchanges import active, asgi, counted, http_scope, wsgi
 
 
 def hello(request):
-    """Answer."""
+    """Send a response."""
     return PlainTextResponse("hello")
 
 
 async def asgi_hello(scope, receive, send):
-    """Answer."""
+    """Send a response."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"hello"})
 
 
 def wsgi_hello(environ, start_response):
-    """Answer."""
+    """Send a response."""
     start_response("200 OK", [])
     return [b"hello"]
 
@@ -39,7 +39,7 @@ def wsgi_hello(environ, start_response):
     ids=["asgi", "wsgi"],
 )
 def test_two_middlewares_of_one_observer(app, middleware, call, log_format, registry):
-    """A request that passes both counts once."""
+    """A request that passes two middlewares counts once."""
     observer = scaleobs.Observer(registry=registry, log_format=log_format)
     served = middleware(middleware(app, observer=observer), observer=observer)
     for _ in range(3):
@@ -49,7 +49,7 @@ def test_two_middlewares_of_one_observer(app, middleware, call, log_format, regi
 
 
 def test_endpoints_under_every_mount(registry):
-    """An application that is mounted twice answers its endpoints under both."""
+    """An application that is mounted twice answers its endpoints under both prefixes."""
     inner = scaleobs.instrument(Starlette(routes=[Route("/x", hello)]), registry=registry, log_format="off")
     outer = Starlette(routes=[Mount("/v1", inner), Mount("/v2", inner)])
     for _ in range(3):
@@ -60,7 +60,7 @@ def test_endpoints_under_every_mount(registry):
 
 
 def test_probe_between_scrape_and_request(registry):
-    """What a probe doesn't bring says nothing of whether requests bring traces."""
+    """A probe without a trace does not decide whether requests have traces."""
     app = scaleobs.instrument(partial(asgi_hello), registry=registry, log_format="off")
     headers = [("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")]
     openmetrics = [("accept", "application/openmetrics-text; version=1.0.0")]
@@ -75,7 +75,7 @@ def test_probe_between_scrape_and_request(registry):
 
 @pytest.mark.parametrize("log_format", ["json", "off"])
 def test_provider_that_can_not_be_loaded(log_format, registry, monkeypatch):
-    """Requests are served, and what is wrong is counted, where OpenTelemetry's settings name no provider."""
+    """If OpenTelemetry's settings name an unknown provider, requests are served, and the fault is counted."""
     trace = pytest.importorskip("opentelemetry.trace")
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: next(iter(())))
     app = scaleobs.instrument(partial(asgi_hello), registry=registry, log_format=log_format)
@@ -87,7 +87,7 @@ def test_provider_that_can_not_be_loaded(log_format, registry, monkeypatch):
 
 @pytest.mark.parametrize("log_format", ["json", "off"])
 def test_client_gone_under_two_registries(log_format):
-    """Each of two middlewares sees that it was the server who said that the client is gone."""
+    """Each of two middlewares recognises an error of the server as a disconnected client."""
     registries = CollectorRegistry(), CollectorRegistry()
     app = asgi_hello
     for registry in registries:
@@ -109,7 +109,7 @@ def test_client_gone_under_two_registries(log_format):
 
 
 def test_handler_that_raises_at_the_limit(registry, monkeypatch):
-    """A log that can't be written to loses no count and no answer."""
+    """If the log cannot be written, no count and no response is lost."""
     app = scaleobs.instrument(
         partial(asgi_hello), registry=registry, max_label_sets=1, route=lambda scope: scope["path"]
     )

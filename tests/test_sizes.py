@@ -1,4 +1,4 @@
-"""Sizes of bodies, where they are asked for: the same by ASGI and WSGI."""
+"""Sizes of bodies, if they are enabled: equal in ASGI and WSGI."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_page_shows_sizes(accept, registry):
 
 @pytest.mark.parametrize("length", ["9" * 400, "9" * 5000, "1" + "0" * 18, "-5", "x"])
 def test_length_that_a_client_makes_up(length, registry):
-    """What a client declares and never sends counts for nothing."""
+    """A declared length of a body that is never sent does not count."""
     both = [
         (scaleobs.instrument(partial(asgi_echo), registry=registry, size_histograms=True), asgi),
         (scaleobs.instrument(partial(wsgi_list), registry=registry, size_histograms=True), wsgi),
@@ -101,7 +101,7 @@ def test_length_that_a_client_makes_up(length, registry):
 
 @pytest.mark.parametrize("method", ["HEAD", "POST"])
 def test_wsgi_written_and_head(method, registry):
-    """What is written counts; of a HEAD request nothing is sent, whatever is declared."""
+    """Written bytes count; a response to HEAD has none, even if a length is declared."""
 
     def app(environ, start_response):
         write = start_response("200 OK", [("Content-Length", "700")] if method == "HEAD" else [])

@@ -1,4 +1,4 @@
-"""Counting from many threads at once: nothing is lost, and no scrape sees a counter fall."""
+"""Many threads count at once: no count is lost, and no counter falls between two scrapes."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ STATUSES = ("200 OK", "404 Not Found", "500 Internal Server Error", "204 No Cont
 
 
 def answering(environ, start_response):
-    """Answer with the status that the environ asks for."""
+    """Return a response with the status of the environ."""
     start_response(environ["status"], [])
     return [b"x"]
 
 
 def streaming(environ, start_response):
-    """Answer in two chunks."""
+    """Return a response of two chunks."""
     start_response(environ["status"], [])
     yield b"x"
     yield b"y"
 
 
 def started(status, headers, exc_info=None):
-    """Take the start of an answer."""
+    """Accept the start of a response."""
 
 
 def serve(app, status="200 OK", times=1):
-    """Serve requests as a server would, without its costs."""
+    """Serve requests as a server does, without its costs."""
     request = environ(status=status)
     for _ in range(times):
         body = app(request, started)
@@ -48,7 +48,7 @@ def serve(app, status="200 OK", times=1):
 
 @pytest.fixture
 def storage_of(registry):
-    """Return a function that instruments an application for the plain path, which its second request takes."""
+    """Return a function that instruments an application for the fast path, which its second request takes."""
 
     def instrumented(app):
         served = scaleobs.instrument(functools.partial(app), registry=registry, log_format="off")
@@ -64,7 +64,7 @@ def storage_of(registry):
 
 @contextmanager
 def scraping(storage):
-    """Read the counts again and again meanwhile: none ever falls, and the gauge is never negative."""
+    """Read the counts repeatedly: none ever falls, and the gauge is never negative."""
     is_over, wrong, scrapes = threading.Event(), [], [0]
 
     def scrape():
@@ -90,14 +90,14 @@ def scraping(storage):
 
 
 def run(*tasks):
-    """Run each in a thread of its own."""
+    """Run each function in its own thread."""
     with ThreadPoolExecutor(len(tasks)) as pool:
         for future in [pool.submit(task) for task in tasks]:
             future.result()
 
 
 def test_eight_threads_count_every_request(storage_of, registry):
-    """800,000 requests of eight threads are exact in total, by status and over the buckets, with scrapes meanwhile."""
+    """800,000 requests of eight threads are counted exactly in total, by status and by bucket, during scrapes."""
     app, storage = storage_of(answering)
 
     with scraping(storage):
@@ -110,7 +110,7 @@ def test_eight_threads_count_every_request(storage_of, registry):
 
 
 def test_what_a_thread_counted_stays_when_it_ends(storage_of, registry):
-    """Threads come and go, one after the other and side by side: all they counted stays, and their shards don't."""
+    """After threads have ended, their counts stay, and new threads reuse their shards."""
     app, storage = storage_of(answering)
 
     with scraping(storage):
@@ -123,7 +123,7 @@ def test_what_a_thread_counted_stays_when_it_ends(storage_of, registry):
 
 
 def test_request_may_end_in_another_thread(storage_of, registry):
-    """A body that one thread asks for and another one closes, perhaps after the first has ended, counts once."""
+    """A body that one thread requests and another one closes, perhaps after the first has ended, counts once."""
     app, storage = storage_of(streaming)
     bodies = queue.SimpleQueue()
 
@@ -175,27 +175,27 @@ def test_loops_in_several_threads_count_every_request(storage_of, registry):
 
 
 class Never:
-    """What never comes."""
+    """Wait for ever."""
 
     def __await__(self):
         yield
 
 
 async def hang(scope, receive, send):
-    """Accept, and never answer."""
+    """Accept, and never respond."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.accept"})
     await Never()
 
 
 async def ignore(message):
-    """Take a message."""
+    """Accept a message."""
 
 
 @pytest.mark.parametrize("log_format", ["off", "json"])
 @pytest.mark.parametrize("kind", ["http", "websocket"])
 def test_request_that_is_collected_while_a_scrape_counts(kind, log_format, registry):
-    """A finalizer may end a request in the thread that holds the storage's lock: it waits for nothing."""
+    """A finalizer may end a request in the thread that holds the storage's lock: it does not wait."""
     app = scaleobs.instrument(functools.partial(hang), registry=registry, log_format=log_format)
     asgi(app, path="/health")
     coroutine = app({**http_scope(), "type": kind}, None, ignore)
@@ -218,13 +218,13 @@ def test_request_that_is_collected_while_a_scrape_counts(kind, log_format, regis
 
 
 def test_body_that_is_dropped_after_its_thread_has_ended(storage_of, registry):
-    """What a thread opened and nobody closes is counted by whoever scrapes, when the thread is long gone."""
+    """Abandoned requests of a thread that has ended are counted by the next scrape."""
     app, storage = storage_of(streaming)
     bodies = []
     run(lambda: bodies.extend(app(environ(status="200 OK"), started) for _ in range(10)))
     for body in bodies:
         next(body)
-    storage.read()  # The thread's shard is folded into what ended threads have left.
+    storage.read()  # The shard of the ended thread is free.
     del body
     bodies.clear()
     gc.collect()

@@ -41,7 +41,7 @@ def serving(kind, folder, **environ):
 
 
 def samples(port, query="", *, is_openmetrics=False):
-    """Return the samples of one scrape by name and labels; none twice."""
+    """Return the samples of one scrape by name and labels; each is unique."""
     accept = {"accept": "application/openmetrics-text; version=1.0.0"} if is_openmetrics else {}
     status, body = servers.get(port, "/metrics" + query, accept)
     found = {}
@@ -66,7 +66,7 @@ def answered_by(found):
 
 
 def each_scrape(port, workers, query=""):
-    """Return scrapes, until each worker has answered one."""
+    """Scrape until each worker has answered, and return the pages."""
     found, seen = [], set()
 
     def some():
@@ -96,7 +96,7 @@ def request(port, path):
 
 
 def level_of_each(port, workers):
-    """Have each worker set its gauges to its own pid, and return the pids by the workers' numbers."""
+    """Make each worker set its gauges to its pid, and return the pids by the workers' numbers."""
     done = set()
 
     def has_answered():
@@ -108,7 +108,7 @@ def level_of_each(port, workers):
 
 
 def counts(requests, at_import, more=0.0):
-    """Return the samples after so many requests, that is as many with 0, 1, … 5 and of kind a or b in turn."""
+    """Return the expected samples after this number of requests, of sizes 0 to 5 and kinds a and b in turn."""
     sizes = [number % 6 for number in range(requests)]
     of_kind = {kind: [size for number, size in enumerate(sizes) if "ab"[number % 2] == kind] for kind in "ab"}
     expected = {("jobs_total", ()): at_import + requests + more, ("newer_jobs_total", ()): requests}

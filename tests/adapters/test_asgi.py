@@ -1,4 +1,4 @@
-"""What only ASGI knows."""
+"""Facts of ASGI only."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def sending(*messages):
 
 
 async def serve_lifespan(app, messages, state=None):
-    """Serve a lifespan; return the scope and what the application sent, or the error it left with."""
+    """Serve a lifespan; return the scope and the messages of the application, or its error."""
     scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {} if state is None else state}
     pending, sent = list(messages), []
 
@@ -51,7 +51,7 @@ COMPLETE, GONE = {"type": "lifespan.startup.complete"}, {"type": "lifespan.shutd
 
 
 def test_lifespan_is_forwarded_and_followed(registry):
-    """The application sees its own lifespan, state included; readiness follows it from start to shutdown."""
+    """The application gets its own lifespan, with its state; readiness follows it from start to shutdown."""
     seen = []
 
     async def app(scope, receive, send):
@@ -74,7 +74,7 @@ def test_lifespan_is_forwarded_and_followed(registry):
 
 
 def test_failed_startup_stays_failed(registry):
-    """`startup.failed` reaches the server, and the probes say no even when requests come."""
+    """`startup.failed` reaches the server, and the probes fail even after requests."""
     failed = {"type": "lifespan.startup.failed", "message": "no database"}
 
     async def app(scope, receive, send):
@@ -92,7 +92,7 @@ def test_failed_startup_stays_failed(registry):
 
 
 def test_application_without_lifespan_is_ready_at_first_request(registry):
-    """An application that refuses the lifespan scope keeps doing so, and is ready once a request came."""
+    """An application may still refuse the lifespan scope; it is ready after the first request."""
 
     async def app(scope, receive, send):
         if scope["type"] != "http":
@@ -109,7 +109,7 @@ def test_application_without_lifespan_is_ready_at_first_request(registry):
 
 
 def test_a_second_lifespan_starts_afresh(registry):
-    """An application that is started again, as test clients do, becomes ready again."""
+    """An application that is started again, as by test clients, is ready again."""
 
     async def app(scope, receive, send):
         await receive()
@@ -144,7 +144,7 @@ def test_starting_service_is_not_ready(registry):
 
 
 def test_client_gone_before_the_answer_is_499(registry, capsys):
-    """A client that leaves before the answer began is counted as 499, and what the application still does isn't."""
+    """A client that disconnects before the response counts as 499, and later errors of the application do not."""
 
     async def app(scope, receive, send):
         await receive()
@@ -167,7 +167,7 @@ def test_client_gone_before_the_answer_is_499(registry, capsys):
 
 
 def test_client_gone_while_streaming_counts_as_sent(registry, capsys):
-    """A client that leaves in mid-stream counts under the status it got; the cancellation that follows is no error."""
+    """A client that disconnects during the body counts under the sent status; the cancellation after it is no error."""
 
     async def app(scope, receive, send):
         await receive()
@@ -185,7 +185,7 @@ def test_client_gone_while_streaming_counts_as_sent(registry, capsys):
 
 @pytest.mark.parametrize(("messages", "status"), [([], "499"), ([START], "200")])
 def test_client_gone_by_the_error_of_a_send(messages, status, registry, capsys):
-    """A server that raises OSError from `send` says that the client went away (ASGI 2.4)."""
+    """An `OSError` from the server's `send` means that the client disconnected (ASGI 2.4)."""
 
     async def serve():
         async def send(message):
@@ -205,7 +205,7 @@ def test_client_gone_by_the_error_of_a_send(messages, status, registry, capsys):
 
 
 def test_disconnect_after_the_answer_changes_nothing(registry, capsys):
-    """Servers say `http.disconnect` when an answer is complete, too: that is no truncation."""
+    """Servers send `http.disconnect` after a complete response, too: that is no truncation."""
 
     async def app(scope, receive, send):
         await receive()
@@ -221,7 +221,7 @@ def test_disconnect_after_the_answer_changes_nothing(registry, capsys):
 
 
 def test_cancelled_request_is_500_and_raised_on(registry, capsys):
-    """A request that the server cancels, with its client still there, counts as 500; cancellation goes on unchanged."""
+    """A request that the server cancels, with the client connected, counts as 500; the cancellation is passed on."""
 
     async def app(scope, receive, send):
         await asyncio.Event().wait()
@@ -244,7 +244,7 @@ def test_cancelled_request_is_500_and_raised_on(registry, capsys):
 
 
 def test_background_task_is_not_in_the_duration(registry, capsys):
-    """The duration ends with the last body message; an exception after it is told once and leaves the status."""
+    """The duration ends with the last body message; an exception after it is logged once and keeps the status."""
     error = RuntimeError("in the background")
 
     async def app(scope, receive, send):
@@ -271,7 +271,7 @@ def test_background_task_is_not_in_the_duration(registry, capsys):
 
 
 def test_stream_is_timed_to_its_end_and_active_until_then(registry):
-    """The duration of a stream is that of its last chunk, and the request is active meanwhile."""
+    """The duration of a stream ends with its last chunk, and the request is active until then."""
 
     async def app(scope, receive, send):
         await send(START)
@@ -298,7 +298,7 @@ def test_stream_is_timed_to_its_end_and_active_until_then(registry):
     ids=["pathsend", "zerocopysend", "push and debug", "least keys"],
 )
 def test_messages_pass_unchanged(messages, registry):
-    """Every message reaches the server as the very object that was sent, but for the start's id; the last one ends."""
+    """Each message reaches the server as the same object, except for the id in the start; the last one ends it."""
 
     async def app(scope, receive, send):
         for message in messages:
@@ -319,7 +319,7 @@ def test_messages_pass_unchanged(messages, registry):
 
 
 def test_trailers_pass_unchanged_and_are_not_timed(registry):
-    """What follows the last byte of the body reaches the server as the very object sent, untimed."""
+    """Messages after the last byte reach the server as the same objects, and are not timed."""
     trailers = {"type": "http.response.trailers", "headers": [(b"x-checksum", b"1")]}
 
     async def app(scope, receive, send):
@@ -340,7 +340,7 @@ def test_trailers_pass_unchanged_and_are_not_timed(registry):
 
 
 def test_headers_that_can_be_read_once_reach_the_server(registry):
-    """A one-shot iterable of headers is not consumed on its way."""
+    """A generator of headers is not consumed."""
     headers = iter([(b"x-a", b"1")])
     app = scaleobs.instrument(sending({"type": "http.response.start", "status": 200, "headers": headers}, END))
 
@@ -351,7 +351,7 @@ def test_headers_that_can_be_read_once_reach_the_server(registry):
 
 
 def test_unknown_scope_passes_untouched(registry):
-    """A scope type that is not known, receive and send reach the application as they are."""
+    """An unknown type of scope, `receive` and `send` are passed on unchanged."""
     seen = []
 
     async def app(*arguments):
@@ -366,7 +366,7 @@ def test_unknown_scope_passes_untouched(registry):
 
 
 def test_application_that_is_collected_in_mid_request_is_counted(registry):
-    """A coroutine that is dropped, in whatever context, ends its request and raises nothing of ours."""
+    """A dropped coroutine ends its request, in any context, without an error of ours."""
 
     async def app(scope, receive, send):
         await send(START)

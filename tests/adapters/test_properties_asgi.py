@@ -1,4 +1,4 @@
-"""Whatever an ASGI application and its server do, each sees what it would see without scaleobs."""
+"""For any behaviour of an ASGI application and its server, each gets the same as without scaleobs."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ MODES = {
 
 
 class OddError(BaseException):
-    """Leaves like a KeyboardInterrupt."""
+    """A `BaseException` such as `KeyboardInterrupt`."""
 
 
 class Cancelled(BaseException):
-    """What a server throws into the task."""
+    """An exception that a server throws into the task."""
 
 
 class Unlike:
-    """A status that can be neither looked up nor read."""
+    """A status without a hash and without a number."""
 
     def __int__(self):
         raise ValueError
@@ -40,13 +40,13 @@ class Unlike:
 
 
 class Message(dict):
-    """A message that can't be asked for what it has."""
+    """A message whose methods raise."""
 
     def __getitem__(self, key):
         raise LookupError(key)
 
 
-# What is sent as a status, and what it is counted as.
+# A sent status, and the status under which it is counted.
 STATUSES = [
     *((200, "200"), (204, "204"), (404, "404"), (599, "599"), (HTTPStatus.NOT_FOUND, "404"), ("201", "201")),
     *((202.0, "202"), ("OK", "000"), (10**30, "000"), (-1, "000"), ([200], "000"), (Unlike(), "000"), (7, "007")),
@@ -57,7 +57,7 @@ ANY_STATUS = st.integers(0, len(STATUSES) - 1).map(STATUSES.__getitem__)
 
 
 def starts():
-    """Return messages that start an answer, some without a status."""
+    """Return messages that start a response, some without a status."""
     whole = ANY_STATUS.map(lambda one: {"type": "http.response.start", "status": one[0], "headers": [(b"a", b"1")]})
     return st.one_of(whole, whole, st.just({"type": "http.response.start"}))
 
@@ -86,7 +86,7 @@ STEPS = st.one_of(
 )
 SCRIPTS = st.one_of(
     st.lists(STEPS, max_size=8),
-    # Mostly in order, with something in between.
+    # Mostly in order, with other messages between.
     st.tuples(st.lists(STEPS, max_size=1), starts(), st.lists(STEPS, max_size=2), st.lists(STEPS, max_size=2)).map(
         lambda parts: [*parts[0], ("send", parts[1]), *parts[2], ("send", ENDS[0]), *parts[3]]
     ),
@@ -111,23 +111,23 @@ def pause():
 
 
 class Run:
-    """One request to an application, by hand instead of by an event loop, so that each run is the same."""
+    """One request to an application, driven without an event loop, so that each run is the same."""
 
     def __init__(self, *, is_strict, fails, goes, cancels, with_):
         self.is_strict, self.fails, self.goes = is_strict, fails, goes
         self.cancels, self.with_ = cancels, with_
-        self.story = []  # All that happened, in order, as either side saw it.
+        self.story = []  # All events in order, of the application and of the server.
         self.sends = self.receives = 0
         self.is_started = False
 
     async def receive(self):
-        """Say the request, and then that the client is gone."""
+        """Send the request, and then a disconnect."""
         self.receives += 1
         await pause()
         return {"type": "http.request"} if self.receives <= self.goes else {"type": "http.disconnect"}
 
     async def send(self, message):
-        """Take a message, or refuse it, as a server does."""
+        """Accept or refuse a message, as a server does."""
         self.sends += 1
         plain_message = without_id(message)
         self.story.append(("server got", 0 if plain_message is not message else id(message), repr(plain_message)))
@@ -145,7 +145,7 @@ class Run:
         self.story.append(("server took", repr(plain_message)))
 
     def serve(self, app, script):
-        """Serve, and return what there was to see."""
+        """Serve the request, and return all events."""
         coroutine = app({**http_scope(), "script": script, "story": self.story}, self.receive, self.send)
         pauses = 0
         try:
@@ -163,7 +163,7 @@ class Run:
 
 
 async def application(scope, receive, send):
-    """Do what the scope says."""
+    """Run the steps of the scope."""
     story = scope["story"]
     for verb, what in scope["script"]:
         if verb == "receive":
@@ -202,7 +202,7 @@ def counts(app):
 @settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(script=SCRIPTS, server=SERVERS)
 def test_any_script_is_served_as_without_us(observed, script, server):
-    """Server and application see the same messages, objects and errors in the same order; one request is counted."""
+    """Server and application get the same messages, objects and errors in the same order; one request is counted."""
     bare, ours = Run(**server), Run(**server)
     before = counts(observed)
 

@@ -1,4 +1,4 @@
-"""Whatever a WSGI application and its server do, each sees what it would see without scaleobs."""
+"""For any behaviour of a WSGI application and its server, each gets the same as without scaleobs."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ MODES = {
 
 
 class OddError(BaseException):
-    """Leaves like a KeyboardInterrupt."""
+    """A `BaseException` such as `KeyboardInterrupt`."""
 
 
-# What is given as a status, and what it is counted as.
+# A sent status, and the status under which it is counted.
 STATUSES = [
     *(("200 OK", "200"), ("404 NOT FOUND", "404"), ("599 X", "599"), ("204", "204"), ("", "000"), ("no number", "000")),
     *((" 201 padded", "201"), ("9999 X", "000"), (201, "201"), (HTTPStatus.NOT_FOUND, "404"), ([200], "000")),
@@ -90,14 +90,14 @@ def counts(app):
 @settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plan=APPLICATIONS, server=SERVERS)
 def test_any_order_is_served_as_without_us(observed, plan, server):
-    """Server and application see the same calls, bytes and errors in the same order, and one request is counted."""
+    """Server and application get the same calls, bytes and errors in the same order, and one request is counted."""
     bare, ours = Server(**server), Server(**server)
     before = counts(observed)
 
     bare.run(application, plan)
     ours.run(observed, plan)
     gc.collect()
-    stories = list(bare.story), list(ours.story)  # What is dropped is so at once, and not at the next scrape.
+    stories = list(bare.story), list(ours.story)  # Dropped objects are released at once, not at the next scrape.
     after = counts(observed)
 
     assert stories[0] == stories[1] == ours.story
@@ -114,7 +114,7 @@ def test_any_order_is_served_as_without_us(observed, plan, server):
     closes=st.sampled_from([0, 1, 2]),
 )
 def test_any_answer_is_counted_under_what_became_of_it(observed, status, kind, fails_at, reads, closes):
-    """The status is the one sent, however much of the answer was read or closed, and 500 where the body failed."""
+    """The status is the sent one, for any part of the body that was read or closed, and 500 if the body failed."""
     given_status, code = status
     plan = {**PLAIN, "starts": [("plain", given_status, [])], "kind": kind, "chunks": [b"a", b"b", b"c"]}
     plan |= {"fails_at": fails_at, "with_": RuntimeError, "close_raises": None}

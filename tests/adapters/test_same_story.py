@@ -13,12 +13,12 @@ from support.exchanges import active, asgi, counted, log_lines, wsgi
 
 
 class BoomError(Exception):
-    """What the applications raise."""
+    """The error of the applications."""
 
 
 @dataclass(frozen=True)
 class Story:
-    """What an application does, step by step, and what has to be known of it afterwards."""
+    """The steps of an application, and the expected counts and lines."""
 
     name: str
     steps: tuple
@@ -70,7 +70,7 @@ STORIES = [
 
 
 def as_asgi(steps):
-    """Tell the steps in ASGI."""
+    """Return the steps as an ASGI application."""
 
     async def app(scope, receive, send):
         await receive()
@@ -93,7 +93,7 @@ def as_asgi(steps):
 
 
 def as_late_wsgi(steps):
-    """Tell the steps in WSGI, as a generator that does nothing before its first chunk is asked for."""
+    """Return the steps as a WSGI application, a generator that does nothing before its first chunk is requested."""
 
     def app(environ, start_response):
         for step in steps:
@@ -112,7 +112,7 @@ def as_late_wsgi(steps):
 
 
 def as_wsgi(steps):
-    """Tell the steps in WSGI, where everything up to the first chunk happens in the call."""
+    """Return the steps as a WSGI application that runs everything up to the first chunk in its call."""
     begins = next((at for at, step in enumerate(steps) if isinstance(step, bytes | str)), len(steps))
     rest = as_late_wsgi(steps[begins:])
 
@@ -124,7 +124,7 @@ def as_wsgi(steps):
 
 
 def play(story, protocol, registry):
-    """Serve the story once, and return what the server saw."""
+    """Serve the story once, and return the response or error that reached the server."""
     if protocol == "asgi":
         app = scaleobs.instrument(as_asgi(story.steps), registry=registry)
         received = [{"type": "http.request"}, {"type": "http.disconnect"}]
@@ -138,7 +138,7 @@ def play(story, protocol, registry):
 @pytest.mark.parametrize("protocol", ["asgi", "wsgi", "late wsgi"])
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
 def test_story_has_same_samples_and_line_in_each_protocol(story, protocol, capsys):
-    """A request counts once, under the same labels, with one line of the same content."""
+    """A request counts once, with the same labels and one equal line in both protocols."""
     registry = CollectorRegistry()
 
     seen = play(story, protocol, registry)
@@ -170,13 +170,13 @@ def test_story_has_same_samples_and_line_in_each_protocol(story, protocol, capsy
 
 SKIPPED = (
     *("timestamp", "event", "request_id", "duration_seconds", "version", "exception"),
-    "truncated",  # Only ASGI can know.
+    "truncated",  # Only ASGI reports a disconnect.
 )
 
 
 @pytest.mark.parametrize("protocol", ["asgi", "wsgi", "late wsgi"])
 def test_exception_is_the_very_same_object(protocol, registry):
-    """What the application raises reaches the server as the same object, even the instance."""
+    """An error of the application reaches the server as the same object."""
     error = BoomError("mine")
 
     seen = play(Story("", (200, b"a", error), "500"), protocol, registry)

@@ -14,12 +14,12 @@ SCOPE = {"type": "websocket", "path": "/chat/7", "headers": [], "client": ("10.0
 
 
 def serve(app, *received):
-    """Serve one WebSocket whose client sends these."""
+    """Serve one WebSocket with these messages of the client."""
     return asyncio.run(serve_asgi(app, dict(SCOPE), [CONNECT, *received]))
 
 
 def test_websocket_is_active_until_the_application_closes_it(registry, capsys):
-    """The gauge goes up at accept and down at close; a WebSocket is no HTTP request."""
+    """The gauge rises at accept and falls at close; a WebSocket is no HTTP request."""
 
     async def app(scope, receive, send):
         await receive()
@@ -40,7 +40,7 @@ def test_websocket_is_active_until_the_application_closes_it(registry, capsys):
 
 
 def test_websocket_that_the_client_closes(registry, capsys):
-    """The client's code is in the line, and a close that follows says nothing twice."""
+    """The client's code is in the line, and a following close writes no second line."""
 
     async def app(scope, receive, send):
         await receive()
@@ -74,7 +74,7 @@ def test_websocket_that_ends_abnormally(error, registry, capsys):
 
 
 def test_rejected_websocket_was_never_open(registry, capsys):
-    """A handshake that is refused moves no gauge below 0 and writes no line."""
+    """A refused handshake does not change the gauge and writes no line."""
 
     async def app(scope, receive, send):
         await receive()
@@ -87,7 +87,7 @@ def test_rejected_websocket_was_never_open(registry, capsys):
 
 
 def test_websocket_is_accepted_with_its_id(registry, capsys):
-    """The client is told the id that the line has: its own, or a new one; an application's own header is kept."""
+    """The client gets the id of the line: its own, or a new one; a header of the application is kept."""
 
     async def app(scope, receive, send):
         await receive()
@@ -106,7 +106,7 @@ def test_websocket_is_accepted_with_its_id(registry, capsys):
 
 
 def test_malformed_headers_of_an_accept_are_refused_by_the_server(registry):
-    """What the application sends is handed on as it is."""
+    """Messages of the application are passed on unchanged."""
 
     async def app(scope, receive, send):
         await receive()
@@ -119,7 +119,7 @@ def test_malformed_headers_of_an_accept_are_refused_by_the_server(registry):
 
 
 def test_line_of_a_websocket_has_what_the_application_raised(registry, capsys):
-    """It is an error then, with the exception."""
+    """If the application raises, the line is an error with the exception."""
 
     async def app(scope, receive, send):
         await receive()

@@ -1,4 +1,4 @@
-"""What only WSGI knows."""
+"""Facts of WSGI only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.exchanges import Handler, active, counted, environ, finished, log_l
 
 
 class Body:
-    """An iterable that remembers how it was treated."""
+    """An iterable that counts its calls."""
 
     def __init__(self, *chunks, raises=None, close_raises=None):
         self.chunks = list(chunks)
@@ -33,7 +33,7 @@ class Body:
             raise self.raises
 
     def close(self):
-        """Count."""
+        """Count the call."""
         self.closed += 1
         if self.close_raises is not None:
             raise self.close_raises
@@ -63,7 +63,7 @@ def test_body_is_closed_exactly_once(chunks_read, raises, registry):
 
 
 def test_stream_is_timed_to_its_close_and_active_until_then(registry):
-    """A generator's time counts, and the request is active meanwhile."""
+    """The time of a generator counts, and the request is active until its end."""
 
     def app(environ, start_response):
         start_response("200 OK", [])
@@ -79,19 +79,19 @@ def test_stream_is_timed_to_its_close_and_active_until_then(registry):
 
 
 class Listed:
-    """A body that hands out the iterator of a list, as Django's does, and may fail to close."""
+    """A body that returns the iterator of a list, as Django's does, and may raise in `close()`."""
 
     def __iter__(self):
         return iter([b"a", b"b"])
 
     def close(self):
-        """Fail."""
+        """Raise an error."""
         raise RuntimeError("in close")
 
 
 @pytest.mark.parametrize(("chunks_read", "status"), [(None, "200"), (1, "500"), (0, "500")])
 def test_close_that_fails_leaves_the_status_of_a_whole_answer_alone(chunks_read, status, observe, registry):
-    """What fails in `close()` after all of a list was read leaves the status; before that, the answer has failed."""
+    """An error in `close()` after the whole list was read keeps the status; before that, the response has failed."""
     wsgi(observe(answering(Listed())), chunks_read=chunks_read)
 
     assert {("GET", "unmatched", status): 1} == counted(registry)
@@ -116,7 +116,7 @@ class Failing:
 
 @pytest.mark.parametrize("kind", [RuntimeError, OSError, KeyboardInterrupt, GeneratorExit])
 def test_any_error_of_a_body_is_500(kind, observe, registry):
-    """Also what a generator raises when it is dropped, where the application itself raises it."""
+    """Any error of a body is a 500, also a `GeneratorExit` of the application itself."""
     error = kind()
     body = observe(answering(Failing(error)))(environ(), lambda *_: None)
 
@@ -129,7 +129,7 @@ def test_any_error_of_a_body_is_500(kind, observe, registry):
 
 
 def test_body_whose_reader_is_dropped_is_no_failure(observe, registry):
-    """A server that lets go of the iterator early and closes has sent the status."""
+    """If a server drops the iterator early and closes the body, the status is the sent one."""
     body = observe(answering(Body(b"a", b"b", b"c")))(environ(), lambda *_: None)
     reading = iter(body)
 
@@ -140,7 +140,7 @@ def test_body_whose_reader_is_dropped_is_no_failure(observe, registry):
 
 
 def test_body_that_is_no_iterator_is_read_from_its_beginning(observe, registry):
-    """Two readers of one body get all of it each."""
+    """Two readers of one body each get the whole body."""
     body = observe(answering(Body(b"a", b"b")))(environ(), lambda *_: None)
     one, other = iter(body), iter(body)
 
@@ -150,7 +150,7 @@ def test_body_that_is_no_iterator_is_read_from_its_beginning(observe, registry):
 
 
 def test_types_of_bodies_are_not_remembered_without_end(observe, registry):
-    """An application that makes a class for each body costs no memory, and each is served as it is."""
+    """An application that creates a class for each body grows no memory, and each body is served unchanged."""
     kinds = [type(f"Made{number}", (Body,), {}) for number in range(300)]
     sized = type("Sized", (Body,), {"__len__": lambda self: len(self.chunks)})
     app = observe(lambda environ, start_response: (start_response("200 OK", []), environ["kind"](b"a"))[1])
@@ -165,7 +165,7 @@ def test_types_of_bodies_are_not_remembered_without_end(observe, registry):
 
 
 def test_exception_in_close_after_the_last_byte_leaves_the_status(registry, capsys):
-    """Work in `close()`, which is WSGI's background task, can fail after a whole answer: that one counts as sent."""
+    """If `close()`, WSGI's background task, raises after a whole response, the response counts as sent."""
     error = RuntimeError("in close")
     app = scaleobs.instrument(answering(Body(b"all", close_raises=error)), registry=registry)
 
@@ -178,7 +178,7 @@ def test_exception_in_close_after_the_last_byte_leaves_the_status(registry, caps
 
 
 def test_unread_body_is_counted_when_collected(registry, capsys):
-    """A body that is dropped leaves the gauge at 0 at the next scrape, timed to when it was dropped."""
+    """A dropped body is counted by the next scrape, with the duration up to its drop, and the gauge is 0."""
     app = scaleobs.instrument(answering(Body(b"x")), registry=registry)
 
     begun = time.perf_counter()
@@ -195,7 +195,7 @@ def test_unread_body_is_counted_when_collected(registry, capsys):
 
 
 def test_generator_that_is_never_started_is_500(registry):
-    """Where nothing was sent at all, the request counts as 500."""
+    """If nothing was sent, the request counts as 500."""
 
     def app(environ, start_response):
         start_response("200 OK", [])
@@ -209,7 +209,7 @@ def test_generator_that_is_never_started_is_500(registry):
 
 
 def test_answer_that_is_replaced_counts_under_its_last_status(registry):
-    """`start_response` with `exc_info` replaces an answer of which nothing was sent."""
+    """`start_response` with `exc_info` replaces a response of which nothing was sent."""
 
     def app(environ, start_response):
         start_response("200 OK", [])
@@ -226,7 +226,7 @@ def test_answer_that_is_replaced_counts_under_its_last_status(registry):
 
 
 def test_start_response_takes_keywords(registry):
-    """What a server allows beyond PEP 3333 is still allowed."""
+    """Calls that a server allows beyond PEP 3333 are still allowed."""
 
     def app(environ, start_response):
         start_response(status="202 Accepted", headers=[], exc_info=None)
@@ -239,7 +239,7 @@ def test_start_response_takes_keywords(registry):
 
 
 def test_write_callable_works(registry):
-    """The old `write` is the server's own."""
+    """`write` is the server's own function."""
 
     def app(environ, start_response):
         write = start_response("200 OK", [])
@@ -253,7 +253,7 @@ def test_write_callable_works(registry):
 
 
 def test_length_is_kept(registry):
-    """A body with a length keeps it, from which servers make a Content-Length; one without gets none."""
+    """A body with a length keeps it, since servers derive Content-Length from it; a body without a length has none."""
     sized = wsgi(scaleobs.instrument(answering([b"hello"]), registry=registry))
     streamed = wsgi(scaleobs.instrument(answering(iter([b"hello"])), registry=registry))
 
@@ -262,19 +262,19 @@ def test_length_is_kept(registry):
 
 
 class SendfileHandler(Handler):
-    """A server that sends a file itself where it recognises its own wrapper."""
+    """A server that sends a file itself if it recognises its own wrapper."""
 
     sent: list[str] = []  # noqa: RUF012 - Read by the test.
 
     def sendfile(self):
-        """Send what the wrapper holds."""
+        """Send the content of the wrapper."""
         type(self).sent.append(type(self.result).__name__)
         self.write(self.result.filelike.read())
         return True
 
 
 def test_file_wrapper_reaches_the_server_as_it_is(registry):
-    """The server recognises its own file wrapper, sends the file itself, and the request ends at its close."""
+    """The server recognises its own file wrapper and sends the file itself; the request ends at its close."""
     file = io.BytesIO(b"the file")
 
     def app(environ, start_response):
@@ -308,7 +308,7 @@ def test_unclosed_file_wrapper_is_counted_when_collected(registry):
 @pytest.mark.parametrize("path", ["/", "/health", "/ready", "/metrics"])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
 def test_protocol_is_kept_on_both_sides(path, method, registry):
-    """The standard library's validator finds nothing wrong between us and the server, nor between us and the app."""
+    """The standard library's validator finds no error, neither before nor behind our middleware."""
 
     def hello(environ, start_response):
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
@@ -322,7 +322,7 @@ def test_protocol_is_kept_on_both_sides(path, method, registry):
 
 
 def test_request_is_known_while_its_body_is_made(registry):
-    """Lines logged by a generator carry the request's id, and none after its close."""
+    """Lines that a generator logs have the id of the request; lines after its close do not."""
     ids = []
 
     def app(environ, start_response):
@@ -348,7 +348,7 @@ def test_request_is_known_while_its_body_is_made(registry):
     ids=["twice", "from its beginning", "on"],
 )
 def test_body_that_can_be_read_again(read, log_format, registry):
-    """A body that isn't its own iterator begins anew with each, as without us."""
+    """A body that is not its own iterator starts again with each iterator, as without us."""
     app = scaleobs.instrument(answering(Body(b"a", b"b")), registry=registry, log_format=log_format)
     for _ in range(2):
         body = app(environ(), lambda *_: None)

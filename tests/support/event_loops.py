@@ -1,4 +1,4 @@
-"""An application on an event loop of the test's own, and what a page says of that."""
+"""An application on an event loop of the test, and the numbers of the loop on a page."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ async def hello(scope, receive, send):
 
 
 def service(registry, **settings):
-    """Return an application that is observed."""
+    """Return an instrumented application."""
     return scaleobs.instrument(partial(hello), registry=registry, **settings)
 
 
 async def begun(app):
-    """Have an application be asked on this loop for its health, which is seen whatever was seen before."""
+    """Request the health of an application on this loop, which registers the loop."""
     await serve_asgi(app, http_scope(path="/health"))
 
 
@@ -45,22 +45,22 @@ async def until(condition):
 
 
 def shown(registry, names=(), content_type=FORMATS[0]):
-    """Return what a page says of event loops and threads."""
+    """Return the samples of event loops and threads on a page."""
     found = samples(page(registry, content_type, names=names), content_type)
     return {name: value for name, value in found.items() if name[0].startswith((LAG, *GAUGES))}
 
 
 def measurements(registry):
-    """Return how often all loops were looked at, as a page says."""
+    """Return the number of measurements of all loops on a page."""
     return shown(registry).get((f"{LAG}_count", ()), 0)
 
 
 def within(registry, seconds):
-    """Return how many looks came at most so late."""
+    """Return how many measurements were at most this late."""
     return shown(registry)[key(f"{LAG}_bucket", {"le": seconds})]
 
 
 def pool(registry, name):
-    """Return the numbers of a pool: busy, waiting, size; nothing where it isn't shown."""
+    """Return the numbers of a pool: busy, waiting, size; an empty list if it is not on the page."""
     labels = (("pool", name),)
     return [value for gauge in GAUGES for found, value in shown(registry).items() if found == (gauge, labels)]

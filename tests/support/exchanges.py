@@ -1,4 +1,4 @@
-"""The server's side of ASGI and WSGI for one request, and what it saw."""
+"""The server's side of one request in ASGI and WSGI."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 @dataclass
 class Seen:
-    """What the server saw of one request."""
+    """The response of one request as the server got it."""
 
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
@@ -49,7 +49,7 @@ def http_scope(method="GET", path="/", *, headers=(), query=b"", **more):
 
 
 def without_id(message):
-    """Return a message that starts an answer as it was before the id of its request was added; others as they are."""
+    """Return the start of a response without the id of its request; other messages unchanged."""
     if not isinstance(message, dict) or dict.get(message, "type") != "http.response.start":
         return message
     headers = [one for one in message.get("headers", ()) if one[0] != b"x-request-id"]
@@ -60,7 +60,7 @@ def without_id(message):
 
 
 async def serve_asgi(app, scope, received=()) -> Seen:
-    """Serve one connection; the application receives these messages, and after its answer that the connection ends."""
+    """Serve one connection; the application receives these messages, and a disconnect after its response."""
     seen, answered = Seen(), asyncio.Event()
     pending = list(received) or [{"type": "http.request", "body": b"", "more_body": False}]
 
@@ -101,18 +101,18 @@ class Handler(SimpleHandler):
     error = None
 
     def log_exception(self, exc_info):
-        """Keep what the application raised."""
+        """Keep the error of the application."""
         self.error = exc_info[1]
 
     def handle_error(self):
-        """Answer 500 as ever, unless the answer was complete."""
+        """Send a 500, unless the response was complete."""
         if self.environ is None:
             self.log_exception(sys.exc_info())
         else:
             super().handle_error()
 
     def finish_response(self):
-        """Read as many chunks as the client waits for, and close."""
+        """Read as many chunks as the client reads, and close the body."""
         if self.chunks_read is None:
             super().finish_response()
             return
@@ -140,7 +140,7 @@ def environ(method="GET", path="/", *, headers=(), query="", **more):
 
 
 def wsgi(app, method="GET", path="/", *, chunks_read=None, handler=Handler, **more) -> Seen:
-    """Serve one WSGI request; with `chunks_read` the client goes away after so many."""
+    """Serve one WSGI request; with `chunks_read`, the client disconnects after this number of chunks."""
     out = io.BytesIO()
     server = handler(io.BytesIO(), out, sys.stderr, environ(method, path, **more), multithread=False)
     server.chunks_read = chunks_read
@@ -159,7 +159,7 @@ def counted(registry: CollectorRegistry) -> dict[tuple[str, str, str], float]:
         for sample in family.samples:
             if sample.name in ("http_requests_total", "http_request_duration_seconds_count"):
                 key = (sample.labels["method"], sample.labels["route"], sample.labels["status_code"])
-                if sample.value:  # Errors that a known route never had stand there at 0.
+                if sample.value:  # Errors of a route without errors are 0.
                     found[sample.name.rpartition("_")[2]][key] = sample.value
     assert found["total"] == found["count"]
     return found["total"]
@@ -171,13 +171,13 @@ def active(registry: CollectorRegistry, protocol: str = "http") -> float | None:
 
 
 def seconds(registry: CollectorRegistry) -> float:
-    """Return how long all requests took together."""
+    """Return the sum of the durations of all requests."""
     samples = (sample for family in registry.collect() for sample in family.samples)
     return sum(sample.value for sample in samples if sample.name == "http_request_duration_seconds_sum")
 
 
 def log_lines(capsys) -> list[dict]:
-    """Return what stdout holds since the last call; each line has to be one JSON object."""
+    """Return the lines of stdout since the last call; each must be one JSON object."""
     return [json.loads(line) for line in capsys.readouterr().out.split("\n") if line]
 
 

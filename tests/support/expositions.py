@@ -1,4 +1,4 @@
-"""What a page of `/metrics` says, read by readers that share nothing with what wrote it."""
+"""Readers of a page of `/metrics` that share no code with its writers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def observe(storage, labels, seconds, *, times=1):
 
 
 def samples(body, content_type=TEXT) -> dict[tuple, float]:
-    """Return every sample of a page by its name and labels, `le` as a number; those that come twice are an error."""
+    """Return all samples of a page by name and labels, `le` as a number; a duplicate is an error."""
     if content_type == PROTOBUF:
         found = [pair for family in families(body) for pair in family.samples()]
     else:
@@ -66,7 +66,7 @@ def samples(body, content_type=TEXT) -> dict[tuple, float]:
 
 
 def key(name, labels) -> tuple:
-    """Return what tells a sample from others."""
+    """Return the key of a sample: its name and labels."""
     numbers = {name: float(labels[name]) for name in ("le", "quantile") if name in labels}
     return name, tuple(sorted({**labels, **numbers}.items()))
 
@@ -102,7 +102,7 @@ class Family:
 
 
 def families(body) -> list[Family]:
-    """Return the delimited messages of a page; two of one name are an error."""
+    """Return the delimited messages of a page; a duplicate name is an error."""
     found, at = [], 0
     while at < len(body):
         length, at = varint(body, at)

@@ -128,7 +128,7 @@ class Storage:
         self._report_new_memory()
 
     def _close_all(self, workers: Workers) -> None:
-        """Set the begun requests of each shard to its counted ones, whatever their buckets; close all WebSockets."""
+        """Set the begun requests of each shard to its counted ones, with any buckets, and close all WebSockets."""
         inherited = list(workers.inherited())
         opened = {key.shard: slots for kind, key, slots in inherited if kind == Kind.OPEN}
         for slots in opened.values():
