@@ -1,35 +1,41 @@
-"""The doors of the house open inward only."""
+"""Imports point inward: a module imports its own layer and those before it in `LAYERS`."""
 
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parent.parent / "src" / "scaleobs"
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "scaleobs"
 FILES = sorted(SOURCE.rglob("*.py"))
 
-CORE = [
-    {"catalog", "settings", "objectives", "group", "_workers"},
-    {"metrics", "_metrics", "health", "_health", "lifecycle", "drain", "_lifecycle", "hooks", "startup"}
-    | {"logs", "tracing", "_tracing"},
+LAYERS = [
+    {"catalog", "settings", "objectives", "_workers"},
+    {"_metrics", "_health", "_lifecycle", "logs", "_tracing"},
     {"_routes", "checks"},
-    {"_http", "_service", "observer", "management", "_management", "_instrument"},
+    {"_http", "_management", "_service", "observer", "_instrument"},
 ]
-MAY_IMPORT = {room: set().union(*CORE[: level + 1]) for level, rooms in enumerate(CORE) for room in rooms}
-MAY_IMPORT["settings"] |= {"_health"}  # The type of a check.
-MAY_IMPORT |= {room: {"_fork", *may} for room, may in MAY_IMPORT.items()}
-MAY_IMPORT |= {key: {*CORE[0], "render", "_render"} for key in ("render", "_render")}
-MAY_IMPORT |= {"probe": set(), "_fork": set(), "__init__": {*MAY_IMPORT}}
+IMPORTS = {name: {"_fork"}.union(*LAYERS[: level + 1]) for level, names in enumerate(LAYERS) for name in names}
+IMPORTS["settings"] |= {"_health"}  # The type of a check.
+IMPORTS |= {"_render": {*LAYERS[0], "_render"}, "_fork": set(), "probe": set()}
+IMPORTS |= {"__init__": {*IMPORTS}, "_cli": {*IMPORTS, "_cli"}}
+"""What a module or package may import of scaleobs, by its name."""
 
 FRAMEWORKS = {"starlette", "fastapi", "flask", "werkzeug", "django", "asgiref", "uvicorn", "gunicorn"}
 FRAMEWORKS |= {"litestar", "quart", "falcon", "pyramid", "bottle"}
 EXTRAS = {"yaml", "click", "rich", "opentelemetry", "orjson", "promql_parser"}
 
 
+def name_of(path):
+    """Return the name of the module or package below scaleobs that a file belongs to."""
+    return path.relative_to(SOURCE).with_suffix("").parts[0]
+
+
 def imports(path, *, also_inside):
-    """Yield what a file imports, as whole dotted names; those of functions and TYPE_CHECKING only where asked."""
+    """Yield what a file imports, as whole dotted names; those of functions only if `also_inside`."""
     pending = list(ast.parse(path.read_text()).body)
     while pending:
         node = pending.pop()
@@ -44,22 +50,27 @@ def imports(path, *, also_inside):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_imports_point_inward(path):
-    """A room imports its own kind and what is further in; extras are imported where they are used."""
-    room = path.relative_to(SOURCE).with_suffix("").parts[0]
+    """A module imports its own layer and those before it; frameworks and extras are imported in functions."""
+    name = name_of(path)
     everything = set(imports(path, also_inside=True))
-    at_start = {name.partition(".")[0] for name in imports(path, also_inside=False)}
+    at_start = {one.partition(".")[0] for one in imports(path, also_inside=False)}
+    ours = {one.split(".")[1] for one in everything if one.startswith("scaleobs.")}
 
-    if room != "_cli":  # Among it the demo's shop, which a server loads, and nothing else.
-        assert set() == at_start & FRAMEWORKS
-        ours = {name.split(".")[1] for name in everything if name.startswith("scaleobs.")}
-        assert ours <= MAY_IMPORT[room]
-        assert set() == at_start & EXTRAS
-    if room in {"render", "_render"}:
-        assert set() == {name for name in everything if name.startswith(("prometheus_client", "structlog"))}
+    assert ours <= IMPORTS[name]
+    if name != "_cli":  # It has the application of the demo, which a server loads.
+        assert set() == at_start & (FRAMEWORKS | EXTRAS)
+    if name == "_render":
+        assert set() == {one for one in everything if one.startswith(("prometheus_client", "structlog"))}
 
 
-def test_every_room_has_its_place():
-    """A new module is given its place in the house before it is imported from anywhere."""
-    rooms = {path.relative_to(SOURCE).with_suffix("").parts[0] for path in FILES}
+def test_every_module_has_a_layer():
+    """A new module is given a layer before another module imports it."""
+    assert {name_of(path) for path in FILES} == IMPORTS.keys()
 
-    assert rooms <= {*MAY_IMPORT, "_cli"}
+
+def test_the_layers_are_those_of_the_page():
+    """CONTRIBUTING.md has the same table."""
+    page = (ROOT / "CONTRIBUTING.md").read_text().partition("\n## Layers\n")[2].partition("\n## ")[0]
+    rows = [row for row in page.splitlines() if row.startswith("| ") and "`" in row]
+
+    assert LAYERS == [set(re.findall(r"`(\w+)(?:\.py|/)`", row)) for row in rows]
