@@ -60,6 +60,7 @@ def joined(monkeypatch, tmp_path):
     root = Root("gunicorn", parent, start_ticks(parent), 0)
     monkeypatch.setattr(group, "find_root", lambda: root)
     monkeypatch.setattr(group, "_process_group", None)
+    runtime.forked()  # Drops measurements of other tests in this process.
     joined = join_group()
     joined.ledger.set_owner()
     return joined
