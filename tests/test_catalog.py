@@ -1,4 +1,4 @@
-"""The catalog keeps Prometheus's rules and the contract's names."""
+"""The catalog follows Prometheus's rules and has the contract's names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ALL = (*OURS, *catalog.PROCESS, *catalog.OUTSIDE)
 
 
 def test_contract_names():
-    """Names and labels are public API: whoever changes one changes this line, and the changelog."""
+    """Names and labels are public API: a change of one changes this line, and the changelog."""
     assert {
         "http_requests_total": ("method", "route", "status_code"),
         "http_request_duration_seconds": ("method", "route", "status_code"),
@@ -48,7 +48,7 @@ def test_naming(metric):
 
 @pytest.mark.parametrize("metric", OURS, ids=lambda metric: metric.name)
 def test_no_label_is_prometheus_own(metric):
-    """A label that Prometheus puts on targets would clash with it."""
+    """No label is one that Prometheus adds to targets."""
     assert set() == catalog.TARGET_LABELS & set(metric.labels)
 
 
@@ -60,7 +60,7 @@ def test_names_are_unique():
 
 
 def test_series_of_a_histogram():
-    """A histogram is three kinds of sample, anything else one."""
+    """A histogram has three kinds of samples, any other family one."""
     assert (
         "http_request_duration_seconds_bucket",
         "http_request_duration_seconds_count",
@@ -71,12 +71,12 @@ def test_series_of_a_histogram():
 
 @pytest.mark.parametrize("buckets", [catalog.DEFAULT_BUCKETS, catalog.LAG_BUCKETS])
 def test_buckets_rise(buckets):
-    """The bounds are OpenTelemetry's advice below ten seconds, rising and finite."""
+    """The bounds are those that OpenTelemetry advises up to ten seconds, rising and finite."""
     assert sorted(set(buckets)) == list(buckets)
     assert 0 < buckets[0] < buckets[-1] == 10
 
 
 def test_methods_are_the_nine():
-    """Any other method has one name, which no client can send."""
+    """All other methods have one name, which no client can send."""
     assert 9 == len(catalog.METHODS)
     assert catalog.OTHER_METHOD not in catalog.METHODS

@@ -1,4 +1,4 @@
-"""The ready-made checks of databases, against real ones that hang, come back, stop and are started again."""
+"""The ready-made checks of databases, with real servers that hang, continue, stop and start again."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def redis_server(tool):
 
 @contextlib.asynccontextmanager
 async def by_dsn(server):
-    """With psycopg, which is installed."""
+    """With psycopg, if it is installed."""
     yield checks.postgresql(server.dsn, **OPTIONS)
 
 
 @contextlib.asynccontextmanager
 async def by_dsn_and_asyncpg(server):
-    """With asyncpg, where psycopg is not installed."""
+    """With asyncpg, if psycopg is not installed."""
     find = importlib.util.find_spec
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(importlib.util, "find_spec", lambda name: None if name == "psycopg" else find(name))
@@ -82,7 +82,7 @@ async def by_asyncpg_pool(server):
 
 @contextlib.asynccontextmanager
 async def by_url(server):
-    """With a connection of each run's own."""
+    """With a new connection for each run."""
     yield checks.redis(server.url, **OPTIONS)
 
 
@@ -101,10 +101,10 @@ async def by_async_client(server):
 
 
 async def story(server, protocol, registry, check):
-    """Have the server hang, come back, stop and be started again, and see /ready follow; return the longest wait."""
+    """Let the server hang, continue, stop and start again; /ready must follow; return the longest wait."""
 
     async def by_asgi(scope, receive, send):
-        """Never come here."""
+        """Never be called."""
 
     app = by_asgi if protocol == "asgi" else lambda environ, start: []
     app = scaleobs.instrument(app, registry=registry, log_format="off", checks=[check])
@@ -140,13 +140,13 @@ async def story(server, protocol, registry, check):
 
 
 async def longest_stall(server, protocol, registry, make):
-    """Tell the story with a check that is made on the application's loop."""
+    """Run the scenario with a check that is made on the application's loop."""
     async with make(server) as check:
         return await story(server, protocol, registry, check)
 
 
 def run(server, protocol, registry, make):
-    """Run the story, and see that it leaves no more than one thread and that no probe waited for long."""
+    """Run the scenario; at most one thread remains, and no probe waits long."""
     if server.process is None or server.process.poll() is not None:
         server.start()
     before = threading.active_count()
@@ -176,7 +176,7 @@ def run(server, protocol, registry, make):
     ],
 )
 def test_postgresql_hangs_and_comes_back(protocol, make, postgres, registry):
-    """Readiness follows it, however it is asked, and no probe waits longer than the check's time."""
+    """Readiness follows the server with each kind of source, and no probe waits longer than the check's timeout."""
     run(postgres, protocol, registry, make)
 
 
@@ -185,5 +185,5 @@ def test_postgresql_hangs_and_comes_back(protocol, make, postgres, registry):
     [("asgi", by_url), ("wsgi", by_url), ("asgi", by_client), ("wsgi", by_client), ("asgi", by_async_client)],
 )
 def test_redis_hangs_and_comes_back(protocol, make, redis_server, registry):
-    """Readiness follows it, however it is asked, and no probe waits longer than the check's time."""
+    """Readiness follows the server with each kind of source, and no probe waits longer than the check's timeout."""
     run(redis_server, protocol, registry, make)

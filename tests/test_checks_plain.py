@@ -1,4 +1,4 @@
-"""The ready-made checks that need nothing but the standard library, and what is said where something is missing."""
+"""The ready-made checks that need only the standard library, and the errors about missing packages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.servers import free_port
 
 
 def result(check):
-    """Return what a check says."""
+    """Return the result of a check."""
     registered = Checks(lambda *_: None)
     registered.add(check)
     ((name, outcome),) = registered.report("ready").checks
@@ -37,7 +37,7 @@ def listener():
 
 @pytest.fixture
 def web():
-    """Return the address of a web server whose paths say how it answers."""
+    """Return the address of a web server whose paths determine its answers."""
     release = threading.Event()
 
     class ByPath(BaseHTTPRequestHandler):
@@ -71,7 +71,7 @@ def web():
     ],
 )
 def test_http(path, is_up, reason, web):
-    """It passes with an answer that is no error, in time, after redirects."""
+    """It passes if the answer, after redirects, is no error and in time."""
     outcome = result(checks.http(web + path, timeout=0.4 if path == "/hang" else 10))
 
     assert (is_up, True) == (outcome.is_up, outcome.reason.startswith(reason))
@@ -84,13 +84,13 @@ def test_http_sends_the_headers(web):
 
 @pytest.mark.parametrize("url", ["ftp://host/", "file:///etc/passwd", "host:80", "http://", ""])
 def test_what_is_no_http_is_refused(url):
-    """A file is never read, and a URL without a scheme is said to be none."""
+    """A file is never read, and a URL without a scheme is refused."""
     with pytest.raises(ValueError, match="give a URL that begins with http:// or https://"):
         checks.http(url)
 
 
 def test_tcp(listener):
-    """It passes where somebody listens."""
+    """It passes if a server listens."""
     host, port = listener.getsockname()
 
     assert result(checks.tcp(host, port)).is_up
@@ -98,7 +98,7 @@ def test_tcp(listener):
 
 
 def test_dns(monkeypatch):
-    """It passes where the system finds the host, and one that hangs costs its time."""
+    """It passes if the system resolves the host; if that hangs, it takes the timeout."""
     assert result(checks.dns("localhost", timeout=10)).is_up
 
     def gone(*_):
@@ -122,7 +122,7 @@ def test_disk_space(monkeypatch, tmp_path):
 
 
 def test_disk_space_of_this_machine(tmp_path):
-    """A file system that is not there is a failure with its reason."""
+    """A missing file system is a failure with its reason."""
     assert result(checks.disk_space(str(tmp_path), free_share=0)).is_up
     assert result(checks.disk_space(str(tmp_path / "gone"))).reason.startswith("FileNotFoundError")
 
@@ -135,7 +135,7 @@ def test_a_share_that_is_none_is_refused(share):
 
 
 def test_from_callable():
-    """It is named as the function is, unless a name is given."""
+    """It has the name of the function, unless a name is given."""
 
     def queue():
         return False
@@ -145,7 +145,7 @@ def test_from_callable():
 
 
 def test_options_are_those_of_a_check():
-    """Each ready-made check takes them all."""
+    """Each ready-made check accepts all options."""
     options = {"probe": "startup", "timeout": 2, "every": 5, "cache": 3, "critical": False, "failure_threshold": 4}
     made = [
         checks.from_callable(print, **options),
@@ -170,7 +170,7 @@ def test_options_are_those_of_a_check():
     ],
 )
 def test_a_missing_package_is_named(make, outcome, monkeypatch):
-    """At the start, with the line that installs it."""
+    """A missing package is an error at the start, with the line that installs it."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
 
     with pytest.raises(ImportError, match=outcome):
@@ -185,13 +185,13 @@ def test_a_missing_package_is_named(make, outcome, monkeypatch):
     ],
 )
 def test_what_is_no_source_is_refused(make, outcome):
-    """What can't be asked is said at the start."""
+    """An unusable source is an error at the start."""
     with pytest.raises(TypeError, match=outcome):
         make(7)
 
 
 def test_the_packages_are_loaded_when_they_are_needed():
-    """Importing the checks, and making one, loads none of them."""
+    """The import of the checks, and a new check, load no driver."""
     script = """
 import sys
 from scaleobs import checks

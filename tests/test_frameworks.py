@@ -1,4 +1,4 @@
-"""The one line, for each kind of application."""
+"""`instrument` for each kind of application."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def serve(app, path="/hello/you"):
 
 @pytest.mark.parametrize("make", [starlette_app, FastAPI, flask_app])
 def test_framework_application_is_instrumented_in_place(make, registry):
-    """What comes back is the application itself, of its own type, and a second call changes nothing."""
+    """The application itself is returned, and a second call changes nothing."""
     app = make()
 
     assert app is scaleobs.instrument(app, registry=registry)
@@ -80,7 +80,7 @@ def test_framework_application_is_instrumented_in_place(make, registry):
 
 @pytest.mark.parametrize("function", [raw_asgi, raw_wsgi])
 def test_callable_is_wrapped_once(function, registry):
-    """A callable gets a wrapper, the same one at a second call and for the wrapper itself."""
+    """A callable gets a wrapper; a second call, and a call with the wrapper, return the same one."""
     app = functools.partial(function)
     wrapped = scaleobs.instrument(app, registry=registry)
 
@@ -94,7 +94,7 @@ def test_callable_is_wrapped_once(function, registry):
 
 @pytest.mark.parametrize("make", [starlette_app, flask_app])
 def test_error_page_of_the_framework_is_counted(make, registry):
-    """We stand outside the framework's own error handling, so that its 500 is seen with its route."""
+    """The middleware is outside the framework's error handling, so a 500 is counted with its route."""
     app = scaleobs.instrument(make(), registry=registry)
 
     assert 500 == serve(app, "/boom").status
@@ -102,7 +102,7 @@ def test_error_page_of_the_framework_is_counted(make, registry):
 
 
 class Refusing:
-    """A middleware that answers by itself."""
+    """A middleware that answers without the application."""
 
     def __init__(self, app):
         self.app = app
@@ -113,7 +113,7 @@ class Refusing:
 
 @pytest.mark.parametrize("is_built", [False, True])
 def test_middleware_added_later_is_inside(is_built, registry):
-    """We stay outermost whatever is added after us, and also where the application has served already."""
+    """Our middleware stays outermost if others are added later, and if the application has served already."""
     app = starlette_app(middleware=[Middleware(Refusing)] if is_built else [])
     if is_built:
         asgi(app, path="/hello/you")
@@ -127,7 +127,7 @@ def test_middleware_added_later_is_inside(is_built, registry):
 
 
 def test_flask_behind_other_wsgi_middleware_keeps_its_routes(registry):
-    """`app.wsgi_app` may have been wrapped before, as for a proxy's headers."""
+    """`app.wsgi_app` may be wrapped before, for example for a proxy's headers."""
     app = flask_app()
     app.wsgi_app = ProxyFix(app.wsgi_app)
     scaleobs.instrument(app, registry=registry)
@@ -137,7 +137,7 @@ def test_flask_behind_other_wsgi_middleware_keeps_its_routes(registry):
 
 
 def test_explicit_forms(registry):
-    """The middleware classes can be put in by hand, and count the same."""
+    """The middleware classes can be used directly, and count the same."""
     by_hand = starlette_app()
     by_hand.add_middleware(scaleobs.ASGIMiddleware, service="shop", registry=registry)
     flask = flask_app()
@@ -153,7 +153,7 @@ def test_explicit_forms(registry):
 
 
 def test_other_settings_on_a_second_call_are_refused():
-    """A setting that differs from the first call's is named with both values; the same value is fine."""
+    """A setting that differs from that of the first call is an error with both values; the same value is accepted."""
     app = scaleobs.instrument(functools.partial(raw_asgi), service="orders")
 
     assert app is scaleobs.instrument(app, service="orders")
@@ -175,22 +175,22 @@ class SyncCallable:
         return raw_wsgi(environ, start_response)
 
     def method(self, environ, start_response, more=None):
-        """Be one as a method."""
+        """Be an application as a method."""
         return raw_wsgi(environ, start_response)
 
 
 async def configured(config, scope, receive, send):
-    """Take one argument more."""
+    """Take one more argument."""
     await raw_asgi(scope, receive, send)
 
 
 def decorated(app):
-    """Return what a decorator without functools.wraps leaves of a WSGI application."""
+    """Return a WSGI application inside a decorator without functools.wraps."""
     return lambda *args, **kwargs: app(*args, **kwargs)  # noqa: PLW0108 - It is about this form.
 
 
 async def decorated_asgi(*args):
-    """Take what comes."""
+    """Take any arguments."""
     await raw_asgi(*args)
 
 
@@ -210,7 +210,7 @@ async def decorated_asgi(*args):
     ],
 )
 def test_kind_of_a_callable_is_recognised(app, kind, registry):
-    """Functions, methods, partials and objects of both protocols are told apart, and served."""
+    """Functions, methods, partials and objects of both protocols are distinguished and served."""
     wrapped = scaleobs.instrument(app, registry=registry)
 
     assert kind == ("asgi" if inspect.iscoroutinefunction(wrapped) else "wsgi")
@@ -224,7 +224,7 @@ class Double:
         self.scope = scope
 
     async def __call__(self, receive, send):
-        """Never come here."""
+        """Never be called."""
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ class Double:
     [None, 3, "main:app", sys, {}, AsyncCallable, Double, Double({}), lambda: None, lambda request: request],
 )
 def test_what_is_no_application_is_refused(thing):
-    """Anything else is a TypeError that shows the thing and says what to give."""
+    """Anything else is a TypeError with the object and the fix."""
     with pytest.raises(TypeError, match="is neither an ASGI nor a WSGI application") as refused:
         scaleobs.instrument(thing)
 
@@ -241,7 +241,7 @@ def test_what_is_no_application_is_refused(thing):
 
 
 def test_observer_of_an_application_that_is_not_instrumented():
-    """Asking for an observer that isn't there says what to do."""
+    """A request for a missing observer is an error with the fix."""
     with pytest.raises(LookupError, match=r"call scaleobs.instrument\(app\) first"):
         scaleobs.observer_of(raw_asgi)
 

@@ -19,7 +19,7 @@ def service(registry):
     """Return an application that is observed and serves nothing but its endpoints."""
 
     async def never(scope, receive, send):
-        """Never come here."""
+        """Never be called."""
 
     return scaleobs.instrument(never, registry=registry)
 

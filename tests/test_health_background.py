@@ -235,7 +235,7 @@ def test_gevent_and_test_clients_may_serve_one_application_on_many_loops(registr
     """Each probe is answered, whatever loop it comes on."""
 
     async def app(scope, receive, send):
-        """Never come here."""
+        """Never be called."""
 
     async def check():
         await asyncio.sleep(0)

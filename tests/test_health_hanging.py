@@ -33,7 +33,7 @@ def service(protocol, registry, **settings):
     """Return an application that is observed and serves nothing but its endpoints."""
 
     async def by_asgi(scope, receive, send):
-        """Never come here."""
+        """Never be called."""
 
     app = by_asgi if protocol == "asgi" else lambda environ, start: []
     return scaleobs.instrument(app, registry=registry, log_format="off", **settings)

@@ -53,7 +53,7 @@ def test_ten_thousand_probes_run_each_check_once_per_cache_period(protocol, kind
         return Check(name, check_async if kind == "async" else check, timeout=20, cache=0.2)
 
     async def by_asgi(scope, receive, send):
-        """Never come here."""
+        """Never be called."""
 
     app = by_asgi if protocol == "asgi" else lambda environ, start: []
     app = scaleobs.instrument(app, registry=registry, log_format="off", checks=[make("a"), make("b")])
@@ -150,7 +150,7 @@ def test_the_metrics_show_the_last_run(protocol, registry):
     """Also one that is damped or not critical, and start-up itself; nothing of a check that has not run."""
 
     async def by_asgi(scope, receive, send):
-        """Never come here."""
+        """Never be called."""
 
     app = by_asgi if protocol == "asgi" else lambda environ, start: []
     checks = [
@@ -228,7 +228,7 @@ def test_liveness_answers_from_what_is_known(protocol, registry):
     ended = threading.Event()
 
     async def by_asgi(scope, receive, send):
-        """Never come here."""
+        """Never be called."""
 
     def stuck():
         ended.wait(20)

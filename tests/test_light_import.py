@@ -30,9 +30,9 @@ def test_import_loads_nothing_heavy():
 
 
 def test_import_of_everything_loads_no_framework():
-    """Every public name can be used without any framework or extra being loaded."""
+    """The use of every public name loads no framework and no extra."""
     code = "import scaleobs\nfor name in scaleobs.__all__: getattr(scaleobs, name)"
-    allowed = {"prometheus_client", "structlog", "asyncio", "logging", "orjson", "rich"}  # structlog looks for rich.
+    allowed = {"prometheus_client", "structlog", "asyncio", "logging", "orjson", "rich"}  # structlog imports rich if it is installed.
 
     assert set() == loaded_by(code) & HEAVY - allowed
 
@@ -46,7 +46,7 @@ def test_instrument_loads_no_framework():
 
 
 def test_every_public_name_resolves():
-    """`__all__` is sorted, each name is there and knows its home, and `dir` shows it."""
+    """`__all__` is sorted, each name exists under its own name, and `dir` shows it."""
     assert sorted(scaleobs.__all__) == scaleobs.__all__
     for name in scaleobs.__all__:
         assert name == getattr(scaleobs, name).__name__
@@ -66,7 +66,7 @@ def test_loading_a_name_keeps_the_state_of_garbage_collection(before):
 
 
 def test_unknown_name_is_an_attribute_error():
-    """A name that isn't there is said as Python does."""
+    """A missing name is Python's usual error."""
     with pytest.raises(AttributeError, match="module 'scaleobs' has no attribute 'instrment'"):
         _ = scaleobs.instrment
 

@@ -1,4 +1,4 @@
-"""What "good" means, and what it can't mean."""
+"""The values of objectives that are accepted and refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from scaleobs.objectives import parse
     ],
 )
 def test_text_is_read(text, objective):
-    """The command line's form says the same as the Python one."""
+    """The form of the command line means the same as the Python form."""
     assert objective == parse(text)
 
 
@@ -35,7 +35,7 @@ def test_percentage_is_within_its_range(percent):
 
 @pytest.mark.parametrize("under", [0, -1, float("nan"), float("inf")])
 def test_time_is_above_zero(under):
-    """A time that no request can keep, or every one, is no objective."""
+    """A time that no request or every request meets is no objective."""
     with pytest.raises(ValueError, match=f"under={under!r} is not a time: give seconds above 0"):
         Latency(99, under=under)
 
@@ -45,7 +45,7 @@ def test_time_is_above_zero(under):
     "make", [Availability, lambda value: Latency(value, under=1), lambda value: Latency(99, under=value)]
 )
 def test_what_is_no_number_is_refused(make, value):
-    """Text from a file or a variable isn't taken for a number, and the message says so."""
+    """Text from a file or a variable is not read as a number, and the error explains it."""
     with pytest.raises(ValueError, match="give"):
         make(value)
 
@@ -71,6 +71,6 @@ def test_what_is_no_number_is_refused(make, value):
     ],
 )
 def test_bad_text_is_refused(text, message):
-    """What can't be read is shown, with the way to write it."""
+    """An unreadable text is shown with the right form."""
     with pytest.raises(ValueError, match=message):
         parse(text)

@@ -86,14 +86,14 @@ def port(tmp_path_factory):
     ],
 )
 def test_answer(arguments, answer, port):
-    """The exit code is what the orchestrator acts on; the line names the checks that are down."""
+    """The exit code is for the orchestrator; the line names the checks that are down."""
     assert answer == probe(*arguments, "--port", port)
     assert answer == probe(f"--port={port}", *arguments)
 
 
 @pytest.mark.servers
 def test_command_answers_the_same(port):
-    """`scaleobs probe` asks the same service, by the same environment, and ends with the same code."""
+    """`scaleobs probe` requests the same service, by the same environment, and exits with the same code."""
     assert (0, "live: UP") == command("--port", port)
     assert (0, "startup: UP") == command("startup", f"--port={port}", "--timeout", "5")
     assert (1, "ready: DOWN, 503: postgres") == command("--port", port, "ready")
@@ -102,13 +102,13 @@ def test_command_answers_the_same(port):
 
 @pytest.mark.servers
 def test_path_from_the_environment(port):
-    """The paths are those that the service itself was given."""
+    """The paths are those of the service's own settings."""
     assert (0, "live: UP") == probe("--port", port, SCALEOBS_HEALTH_PATH="/startup")
     assert (1, "live: DOWN, 404") == probe("--port", port, SCALEOBS_HEALTH_PATH="/nowhere")
 
 
 def test_no_server_listens():
-    """No answer is a failure, and says so."""
+    """No answer is a failure with its reason."""
     code, line = probe("--port", free_port())
 
     assert 1 == code
@@ -117,7 +117,7 @@ def test_no_server_listens():
 
 @pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200", b"220 smtp.example ready\r\n\r\n"])
 def test_something_else_listens(sent):
-    """What hangs, or speaks something else, is a failure within the timeout."""
+    """A server that hangs, or that is not HTTP, is a failure within the timeout."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken = []
 
@@ -183,7 +183,7 @@ def test_command_explains_itself(arguments):
 
 
 def test_nothing_needless_is_loaded():
-    """What starts every few seconds in every container loads neither typing, re, socket nor http."""
+    """The probe starts every few seconds in every container, and loads neither typing, re, socket nor http."""
     code = "import sys, scaleobs.probe; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(SOURCE)}

@@ -30,7 +30,7 @@ def serve_file(name):
 
 
 def site():
-    """Return an application with every way to route that Bottle knows."""
+    """Return an application with every kind of route of Bottle."""
     app, merged, inner = bottle.Bottle(), bottle.Bottle(), bottle.Bottle()
     merged.route("/deep/<x:int>", "GET", hello)
     inner.route("/inside/<y>", "GET", hello)
@@ -74,7 +74,7 @@ def site():
     ],
 )
 def test_bottle_template(method, path, template, status):
-    """The label is the rule that matched, or the prefix of what is mounted."""
+    """The label is the rule that matched, or the prefix of a mounted application."""
     observed = site()
 
     for _ in range(2):
@@ -82,7 +82,7 @@ def test_bottle_template(method, path, template, status):
 
 
 def test_bottle_answer_of_a_hook_keeps_the_rule():
-    """A hook that answers before routing is counted under the rule that the path has."""
+    """An answer of a hook before routing is counted under the rule of the path."""
     observed = site()
 
     assert (401, "/items/<item_id:int>") == observed.get("GET", "/items/7", headers=[("X-Refuse", "1")])
@@ -90,7 +90,7 @@ def test_bottle_answer_of_a_hook_keeps_the_rule():
 
 
 def test_bottle_rule_is_read_once():
-    """The route that Bottle leaves tells the rule alone."""
+    """The route in the environ alone determines the rule."""
     observed = site()
     for number in range(5):
         observed.get("GET", f"/items/{number}")
@@ -99,7 +99,7 @@ def test_bottle_rule_is_read_once():
 
 
 def test_bottle_known_is_what_is_registered():
-    """Every method and rule is known, what takes any method by the commonest, and the list is stable."""
+    """Every method and rule is listed, a route for any method with the most common one, and the list is stable."""
     observed = site()
     known = observed.routes.known()
 
@@ -113,7 +113,7 @@ def test_bottle_known_is_what_is_registered():
 
 
 def test_bottle_scans_add_no_template():
-    """Two hundred random paths and methods are unmatched, or have a rule that is known."""
+    """Two hundred random paths and methods are unmatched, or have a listed rule."""
     observed = site()
 
     found = scan(observed, ["/", "/items/", "/any/", "/merged/deep/", "/raw/", "/wrapped/"])
@@ -122,7 +122,7 @@ def test_bottle_scans_add_no_template():
 
 
 def test_bottle_rule_that_raises():
-    """Where the rule can't be read the request is answered, and the fault reaches whoever asks for the template."""
+    """If the rule can't be read, the request is answered, and `template` raises the fault."""
     observed = site()
     for route in observed.app.routes:
         route.config = None

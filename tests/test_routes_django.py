@@ -16,7 +16,7 @@ from support.routing import Site, scan
 
 
 def serve(protocol, registry, method, path, headers=()):
-    """Serve one request by a site that is observed."""
+    """Serve one request by an observed site."""
     if protocol == "asgi":
         app = scaleobs.instrument(get_asgi_application(), registry=registry)
         return asgi(app, method, path, headers=[("Host", "testserver"), *headers])
@@ -56,7 +56,7 @@ def serve(protocol, registry, method, path, headers=()):
     ],
 )
 def test_django_template(path, template, status, protocol, registry):
-    """The label is the pattern that was matched, written from the root."""
+    """The label is the pattern that matched, from the root on."""
     assert status == serve(protocol, registry, "GET", path).status
     assert {("GET", template, str(status)): 1} == counted(registry)
     assert 0 == registry.get_sample_value("scaleobs_internal_faults_total")
@@ -64,7 +64,7 @@ def test_django_template(path, template, status, protocol, registry):
 
 @pytest.mark.parametrize("protocol", ["wsgi", "asgi"])
 def test_answer_of_a_middleware_keeps_the_template(protocol, registry):
-    """A middleware that answers before routing is counted under the pattern that the path has."""
+    """An answer of a middleware before routing is counted under the pattern of the path."""
     for path in ("/items/7/", "/items/7", "/scan/.env"):
         assert 401 == serve(protocol, registry, "GET", path, headers=[("X-Refuse", "1")]).status
 
@@ -73,7 +73,7 @@ def test_answer_of_a_middleware_keeps_the_template(protocol, registry):
 
 @pytest.mark.parametrize("protocol", ["wsgi", "asgi"])
 def test_translated_path_is_one_template(protocol, registry):
-    """A client that chooses among languages chooses no other series."""
+    """All languages of a pattern are one series."""
     for language, day in (("en-us", "Monday"), ("de", "Montag"), ("fr", "lundi")):
         seen = serve(protocol, registry, "GET", f"/day/{day}", headers=[("Accept-Language", language)])
         assert 200 == seen.status
@@ -82,7 +82,7 @@ def test_translated_path_is_one_template(protocol, registry):
 
 
 def test_language_of_the_request_is_left_alone():
-    """Reading the patterns in no language changes nothing for the view."""
+    """The patterns are read without a language; the view keeps its language."""
     site = Site(get_wsgi_application(), "wsgi")
     site.get("GET", "/day/Montag", headers=[("Accept-Language", "de")])
 
@@ -91,7 +91,7 @@ def test_language_of_the_request_is_left_alone():
 
 
 def test_django_known_is_what_is_in_the_urlconf():
-    """Every pattern is known once, by the methods that its view names, in whatever language."""
+    """Every pattern is listed once in all languages, with the methods that its view names."""
     routes = Site(get_wsgi_application(), "wsgi").routes
     known = routes.known()
     with translation.override("de"):
@@ -107,7 +107,7 @@ def test_django_known_is_what_is_in_the_urlconf():
 @pytest.mark.parametrize("protocol", ["wsgi", "asgi"])
 @pytest.mark.filterwarnings("ignore:StreamingHttpResponse")
 def test_django_scans_add_no_template(protocol):
-    """Two hundred random paths and methods are unmatched, or have a pattern that is known."""
+    """Two hundred random paths and methods are unmatched, or have a listed pattern."""
     site = Site(get_wsgi_application() if protocol == "wsgi" else get_asgi_application(), protocol)
 
     found = scan(site, ["/", "/items/", "/slug/", "/de/", "/api/v1/"])
@@ -125,7 +125,7 @@ def test_series_do_not_grow_with_paths(protocol, registry):
 
 
 def test_fault_of_the_hook_reaches_scaleobs_alone(registry, monkeypatch):
-    """Where a pattern can't be read, the request is answered, and the fault is counted."""
+    """If a pattern can't be read, the request is answered, and the fault is counted."""
 
     class Match:
         func, args, kwargs, route = staticmethod(django_site.hello), (), {}, None
@@ -142,7 +142,7 @@ def test_fault_of_the_hook_reaches_scaleobs_alone(registry, monkeypatch):
 
 
 def test_django_handler_is_hooked_once():
-    """A handler that is asked for twice has one hook."""
+    """A second call of `routes_of` adds no second hook to a handler."""
     handler = get_wsgi_application()
     Site(handler, "wsgi")
     hooked = handler.resolve_request
@@ -152,7 +152,7 @@ def test_django_handler_is_hooked_once():
 
 
 def test_hook_of_another_library_is_kept(registry):
-    """What has replaced a method of the handler before is called as ever, and the pattern is found."""
+    """An earlier replacement of a handler's method is still called, and the pattern is found."""
     handler, seen = get_wsgi_application(), []
     resolve = handler.resolve_request
     handler.resolve_request = lambda request: seen.append(request.path) or resolve(request)
@@ -172,14 +172,14 @@ class Plain(ASGIHandler):
 
 
 def test_handler_of_asgi_that_resembles_another():
-    """The pattern is in the scope, however a subclass is called."""
+    """The pattern is in the scope for any name of the subclass."""
     assert (200, "/items/<int:item_id>/") == Site(Plain(), "asgi").get(
         "GET", "/items/7/", headers=[("Host", "testserver")]
     )
 
 
 def test_scope_that_a_middleware_sets_is_none_of_ours(registry):
-    """An attribute `scope` of a request to WSGI is the application's."""
+    """An attribute `scope` of a WSGI request belongs to the application."""
     handler = get_wsgi_application()
     handler.request_class = type("Scoped", (handler.request_class,), {"scope": "read write"})
 

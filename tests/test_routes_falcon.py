@@ -31,7 +31,7 @@ class Item:
 
 
 class AsyncItem:
-    """The same of ASGI."""
+    """The same for ASGI."""
 
     async def on_get(self, req, resp, **_):
         """Answer."""
@@ -51,7 +51,7 @@ class AsyncItem:
 
 
 class Refuse:
-    """A middleware that answers before routing where the client asks for it."""
+    """A middleware that answers before routing if the client requests it."""
 
     def process_request(self, req, resp):
         """Refuse."""
@@ -64,17 +64,17 @@ class Refuse:
 
 
 def sink(req, resp, **_):
-    """Answer for all that begins alike."""
+    """Answer every path with a prefix."""
     resp.text = "sink"
 
 
 async def sink_async(req, resp, **_):
-    """Answer for all that begins alike."""
+    """Answer every path with a prefix."""
     resp.text = "sink"
 
 
 def site(protocol):
-    """Return an application with every way to route that Falcon knows."""
+    """Return an application with every kind of route of Falcon."""
     app = falcon.App(middleware=[Refuse()]) if protocol == "wsgi" else falcon.asgi.App(middleware=[Refuse()])
     item = Item() if protocol == "wsgi" else AsyncItem()
     app.add_route("/", item)
@@ -118,7 +118,7 @@ def test_falcon_template(method, path, template, status, protocol):
 
 @pytest.mark.parametrize("protocol", ["wsgi", "asgi"])
 def test_falcon_answer_before_routing_keeps_the_template(protocol):
-    """A middleware that refuses is counted under the template that the path has."""
+    """A refusal of a middleware is counted under the template of the path."""
     headers = [("Host", "testserver"), ("X-Refuse", "1")]
     observed = site(protocol)
 
@@ -128,7 +128,7 @@ def test_falcon_answer_before_routing_keeps_the_template(protocol):
 
 @pytest.mark.parametrize("protocol", ["wsgi", "asgi"])
 def test_falcon_trailing_slash(protocol):
-    """Where Falcon strips a slash, the template stays."""
+    """If Falcon strips a slash, the template is the same."""
     observed = site(protocol)
     observed.app.req_options.strip_url_path_trailing_slash = True
     headers = [("Host", "testserver"), ("X-Refuse", "1")]
@@ -139,7 +139,7 @@ def test_falcon_trailing_slash(protocol):
 
 @pytest.mark.parametrize("protocol", ["wsgi", "asgi"])
 def test_falcon_template_is_read_once(protocol):
-    """What the hook notes tells the template alone."""
+    """The hook's note alone determines the template."""
     observed = site(protocol)
     for number in range(5):
         observed.get("GET", f"/items/{number}")
@@ -149,7 +149,7 @@ def test_falcon_template_is_read_once(protocol):
 
 @pytest.mark.parametrize("protocol", ["wsgi", "asgi"])
 def test_falcon_known_is_what_is_registered(protocol):
-    """Every method that a resource answers is known, and those that Falcon refuses by itself aren't."""
+    """Every method that a resource answers is listed; methods that Falcon itself refuses are not."""
     observed = site(protocol)
     known = observed.routes.known()
 
@@ -169,7 +169,7 @@ def test_falcon_known_is_what_is_registered(protocol):
 
 @pytest.mark.parametrize("protocol", ["wsgi", "asgi"])
 def test_falcon_scans_add_no_template(protocol):
-    """Two hundred random paths and methods are unmatched, or have a template that is known."""
+    """Two hundred random paths and methods are unmatched, or have a listed template."""
     observed = site(protocol)
 
     found = scan(observed, ["/", "/items/", "/i/", "/files/", "/old/", "/static/"])
@@ -179,7 +179,7 @@ def test_falcon_scans_add_no_template(protocol):
 
 @pytest.mark.parametrize("protocol", ["wsgi", "asgi"])
 def test_falcon_router_that_finds_no_template(protocol):
-    """A router of an older kind, which names no template, is answered for as ever, and the fault reaches us alone."""
+    """A router without templates works as before, and the fault does not reach the application."""
     observed = site(protocol)
     item = Item() if protocol == "wsgi" else AsyncItem()
     observed.app._router_search._search = lambda path, req=None: (item, {"GET": item.on_get}, {})

@@ -52,7 +52,7 @@ def api():
     ],
 )
 def test_fastapi_template(path, template, status, registry):
-    """Included routers, the same one twice, and sub-applications have their whole templates."""
+    """Included routers, also included twice, and sub-applications have complete templates."""
     app = scaleobs.instrument(api(), registry=registry)
 
     assert status == asgi(app, path=path).status
@@ -60,7 +60,7 @@ def test_fastapi_template(path, template, status, registry):
 
 
 def test_fastapi_root_path(registry):
-    """A FastAPI application that knows its prefix is labelled without it."""
+    """The label of a FastAPI application with a root path does not contain that path."""
     app = api()
     app.root_path = "/proxy"
     scaleobs.instrument(app, registry=registry)

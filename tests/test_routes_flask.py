@@ -15,7 +15,7 @@ from support.routing import Site, scan
 
 
 class Colour(BaseConverter):
-    """A converter that refuses, and one value that breaks it."""
+    """A converter that refuses values, and fails for one."""
 
     def to_python(self, value):
         """Take two colours."""
@@ -33,7 +33,7 @@ class Thing(MethodView):
 
 
 def site():
-    """Return an application with every way to route that Flask knows."""
+    """Return an application with every kind of route of Flask."""
     app = Flask("shop", static_folder="/etc")
     app.url_map.converters["colour"] = Colour
     inner, outer = Blueprint("inner", __name__, url_prefix="/inner"), Blueprint("outer", __name__)
@@ -77,7 +77,7 @@ def site():
     ],
 )
 def test_flask_template(method, path, template, status, registry):
-    """The label is the rule that was matched."""
+    """The label is the rule that matched."""
     app = scaleobs.instrument(site(), registry=registry)
 
     assert status == wsgi(app, method, path).status
@@ -86,7 +86,7 @@ def test_flask_template(method, path, template, status, registry):
 
 
 def test_hook_that_answers_before_the_view_keeps_the_template(registry):
-    """A `before_request` function that refuses is counted under the rule."""
+    """A refusal of a `before_request` function is counted under the rule."""
     app = site()
     app.before_request(lambda: ("who are you?", 401))
     scaleobs.instrument(app, registry=registry)
@@ -97,7 +97,7 @@ def test_hook_that_answers_before_the_view_keeps_the_template(registry):
 
 
 def test_application_below_another_one(registry):
-    """Where a dispatcher mounts the application, the rule is the application's own."""
+    """If a dispatcher mounts the application, the rule is the application's own."""
     app = scaleobs.instrument(site(), registry=registry)
 
     assert 200 == wsgi(DispatcherMiddleware(None, {"/shop": app}), path="/shop/items/7").status
@@ -105,7 +105,7 @@ def test_application_below_another_one(registry):
 
 
 def test_fault_of_the_hook_reaches_scaleobs_alone(registry):
-    """Where the rule of an error can't be found, the answer is Flask's own, and the fault is counted."""
+    """If the rule of an error can't be found, Flask answers as usual, and the fault is counted."""
     app = scaleobs.instrument(site(), registry=registry)
 
     class BrokenError(Exception):
@@ -133,7 +133,7 @@ def test_series_do_not_grow_with_paths(registry):
 
 
 def test_request_is_seen_by_the_application_as_ever(registry):
-    """The hook leaves the request as it is."""
+    """The hook does not change the request."""
     app = site()
     app.add_url_rule("/echo/<x>", "echo", lambda x: f"{request.path} {request.url_rule.rule} {x}")
     scaleobs.instrument(app, registry=registry)
@@ -142,7 +142,7 @@ def test_request_is_seen_by_the_application_as_ever(registry):
 
 
 def test_flask_known_is_what_is_registered():
-    """Every rule is known by its methods, without those that Flask adds, and the list is stable."""
+    """Every rule is listed with its methods, without those that Flask adds, and the list is stable."""
     observed = Site(site(), "wsgi")
     known = observed.routes.known()
 
@@ -156,7 +156,7 @@ def test_flask_known_is_what_is_registered():
 
 
 def test_flask_scans_add_no_template():
-    """Two hundred random paths and methods are unmatched, or have a rule that is known."""
+    """Two hundred random paths and methods are unmatched, or have a listed rule."""
     observed = Site(site(), "wsgi")
 
     found = scan(observed, ["/", "/items/", "/paint/", "/files/", "/slash/", "/thing/", "/etc/"])
@@ -165,7 +165,7 @@ def test_flask_scans_add_no_template():
 
 
 def test_flask_leaves_its_rule_in_the_environ():
-    """The rule is there before anybody asks, so that what was found for it before can be looked up."""
+    """The hook writes the rule before the response, so that a cached child can be used."""
     observed = Site(site(), "wsgi")
     found = []
     for path in ("/items/7", "/slash/a", "/thing/7", "/scan/.env"):
@@ -177,7 +177,7 @@ def test_flask_leaves_its_rule_in_the_environ():
 
 
 def test_answer_before_flask_keeps_the_rule():
-    """A middleware around the application that answers by itself is counted under the rule that the path has."""
+    """An answer of a middleware around the application is counted under the rule of the path."""
     observed = Site(site(), "wsgi")
 
     found = [observed.routes.template(environ(*sent))[0] for sent in (("GET", "/items/7"), ("GET", "/thing/7"))]
@@ -195,7 +195,7 @@ def second():
 
 @pytest.mark.parametrize("root", ["", "/shop"])
 def test_application_that_a_dispatcher_calls_instead(root, registry):
-    """What another application answers below a path is never counted under a rule that it doesn't have."""
+    """An answer of another application below a path is not counted under a rule of the first application."""
     app = scaleobs.instrument(DispatcherMiddleware(site(), {"/api": second()}), registry=registry, log_format="off")
     app = DispatcherMiddleware(None, {root: app}) if root else app
 
@@ -206,7 +206,7 @@ def test_application_that_a_dispatcher_calls_instead(root, registry):
 
 
 def test_answer_before_flask_below_a_root_keeps_the_rule():
-    """Below a path that the application has answered at, what a middleware answers has the rule of its path."""
+    """Below a root of the application, an answer of a middleware has the rule of its path."""
     observed = Site(site(), "wsgi")
     sent = environ("GET", "/items/7", SCRIPT_NAME="/shop")
     assert "unmatched" == observed.routes.template(dict(sent))[0]
@@ -216,7 +216,7 @@ def test_answer_before_flask_below_a_root_keeps_the_rule():
 
 
 def test_flask_is_hooked_once():
-    """An application that is asked for twice has one hook."""
+    """A second call of `routes_of` adds no second hook to an application."""
     app = site()
     Site(app, "wsgi")
     hooked = app.full_dispatch_request
@@ -227,7 +227,7 @@ def test_flask_is_hooked_once():
 
 @pytest.mark.parametrize("log_format", ["json", "off"])
 def test_rule_that_cannot_be_read_is_a_fault_of_ours(log_format, registry):
-    """A rule that raises when it is looked at fails no request: it is counted as unmatched, and the fault each time."""
+    """A rule that raises when it is read fails no request; each is unmatched, and each fault is counted."""
     app = site()
     scaleobs.instrument(app, registry=registry, log_format=log_format)
     assert 200 == wsgi(app, path="/items/7").status

@@ -1,4 +1,4 @@
-"""The one line in front of each further framework."""
+"""`instrument` for each further framework."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SITES = {
 
 @pytest.mark.parametrize("name", SITES)
 def test_instrumented_site_counts_its_templates(name, registry):
-    """Three ids are one series, two hundred unknown paths are another, and the answers are what they were."""
+    """Three ids are one series, two hundred unknown paths are another, and the answers do not change."""
     make, template = SITES[name]
     site = make()
     bare = [site.get("GET", path)[0] for path in ("/items/7", "/nowhere")]

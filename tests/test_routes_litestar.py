@@ -78,7 +78,7 @@ class Orders(Controller):
 
 
 def site():
-    """Return an application with every way to route that Litestar knows."""
+    """Return an application with every kind of route of Litestar."""
     deep = Router("/v2/{tenant:str}", route_handlers=[shared])
     handlers = [root, item, boom, twice, several, mounted, chat, Orders]
     routers = [Router("/v1", route_handlers=[shared]), deep]
@@ -114,7 +114,7 @@ def site():
     ],
 )
 def test_litestar_template(method, path, template, status, root_path):
-    """The label is the path that the handler was given, with its parameters' names."""
+    """The label is the path of the handler, with the names of its parameters."""
     observed = site()
 
     for _ in range(2):
@@ -122,7 +122,7 @@ def test_litestar_template(method, path, template, status, root_path):
 
 
 def test_litestar_preflight_keeps_the_template():
-    """What the CORS middleware answers before routing is counted under the route that the path has."""
+    """An answer of the CORS middleware before routing is counted under the route of the path."""
     headers = [("Origin", "https://a.example"), ("Access-Control-Request-Method", "GET")]
     observed = site()
 
@@ -131,7 +131,7 @@ def test_litestar_preflight_keeps_the_template():
 
 
 def test_litestar_handler_is_read_once():
-    """A handler of one path tells the template alone; one of two paths doesn't."""
+    """A handler with one path alone determines the template; one with two paths does not."""
     observed = site()
 
     for number in range(5):
@@ -144,7 +144,7 @@ def test_litestar_handler_is_read_once():
 
 
 def test_litestar_known_is_what_is_registered():
-    """Every handler's methods and paths are known, WebSockets aren't, and the list is the same until one is added."""
+    """The methods and paths of each handler are listed, without WebSockets; the list is the same until one is added."""
     observed = site()
     known = observed.routes.known()
 
@@ -164,7 +164,7 @@ def test_litestar_known_is_what_is_registered():
 
 
 def test_litestar_scans_add_no_template():
-    """Two hundred random paths and methods are unmatched, or have a template that is known."""
+    """Two hundred random paths and methods are unmatched, or have a listed template."""
     observed = site()
 
     found = scan(observed, ["/", "/items/", "/mounted/", "/orders/", "/v1/shared/"])
@@ -173,7 +173,7 @@ def test_litestar_scans_add_no_template():
 
 
 def test_litestar_routes_that_raise(monkeypatch):
-    """Where the routes can't be looked at the request is served, and the fault reaches whoever asks."""
+    """If the routes can't be read, the request is served, and `template` raises the fault."""
     observed = site()
     monkeypatch.setattr(type(observed.app.routes[1]), "path_format", property(lambda self: 1 / 0))
 

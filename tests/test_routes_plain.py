@@ -1,4 +1,4 @@
-"""Applications that are wrapped, hidden or of no framework that is known."""
+"""Applications that are wrapped, hidden or of no supported framework."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Wrapper:
         self._app = app
 
     def __call__(self, *request):
-        """Pass on."""
+        """Call the application."""
         return self._app(*request)
 
 
@@ -54,7 +54,7 @@ def closure(app):
 
 
 async def first_of(app, scope, receive, send):
-    """Call an application that is given."""
+    """Call an application that is an argument."""
     await app(scope, receive, send)
 
 
@@ -82,7 +82,7 @@ async def named(scope, receive, send):
     ],
 )
 def test_wrapped_asgi_application_is_found(wrapped):
-    """The routes of an application show through what is put around it, before the first request."""
+    """The routes of a wrapped application are found before the first request."""
     site = Site(wrapped, "asgi")
 
     assert (("GET", "/in/items/{item_id}"),) == site.routes.known()
@@ -109,12 +109,12 @@ APPS = {"hidden": starlette()}
 
 
 async def with_lookup(scope, receive, send):
-    """Call an application that shows nowhere."""
+    """Call an application that no attribute shows."""
     await APPS["hidden"](scope, receive, send)
 
 
 def test_hidden_starlette_application_is_found_by_its_requests():
-    """The router signs the scope, so that templates are right all the same."""
+    """The router writes itself into the scope, so that the templates are right."""
     site = Site(with_lookup, "asgi")
 
     assert () == site.routes.known()
@@ -137,7 +137,7 @@ def null_wsgi(environ, start_response):
 
 @pytest.mark.parametrize(("app", "protocol"), [(null, "asgi"), (null_wsgi, "wsgi")])
 def test_application_of_no_framework_is_inspected_once(app, protocol):
-    """Every request is unmatched, and that is remembered."""
+    """Every request is unmatched, and that is cached."""
     site = Site(app, protocol)
 
     assert {(200, "unmatched")} == {site.get("GET", f"/{number}") for number in range(10)}
@@ -159,7 +159,7 @@ def test_application_of_no_framework_is_inspected_once(app, protocol):
     ],
 )
 def test_function_of_the_user_is_believed_within_bounds(returned, template):
-    """What a function says of a request is its template, if it is a text that a label can be."""
+    """The result of the function is the template, if the text can be a label."""
     routes = routes_of(null, lambda request: returned)
 
     assert (template, False) == routes.template({"path": "/orders/7"})
@@ -167,7 +167,7 @@ def test_function_of_the_user_is_believed_within_bounds(returned, template):
 
 
 def test_function_of_the_user_sees_what_the_application_left():
-    """The function gets the scope or environ itself, and its fault reaches whoever asks."""
+    """The function receives the scope or environ itself, and `template` raises its exception."""
     routes = routes_of(starlette(), lambda request: request["my.route"])
 
     assert ("/mine", False) == routes.template({"my.route": "/mine"})
@@ -176,7 +176,7 @@ def test_function_of_the_user_sees_what_the_application_left():
 
 
 class Hostile:
-    """An application that can't be looked at."""
+    """An application whose attributes raise."""
 
     def __getattr__(self, name):
         raise RuntimeError(name)

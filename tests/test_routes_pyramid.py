@@ -20,22 +20,22 @@ def hello(request):
 
 
 def boom(request):
-    """Fail in a way that Pyramid answers."""
+    """Fail with an error that Pyramid answers."""
     raise HTTPUnauthorized
 
 
 def refusing(handler, registry):
-    """Return a tween that answers before routing where the client asks for it."""
+    """Return a tween that answers before routing if the client requests it."""
     return lambda request: Response(status=401) if request.headers.get("X-Refuse") else handler(request)
 
 
 def nested(config):
-    """Add what another package brings."""
+    """Add a route of another package."""
     config.add_route("order", "/orders/{order_id}")
 
 
 def site():
-    """Return an application with every way to route that Pyramid knows, but for traversal."""
+    """Return an application with every kind of route of Pyramid, except for traversal."""
     with Configurator(settings={}) as config:
         config.add_tween("test_routes_pyramid.refusing")
         config.add_route("root", "/")
@@ -94,7 +94,7 @@ def test_pyramid_answer_of_a_tween_keeps_the_pattern():
 
 
 def test_pyramid_pattern_is_read_once():
-    """What the hook notes tells the template alone."""
+    """The hook's note alone determines the template."""
     observed = site()
     for number in range(5):
         observed.get("GET", f"/items/{number}")
@@ -103,7 +103,7 @@ def test_pyramid_pattern_is_read_once():
 
 
 def test_pyramid_known_is_what_is_registered():
-    """Every route is known, by the methods that it or its views name."""
+    """Every route is listed with the methods that it or its views name."""
     observed = site()
     known = observed.routes.known()
 
@@ -115,7 +115,7 @@ def test_pyramid_known_is_what_is_registered():
 
 
 def test_pyramid_scans_add_no_template():
-    """Two hundred random paths and methods are unmatched, or have a pattern that is known."""
+    """Two hundred random paths and methods are unmatched, or have a listed pattern."""
     observed = site()
 
     found = scan(observed, ["/", "/items/", "/bare/", "/rest/", "/api/orders/"])
@@ -124,7 +124,7 @@ def test_pyramid_scans_add_no_template():
 
 
 def test_pyramid_without_routes():
-    """An application that finds its views by traversal alone has no templates."""
+    """An application with traversal only has no templates."""
     with Configurator(settings={}) as config:
         config.add_view(hello)
         observed = Site(config.make_wsgi_app(), "wsgi")
@@ -134,7 +134,7 @@ def test_pyramid_without_routes():
 
 
 def test_pyramid_is_hooked_once():
-    """An application that is asked for twice has one hook."""
+    """A second call of `routes_of` adds no second hook to an application."""
     observed = site()
     hooked = observed.app.routes_mapper
     Site(observed.app, "wsgi")
@@ -143,7 +143,7 @@ def test_pyramid_is_hooked_once():
 
 
 def test_pyramid_pattern_that_raises():
-    """Where the pattern can't be read the request is answered, and the fault reaches whoever asks for the template."""
+    """If the pattern can't be read, the request is answered, and `template` raises the fault."""
     observed = site()
     for route in observed.app.routes_mapper.get_routes():
         route.pattern = None

@@ -33,7 +33,7 @@ async def chat(room):
 
 
 def app():
-    """Return an application with every way to route that Quart knows."""
+    """Return an application with every kind of route of Quart."""
     made = Quart("shop", static_folder="/etc")
     inner, outer = Blueprint("inner", __name__, url_prefix="/inner"), Blueprint("outer", __name__)
     inner.add_url_rule("/<int:x>", "deep", hello)
@@ -69,7 +69,7 @@ def app():
     ],
 )
 def test_quart_template(method, path, template, status, root_path):
-    """The label is the rule that was matched."""
+    """The label is the rule that matched."""
     site = Site(app(), "asgi")
 
     for _ in range(2):
@@ -77,7 +77,7 @@ def test_quart_template(method, path, template, status, root_path):
 
 
 def test_quart_rule_is_read_once():
-    """What the hook notes tells the template alone, so that it is asked once for each rule."""
+    """The hook's note alone determines the template, so that each rule is computed once."""
     site = Site(app(), "asgi")
     for number in range(5):
         site.get("GET", f"/items/{number}")
@@ -86,7 +86,7 @@ def test_quart_rule_is_read_once():
 
 
 def test_quart_answer_before_routing_keeps_the_rule():
-    """What a middleware of the application's answers is counted under the rule that the path has."""
+    """An answer of the application's middleware is counted under the rule of the path."""
     made = app()
     inner = made.asgi_app
 
@@ -102,7 +102,7 @@ def test_quart_answer_before_routing_keeps_the_rule():
 
 
 def test_quart_client_that_goes_early_has_its_rule():
-    """The rule is known while the request is still being handled, and the scope holds no request afterwards."""
+    """The rule is available while the request is handled, and the scope has no request afterwards."""
     seen = []
     made = app()
     site = Site(made, "asgi")
@@ -120,7 +120,7 @@ def test_quart_client_that_goes_early_has_its_rule():
 
 
 def test_quart_websocket_has_its_rule():
-    """A WebSocket has its rule, and a path that none has is unmatched."""
+    """A WebSocket has its rule, and a path without one is unmatched."""
     site = Site(app(), "asgi")
     found = []
     for path in ("/chat/7", "/nowhere"):
@@ -132,7 +132,7 @@ def test_quart_websocket_has_its_rule():
 
 
 def test_quart_known_is_what_is_registered():
-    """Every rule is known by its methods, without WebSockets and what Quart adds, and the list is stable."""
+    """Every rule is listed with its methods, without WebSockets and methods that Quart adds, and the list is stable."""
     site = Site(app(), "asgi")
     known = site.routes.known()
 
@@ -144,7 +144,7 @@ def test_quart_known_is_what_is_registered():
 
 
 def test_quart_scans_add_no_template():
-    """Two hundred random paths and methods are unmatched, or have a rule that is known."""
+    """Two hundred random paths and methods are unmatched, or have a listed rule."""
     site = Site(app(), "asgi")
 
     found = scan(site, ["/", "/items/", "/slash/", "/outer/inner/", "/etc/"])
@@ -153,7 +153,7 @@ def test_quart_scans_add_no_template():
 
 
 def test_quart_is_hooked_once():
-    """An application that is asked for twice has one hook."""
+    """A second call of `routes_of` adds no second hook to an application."""
     made = app()
     Site(made, "asgi")
     hooked = made.handle_request
@@ -163,7 +163,7 @@ def test_quart_is_hooked_once():
 
 
 class Broken:
-    """A rule that can't be looked at."""
+    """A rule whose attributes raise."""
 
     rule = property(lambda self: 1 / 0)
     endpoint = "root"
@@ -171,7 +171,7 @@ class Broken:
 
 
 def test_quart_fault_of_the_hook_reaches_scaleobs_alone():
-    """Where the rule can't be read the request is answered, and the fault reaches whoever asks for the template."""
+    """If the rule can't be read, the request is answered, and `template` raises the fault."""
     made = app()
 
     async def answer(**_):

@@ -1,4 +1,4 @@
-"""What was found for one request isn't looked for again for the next one like it."""
+"""Templates are cached: a second request of the same route computes none."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ SITES = {
 }
 
 UNKNOWN = {name: SITES[name] for name in ("flask", "quart", "falcon", "falcon asgi", "django", "django asgi")}
-"""Of those whose hook hears of paths that no route has."""
+"""Frameworks whose hook is also called for paths without a route."""
 
 
 def serve(site, monkeypatch, registry, paths):
-    """Serve a request for each path, and return how often a template was asked for."""
+    """Serve a request for each path, and return how many templates were computed."""
     make, call, kind, _, _ = site
     calls = []
     find = kind.template
@@ -143,7 +143,7 @@ SHARED = {
 
 @pytest.mark.parametrize("name", SHARED)
 def test_shared_endpoint_is_remembered_by_its_route(name, monkeypatch, registry):
-    """Requests to what serves several templates are not looked up by their paths, and clients add nothing to memory."""
+    """Requests to an endpoint with several templates match no paths, and clients cannot fill the cache."""
     make, paths, is_alone = SHARED[name]
     by_path, calls = [], []
     find, template = RouteTable.find, StarletteRoutes.template
@@ -169,7 +169,7 @@ def test_shared_endpoint_is_remembered_by_its_route(name, monkeypatch, registry)
 @pytest.mark.parametrize("root_path", ["", "/proxy", "/one"])
 @pytest.mark.parametrize("name", SHARED)
 def test_shared_endpoint_within_another_application(name, root_path, registry):
-    """Mounts around the application, and a server's prefix that is called like one of its own, are no part of it."""
+    """The template has neither outer mounts nor a server's prefix, also if its name is that of an own mount."""
     make, paths, _ = SHARED[name]
     app = scaleobs.instrument(make(), registry=registry, log_format="off")
     outer = Starlette(routes=[Mount("/two", app)])
@@ -183,7 +183,7 @@ def test_shared_endpoint_within_another_application(name, root_path, registry):
 
 
 def test_routes_that_are_replaced_are_not_confused(registry):
-    """A route that is gone is not taken for a later one, though both may have had the same place in memory."""
+    """A removed route is not mistaken for a later one, even if both had the same address in memory."""
     app = scaleobs.instrument(starlette_function(), registry=registry, log_format="off")
     for number in range(50):
         app.router.routes[:] = [Route(f"/{number}/{{a}}", hello), Route(f"/{number}/{{a}}/b", hello)]
@@ -195,12 +195,12 @@ def test_routes_that_are_replaced_are_not_confused(registry):
 
 
 HIDING = ("/raw", "/a")
-"""Mounts of a function that may hide anything; `test_routes_shared` has them."""
+"""Mounts of a function that may call any endpoint; see `test_routes_shared`."""
 
 
 @pytest.mark.parametrize("name", SITES)
 def test_template_of_a_route_is_computed_once(name, monkeypatch, registry):
-    """Fifty requests to one route ask for its template once."""
+    """Fifty requests to one route compute its template once."""
     site = SITES[name]
 
     assert 1 == serve(site, monkeypatch, registry, [site[3].format(number) for number in range(50)])
@@ -209,14 +209,14 @@ def test_template_of_a_route_is_computed_once(name, monkeypatch, registry):
 
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_unmatched_is_computed_once(name, monkeypatch, registry):
-    """Fifty paths that no route has ask once, too, where the framework says that it found none."""
+    """Fifty paths without a route compute one template, too, if the framework's hook is called for them."""
     assert 1 == serve(UNKNOWN[name], monkeypatch, registry, [f"/scan/{number}.php" for number in range(50)])
     assert {("GET", "unmatched", "404"): 50} == counted(registry)
 
 
 @pytest.mark.parametrize("name", SITES)
 def test_what_is_remembered_is_of_one_route(name, monkeypatch, registry):
-    """Requests to the route, to none and to the route again, in turn, are counted each under its own."""
+    """Requests to the route, to no route and to the route again are each counted under the right template."""
     site = SITES[name]
     paths = [path for number in range(3) for path in (site[3].format(number), f"/scan/{number}.php")]
     serve(site, monkeypatch, registry, paths)

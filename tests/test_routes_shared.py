@@ -1,4 +1,4 @@
-"""One function at several places of a Starlette application, which its endpoint doesn't tell apart."""
+"""One function behind several routes of a Starlette application: the endpoint does not determine the template."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def other(request):
 
 
 async def with_lookup(scope, receive, send):
-    """Call an application that shows nowhere."""
+    """Call an application that no attribute shows."""
     await globals()["HIDDEN"](scope, receive, send)
 
 
@@ -47,7 +47,7 @@ def routes_counted(registry):
 @pytest.mark.parametrize("order", [("/a", "/sub/b"), ("/sub/b", "/a")])
 @pytest.mark.parametrize("hide", [GZipMiddleware, lambda app: with_lookup], ids=["a wrapper", "out of sight"])
 def test_function_in_a_mount_that_hides_its_routes(hide, order, registry, monkeypatch):
-    """A function that a hidden application serves, too, is counted as the mount there, whichever is called first."""
+    """A function that a hidden application serves, too, is counted as the mount there, in any order of calls."""
     sub = Starlette(routes=[Route("/b", hello)])
     monkeypatch.setitem(globals(), "HIDDEN", sub)
     app = Starlette(routes=[Route("/a", hello), Route("/c", other), Mount("/sub", app=hide(sub))])
@@ -60,7 +60,7 @@ def test_function_in_a_mount_that_hides_its_routes(hide, order, registry, monkey
 
 
 def test_function_that_takes_any_path_beside_a_mount_that_hides_its_routes(registry):
-    """Between a function's route and the mount the order decides, as it does for Starlette."""
+    """Of a function's route and a mount, the first one counts, as for Starlette."""
     sub = GZipMiddleware(Starlette(routes=[Route("/b", hello)]))
     app = Starlette(routes=[Mount("/sub", app=sub), Route("/{path:path}", hello)])
     scaleobs.instrument(app, registry=registry, log_format="off")
@@ -74,7 +74,7 @@ def test_function_that_takes_any_path_beside_a_mount_that_hides_its_routes(regis
     ("mounted", "lookups"), [(StaticFiles(directory="/etc"), 1), (GZipMiddleware(HIDDEN), 1), (with_lookup, 5)]
 )
 def test_mount_that_can_hide_nothing_of_a_function(mounted, lookups):
-    """Files, and what shows through a wrapper, leave an endpoint to tell alone; what can't be seen doesn't."""
+    """Mounted files and visible applications keep an endpoint unambiguous; hidden applications do not."""
     site = Site(Starlette(routes=[Route("/a/{x}", hello), Mount("/sub", app=mounted)]), "asgi")
 
     assert {(200, "/a/{x}")} == {site.get("GET", f"/a/{number}") for number in range(5)}
@@ -82,7 +82,7 @@ def test_mount_that_can_hide_nothing_of_a_function(mounted, lookups):
 
 
 def test_redirect_beside_the_same_path_of_another_host(registry):
-    """A path that another host has first is found behind it."""
+    """A path that also belongs to an earlier route of another host is found."""
     api = Host("api.example.org", Router([Route("/items/", other)]))
     app = Starlette(routes=[api, Route("/items/", hello)])
     scaleobs.instrument(app, registry=registry, log_format="off")
@@ -94,7 +94,7 @@ def test_redirect_beside_the_same_path_of_another_host(registry):
 
 
 def test_function_by_method(registry):
-    """A function with a route for each of two methods is counted under that of the request's."""
+    """A function with a route for each of two methods is counted under that of the request's method."""
     routes = [Route("/x/{a}", hello, methods=["GET"]), Route("/x/{b}", hello, methods=["POST"])]
     app = scaleobs.instrument(Starlette(routes=routes), registry=registry, log_format="off")
 
@@ -105,7 +105,7 @@ def test_function_by_method(registry):
 
 
 def test_function_by_host(registry):
-    """A function with a route at each of two hosts is counted under that of the request's, and not remembered."""
+    """A function with a route at each of two hosts is counted under that of the request's host, and not cached."""
     hosts = [Host(host, Router([Route(path, hello)])) for host, path in (("a.org", "/{x}"), ("b.org", "/{y}"))]
     app = scaleobs.instrument(Starlette(routes=hosts), registry=registry, log_format="off")
 
@@ -115,7 +115,7 @@ def test_function_by_host(registry):
 
 
 def test_function_of_one_template_by_two_methods():
-    """Two routes that are called the same leave the endpoint to tell alone."""
+    """Two routes with one template keep the endpoint unambiguous."""
     routes = [Route("/x/{a}", hello, methods=[method]) for method in ("GET", "POST")]
     site = Site(Starlette(routes=routes), "asgi")
 
@@ -125,7 +125,7 @@ def test_function_of_one_template_by_two_methods():
 
 @pytest.mark.parametrize("root_path", ["", "/root"])
 def test_function_in_a_mount_of_an_application_that_is_mounted(root_path, registry):
-    """The mount within counts for the template, that of the application around doesn't; also for redirects."""
+    """The template has inner mounts and no outer ones; also for redirects."""
     inner = [Route("/x/{id}", hello), Route("/y/{id}/", other)]
     app = Starlette(routes=[Mount("/v1", routes=inner), *inner])
     scaleobs.instrument(app, registry=registry, log_format="off")
@@ -137,7 +137,7 @@ def test_function_in_a_mount_of_an_application_that_is_mounted(root_path, regist
 
 
 def test_redirect_of_a_mounted_application_that_takes_any_path(registry):
-    """What reached no route within the application is looked for below its own mount, and nowhere else."""
+    """A request without a route in the application is matched below its own mount, and nowhere else."""
     app = Starlette(routes=[Route("/y/{id}/", hello, methods=["POST"]), Route("/{a}/{b}/{c}/", other)])
     scaleobs.instrument(app, registry=registry, log_format="off")
 

@@ -30,7 +30,7 @@ def other(request):
 
 
 def another():
-    """Return a function that is the endpoint of one route alone."""
+    """Return a function that is the endpoint of a single route."""
 
     def answer(request):
         return PlainTextResponse("hello")
@@ -63,7 +63,7 @@ def labels(registry):
 
 
 def site(**more):
-    """Return an application with every way to route that Starlette knows."""
+    """Return an application with every kind of route of Starlette."""
     inner = Starlette(routes=[Route("/deep/{x:int}", other), Route("/", other), Mount("/raw", raw)])
     return Starlette(
         routes=[
@@ -117,7 +117,7 @@ CASES = [
 @pytest.mark.parametrize("outside", ["in place", "a wrapper", "behind another middleware"])
 @pytest.mark.parametrize(("method", "path", "template", "status"), CASES)
 def test_starlette_template(method, path, template, status, outside, root_path, registry):
-    """The label is the whole template, prefixes once, wherever we stand and under any root path."""
+    """The label is the complete template, with prefixes once, at any position of the middleware and any root path."""
     if outside == "in place":
         app = scaleobs.instrument(site(), registry=registry)
     elif outside == "a wrapper":
@@ -134,7 +134,7 @@ def test_starlette_template(method, path, template, status, outside, root_path, 
 
 @pytest.mark.parametrize("root_path", ["", "/root"])
 def test_application_that_is_mounted_has_its_own_templates(root_path, registry):
-    """An application that is observed within one that isn't is labelled by its own routes."""
+    """An observed application in one that is not observed is labelled by its own routes."""
     app = Starlette(routes=[Mount("/in/{deep}", scaleobs.instrument(site(), registry=registry))])
 
     for path in ("/one/x", "/two/x", "/slash/1", "/nowhere"):
@@ -172,7 +172,7 @@ class Refusing:
     ],
 )
 def test_answer_before_routing_keeps_the_template(middleware, method, status, registry):
-    """A middleware that answers by itself is counted under the template that the path has; unknown paths aren't."""
+    """An answer of a middleware is counted under the template of the path; unknown paths are unmatched."""
     app = scaleobs.instrument(site(middleware=[middleware]), registry=registry)
     headers = [("Origin", "https://a.example"), ("Access-Control-Request-Method", "GET")]
 
@@ -204,17 +204,17 @@ def test_route_added_later_is_found(registry):
 
 
 class Hostile(Route):
-    """A route that can't be looked at."""
+    """A route whose attributes raise."""
 
     path = property(lambda self: 1 / 0, lambda self, path: None)
 
     def matches(self, scope):
-        """Match all the same."""
+        """Match as usual."""
         return super().matches(scope)
 
 
 def test_route_that_raises_when_inspected(registry, capsys):
-    """Its requests are served and counted as unmatched, the fault is told and counted, and other routes keep theirs."""
+    """Its requests are served and unmatched, the fault is logged and counted, and other routes have their templates."""
     app = Starlette(routes=[Hostile("/bad/{x}", other), Route("/good/{x}", hello)])
     scaleobs.instrument(app, registry=registry)
 

@@ -1,4 +1,4 @@
-"""How the routes of Starlette and FastAPI are kept: what tells a template, what is known, what is read again."""
+"""The table of Starlette's and FastAPI's routes: what determines a template, what is listed, when it is read again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def hello(request):
 
 
 def answering():
-    """Return an endpoint of its own."""
+    """Return a new endpoint."""
     return lambda request: PlainTextResponse("hello")
 
 
@@ -53,7 +53,7 @@ class Both(HTTPEndpoint):
 
 
 class Views:
-    """Functions that are equal and not the same."""
+    """Functions that are equal and not identical."""
 
     def answer(self, request):
         """Answer."""
@@ -62,7 +62,7 @@ class Views:
 
 @dataclass
 class Unhashable:
-    """An endpoint that is no key."""
+    """An endpoint without a hash."""
 
     text: str
 
@@ -72,7 +72,7 @@ class Unhashable:
 
 
 def site():
-    """Return an application with what makes an endpoint ambiguous."""
+    """Return an application with ambiguous endpoints."""
     views = Views()
     routes = [
         Route("/alone/{x}", answering()),
@@ -115,7 +115,7 @@ def test_endpoint_or_route_gives_the_template(path, template, lookups):
 
 
 def test_starlette_known_is_what_is_routed():
-    """Every route is known by its methods, mounts by the commonest, and WebSockets aren't."""
+    """Every route is listed with its methods, a mount with the most common one, a WebSocket not at all."""
     observed = site()
     known = observed.routes.known()
 
@@ -127,7 +127,7 @@ def test_starlette_known_is_what_is_routed():
 
 
 def test_second_route_of_a_function_is_seen_by_what_is_known():
-    """What an endpoint tells holds as long as the list is the same object; a second route makes it another."""
+    """The template of an endpoint is valid while the list is the same object; a second route makes a new list."""
     observed = site()
     known = observed.routes.known()
     assert "/alone/{x}" == observed.get("GET", "/alone/7")[1]
@@ -143,7 +143,7 @@ def test_second_route_of_a_function_is_seen_by_what_is_known():
 
 @pytest.mark.parametrize("change", ["add", "remove", "replace", "in a mount"])
 def test_changed_routes_are_read_again(change):
-    """Routes that are added, removed or replaced, in whatever router, are as they are at the next request."""
+    """Routes that are added, removed or replaced in any router are read at the next request."""
     inner = Router([Route("/a", answering())])
     observed = Site(Starlette(routes=[Mount("/in", inner), Route("/old", answering())]), "asgi")
     observed.routes.known()
@@ -163,7 +163,7 @@ def test_changed_routes_are_read_again(change):
 
 
 def test_route_of_a_websocket_or_another_host_is_none():
-    """A plain request to a WebSocket's path is unmatched, as is one to another host's."""
+    """A plain request to a WebSocket's path is unmatched, as is one to another host."""
     observed = site()
 
     assert (404, "unmatched") == observed.get("GET", "/chat/7")
@@ -172,7 +172,7 @@ def test_route_of_a_websocket_or_another_host_is_none():
 
 
 def test_starlette_scans_add_no_template():
-    """Two hundred random paths and methods are unmatched, or have a template that is known."""
+    """Two hundred random paths and methods are unmatched, or have a listed template."""
     observed = site()
 
     found = scan(observed, ["/", "/one/", "/raw/", "/static/", "/router/", "/class/"])
@@ -213,7 +213,7 @@ def test_front_end_is_its_mount(path, template, tmp_path):
 
 
 def test_fastapi_router_that_grows_after_it_was_included(tmp_path):
-    """A route that is added to an included router is known in each place."""
+    """A route that is added to an included router is listed for each inclusion."""
     app = api(tmp_path)
     observed = Site(app, "asgi")
     known = observed.routes.known()
@@ -235,7 +235,7 @@ def test_websocket_is_found_by_its_path():
 
 
 def test_unknown_path_is_cheap_among_many_routes():
-    """A scanner's path costs little with five hundred routes (about 15 µs; the bound is for slow machines)."""
+    """An unknown path costs little with five hundred routes (about 15 µs; the bound is for slow machines)."""
     routes = [Route(f"/api/v1/resource{n}/{{x}}/part{n}", answering()) for n in range(500)]
     observed = Site(Starlette(routes=routes), "asgi")
     scope = {**http_scope(path="/api/v1/resource/wp-login.php"), "router": observed.app.router}

@@ -1,4 +1,4 @@
-"""Argument, then SCALEOBS_*, then OTEL_*, then the default; anything else is refused with the fix."""
+"""Precedence: argument, SCALEOBS_*, OTEL_*, default. Other values are refused with the fix."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from scaleobs.settings import Arguments, Settings
 
 
 def test_arguments_and_settings_have_the_same_names():
-    """What `instrument` takes is what `Settings` holds."""
+    """`Arguments` and `Settings` have the same names."""
     assert [field.name for field in fields(Settings)] == list(Arguments.__annotations__)
 
 
 def test_defaults():
-    """Nothing has to be said."""
+    """Every setting has a default."""
     settings = Settings.read({}, {})
 
     assert ("service", "unknown", "unknown") == (settings.service, settings.version, settings.environment)
@@ -52,12 +52,12 @@ RESOURCE = "service.name=by%20resource,service.version=3,deployment.environment.
     ],
 )
 def test_precedence(arguments, environ, service):
-    """The nearest word counts; what can't be read of OpenTelemetry's is passed over."""
+    """The source with the highest precedence counts; unreadable parts of OpenTelemetry's variable are ignored."""
     assert service == Settings.read(arguments, environ).service
 
 
 def test_resource_attributes_give_version_and_environment():
-    """What a platform has said for OpenTelemetry isn't asked again; the older name of the environment counts too."""
+    """OpenTelemetry's variable gives version and environment, also by the environment's older name."""
     settings = Settings.read({}, {"OTEL_RESOURCE_ATTRIBUTES": RESOURCE})
     older = Settings.read({}, {"OTEL_RESOURCE_ATTRIBUTES": "deployment.environment=old"})
 
@@ -82,7 +82,7 @@ def test_resource_attributes_give_version_and_environment():
     ],
 )
 def test_variable_is_read(name, text, value):
-    """Every setting that can be written in a variable has one."""
+    """A variable is read as its argument is."""
     assert value == getattr(Settings.read({}, {f"SCALEOBS_{name.upper()}": text}), name)
 
 
@@ -143,20 +143,20 @@ def test_bad_text_is_refused_from_any_source(name, value, fix):
     ],
 )
 def test_bad_object_is_refused(name, value, message):
-    """The same for what only an argument can be."""
+    """The same for values that only an argument can have."""
     with pytest.raises(SettingsError, match=message):
         Settings.read({name: value}, {})
 
 
 def test_otel_variable_is_named():
-    """A bad value that was set for OpenTelemetry is told under that name."""
+    """The error about a bad value of an OpenTelemetry variable names that variable."""
     with pytest.raises(SettingsError, match=r"OTEL_SERVICE_NAME is 'a\\tb'"):
         Settings.read({}, {"OTEL_SERVICE_NAME": "a\tb"})
 
 
 @pytest.mark.parametrize(("name", "meant"), [("servcie", "service"), ("metrics_url", "metrics_path"), ("zzz", None)])
 def test_unknown_setting_suggests_the_nearest(name, meant):
-    """A name that isn't known is refused, with the one that was probably meant."""
+    """An unknown name is refused with the closest one."""
     with pytest.raises(SettingsError, match=f"'{name}' is not a setting of scaleobs.") as refused:
         scaleobs.instrument(lambda environ, start_response: [], **{name: "x"})
 
@@ -165,14 +165,14 @@ def test_unknown_setting_suggests_the_nearest(name, meant):
 
 
 def test_endpoints_need_paths_of_their_own():
-    """Two endpoints on one path are refused with both names; two that are off aren't on any."""
+    """Two endpoints on one path are refused with both names; two that are off have no path."""
     with pytest.raises(SettingsError, match="ready_path is '/health', and so is health_path: give each its own path"):
         Settings.read({"ready_path": "/health"}, {})
     assert Settings.read({"ready_path": None, "metrics_path": None}, {}).ready_path is None
 
 
 def test_settings_cannot_be_changed():
-    """What was read stays; an iterable of objectives is read once."""
+    """Settings are frozen; an iterable of objectives is read once."""
     settings = Settings.read({"objectives": iter([Availability(99.9)])}, {})
 
     assert (Availability(99.9),) == settings.objectives

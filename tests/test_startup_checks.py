@@ -19,7 +19,7 @@ def service(protocol, registry, migrations, **options):
     """Return a function that requests a path of a service with one check of its start and one of its readiness."""
 
     async def by_asgi(scope, receive, send):
-        """Never come here."""
+        """Never be called."""
 
     app = by_asgi if protocol == "asgi" else lambda environ, start: []
     app = scaleobs.instrument(app, registry=registry, log_level="warning", drain_seconds=0)

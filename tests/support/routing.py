@@ -1,4 +1,4 @@
-"""An application and its routes, asked as the middleware asks them."""
+"""An application and its routes, used as the middleware uses them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.exchanges import http_scope, serve_asgi, wsgi
 
 
 class Site:
-    """An application behind a server of one protocol, which remembers what its routes said of each request."""
+    """An application behind a server of one protocol, with a cache of templates by route key."""
 
     def __init__(self, app, protocol, served=None):
         self.app, self.protocol = app, protocol
@@ -21,7 +21,7 @@ class Site:
         self.lookups = 0
 
     def get(self, method="GET", path="/", **more):
-        """Serve one request, and return the status and the template, remembered as the middleware remembers it."""
+        """Serve one request, and return the status and the template, cached as the middleware caches it."""
         if self.protocol == "asgi":
             request = http_scope(method, path, **{"headers": [("Host", "testserver")], **more})
             seen = asyncio.run(serve_asgi(self.served, request))
@@ -30,7 +30,7 @@ class Site:
         return seen.status, self.template(request)
 
     def template(self, request):
-        """Return the template of a request that was handled, asking only for what isn't remembered."""
+        """Return the template of a handled request, from the cache if it is there."""
         with contextlib.suppress(KeyError, TypeError):  # Not remembered, or no key.
             return self.remembered[self._route_key_of(request)]
         self.lookups += 1

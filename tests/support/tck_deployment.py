@@ -48,7 +48,7 @@ class Deployment:
         """Deploy it with checks, each a kind, a name and a function."""
 
         async def by_asgi(scope, receive, send):
-            """Never come here."""
+            """Never be called."""
 
         made = [
             scaleobs.Check(name, function, probe=kind, timeout=20, restart_container=kind == "live")
