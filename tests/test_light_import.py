@@ -32,7 +32,14 @@ def test_import_loads_nothing_heavy():
 def test_import_of_everything_loads_no_framework():
     """The use of every public name loads no framework and no extra."""
     code = "import scaleobs\nfor name in scaleobs.__all__: getattr(scaleobs, name)"
-    allowed = {"prometheus_client", "structlog", "asyncio", "logging", "orjson", "rich"}  # structlog imports rich if it is installed.
+    allowed = {
+        "prometheus_client",
+        "structlog",
+        "asyncio",
+        "logging",
+        "orjson",
+        "rich",
+    }  # structlog imports rich if it is installed.
 
     assert set() == loaded_by(code) & HEAVY - allowed
 
