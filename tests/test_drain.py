@@ -17,10 +17,10 @@ def app(environ, start_response):
     start_response("200 OK", [])
     return [b""]
 
-said = []
+lines = []
 
-def say(what):
-    said.append(what)
+def report(what):
+    lines.append(what)
     os.write(1, f"{what}\\n".encode())  # In one piece: log lines come from another thread.
 
 def serve(path="/ready"):
@@ -53,14 +53,14 @@ def run(*parts):
 def test_signal_is_passed_on_after_the_drain():
     """The first SIGTERM ends readiness; after the drain the previous handler is called, once."""
     code, lines = run(
-        "signal.signal(signal.SIGTERM, lambda number, frame: say(f'handled {number}'))",
+        "signal.signal(signal.SIGTERM, lambda number, frame: report(f'handled {number}'))",
         INSTRUMENT,
         """
-        say(serve())
+        report(serve())
         term()
-        say(serve() + serve("/health") + serve("/"))
-        wait(lambda: "handled 15" in said)
-        say(serve())
+        report(serve() + serve("/health") + serve("/"))
+        wait(lambda: "handled 15" in lines)
+        report(serve())
         time.sleep(0.3)  # It isn't handled once more.
         """,
     )
@@ -100,11 +100,11 @@ def test_later_handler_of_the_application_is_called_at_once():
         serve()
         before = signal.getsignal(signal.SIGTERM)
         def own(number, frame):
-            say("own")
+            report("own")
             {}
         signal.signal(signal.SIGTERM, own)
         term()
-        say(serve())
+        report(serve())
         """
 
     assert (0, ["own", "200"]) == run(INSTRUMENT, later.format("pass"))
@@ -117,11 +117,11 @@ def test_earlier_handler_of_the_application_is_called_after_the_drain():
     code, lines = run(
         INSTRUMENT,
         """
-        signal.signal(signal.SIGTERM, lambda *_: say("own"))
+        signal.signal(signal.SIGTERM, lambda *_: report("own"))
         serve()
         term()
-        say(serve())
-        wait(lambda: "own" in said)
+        report(serve())
+        wait(lambda: "own" in lines)
         """,
     )
 
@@ -138,7 +138,7 @@ def test_ignored_signal_stays_ignored():
 def test_second_signal_is_passed_on_at_once():
     """A second SIGTERM ends the drain."""
     code, lines = run(
-        "signal.signal(signal.SIGTERM, lambda number, frame: say('handled'))",
+        "signal.signal(signal.SIGTERM, lambda number, frame: report('handled'))",
         "app = scaleobs.instrument(app, log_format='off', drain_seconds=60)",
         "serve()\nterm()\nsay('held back')\nterm()\nterm()\nsay(serve())",
     )
@@ -160,8 +160,8 @@ def test_child_of_a_process_that_serves_ends_at_once():
             os._exit(0)
         os.read(read, 1)
         os.kill(child, signal.SIGTERM)
-        say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-        say(serve())
+        report(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        report(serve())
         """,
     )
 
@@ -174,14 +174,14 @@ def test_request_on_another_thread_reaches_the_main_thread():
     code, lines = run(
         INSTRUMENT,
         """
-        signal.signal(signal.SIGTERM, lambda *_: say("handled"))
+        signal.signal(signal.SIGTERM, lambda *_: report("handled"))
         thread = threading.Thread(target=serve)
         thread.start()
         thread.join()
         wait(lambda: type(signal.getsignal(signal.SIGTERM)).__name__ == "_Handler")
         term()
-        say(serve())
-        wait(lambda: "handled" in said)
+        report(serve())
+        wait(lambda: "handled" in lines)
         """,
     )
 
@@ -196,7 +196,7 @@ def test_main_thread_is_woken_again_until_it_has_wrapped_the_handler(path):
         INSTRUMENT,
         f"path = {path!r}",
         """
-        signal.signal(signal.SIGTERM, lambda *_: say("handled"))
+        signal.signal(signal.SIGTERM, lambda *_: report("handled"))
         sent, send = [], signal.pthread_kill
         def lose_the_first(*signals):
             sent.append(signals)
@@ -211,10 +211,10 @@ def test_main_thread_is_woken_again_until_it_has_wrapped_the_handler(path):
         request()
         wait(lambda: type(signal.getsignal(signal.SIGTERM)).__name__ == "_Handler")
         request()
-        say(len(sent))
+        report(len(sent))
         term()
-        say(serve())
-        wait(lambda: "handled" in said)
+        report(serve())
+        wait(lambda: "handled" in lines)
         """,
     )
 
@@ -237,7 +237,7 @@ def test_signal_that_another_thread_takes_wakes_the_main_thread():
         threading.Timer(0.3, term).start()
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         begun = time.monotonic()
-        say(handled.wait(20) and time.monotonic() - begun < 10)
+        report(handled.wait(20) and time.monotonic() - begun < 10)
         """,
     )
 
@@ -251,7 +251,7 @@ def test_application_that_is_loaded_by_a_thread_has_no_drain():
         def load():
             global app
             app = scaleobs.instrument(app, log_format="off", drain_seconds=60)
-            say(serve())
+            report(serve())
         thread = threading.Thread(target=load)
         thread.start()
         thread.join()
@@ -267,15 +267,15 @@ def test_handler_takes_no_lock():
     """The main thread may hold any lock at the signal: the handler neither logs nor waits for a lock."""
     code, lines = run(
         "import logging",
-        "signal.signal(signal.SIGTERM, lambda number, frame: say('handled'))",
+        "signal.signal(signal.SIGTERM, lambda number, frame: report('handled'))",
         "app = scaleobs.instrument(app, log_format='json', drain_seconds=1)",
         """
         scaleobs.observer_of(app).on_drain(lambda: None)
         serve("/health")
         with logging._lock, threading._active_limbo_lock:
             term()
-            say("held back")
-        wait(lambda: "handled" in said)
+            report("held back")
+        wait(lambda: "handled" in lines)
         """,
     )
 
@@ -286,7 +286,7 @@ def test_handler_takes_no_lock():
 def test_no_thread_can_be_started():
     """If the thread of the drain can't be started, the signal is passed on at once."""
     code, lines = run(
-        "signal.signal(signal.SIGTERM, lambda number, frame: say('handled'))",
+        "signal.signal(signal.SIGTERM, lambda number, frame: report('handled'))",
         INSTRUMENT,
         """
         import _thread
