@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 import scaleobs
 from scaleobs import logs
 from scaleobs._cli.demo import processes
+from scaleobs._management import services as management_services
 from scaleobs._metrics import families as registry_module
 from scaleobs._metrics import runtime as loops
 from scaleobs.logs._configure import ACCESS_LOGGERS, SERVER_LOGGERS
@@ -67,6 +68,8 @@ LOCAL_TOOLS = Path(__file__).parent.parent / ".tools" / "bin"
 def _fresh_process(monkeypatch):
     """Every test starts with a fresh default registry, no event loop, unconfigured logging and no settings."""
     monkeypatch.setattr(registry_module, "REGISTRY", CollectorRegistry())
+    # A test listens for other reasons than to serve the applications of tests before it.
+    monkeypatch.setattr(management_services, "is_listening", lambda: False)
     loops.forked()
     for name in [name for name in os.environ if name.startswith(("SCALEOBS_", "OTEL_"))]:
         monkeypatch.delenv(name)

@@ -123,13 +123,13 @@ def test_first_traffic(recorded):
     first = list(calls)
     calls.clear()
     service.on_first_traffic()
-    again = ["traces.begin", "management.seen"]
+    again = ["traces.begin", "management.request_received"]
 
     assert first == [
         "checks.serve",
         "traces.begin",
         "lifecycle.request_received",
-        "management.seen",
+        "management.request_received",
         "drain.serving",
         "startup_tasks.begin",
     ]

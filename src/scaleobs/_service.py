@@ -178,7 +178,7 @@ class _Service:
             logs.take_server_loggers()
             self.lifecycle.request_received()
         if self._management is not None:
-            self._management.seen()
+            self._management.request_received()
         if not self.drain.is_installed:
             self.drain.serving()
         if self.lifecycle.state == "ready" and not self.startup_tasks.is_begun:

@@ -1,4 +1,4 @@
-"""The management port: all four endpoints, with details, beside the application's port."""
+"""The management port: all four endpoints, with details, on a port beside the application's."""
 
 from __future__ import annotations
 

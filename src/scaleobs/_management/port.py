@@ -1,32 +1,39 @@
-"""One port, which one process at a time owns, and the thread that answers there."""
+"""One port, its lock among the workers of a group, and the thread that accepts its connections."""
 
 from __future__ import annotations
 
+import _socket
 import _thread
+import errno
 import fcntl
 import os
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from scaleobs._management import listening
 from scaleobs._workers import join_group
 
-_EVERY = 0.5
-"""Seconds between two attempts to become the owner, and between two calls of `on_tick`."""
+_POLL_SECONDS = 0.5
+"""The time between two attempts to own the port, and at most between two calls of `on_tick`."""
 
-_MOST_AT_ONCE = 32
-"""Requests that are served at a time; the others wait, and each has its limit."""
+_MAX_REQUESTS = 32
+"""Requests that are served at the same time; the others wait."""
 
-_SOON = 0.01
+_FULL_SECONDS = 0.01
+"""The time until the next attempt to accept, if `_MAX_REQUESTS` are being served."""
+
+_BACKLOG = 128
+
+Handle = Callable[[socket.socket, Any], object]
+"""Answers one connection, given its socket and the address of its client."""
 
 
 class PortError(OSError):
-    """The management port can't be opened; the message says which, why, and what to do."""
+    """The management port can't be opened; the message has the port, the reason and the fix."""
 
     def __init__(self, port: int, error: OSError) -> None:
         super().__init__(
@@ -37,155 +44,147 @@ class PortError(OSError):
 
 class Port:
     """
-    One port of this process, or of the group of workers that it is one of.
+    One port, of this process or of its group of workers.
 
-    Its thread is a real one, which neither a blocked event loop nor a greenlet can hold up. It waits for the turn of
-    this process and then answers. Where the owner dies, another worker has the port within a second.
+    Its thread is a real one, which neither a blocked event loop nor a greenlet can delay. It waits for the lock of the
+    port, then answers. If the owner dies, another worker owns the port within a second.
 
     Args:
-        number: which port.
-        respond: returns the answer to a request's method, path and headers; called from several threads.
+        number: of the port.
+        handle: answers one connection; called from several threads.
         on_tick: called about twice a second from the port's thread.
-        on_error: called with what goes wrong there.
+        on_error: called with each error on these threads.
     """
 
     def __init__(
-        self,
-        number: int,
-        respond: Callable[..., Any],
-        on_tick: Callable[[], None],
-        on_error: Callable[[Exception], None],
+        self, number: int, handle: Handle, on_tick: Callable[[], None], on_error: Callable[[Exception], None]
     ) -> None:
         self._number = number
-        self._respond = respond
+        self._handle = handle
         self._on_tick = on_tick
         self._on_error = on_error
         self._lock = PortLock(number)
         self._descriptor: int | None = None
-        self._is_wanted = True
-        self._serving: set[socket.socket] = set()
+        self._is_closed = False
+        self._connections: set[socket.socket] = set()
 
     def open(self) -> None:
         """
-        Begin to answer, or to wait for the turn of this process.
+        Start to answer, or to wait for the lock.
 
         Raises:
-            PortError: it would be the turn of this process, and the port can't be had.
+            PortError: this process owns the lock, and the port can't be opened.
         """
         self._claim()
         start_thread(self._run)
 
     def close(self) -> None:
-        """Answer no more, and let another worker have the port; returns at once."""
-        self._is_wanted = False
+        """Stop, and release the lock for another worker; returns at once."""
+        self._is_closed = True
         if self._descriptor is not None:
-            listening.stop(self._descriptor)
-            self._lock.end()
+            _stop_listening(self._descriptor)
+            self._lock.release()
 
     def forked(self) -> None:
-        """Let go of what is the parent's."""
-        self._is_wanted = False
+        """Close the socket in a child process: it is the parent's."""
+        self._is_closed = True
         if self._descriptor is not None:
             _close(self._descriptor)
 
     def _claim(self) -> None:
-        if self._descriptor is not None or not self._lock.take():
+        if self._descriptor is not None or not self._lock.acquire():
             return
         try:
-            self._descriptor = listening.listen(self._number)
+            self._descriptor = listen(self._number)
         except OSError as error:
-            self._lock.end()
-            if not self._lock.is_shared:
+            self._lock.release()
+            if not self._lock.is_isolated:
                 raise PortError(self._number, error) from error
 
     def _run(self) -> None:
-        from scaleobs._management.handler import Handler
-
-        # A class of its own, since an instance answers as soon as it is made.
-        handler = type("Handler", (Handler,), {"respond": staticmethod(self._respond)})
-        waiting: socket.socket | None = None
-        sleep = _real(time, "sleep")
-        while self._is_wanted:
+        listener: socket.socket | None = None
+        sleep = unpatched(time, "sleep")
+        while not self._is_closed:
             try:
-                if waiting is None:
+                self._on_tick()
+                if listener is None:
                     self._claim()
                     if self._descriptor is None:
-                        sleep(_EVERY)
+                        sleep(_POLL_SECONDS)
                     else:
-                        waiting = _real(socket, "socket")(fileno=self._descriptor)
-                        waiting.settimeout(_EVERY)
-                elif len(self._serving) < _MOST_AT_ONCE:
-                    self._serve(waiting, handler)
+                        listener = unpatched(socket, "socket")(fileno=self._descriptor)
+                        listener.settimeout(_POLL_SECONDS)
+                elif len(self._connections) < _MAX_REQUESTS:
+                    self._accept(listener)
                 else:
-                    sleep(_SOON)
-                self._on_tick()
+                    sleep(_FULL_SECONDS)
             except Exception as error:
                 self._on_error(error)
-                sleep(_EVERY)
-        if waiting is not None:
-            waiting.close()
-        elif self._descriptor is not None:  # It was closed just as it became the turn of this process.
+                sleep(_POLL_SECONDS)
+        if listener is not None:
+            listener.close()
+        elif self._descriptor is not None:  # The port was closed while this thread acquired the lock.
             _close(self._descriptor)
-            self._lock.end()
+            self._lock.release()
 
-    def _serve(self, waiting: socket.socket, handler: Callable[..., object]) -> None:
-        """Answer one connection on a thread of its own, if one comes."""
+    def _accept(self, listener: socket.socket) -> None:
+        """Answer one connection on a thread of its own, if a client connects."""
         try:
-            # `accept` would make a socket of what stands in its module now, which may be gevent's.
-            descriptor, address = waiting._accept()  # type: ignore[attr-defined]  # noqa: SLF001
+            # `accept` makes a socket of the class that its module has now, which may be gevent's.
+            descriptor, address = listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001
         except TimeoutError:
             return
         except OSError:
-            if self._is_wanted:  # No descriptor is left, for one.
-                raise
-            return
-        connection = type(waiting)(fileno=descriptor)
-        self._serving.add(connection)
+            if self._is_closed:
+                return
+            raise  # For example, no descriptor is left.
+        connection = type(listener)(fileno=descriptor)
+        self._connections.add(connection)
         try:
-            start_thread(lambda: self._handle(connection, address, handler))
-        except RuntimeError:  # No thread is left.
-            self._handle(connection, address, handler)
+            start_thread(lambda: self._answer(connection, address))
+        except RuntimeError:  # The process has no thread left.
+            self._answer(connection, address)
 
-    def _handle(self, connection: socket.socket, address: Any, handler: Callable[..., object]) -> None:
+    def _answer(self, connection: socket.socket, address: Any) -> None:
         try:
             with connection:
-                handler(connection, address, None)
-        except OSError:  # The client has gone, or takes too long.
+                self._handle(connection, address)
+        except OSError:  # The client has disconnected, or takes too long.
             return
         except Exception as error:
             self._on_error(error)
         finally:
-            self._serving.discard(connection)
+            self._connections.discard(connection)
 
 
 class PortLock:
     """
-    Which worker of the group owns a port.
+    The lock of a port among the workers of a group: its holder owns the port.
 
-    A lock of the process, which ends with it however it ends.
+    The operating system releases it when the process ends for any reason.
 
     Args:
-        port: which port.
+        port: its number.
 
     Attributes:
-        is_shared: whether workers that can't meet share it, so that whoever comes first owns it.
+        is_isolated: whether this worker has no group, so that the first worker to open the port owns it.
     """
 
     def __init__(self, port: int) -> None:
         self._name = f"management-{port}.lock"
         self._file: int | None = None
-        self.is_shared = False
+        self.is_isolated = False
 
-    def take(self) -> bool:
-        """Return whether it is the turn of this process; without others it always is."""
+    def acquire(self) -> bool:
+        """Return whether this process holds the lock now; without siblings it always does."""
         try:
-            mine = join_group()
+            group = join_group()
         except OSError:
-            self.is_shared = True
+            self.is_isolated = True
             return True
-        if mine is None:
+        if group is None:
             return True
-        path = mine.root_directory / self._name
+        path = group.root_directory / self._name
         if path not in _files:
             _files[path] = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._file = _files[path]
@@ -195,18 +194,18 @@ class PortLock:
             return False
         return True
 
-    def end(self) -> None:
-        """Let another process have its turn."""
+    def release(self) -> None:
+        """Release the lock, if this process holds it."""
         if self._file is not None:
             fcntl.lockf(self._file, fcntl.LOCK_UN)
 
 
 _files: dict[Path, int] = {}
-"""The files of the locks, each opened once, since closing one anywhere in this process ends its lock."""
+"""The files of the locks, each opened once: if a process closes one of its descriptors, it loses the lock."""
 
 
 def forked() -> None:
-    """Begin anew in a child process, which has none of its parent's locks."""
+    """Close the files of the locks in a child process, which holds none of them."""
     for file in _files.values():
         _close(file)
     _files.clear()
@@ -214,28 +213,105 @@ def forked() -> None:
 
 def check_free(number: int) -> None:
     """
-    Find out whether a port can be opened, and leave it.
+    Open a port and close it again.
 
     Raises:
-        PortError: it can't.
+        PortError: it can't be opened.
     """
     try:
-        _close(listening.listen(number))
+        _close(listen(number))
     except OSError as error:
         raise PortError(number, error) from error
 
 
-def start_thread(run: Callable[[], None]) -> None:
-    """Run a function on a thread of its own, a real one, which doesn't hold up the end of the process."""
-    _real(_thread, "start_new_thread")(run, ())
+def listen(port: int) -> int:
+    """
+    Return the descriptor of a socket that listens on a port, on all addresses of IPv6 and IPv4.
+
+    It isn't a `socket.socket`, which gevent replaces with one that belongs to an event loop.
+
+    Raises:
+        OSError: the port is in use, or this user may not open it.
+    """
+    try:
+        return _bind(_socket.AF_INET6, "::", port)
+    except OSError as error:
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            raise
+        return _bind(_socket.AF_INET, "", port)  # This machine has no IPv6.
+
+
+def _bind(family: int, address: str, port: int) -> int:
+    listener = _socket.socket(family, _socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+        if family == _socket.AF_INET6:
+            listener.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 0)
+        listener.bind((address, port))
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener.detach()
+
+
+def _stop_listening(descriptor: int) -> None:
+    """Wake the thread that accepts on a socket; the descriptor remains open."""
+    listener = _socket.socket(fileno=descriptor)
+    try:
+        listener.shutdown(_socket.SHUT_RDWR)
+    finally:
+        listener.detach()
+
+
+_TABLES = (("tcp", 3, "0A", 9), ("tcp6", 3, "0A", 9), ("unix", 3, "00010000", 6))
+"""Files of `/proc/net`: the field of the state, its value for a socket that listens, and the field of the inode."""
+
+
+def is_listening() -> bool:
+    """Return whether a socket of this process listens; false if that can't be read."""
+    own = set(_inodes())
+    for name, state, value, inode in _TABLES if own else ():
+        for line in _lines(f"/proc/self/net/{name}"):
+            fields = line.split()
+            if len(fields) > inode and fields[state] == value and fields[inode] in own:
+                return True
+    return False
+
+
+def _inodes() -> Iterator[str]:
+    """Yield the inode of each socket of this process."""
+    try:
+        descriptors = list(Path("/proc/self/fd").iterdir())
+    except OSError:
+        return
+    for descriptor in descriptors:
+        try:
+            kind, _, inode = str(descriptor.readlink()).partition(":")
+        except OSError:  # It was closed since.
+            continue
+        if kind == "socket":
+            yield inode.strip("[]")
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()[1:]
+    except OSError:
+        return []
+
+
+def start_thread(function: Callable[[], None]) -> None:
+    """Run a function on a real thread of its own, which doesn't delay the end of the process."""
+    unpatched(_thread, "start_new_thread")(function, ())
+
+
+def unpatched(module: ModuleType, name: str) -> Any:
+    """Return the original of what gevent has replaced in a module; a replacement may block other threads."""
+    monkey: Any = sys.modules.get("gevent.monkey")
+    return getattr(module, name) if monkey is None else monkey.get_original(module.__name__, name)
 
 
 def _close(descriptor: int) -> None:
-    """Close a descriptor now: gevent's `os.close` waits for its event loop, which may not run any more."""
-    _real(os, "close")(descriptor)
-
-
-def _real(module: ModuleType, name: str) -> Any:
-    """Return what a module had before gevent put something of its own there, by which one thread could hold another."""
-    monkey: Any = sys.modules.get("gevent.monkey")
-    return getattr(module, name) if monkey is None else monkey.get_original(module.__name__, name)
+    """Close a descriptor at once: gevent's `os.close` waits for its event loop, which may not run any more."""
+    unpatched(os, "close")(descriptor)

@@ -1,7 +1,8 @@
-"""Which services of this process answer on which port, and from when on."""
+"""The services that answer on a management port: when each begins and ends, and the requests."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import threading
@@ -9,7 +10,9 @@ import time
 import weakref
 from collections.abc import Callable
 from email.message import Message
+from functools import partial
 from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
 from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,19 +21,19 @@ from scaleobs._fork import Step, after_fork
 from scaleobs._health import Checks
 from scaleobs._http.endpoints import Answer, Answers, Header
 from scaleobs._lifecycle import signals
-from scaleobs._management import listening, port
-from scaleobs._management.port import Port
+from scaleobs._management import port
+from scaleobs._management.port import Port, is_listening, unpatched
 from scaleobs._metrics.runtime import runtime
 from scaleobs._workers import find_root
 
 
 class StallDetector:
     """
-    Whether this worker goes on, and for how long none of its group has.
+    Whether this worker makes progress, and for how long no worker of its group has.
 
-    A worker with an event loop goes on as long as that runs: asyncio's tells so itself, gevent's is asked. One with
-    threads does so unless each of them is in the same request as at the last look. Where it isn't known how many
-    threads there are, it goes on.
+    A worker with an event loop makes progress if the loop runs: asyncio's records that itself, gevent's runs a
+    callback. A worker with threads makes progress unless each of them has been in the same request since the last
+    poll. If the number of its threads is unknown, it always does.
 
     Args:
         requests: returns how many requests this process has begun, and ended.
@@ -38,73 +41,68 @@ class StallDetector:
 
     def __init__(self, requests: Callable[[], tuple[float, float]]) -> None:
         self._requests = requests
-        self._seen = (0.0, 0.0)
+        self._last_counts = (0.0, 0.0)
         self._hub: Any = None
 
-    def note_hub(self) -> None:
-        """Note gevent's event loop, where there is one; to be called by what it runs."""
+    def find_hub(self) -> None:
+        """Find gevent's event loop, if there is one; must be called on it."""
         if self._hub is None and "gevent.monkey" in sys.modules:
             hub = sys.modules["gevent"].get_hub()
             self._hub = hub if sys.modules["gevent.monkey"].is_module_patched("threading") else None
 
-    def look(self) -> None:
-        """Note whether this worker goes on."""
+    def poll(self) -> None:
+        """Record whether this worker makes progress."""
         if runtime.has_loops:
             return
         if self._hub is not None:
             self._hub.loop.run_callback_threadsafe(runtime.beat)
             return
-        before, self._seen = self._seen, self._requests()
-        begun, ended = self._seen
+        before, self._last_counts = self._last_counts, self._requests()
+        begun, ended = self._last_counts
         threads = signals.threads()
-        if not threads or begun - ended < threads or self._seen != before:
+        if not threads or begun - ended < threads or self._last_counts != before:
             runtime.beat()
 
     @staticmethod
     def stalled_seconds() -> float:
-        """Return for how many seconds no worker has gone on; 0 as long as one is starting."""
+        """Return for how many seconds no worker has made progress; 0 while a worker is starting."""
         pulses = runtime.pulses().values()
         return monotonic() - max(pulses) if all(pulses) else 0.0
 
 
-_SOONEST, _LATEST = 0.1, 1.0
-"""Seconds between two looks whether a process that has loaded an application serves it."""
-
-_SUPERVISORS = ("uvicorn.supervisors.", "granian.server.", "hypercorn.run")
-
-_ports: dict[int, Services] = {}
-_opening = threading.Lock()
-
-
-class Services:
+class PortServices:
     """
     The services of this process that answer on one port.
 
-    Where there are several, their metrics are those of the first one, and a probe says no where one of them does.
+    If there are several, `/metrics` is that of the first one, and a probe fails if one of them fails.
+
+    Args:
+        number: of the port.
     """
 
     def __init__(self, number: int) -> None:
-        self._all: list[Management] = []
+        self._services: list[Management] = []
         self.detector: StallDetector | None = None
-        self.port = Port(number, self._answer, self._tick, self._failed)
+        self.port = Port(number, self._handle, self._poll, self._fault)
 
     def add(self, service: Management) -> None:
-        """Answer for a service, too."""
-        self._all = [*(one for one in self._all if one is not service), service]
+        """Add a service."""
+        self._services = [*(one for one in self._services if one is not service), service]
         self.detector = self.detector or StallDetector(service.requests)
 
     def remove(self, service: Management) -> bool:
-        """Answer for it no more, and return whether none is left."""
-        self._all = [one for one in self._all if one is not service]
-        return not self._all
+        """Remove a service; return whether none is left."""
+        self._services = [one for one in self._services if one is not service]
+        return not self._services
 
-    def _answer(self, method: str, target: str, headers: Message) -> Answer:
+    def answer(self, method: str, target: str, headers: Message) -> Answer:
+        """Return the answer to a request; `target` is the path with its query."""
         path, query = urlsplit(target)[2:4]
-        services = self._all
-        known = {path: kind for one in reversed(services) for path, kind in one.answers.on_management_port.items()}
-        kind = known.get(path)
+        services = self._services
+        paths = {path: kind for one in reversed(services) for path, kind in one.answers.on_management_port.items()}
+        kind = paths.get(path)
         if kind is None:
-            return Answers.not_found(known)
+            return Answers.not_found(paths)
         if kind == "metrics":
             services = services[:1]
         stalled = StallDetector.stalled_seconds() if kind == "live" else 0.0
@@ -112,39 +110,84 @@ class Services:
         def answer_of(service: Management) -> Answer:
             report = service.checks.report(kind) if service.answers.needs_report(kind, method) else None
             return service.answers.answer(
-                kind, method, _reader(headers), query=query, report=report, details=True, stalled_seconds=stalled
+                kind, method, _header(headers), query=query, report=report, details=True, stalled_seconds=stalled
             )
 
         answers = [answer_of(service) for service in services]
         return next((one for one in answers if one.status != HTTPStatus.OK), answers[0])
 
-    def _tick(self) -> None:
-        if self.detector is not None:
-            self.detector.look()
+    def _handle(self, connection: Any, address: Any) -> None:
+        _Handler(connection, address, self)  # type: ignore[arg-type]  # It answers as soon as it is made.
 
-    def _failed(self, error: Exception) -> None:
-        for service in self._all[:1]:
+    def _poll(self) -> None:
+        if self.detector is not None:
+            self.detector.poll()
+
+    def _fault(self, error: Exception) -> None:
+        for service in self._services[:1]:
             service.on_fault(error)
 
 
-def _reader(headers: Message) -> Header:
+class _Handler(BaseHTTPRequestHandler):
+    """
+    Reads a request and writes its answer, after which the connection ends.
+
+    Connections are not kept open, so that no idle client occupies a thread.
+    """
+
+    timeout = 5
+    """Seconds that a client may take to send a request, or to receive the next part of an answer."""
+
+    server: Any
+
+    def _answer(self) -> None:
+        answer: Answer = self.server.answer(self.command, self.path, self.headers)
+        self.send_response(answer.status)
+        for name, value in answer.headers:
+            self.send_header(name, value)
+        if answer.rest is None:
+            self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            for piece in itertools.chain([answer.body], answer.rest or ()):
+                self.wfile.write(piece)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _answer  # noqa: N815
+
+    def version_string(self) -> str:
+        """Return the value of the header `Server`, without versions."""
+        return "scaleobs"
+
+    def log_message(self, *_: object) -> None:
+        """Write nothing: probes come every few seconds."""
+
+
+def _header(headers: Message) -> Header:
     return lambda name: str(headers.get(name, ""))
+
+
+_ports: dict[int, PortServices] = {}
+_opening = threading.Lock()
 
 
 class Management:
     """
-    When one service begins to answer on its management port, and when it ends.
+    The part of one service in its management port: when it begins to answer there, and when it ends.
 
-    It begins when the server starts the lifespan; in a worker that has no lifespan when the application is loaded, or
-    forked where that came before; elsewhere, as nobody can know whether an application that is loaded will be served,
-    when the process listens anywhere, at the latest with the first request.
+    It begins when the server starts the lifespan. Without a lifespan, a worker of a recognised server begins when the
+    application is loaded, or when the worker is forked from a process that has loaded it. Any other process that has
+    loaded an application may never serve it, so it begins when the process listens, and at the latest with the first
+    request. Any thread may call any method.
 
     Args:
-        number: its port.
-        answers: its answers.
-        checks: its checks.
+        number: of the port.
+        answers: of the service.
+        checks: of the service.
         requests: returns how many requests this process has begun, and ended.
         on_fault: called with a fault of scaleobs itself, which it counts and logs; never raises.
+
+    Attributes:
+        is_awaited: whether a thread waits until the process listens, and will then open the port.
     """
 
     def __init__(
@@ -161,6 +204,7 @@ class Management:
         self.checks = checks
         self.requests = requests
         self.on_fault = on_fault
+        self.is_awaited = False
         self._is_open = False
 
     def open(self) -> None:
@@ -168,73 +212,85 @@ class Management:
         Answer from now on.
 
         Raises:
-            PortError: it is this process that has to answer, and the port can't be opened.
+            PortError: this process has to answer, and the port can't be opened.
         """
+        self.is_awaited = False
         if self._is_open:
             return
         with _opening:
-            there = _ports.get(self._number) or Services(self._number)
-            # First, as whoever asks as soon as the port is open has to find it.
-            there.add(self)
+            services = _ports.get(self._number) or PortServices(self._number)
+            # First, since a request may come as soon as the port is open.
+            services.add(self)
             if self._number not in _ports:
-                there.port.open()
-                _ports[self._number] = there
+                services.port.open()
+                _ports[self._number] = services
             self._is_open = True
 
-    def close(self) -> None:
-        """Answer no more; returns at once."""
-        if not self._is_open:
-            return
-        with _opening:
-            self._is_open = False
-            there = _ports[self._number]
-            if there.remove(self):
-                there.port.close()
-                del _ports[self._number]
-
-    def loaded(self, *, has_lifespan: bool) -> None:
-        """
-        Note that the application is loaded.
-
-        Raises:
-            PortError: the port can't be opened, and a server is starting that has no lifespan to say so.
-        """
-        if _preloads():
-            if not has_lifespan:
-                _preloaded.add(self)
-            if not os.environ.get("GUNICORN_PID"):  # The one before this one has it until it ends.
-                port.check_free(self._number)
-        elif find_root() is not None and not has_lifespan:
-            self.open()
-        else:
-            port.start_thread(self._open_when_served)
-
-    def seen(self) -> None:
-        """Note a request, and never raise."""
-        if not self._is_open:
-            self._try()
-        there = _ports.get(self._number)
-        if there is not None and there.detector is not None:
-            there.detector.note_hub()
-
-    def forked(self) -> None:
-        """Begin anew in a child process, which answers where it is a worker that its parent has loaded this for."""
-        self._is_open = False
-        if find_root() is not None:
-            self._try()
-
-    def _try(self) -> None:
+    def open_safely(self) -> None:
+        """Answer from now on; report an error as a fault, and never raise."""
         try:
             self.open()
         except Exception as error:
             self.on_fault(error)
 
-    def _open_when_served(self) -> None:
-        every = _SOONEST
-        while not self._is_open and not (listening.is_server() and not _is_supervisor()):
-            time.sleep(every)
-            every = min(1.5 * every, _LATEST)
-        self.seen()
+    def close(self) -> None:
+        """Stop; returns at once."""
+        self.is_awaited = False
+        if not self._is_open:
+            return
+        with _opening:
+            self._is_open = False
+            services = _ports[self._number]
+            if services.remove(self):
+                services.port.close()
+                del _ports[self._number]
+
+    def loaded(self, *, has_lifespan: bool) -> None:
+        """
+        Handle that the application is loaded.
+
+        Raises:
+            PortError: the port can't be opened, and a server without a lifespan is starting.
+        """
+        if _preloads():
+            if not has_lifespan:
+                _preloaded.add(self)
+            if not os.environ.get("GUNICORN_PID"):  # After a re-exec, the old process has the port until it ends.
+                port.check_free(self._number)
+        elif find_root() is not None and not has_lifespan:
+            self.open()
+        else:
+            self.is_awaited = True
+            port.start_thread(partial(_open_when_listening, weakref.ref(self)))
+
+    def request_received(self) -> None:
+        """Handle a request; never raises."""
+        if not self._is_open:
+            self.open_safely()
+        services = _ports.get(self._number)
+        if services is not None and services.detector is not None:
+            services.detector.find_hub()
+
+    def forked(self) -> None:
+        """Reset in a child process, which answers if it is a worker for which its parent has loaded the application."""
+        self._is_open = False
+        if find_root() is not None:
+            self.open_safely()
+
+
+_MIN_POLL_SECONDS, _MAX_POLL_SECONDS = 0.1, 1.0
+
+
+def _open_when_listening(reference: weakref.ref[Management]) -> None:
+    """Open a management port once this process listens, unless the service is opened, closed or dropped before."""
+    seconds = _MIN_POLL_SECONDS
+    while (management := reference()) is not None and management.is_awaited:
+        if is_listening() and not _is_supervisor():
+            management.open_safely()
+            return
+        del management  # Otherwise this thread would keep the service alive.
+        unpatched(time, "sleep")(seconds)
+        seconds = min(1.5 * seconds, _MAX_POLL_SECONDS)
 
 
 _preloaded: weakref.WeakSet[Management] = weakref.WeakSet()
@@ -247,11 +303,14 @@ def _preloads() -> bool:
     return is_main and find_root() is None
 
 
+_SUPERVISORS = ("uvicorn.supervisors.", "granian.server.", "hypercorn.run")
+
+
 def _is_supervisor() -> bool:
-    """Return whether this process only starts those that serve: workers, or anew whenever code changes."""
+    """Return whether this process only starts other processes that serve: workers, or a reloaded server."""
     frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001
     while frame is not None:
-        # Flask's way and Django's.
+        # Flask's and Django's reloaders.
         if frame.f_code.co_name == "restart_with_reloader":
             return True
         if str(frame.f_globals.get("__name__", "")).startswith(_SUPERVISORS):
