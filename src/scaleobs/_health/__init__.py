@@ -1,4 +1,4 @@
-"""Checks, how they are run, and the report that a probe makes of them."""
+"""Checks, their runs, and the report of a probe."""
 
 from scaleobs._health.check import Check, CheckFailed, CheckFunction, Options, Probe, Report, Result
 from scaleobs._health.checks import Checks

@@ -1,35 +1,40 @@
-"""One check, the results of its runs, and the lines that are logged about it."""
+"""One check: its options, one run of it, and the results."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import inspect
 import math
+import threading
+import time
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, NamedTuple, TypedDict
 
-_LONGEST = 1000
+_MAX_REASON = 1000
 
 
 class CheckFailed(Exception):  # noqa: N818
     """
     Raise this in a check to fail with a reason that needs no stack trace.
 
-    The reason goes to the log, never into the probe's body, unless `details` are asked for.
+    The reason is logged. A probe shows it only with `details`.
     """
 
 
 class Result(NamedTuple):
     """
-    What a check says.
+    The result of a check.
 
     Attributes:
-        is_up: whether the probe may answer 200, as far as this check goes.
-        reason: why its last run failed, also where that doesn't fail the probe.
-        data: what a passing check returned to be shown.
-        is_degraded: it fails, and is not critical.
-        seconds: how long the run took, or has taken, where it has not ended.
-        at: when that was known, by `time.monotonic`.
+        is_up: whether the probe may answer 200, as far as this check is concerned.
+        reason: why the last run failed, even if that does not fail the probe.
+        data: what a passing check returned for the probe to show.
+        is_degraded: whether the check fails and is not critical.
+        seconds: the duration of the run, until now if it has not ended.
+        at: the time of the result, by `time.monotonic`.
     """
 
     is_up: bool
@@ -42,12 +47,12 @@ class Result(NamedTuple):
 
 class Report(NamedTuple):
     """
-    What a probe answers: each check's name with its result, in the order of registration.
+    The answer of a probe: each check's name with its result, in the order of registration.
 
     Attributes:
-        is_up: whether the probe may answer 200, as far as checks go.
-        checks: those of the probe; for readiness, those of the start that have not passed come first.
-        is_started: whether the checks of the start have passed, for readiness and start-up.
+        is_up: whether the probe may answer 200, as far as checks are concerned.
+        checks: those of the probe; for readiness, the start-up checks that have not passed come first.
+        is_started: whether the start-up checks have passed, for readiness and start-up.
     """
 
     is_up: bool
@@ -56,7 +61,7 @@ class Report(NamedTuple):
 
 
 class LastRun(NamedTuple):
-    """What the metrics show of a check: how its last run went, whatever the probe makes of it."""
+    """The result of a check's last run, which the metrics show; the probe may report another one."""
 
     probe: str
     name: str
@@ -64,8 +69,8 @@ class LastRun(NamedTuple):
     seconds: float
 
 
-def judged(value: Any) -> Result:
-    """Return what a check said by what it returned."""
+def result_of_value(value: Any) -> Result:
+    """Return the result of a run by the value that the check returned."""
     if value is None or value is True:
         return Result(is_up=True)
     if value is False:
@@ -75,19 +80,19 @@ def judged(value: Any) -> Result:
     return Result(is_up=False, reason=f"the check returned {value!r:.100}, not True, False, None or a mapping to show")
 
 
-def failed(error: BaseException) -> Result:
-    """Return what a check said by what it raised."""
+def result_of_error(error: BaseException) -> Result:
+    """Return the result of a run by the exception that the check raised."""
     try:
-        said = str(error)
+        reason = str(error)
     except Exception:
-        said = "it can't say why"
+        reason = "its message can't be read"
     if isinstance(error, CheckFailed):
-        return Result(is_up=False, reason=said[:_LONGEST] or "the check failed")
-    return Result(is_up=False, reason=f"{type(error).__name__}: {said}"[:_LONGEST])
+        return Result(is_up=False, reason=reason[:_MAX_REASON] or "the check failed")
+    return Result(is_up=False, reason=f"{type(error).__name__}: {reason}"[:_MAX_REASON])
 
 
-def late(timeout: float) -> Result:
-    """Return what is known of a check that took too long."""
+def result_of_timeout(timeout: float) -> Result:
+    """Return the result of a run that took too long."""
     return Result(is_up=False, reason=f"no answer within {timeout:g} s")
 
 
@@ -98,7 +103,7 @@ _PROBES = ("ready", "startup", "live")
 
 
 class Options(TypedDict, total=False):
-    """What may be said about a check beside its name and its function; see `Check`."""
+    """The options of a check; see `Check`."""
 
     probe: Probe
     timeout: float
@@ -112,33 +117,33 @@ class Options(TypedDict, total=False):
 @dataclass(frozen=True, slots=True)
 class Check:
     """
-    A check of a probe, to be given to `instrument(checks=[...])`; `Observer.check` makes one of a function.
+    A check of a probe, for `instrument(checks=[...])`; `Observer.check` makes one of a function.
 
-    The function, sync or async, passes by returning `None`, `True`, or a mapping to show as its data. It fails by
-    raising (`CheckFailed` where a reason is enough), by returning `False`, or by taking longer than its timeout. It
-    has one run at a time, however often it is asked, so one that hangs costs one thread; until it has ended, probes
-    answer from what is known.
+    The check passes if the function, sync or async, returns `None`, `True`, or a mapping, which is shown as its data.
+    It fails if the function raises (`CheckFailed`, if a reason is enough), returns `False`, or takes longer than the
+    timeout. A check has one run at a time, however many probes request it, so one that hangs costs one thread; until
+    the run has ended, probes answer from the last result.
 
     Attributes:
-        name: what the probe calls it.
-        function: takes no arguments. An async one runs on the application's event loop under ASGI, where its
-            connection pools live; a sync one in a thread of its own.
+        name: its name in the probe.
+        function: takes no arguments. Under ASGI, an async one runs on the application's event loop, where its
+            connection pools are; a sync one runs in a thread of its own.
         probe: `ready`, `startup`, or `live`, which needs `restart_container`. Until the service has started, readiness
-            requires the critical checks of `startup`, too, and runs them; after that, one that fails degrades it.
-        timeout: in seconds; a run that takes longer has failed. Past half of it, a warning is logged.
-        every: run it so often, in seconds, in the background; probes then answer from its last run. It begins
-            with the first request or probe.
-        cache: without `every`, for how many seconds a result is good for every probe that asks.
+            requires the critical checks of `startup` too, and runs them; after that, one that fails degrades it.
+        timeout: in seconds; a run that takes longer has failed. After half of it, a warning is logged.
+        every: the seconds between two runs in the background, if it has them; probes then answer from the last run.
+            The first run begins with the first request or probe.
+        cache: without `every`, for how many seconds all probes reuse a result.
         critical: whether its failure fails the probe. Otherwise the service is degraded: the check is UP with
             `{"state": "DEGRADED"}` as its data, and the probe answers 200.
-        failure_threshold: how many runs in a row have to fail before what was UP fails. One that was never UP fails
-            at once.
-        restart_container: a liveness check that fails makes the orchestrator restart the container. Give `True` for
-            one that a restart heals; a probe of liveness never waits for it.
+        failure_threshold: how many runs in a row must fail before a check that was UP fails. A check that was never
+            UP fails at once.
+        restart_container: must be `True` for a liveness check, whose failure makes the orchestrator restart the
+            container: confirms that a restart heals it. A liveness probe never waits for its checks.
 
     Raises:
-        ValueError: a value can't be used; the message has it, and the fix.
-        TypeError: the function is none.
+        ValueError: a value is not valid; the message has the value and the fix.
+        TypeError: the function is not callable.
     """
 
     name: str
@@ -175,7 +180,7 @@ class Check:
             msg = (
                 f"The check {self.name!r} is for the probe {self.probe!r}: a failing liveness check makes the "
                 "orchestrator restart the container, which heals no dependency. Give 'ready' or 'startup', or "
-                "probe='live' with restart_container=True where a restart is what heals it."
+                "probe='live' with restart_container=True if a restart heals it."
             )
             raise ValueError(msg)
         if self.probe not in _PROBES:
@@ -198,16 +203,148 @@ class Check:
             raise ValueError(msg)
 
 
+_TIMER_ERROR = 1e-4
+"""Seconds by which a timer may be early."""
+
+
+class Run:
+    """
+    One run of a check.
+
+    Args:
+        check: what to run.
+        on_end: called with the run and its result when it has ended, which may be long after its timeout; the result
+            is `None` if its task was cancelled with the event loop. Called on the thread or loop of the run.
+
+    Attributes:
+        begun: when it began, by `time.monotonic`.
+        deadline: when its time is over, by the same clock.
+        is_late: whether its timeout was recorded.
+    """
+
+    def __init__(self, check: Check, on_end: Callable[[Run, Result | None], None]) -> None:
+        self._check = check
+        self._on_end = on_end
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.begun = time.monotonic()
+        self.deadline = self.begun + check.timeout
+        self.is_late = False
+        self._released: Future[None] = Future()
+
+    def start(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """
+        Begin.
+
+        Args:
+            loop: the application's event loop, if it has one. Async checks run there, where their connection pools
+                are. All other checks get a daemon thread: one that hangs does not delay the end of the process.
+        """
+        try:
+            if loop is not None and not loop.is_closed() and is_async(self._check.function):
+                self._loop = loop
+                if _running_loop() is loop:
+                    self._start_task(loop)
+                else:
+                    loop.call_soon_threadsafe(self._start_task, loop)
+            else:
+                name = f"scaleobs-check-{self._check.name}"
+                threading.Thread(target=self._in_thread, name=name, daemon=True).start()
+        except RuntimeError as error:  # The process has no thread left, or the loop was just closed.
+            self._on_end(self, result_of_error(error))
+
+    def is_lost(self) -> bool:
+        """Return whether its event loop was closed before its end, as in tests: it will never end."""
+        return self._loop is not None and self._loop.is_closed()
+
+    def is_over(self, now: float) -> bool:
+        """Return whether its time is over."""
+        return now >= self.deadline - _TIMER_ERROR
+
+    def remaining(self) -> float:
+        """Return the seconds until its deadline."""
+        return max(0.0, self.deadline - time.monotonic())
+
+    def release(self) -> None:
+        """End each wait, since there is a result; any thread may call this any number of times."""
+        with contextlib.suppress(InvalidStateError):
+            self._released.set_result(None)
+
+    def wait(self) -> None:
+        """Block until there is a result, or the time is over."""
+        with contextlib.suppress(TimeoutError):
+            self._released.result(self.remaining())
+
+    async def wait_async(self) -> None:
+        """Do the same without blocking the running event loop."""
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+
+        def finish() -> None:
+            if not done.done():
+                done.set_result(None)
+
+        def wake(_: Future[None]) -> None:
+            with contextlib.suppress(RuntimeError):  # The loop that waited is closed.
+                loop.call_soon_threadsafe(finish)
+
+        # Not `asyncio.wrap_future`: one caller that is cancelled would cancel the future for all others.
+        self._released.add_done_callback(wake)
+        await asyncio.wait([done], timeout=self.remaining())
+
+    def _start_task(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._task = loop.create_task(self._on_loop())
+
+    def _in_thread(self) -> None:
+        try:
+            value = self._check.function()
+            result = asyncio.run(self._await(value)) if inspect.isawaitable(value) else result_of_value(value)
+        except BaseException as error:  # A check may raise anything; the probe still answers.
+            result = result_of_error(error)
+        self._on_end(self, result)
+
+    async def _on_loop(self) -> None:
+        try:
+            result: Result | None = await self._await(self._check.function())
+        except GeneratorExit:  # Its loop was closed, and it is collected; a finalizer must take no lock.
+            return
+        except BaseException as error:
+            task = asyncio.current_task()
+            is_cancelled = task is not None and task.cancelling()
+            result = None if is_cancelled else result_of_error(error)
+        self._on_end(self, result)
+
+    async def _await(self, value: Awaitable[Any]) -> Result:
+        limit = asyncio.timeout(self.remaining())
+        try:
+            async with limit:
+                return result_of_value(await value)
+        except TimeoutError as error:
+            return result_of_timeout(self._check.timeout) if limit.expired() else result_of_error(error)
+
+
+def is_async(function: Any) -> bool:
+    """Return whether a call of a function returns a coroutine."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 def write_event(logger: Any, event: str, check: Check, result: Result) -> None:
     """
-    Write a line for `failed`, `degraded`, `recovered` or `slow`, and never raise.
+    Log `failed`, `degraded`, `recovered` or `slow`; never raises.
 
-    This is where the reason of a failure goes, and the only place unless details are asked for.
+    Unless `details` are set, only this line contains the reason of a failure.
     """
-    said: dict[str, Any] = {"check": check.name, "probe": check.probe}
+    fields: dict[str, Any] = {"check": check.name, "probe": check.probe}
     if event == "slow":
-        said |= {"duration_seconds": round(result.seconds, 3), "timeout_seconds": check.timeout}
+        fields |= {"duration_seconds": round(result.seconds, 3), "timeout_seconds": check.timeout}
     elif not result.is_up:
-        said["reason"] = result.reason
+        fields["reason"] = result.reason
     with contextlib.suppress(Exception):
-        (logger.info if event == "recovered" else logger.warning)(f"check.{event}", **said)
+        (logger.info if event == "recovered" else logger.warning)(f"check.{event}", **fields)

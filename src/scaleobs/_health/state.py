@@ -1,4 +1,4 @@
-"""What is known of one check."""
+"""The state of one check, and the runs in the background."""
 
 from __future__ import annotations
 
@@ -8,118 +8,118 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 
-from scaleobs._health.check import Check, Result, late
-from scaleobs._health.run import Run, is_async
+from scaleobs._health.check import Check, Result, Run, is_async, result_of_timeout
 
-_SLOW = 0.5
-"""Which share of its timeout makes a run slow: there is still time to act before it fails."""
+_SLOW_SHARE = 0.5
+"""A run that takes longer than this share of its timeout is slow: there is still time to act before it fails."""
 
-_SOONEST = 0.001
-"""Seconds between two polls of a check in the background, at least."""
+_MIN_POLL_SECONDS = 0.001
+"""The shortest time between two polls of a check in the background."""
 
 OnEvent = Callable[[str, Check, Result], None]
 
 
 class CheckState:
     """
-    What is known of one check, and its run where there is one. Any thread may call any method.
+    The state of one check: its last result, and its current run if it has one. Any thread may call any method.
 
-    A run that has not ended keeps the check from being run again. When its time is up it has failed, and from then on
-    nobody waits for the check until a run has ended in time.
+    While a run has not ended, no other one begins. A run whose time is over has failed; after it, no probe waits for
+    the check until a run has ended in time.
 
     Args:
         check: the check.
-        on_event: called with `failed`, `degraded` or `recovered` once per change, and `slow` once per episode.
+        on_event: called with `failed`, `degraded` or `recovered` for each change, and with `slow` for the first of
+            several slow runs.
 
     Attributes:
-        reported: what a probe reports; `None` before the first run has ended or taken too long.
-        loop: the event loop of the application, where one was seen.
-        is_critical: whether its failure fails the probe. A check of the start is critical until the start is over.
+        reported: the result that a probe reports; `None` until the first run has ended or its time is over.
+        loop: the event loop of the application, if it has one.
+        is_critical: whether its failure fails the probe. A start-up check is critical until the service has started.
     """
 
     def __init__(self, check: Check, on_event: OnEvent) -> None:
         self.check = check
         self._on_event = on_event
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
-        """Begin anew, in a child process that has none of its parent's threads."""
+    def reset(self) -> None:
+        """Reset in a child process, which has none of its parent's threads."""
         self.reported: Result | None = None
         self.loop = None
         self.is_critical = self.check.critical
         self._last: Result | None = None
         self._run: Run | None = None
         self._fresh_until = 0.0
-        self._is_waited_for = True
+        self._probes_wait = True
         self._is_slow = False
         self._failures = 0
         self._lock = threading.Lock()
 
     def request_run(self) -> Run | None:
         """
-        Begin a run where one is due, and return the one to wait for, `None` where the answer is known.
+        Begin a run if one is due; return the run to wait for, or `None` if the probe answers from the last result.
 
-        Only the probe that begins a run waits for it; others report what is known, where something is. With
-        `every`, that is how all of them are answered.
+        Only the probe that begins a run waits for it. Others report the last result, if there is one; with `every`,
+        all probes do.
         """
         now = time.monotonic()
         if now < self._fresh_until:
             return None
         if self.check.every is not None and self.reported is not None:
             return None
-        run, is_new = self._current(now)
+        run, is_new = self._current_run(now)
         if run is None or not (is_new or self.reported is None):
             return None
-        return run if self._is_waited_for else None
+        return run if self._probes_wait else None
 
     def poll(self) -> float:
-        """Begin a run in the background where one is due, and return when to come again."""
+        """Begin a run in the background if one is due; return the time of the next poll, by `time.monotonic`."""
         now = time.monotonic()
         self.expire()
         every = self.check.every or self.check.cache
-        if self._is_at_rest():
+        if self._is_loop_closed():
             return now + every
         if now >= self._fresh_until:
-            self._current(now)
+            self._current_run(now)
         run, due = self._run, self._fresh_until
         if run is not None and not run.is_late:
             due = run.begun + every
             due = due if now < due < run.deadline else run.deadline
-        return max(due, now + _SOONEST)
+        return max(due, now + _MIN_POLL_SECONDS)
 
     def expire(self) -> None:
-        """Note that the run's time is up, where it is; runs nothing."""
+        """Record a timeout if the time of the run is over; runs nothing."""
         run = self._run
         if run is not None and not run.is_late and run.is_over(time.monotonic()):
-            self._note(run, late(self.check.timeout))
+            self._record(run, result_of_timeout(self.check.timeout))
 
     def current(self) -> Result | None:
-        """Return what a probe would report now, by a run whose time is up as well; runs nothing, and notes nothing."""
+        """Return the result that a probe would report now, with a timeout that `expire` would record; runs nothing."""
         with self._lock:
             overdue = self._overdue()
-            return self.reported if overdue is None else self._verdict(overdue)[0]
+            return self.reported if overdue is None else self._reported_after(overdue)[0]
 
     def end_startup(self) -> None:
-        """Note that the service has started, with this check passed: from here on its failure degrades the service."""
+        """From now on a failure degrades the service: it has started, and this check has passed."""
         with self._lock:
             if self.reported is None:
-                return  # It was registered since.
+                return  # It was registered after that.
             self.is_critical = False
             if not self.reported.is_up:
                 self.reported = self.reported._replace(is_up=True, is_degraded=True)
 
     def last_run(self) -> Result | None:
-        """Return how the last run went, or that its time is up; runs nothing, and notes nothing."""
+        """Return the result of the last run, or of a run whose time is over; runs nothing."""
         with self._lock:
             return self._overdue() or self._last
 
-    def _is_at_rest(self) -> bool:
-        """Whether the loop of an async check is closed: nobody serves the application any more."""
+    def _is_loop_closed(self) -> bool:
+        """Return whether the loop of an async check is closed: the application is not served any more."""
         return self.loop is not None and self.loop.is_closed() and is_async(self.check.function)
 
-    def _current(self, now: float) -> tuple[Run | None, bool]:
-        """Return the run that has time left, one that begins now where one is due, and whether this call began it."""
+    def _current_run(self, now: float) -> tuple[Run | None, bool]:
+        """Return the run that has time left, or a new one if one is due, and whether this call began it."""
         with self._lock:
             run, is_new = self._run, False
             if run is None or run.is_lost():
@@ -130,56 +130,56 @@ class CheckState:
         if is_new:
             run.start(self.loop)
         elif run.is_over(now):
-            self._note(run, late(self.check.timeout))
+            self._record(run, result_of_timeout(self.check.timeout))
             return None, False
         return run, is_new
 
     def _ended(self, run: Run, result: Result | None) -> None:
         if result is not None:
-            self._note(run, result, has_ended=True)
+            self._record(run, result, has_ended=True)
         else:
             with self._lock:
                 self._run = None if self._run is run else self._run
-        run.make_known()
+        run.release()
 
-    def _note(self, run: Run, result: Result, *, has_ended: bool = False) -> None:
-        """Take a run's result over, or that its time is up; again and again while it hangs, once per period."""
+    def _record(self, run: Run, result: Result, *, has_ended: bool = False) -> None:
+        """Record the result of a run, or its timeout; for a run that hangs, once for each period."""
         check, now = self.check, time.monotonic()
         is_late = run.is_over(now)
         events = []
         with self._lock:
             if self._run is not run:
-                return  # It was given up, with its event loop or with the process that this one was forked from.
+                return  # It belongs to a closed event loop, or to the parent process.
             was_late, run.is_late = run.is_late, is_late
             if has_ended:
                 self._run = None
-                # An answer that comes after all says that it's worth waiting for the next one.
-                self._is_waited_for = result.is_up or not is_late
+                # After a run that passed in time, probes wait for the next run again.
+                self._probes_wait = result.is_up or not is_late
             else:
-                self._is_waited_for = False
+                self._probes_wait = False
             if was_late and (has_ended or now < self._fresh_until):
-                return  # That it takes too long is noted already.
+                return  # The timeout is recorded already.
             if is_late and result.is_up:
-                result = late(check.timeout)
+                result = result_of_timeout(check.timeout)
             result = result._replace(seconds=now - run.begun, at=now)
             if check.every is None:
                 self._fresh_until = now + check.cache
             else:
                 self._fresh_until = now + check.every if is_late else run.begun + check.every
-            events = self._judge(result, is_late=is_late)
+            events = self._update(result, is_late=is_late)
         for event in events:
             self._on_event(event, check, result)
-        run.make_known()
+        run.release()
 
     def _overdue(self) -> Result | None:
-        """Return the failure of a run whose time is up and that `expire` hasn't noted yet."""
+        """Return the timeout of a run, if `expire` has not recorded it yet."""
         run, now = self._run, time.monotonic()
         if run is None or run.is_late or not run.is_over(now):
             return None
-        return late(self.check.timeout)._replace(seconds=now - run.begun, at=now)
+        return result_of_timeout(self.check.timeout)._replace(seconds=now - run.begun, at=now)
 
-    def _verdict(self, result: Result) -> tuple[Result, int]:
-        """Return what a probe reports by one more result, and how many runs in a row have failed then."""
+    def _reported_after(self, result: Result) -> tuple[Result, int]:
+        """Return what a probe reports after one more result, and how many runs in a row have failed then."""
         before = self.reported
         failures = 0 if result.is_up else self._failures + 1
         is_damped = before is not None and _passes(before) and failures < self.check.failure_threshold
@@ -187,18 +187,18 @@ class CheckState:
         is_down, is_degraded = is_failing and self.is_critical, is_failing and not self.is_critical
         return result._replace(is_up=not is_down, is_degraded=is_degraded), failures
 
-    def _judge(self, result: Result, *, is_late: bool) -> list[str]:
-        """Take one more result over, and return the events that it is."""
+    def _update(self, result: Result, *, is_late: bool) -> list[str]:
+        """Update the state by one more result; return its events."""
         was_up = self.reported is None or _passes(self.reported)
         self._last = result
-        self.reported, self._failures = self._verdict(result)
+        self.reported, self._failures = self._reported_after(result)
         is_up = _passes(self.reported)
         events = []
         if was_up and not is_up:
             events.append("failed" if self.is_critical else "degraded")
         elif is_up and not was_up:
             events.append("recovered")
-        is_slow = result.seconds > _SLOW * self.check.timeout
+        is_slow = result.seconds > _SLOW_SHARE * self.check.timeout
         if is_slow and not self._is_slow and not is_late:
             events.append("slow")
         self._is_slow = is_slow
@@ -211,26 +211,26 @@ def _passes(reported: Result) -> bool:
 
 class Background:
     """
-    Begins runs when they are due, and notes when their time is up.
+    A thread that begins the runs of checks with `every`, and records their timeouts.
 
-    The checks run on their event loop or in threads of their own, so none delays another. The thread is there while
-    there are such checks, and ends with the process at the latest.
+    The checks run on their event loop or in threads of their own, so none delays another. The thread runs while there
+    are such checks.
     """
 
     def __init__(self) -> None:
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
-        """Begin anew, in a child process that has none of its parent's threads."""
-        # Weakly, so that an application that is dropped, as tests do, stops being checked.
+    def reset(self) -> None:
+        """Reset in a child process, which has none of its parent's threads."""
+        # Weak, so that the checks of an application that is dropped, as in tests, end.
         self._states: weakref.WeakSet[CheckState] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._changed = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def take(self, states: Iterable[CheckState]) -> None:
+    def add(self, states: Iterable[CheckState]) -> None:
         """
-        Run these, too.
+        Run these checks from now on.
 
         Raises:
             RuntimeError: the process has no thread left.
@@ -239,11 +239,11 @@ class Background:
             self._states.update(states)
             self._changed.set()
             if self._thread is None and self._states:
-                thread = threading.Thread(target=self._go_on, name="scaleobs-checks", daemon=True)
+                thread = threading.Thread(target=self._run, name="scaleobs-checks", daemon=True)
                 thread.start()
                 self._thread = thread
 
-    def _go_on(self) -> None:
+    def _run(self) -> None:
         while True:
             self._changed.clear()
             with self._lock:
@@ -251,7 +251,7 @@ class Background:
                 if not states:
                     self._thread = None
                     return
-            due = min(one.poll() for one in states)
+            due = min(state.poll() for state in states)
             del states
             self._changed.wait(max(0.0, due - time.monotonic()))
 
