@@ -33,15 +33,10 @@ WORDS_OF_SENTENCES = re.compile(
 )
 """Words of persons, which docstrings and comments of the source do not have."""
 
-EXEMPT_NAMES: tuple[str, ...] = ("src/scaleobs/_health", "src/scaleobs/_management", "src/scaleobs/_service.py")
+EXEMPT_NAMES: tuple[str, ...] = ()
 """Folders and files whose names are not changed yet."""
 
-EXEMPT_SENTENCES: tuple[str, ...] = (
-    "src/scaleobs/_health",
-    "src/scaleobs/_management",
-    "src/scaleobs/_service.py",
-    "src/scaleobs/_fork.py",
-)
+EXEMPT_SENTENCES: tuple[str, ...] = ()
 """Folders and files whose sentences are not changed yet."""
 
 RIGHT_SENTENCES: set[str] = set()

@@ -1,4 +1,4 @@
-"""What happens in a process that is forked from this one: all of it, in one order, whatever is imported first."""
+"""All that happens in a process that is forked from this one, in an order that does not depend on imports."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from enum import Enum, auto
 
 
 class Step(Enum):
-    """What happens in a forked process, in this order."""
+    """The steps in a forked process, in this order."""
 
     REQUEST_IDS = auto()
-    """Ids get a seed of their own. Before whatever may make one."""
+    """Ids get a seed of their own. Before all steps that may make an id."""
     LOG_COUNTS = auto()
-    """The lock that another thread of the parent may hold is replaced. Before any line is written."""
+    """The lock, which another thread of the parent may hold, is replaced. Before any line is written."""
     STDOUT = auto()
-    """The stream is looked up again, with its locks. Before any line is written: the steps below may report a fault."""
+    """The stream and its locks are replaced. Before any line is written: the steps below may report a fault."""
     HEALTH = auto()
-    """Checks have no event loop, thread or run of the parent's. Before MANAGEMENT, whose probes run them."""
+    """Checks drop the event loop, threads and runs of the parent. Before MANAGEMENT, whose probes run them."""
     METRICS = auto()
     """
     The process leaves the group of its parent, counts from 0, and joins its own group.
 
-    Before DRAIN and MANAGEMENT, which find the siblings and the owner of the port in the group.
+    Before DRAIN and MANAGEMENT, which find siblings and the lock of the port in the group.
     """
     DRAIN = auto()
-    """The process doesn't drain. Before MANAGEMENT, whose probes show whether it does."""
+    """The drain of the parent is dropped. Before MANAGEMENT, whose probes show the drain."""
     TRACES = auto()
-    """The lock is replaced, and the thread that exports the last spans started. Before any request is served."""
+    """The lock is replaced, and the thread that exports the last spans is started. Before any request is served."""
     MANAGEMENT = auto()
-    """A worker opens the management port. Last: its thread answers from all of the above."""
+    """A worker opens the management port. Last, since its answers depend on all steps above."""
 
 
 _functions: dict[Step, Callable[[], object]] = {}
@@ -41,20 +41,20 @@ def after_fork(step: Step, function: Callable[[], object]) -> None:
     """
     Call a function in each process that is forked from this one, at its step.
 
-    A step has one function, which is kept for good: it refers to objects that may go before weakly. If it raises, the
-    interpreter reports that, and the other steps are done all the same.
+    A step has one function, which is never removed: it must refer weakly to objects that may be dropped. If a function
+    raises, the interpreter reports the error, and the other steps are done.
     """
     _functions[step] = function
 
 
 def _forked() -> None:
-    with ExitStack() as stack:  # Calls all of them, the last one first, also after one that raises.
+    with ExitStack() as stack:  # Calls all, the last one first, even if one raises.
         for step in reversed(Step):
             if step in _functions:
                 stack.callback(_functions[step])
 
 
 if hasattr(os, "register_at_fork"):
-    # Hooks are called in the order of their registration, and that of logging frees the locks which a line needs.
+    # Hooks are called in the order of registration; the one of `logging` releases locks that a line needs.
     importlib.import_module("logging")
     os.register_at_fork(after_in_child=_forked)

@@ -1,4 +1,4 @@
-"""One instrumented service: what it is made of, and the four events of its life."""
+"""One instrumented service: its parts, and its four events."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ class _Service:
     """
     The composition root of one instrumented service.
 
-    Its parts don't refer to each other: four events, `on_loaded`, `on_lifespan`, `on_first_traffic` and `on_drain`,
+    Its parts do not refer to each other: four events, `on_loaded`, `on_lifespan`, `on_first_traffic` and `on_drain`,
     call them in order. `choose_path` is called for single requests.
 
     Args:
         settings: how the service is observed.
 
     Attributes:
-        app: the application that was instrumented, if it is known; it may have routes that what is called hasn't.
-        served: what `instrument` returned.
+        app: the application that was instrumented, if it is known: its routes may not be in the callable that a
+            middleware wraps.
+        served: the return value of `instrument`.
 
     Raises:
         ValueError: the registry holds another library's metric of the same name.
@@ -80,7 +81,7 @@ class _Service:
         self.lifecycle = Lifecycle(manual_start=settings.manual_start, is_draining=self.drain.is_group_draining)
         self.startup_tasks = StartupTasks(self.lifecycle, _write_task_failed)
         self.answers = Answers(settings, self.lifecycle, self.checks, metrics, warn=logger.warning, on_fault=self.fault)
-        # The storage refers to it weakly: a service that is dropped is not on the page any more.
+        # The storage refers to it weakly: the page omits a service that was dropped.
         self._source = Source(
             info=self._read_info,
             is_served=self.is_served,
@@ -105,15 +106,15 @@ class _Service:
 
     def on_loaded(self, *, has_lifespan: bool) -> None:
         """
-        Handle that the application is loaded, maybe in a process that only forks those that serve.
+        Handle that the application is loaded, maybe in a process that only forks workers.
 
         Args:
-            has_lifespan: whether its protocol has one, so that the server reports when the application starts.
+            has_lifespan: whether the protocol has one, by which the server reports the start.
 
         Raises:
             PortError: the management port can't be opened.
         """
-        if not has_lifespan:  # An application that can be called has started, unless `started()` is to be called.
+        if not has_lifespan:  # Its import was its start, unless `started()` must be called.
             self.lifecycle.lifespan_started()
             self.drain.loaded()
         if self._management is not None:
@@ -124,12 +125,12 @@ class _Service:
         Handle a stage of the ASGI lifespan. Test clients open it several times.
 
         Args:
-            stage: `opened` before the application is called; `started` or `failed`, what the application answered;
-                `stopping`, the server's request to shut down; `stopped`, the application's answer; `left` when the
-                application has returned or raised, which those without a lifespan do at once.
+            stage: `opened` before the application is called; `started` or `failed`, its answer; `stopping`, the
+                server's request to shut down; `stopped`, the application's answer; `left` when the application has
+                returned or raised, which one without a lifespan does at once.
 
         Raises:
-            PortError: the lifespan is opened, and the management port can't be.
+            PortError: the stage is `opened`, and the management port can't be opened.
         """
         if stage == "opened":
             families.join_workers()
@@ -141,11 +142,11 @@ class _Service:
                 self._management.open()
         elif stage == "started":
             self.lifecycle.lifespan_started()
-            self.drain.serving()  # The application may have installed signal handlers meanwhile.
+            self.drain.serving()  # The application may have installed signal handlers since.
             self.startup_tasks.begin()
             if self._traces is not None:
                 self._traces.begin()
-            self.storage.disable_fast_path()  # The application may have set a tracer provider meanwhile.
+            self.storage.disable_fast_path()  # The application may have set a tracer provider since.
         elif stage == "failed":
             self.lifecycle.lifespan_failed()
         elif stage == "stopping":
@@ -162,10 +163,9 @@ class _Service:
 
     def on_first_traffic(self) -> None:
         """
-        Handle that a server serves this process: a request or probe that is not on the fast path has come.
+        Handle a request or probe that does not take the fast path; never raises.
 
-        What is done once in a process is done for the first one, in place of a lifespan if there was none. The others
-        cost comparisons. Never raises.
+        The first one shows that this process serves, and replaces a missing lifespan. The others cost comparisons.
         """
         if not self.checks.is_serving:
             self.checks.serve()
@@ -198,10 +198,10 @@ class _Service:
 
     def choose_path(self, traceparent: str) -> None:
         """
-        Decide by a request to the application whether those after it take the fast path, and never raise.
+        Decide by one request to the application whether the next ones take the fast path; never raises.
 
         Args:
-            traceparent: the header of the request.
+            traceparent: the `traceparent` header of the request.
         """
         self._processors = structlog.get_config()["processors"]
         self.log.renew_writer()
@@ -213,9 +213,9 @@ class _Service:
                 storage.traces_seen or is_traced or _tracing.parse_traceparent(traceparent) is not None
             ):
                 storage.enable_exemplars()
-        except Exception as error:  # OpenTelemetry can't load the provider that its settings name.
+        except Exception as error:  # OpenTelemetry can't load the provider of its settings.
             self.fault(error)
-        # Those after it are like this one, unless another middleware counts in the same storage.
+        # The next requests are like this one, unless another middleware counts in the same storage.
         storage.fast_path[0] = (
             not is_traced
             and len(storage.sources) == 1
@@ -240,7 +240,8 @@ class _Service:
         Return a recorder of the requests to an application.
 
         Args:
-            app: what the middleware wraps; routes are read from the application that was instrumented, if it is known.
+            app: the callable that the middleware wraps; routes are those of the instrumented application, if it is
+                known.
             method: the key of a request's method in the scope or environ.
         """
         routes = routes_of(app if self.app is None else self.app, self.settings.route)
@@ -250,12 +251,12 @@ class _Service:
         return recorder
 
     def fault(self, error: Exception) -> None:
-        """Count a fault of scaleobs itself and log it once, and never raise."""
+        """Count a fault of scaleobs itself, and log it once; never raises."""
         self.storage.fault()
         self.log.fault(error)
 
     def is_served(self) -> bool:
-        """Return whether a server has begun to serve the application, as far as it shows."""
+        """Return whether a server has begun to serve the application: a lifespan or a request has come."""
         return self.lifecycle.state != "new"
 
     def is_ready(self) -> bool:
@@ -263,8 +264,8 @@ class _Service:
         return self.lifecycle.is_ready and self.checks.all_up("startup") and self.checks.all_up("ready")
 
     def _last_runs(self) -> Iterator[LastRun]:
-        """Yield how the last run of each check went, and whether start-up is over, as /startup shows it; runs none."""
-        # Until `started()` is called, if it has to be, only the checks show that requests come.
+        """Yield the result of the last run of each check, and whether start-up is over, as in `/startup`; runs none."""
+        # With `manual_start`, only the checks show that requests come before `started()` is called.
         if self.is_served() or self.checks.is_serving:
             yield LastRun("startup", "lifecycle", is_up=self.lifecycle.is_started, seconds=0.0)
         yield from self.checks.last_runs()
@@ -272,15 +273,15 @@ class _Service:
     def _read_info(self) -> tuple[str, ...]:
         """Return the label values of `service_info`."""
         if not self._info:
-            # It takes a tenth of the time of the first `instrument`, and the first scrape is later.
+            # Not in `__init__`: it takes a tenth of the time of the first `instrument`.
             from importlib.metadata import version
 
-            mine = self.settings
-            self._info = (mine.service, mine.version, mine.environment, version("scaleobs"))
+            settings = self.settings
+            self._info = (settings.service, settings.version, settings.environment, version("scaleobs"))
         return self._info
 
     def _refresh_routes(self) -> Iterator[tuple[str, str]]:
-        """Yield every method and route template that the application can answer."""
+        """Yield each method and route template of the application."""
         for recorder in self._recorders:
             try:
                 yield from recorder.refresh_routes()
@@ -292,10 +293,10 @@ class _Service:
             recorder.on_memory_changed()
 
 
-def _write(level: str, event: str, **about: Any) -> None:
-    """Write a log line, and never raise."""
+def _write(level: str, event: str, **fields: Any) -> None:
+    """Write a log line; never raises."""
     with contextlib.suppress(Exception):
-        getattr(logs.own_logger(), level)(event, **about)
+        getattr(logs.own_logger(), level)(event, **fields)
 
 
 def _write_task_failed(name: str, error: BaseException) -> None:
