@@ -115,7 +115,7 @@ async def recording(scope, receive, send):
 
 @pytest.mark.servers
 def test_scrape_of_many_workers(tmp_path):
-    """A scrape reads the ledgers of siblings in one place, whoever has counted what."""
+    """A scrape reads the ledgers of all siblings in one module."""
     (tmp_path / "app.py").write_text(APP)
     port = servers.free_port()
     command = [servers.BIN / "uvicorn", "app:recording", "--port", str(port), "--workers", "3"]

@@ -1,4 +1,4 @@
-"""The ready-made checks of databases, with real servers that hang, continue, stop and start again."""
+"""The ready-made checks of databases, against real servers that hang, resume, stop and start again."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def by_asyncpg_pool(server):
 
 @contextlib.asynccontextmanager
 async def by_url(server):
-    """With a new connection for each run."""
+    """With a connection for each run."""
     yield checks.redis(server.url, **OPTIONS)
 
 
@@ -101,7 +101,7 @@ async def by_async_client(server):
 
 
 async def story(server, protocol, registry, check):
-    """Let the server hang, continue, stop and start again; /ready must follow; return the longest wait."""
+    """Make the server hang, resume, stop and start again while `/ready` follows; return the longest wait."""
 
     async def by_asgi(scope, receive, send):
         """Never be called."""
@@ -140,13 +140,13 @@ async def story(server, protocol, registry, check):
 
 
 async def longest_stall(server, protocol, registry, make):
-    """Run the scenario with a check that is made on the application's loop."""
+    """Run the story with a check that is made on the application's loop."""
     async with make(server) as check:
         return await story(server, protocol, registry, check)
 
 
 def run(server, protocol, registry, make):
-    """Run the scenario; at most one thread remains, and no probe waits long."""
+    """Run the story; assert that it leaves at most one thread, and that no probe waited for long."""
     if server.process is None or server.process.poll() is not None:
         server.start()
     before = threading.active_count()
@@ -176,7 +176,7 @@ def run(server, protocol, registry, make):
     ],
 )
 def test_postgresql_hangs_and_comes_back(protocol, make, postgres, registry):
-    """Readiness follows the server with each kind of source, and no probe waits longer than the check's timeout."""
+    """Readiness follows the server, with each kind of source, and no probe waits longer than the timeout."""
     run(postgres, protocol, registry, make)
 
 
@@ -185,5 +185,5 @@ def test_postgresql_hangs_and_comes_back(protocol, make, postgres, registry):
     [("asgi", by_url), ("wsgi", by_url), ("asgi", by_client), ("wsgi", by_client), ("asgi", by_async_client)],
 )
 def test_redis_hangs_and_comes_back(protocol, make, redis_server, registry):
-    """Readiness follows the server with each kind of source, and no probe waits longer than the check's timeout."""
+    """Readiness follows the server, with each kind of source, and no probe waits longer than the timeout."""
     run(redis_server, protocol, registry, make)

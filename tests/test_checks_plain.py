@@ -1,4 +1,4 @@
-"""The ready-made checks that need only the standard library, and the errors about missing packages."""
+"""The ready-made checks that need only the standard library, and the errors if something is missing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def listener():
 
 @pytest.fixture
 def web():
-    """Return the address of a web server whose paths determine its answers."""
+    """Return the address of a web server whose paths select the answer."""
     release = threading.Event()
 
     class ByPath(BaseHTTPRequestHandler):
@@ -71,14 +71,14 @@ def web():
     ],
 )
 def test_http(path, is_up, reason, web):
-    """It passes if the answer, after redirects, is no error and in time."""
+    """The check passes with an answer that is not an error, in time, after redirects."""
     outcome = result(checks.http(web + path, timeout=0.4 if path == "/hang" else 10))
 
     assert (is_up, True) == (outcome.is_up, outcome.reason.startswith(reason))
 
 
 def test_http_sends_the_headers(web):
-    """Such as a token."""
+    """The check sends its headers, such as a token."""
     assert result(checks.http(f"{web}/token", headers={"Authorization": "Bearer t"}, timeout=10)).is_up
 
 
@@ -90,7 +90,7 @@ def test_what_is_no_http_is_refused(url):
 
 
 def test_tcp(listener):
-    """It passes if a server listens."""
+    """The check passes if a socket listens."""
     host, port = listener.getsockname()
 
     assert result(checks.tcp(host, port)).is_up
@@ -98,7 +98,7 @@ def test_tcp(listener):
 
 
 def test_dns(monkeypatch):
-    """It passes if the system resolves the host; if that hangs, it takes the timeout."""
+    """The check passes if the system finds the host, and one that hangs takes its timeout."""
     assert result(checks.dns("localhost", timeout=10)).is_up
 
     def gone(*_):
@@ -113,7 +113,7 @@ def test_dns(monkeypatch):
 
 
 def test_disk_space(monkeypatch, tmp_path):
-    """It fails below either limit, and shows what is free."""
+    """The check fails below either limit, and shows the free space."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=1000, free=40))
 
     assert f"40 bytes (4.0%) of {tmp_path} are free" == result(checks.disk_space(str(tmp_path))).reason
@@ -122,20 +122,20 @@ def test_disk_space(monkeypatch, tmp_path):
 
 
 def test_disk_space_of_this_machine(tmp_path):
-    """A missing file system is a failure with its reason."""
+    """A file system that does not exist is a failure with its reason."""
     assert result(checks.disk_space(str(tmp_path), free_share=0)).is_up
     assert result(checks.disk_space(str(tmp_path / "gone"))).reason.startswith("FileNotFoundError")
 
 
 @pytest.mark.parametrize("share", [-0.1, 5, float("nan")])
 def test_a_share_that_is_none_is_refused(share):
-    """Five per cent is 0.05."""
+    """A share is a number from 0 to 1: five per cent is 0.05."""
     with pytest.raises(ValueError, match=r"give a share from 0 to 1, e.g. 0.05"):
         checks.disk_space(free_share=share)
 
 
 def test_from_callable():
-    """It has the name of the function, unless a name is given."""
+    """The check has the name of the function, unless a name is given."""
 
     def queue():
         return False
@@ -145,7 +145,7 @@ def test_from_callable():
 
 
 def test_options_are_those_of_a_check():
-    """Each ready-made check accepts all options."""
+    """Each ready-made check takes all options of a check."""
     options = {"probe": "startup", "timeout": 2, "every": 5, "cache": 3, "critical": False, "failure_threshold": 4}
     made = [
         checks.from_callable(print, **options),
@@ -170,7 +170,7 @@ def test_options_are_those_of_a_check():
     ],
 )
 def test_a_missing_package_is_named(make, outcome, monkeypatch):
-    """A missing package is an error at the start, with the line that installs it."""
+    """The error at the start has the line that installs the package."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
 
     with pytest.raises(ImportError, match=outcome):
@@ -185,13 +185,13 @@ def test_a_missing_package_is_named(make, outcome, monkeypatch):
     ],
 )
 def test_what_is_no_source_is_refused(make, outcome):
-    """An unusable source is an error at the start."""
+    """An invalid source is refused at the start."""
     with pytest.raises(TypeError, match=outcome):
         make(7)
 
 
 def test_the_packages_are_loaded_when_they_are_needed():
-    """The import of the checks, and a new check, load no driver."""
+    """Importing the checks, and making one, loads no driver."""
     script = """
 import sys
 from scaleobs import checks

@@ -1,4 +1,4 @@
-"""Checks: whatever they do, a probe answers, in time, with all of them in it."""
+"""A probe answers in time with all its checks, for any result of a check."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def service(registry):
     """Return an application that is observed and serves nothing but its endpoints."""
 
     async def never(scope, receive, send):
-        """Never be called."""
+        """Fail: no request reaches the application."""
 
     return scaleobs.instrument(never, registry=registry)
 
 
 class UnspeakableError(Exception):
-    """Can't say what it is."""
+    """An exception without a text."""
 
     def __str__(self):
         raise RuntimeError
@@ -81,7 +81,7 @@ OUTCOMES = [
 @pytest.mark.parametrize("protocol", ["sync", "async"])
 @pytest.mark.parametrize(("outcome", "is_up", "reason"), OUTCOMES)
 def test_every_outcome_becomes_a_result(outcome, is_up, reason, protocol, kind):
-    """Raising, returning oddities and being cancelled end as a result beside that of the other checks."""
+    """An exception, an odd value and a cancellation each become a result beside those of the other checks."""
     checks = Checks(lambda *_: None)
     checks.add(Check("odd", as_async(outcome) if kind == "async" else outcome, timeout=5))
     checks.add(Check("even", returning(True), timeout=5))
@@ -109,7 +109,7 @@ def hanging(kind, gate):
 
 @pytest.mark.parametrize("protocol", ["sync", "async"])
 def test_checks_run_side_by_side(protocol):
-    """Ten checks that take as long take about as long together, in whatever protocol they are asked."""
+    """Ten checks take about as long as one, under each protocol."""
     checks = Checks(lambda *_: None)
     barrier = threading.Barrier(10, timeout=10)
     for number in range(10):
@@ -122,7 +122,7 @@ def test_checks_run_side_by_side(protocol):
 
 
 def test_async_checks_run_on_the_loop_of_the_application():
-    """An async check sees the loop that the application's connection pools belong to."""
+    """An async check runs on the loop of the application's connection pools."""
     checks, seen = Checks(lambda *_: None), []
 
     async def check():
@@ -138,7 +138,7 @@ def test_async_checks_run_on_the_loop_of_the_application():
 
 
 def test_check_survives_its_loop():
-    """A loop that is closed in the middle of a run, as tests do, doesn't leave the check hanging for ever."""
+    """A check whose loop is closed during a run, as in tests, does not hang for ever."""
     checks = Checks(lambda *_: None)
     gate = threading.Event()
     checks.add(Check("slow", hanging("async", gate), timeout=BUDGET, cache=0))
@@ -154,7 +154,7 @@ def test_check_survives_its_loop():
 
 
 def test_thread_that_cannot_be_started_is_a_failed_check(monkeypatch):
-    """A process out of threads fails the check with a reason, and asks again when it has some."""
+    """In a process without threads left, a check fails with a reason, and runs again later."""
     checks = Checks(lambda *_: None)
     checks.add(Check("any", returning(True), timeout=BUDGET, cache=0))
     with monkeypatch.context() as patched:
@@ -171,7 +171,7 @@ def test_thread_that_cannot_be_started_is_a_failed_check(monkeypatch):
 
 
 def test_change_is_logged_once(registry, capsys):
-    """Failing and recovering are each logged once, however often the probe asks; the reason stays in the log."""
+    """A failure and a recovery are logged once each, for any number of probes; only the log has the reason."""
     state = {"error": None}
 
     def check():
@@ -193,7 +193,7 @@ def test_change_is_logged_once(registry, capsys):
 
 
 def test_ready_gauge_follows_the_last_results_without_a_run(registry):
-    """`service_ready` says what the probe said last; a scrape runs no check."""
+    """`service_ready` has the result of the last probe; a scrape runs no check."""
     runs = []
     app = service(registry)
     scaleobs.observer_of(app).check("bad")(lambda: runs.append(1) or False)
@@ -205,9 +205,7 @@ def test_ready_gauge_follows_the_last_results_without_a_run(registry):
 
 
 def test_an_application_that_is_not_served_does_not_count(registry):
-    """
-    `service_ready` is that of the applications that are served; one that is only imported says nothing.
-    """
+    """`service_ready` depends on served applications only, not on one that is only imported."""
     served = scaleobs.Observer(registry=registry)
     only_imported = scaleobs.Observer(registry=registry)
 

@@ -1,4 +1,4 @@
-"""Checks with `every` run in the background from the first request on, in every process of their own."""
+"""Checks with `every` run in the background from the first request on, in each process."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_nothing_runs_before_the_service_is_served(registry, monkeypatch):
 
 @pytest.mark.parametrize("path", ["/", "/ready", "/health", "/metrics"])
 def test_background_begins_with_the_first_request(path, registry):
-    """Whatever it asks for; from then on the check runs by itself."""
+    """Any request starts the background; from then on the check runs without requests."""
     runs = []
 
     def app(environ, start):
@@ -54,7 +54,7 @@ def test_background_begins_with_the_first_request(path, registry):
 
 
 def test_probes_answer_from_the_last_run():
-    """The first one waits for the first run; no other begins one."""
+    """The first probe waits for the first run; no later one begins a run."""
     runs, state = [], {"is_up": True}
     checks = Checks(lambda *_: None)
 
@@ -71,7 +71,7 @@ def test_probes_answer_from_the_last_run():
 
 
 def test_changes_are_logged_without_a_probe():
-    """A check in the background that fails and recovers is told of, though nobody asks."""
+    """A check in the background that fails and recovers is logged, although no probe comes."""
     events, state = [], {"is_up": True}
     checks = Checks(lambda event, *_: events.append(event))
     checks.add(Check("db", lambda: state["is_up"], every=0.005))
@@ -85,7 +85,7 @@ def test_changes_are_logged_without_a_probe():
 
 
 def test_a_hanging_one_is_found_and_delays_no_other():
-    """Its time is up without a probe, it has one thread, and the others go on."""
+    """A check that hangs times out without a probe, keeps one thread, and delays no other check."""
     gate, events, runs, hung = threading.Event(), [], [], []
     checks = Checks(lambda event, check, result: events.append((event, check.name, result.reason)))
     checks.add(Check("stuck", lambda: hung.append(1) or gate.wait(60), every=0.005, timeout=0.05))
@@ -103,7 +103,7 @@ def test_a_hanging_one_is_found_and_delays_no_other():
 
 
 def test_async_ones_run_on_the_loop_of_the_application():
-    """They see the loop that their pools belong to, rest when it is closed, and go on with the next one."""
+    """Async checks run on the loop of their pools, pause when it is closed, and continue on the next one."""
     seen = []
 
     async def check():
@@ -125,7 +125,7 @@ def test_async_ones_run_on_the_loop_of_the_application():
 
 
 def test_an_application_that_is_dropped_is_checked_no_more():
-    """Nothing but the thread's next look keeps its checks."""
+    """The background does not keep the checks of a dropped application."""
 
     def served():
         checks = Checks(lambda *_: None)
@@ -143,7 +143,7 @@ def test_an_application_that_is_dropped_is_checked_no_more():
 
 
 def test_a_check_that_is_added_later_runs_too():
-    """A service that is served already takes it up at once."""
+    """A service that is served already runs a new check at once."""
     runs = []
     checks = Checks(lambda *_: None)
     checks.serve()
@@ -153,7 +153,7 @@ def test_a_check_that_is_added_later_runs_too():
 
 
 def test_one_thread_begins_the_runs_of_all_services():
-    """However many applications there are in a process."""
+    """A process has one thread for the checks of all its applications."""
     every = [Checks(lambda *_: None) for _ in range(20)]
     for checks in every:
         checks.add(Check("db", lambda: None, every=0.01))
@@ -164,7 +164,7 @@ def test_one_thread_begins_the_runs_of_all_services():
 
 
 def test_a_process_without_a_thread_left_tries_again(monkeypatch):
-    """The probe answers what it knows, and the background begins with a later one."""
+    """The probe answers from the last results, and a later one starts the background."""
     checks = Checks(lambda *_: None)
     checks.add(Check("db", lambda: None, every=0.01, cache=0))
     with monkeypatch.context() as patched:
@@ -186,7 +186,7 @@ def test_a_process_without_a_thread_left_tries_again(monkeypatch):
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_a_forked_process_checks_for_itself(kind, registry):
-    """It knows nothing of its parent's results, hanging runs and threads, and begins its own."""
+    """A forked process has none of its parent's results, runs and threads, and begins its own."""
     gate = threading.Event()
     parent = os.getpid()
 
@@ -232,7 +232,7 @@ def test_a_forked_process_checks_for_itself(kind, registry):
 
 
 def test_gevent_and_test_clients_may_serve_one_application_on_many_loops(registry):
-    """Each probe is answered, whatever loop it comes on."""
+    """Each probe is answered, on any loop."""
 
     async def app(scope, receive, send):
         """Never be called."""

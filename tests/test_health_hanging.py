@@ -1,4 +1,4 @@
-"""Whatever hangs, probes are answered from what is known, and nothing piles up."""
+"""While checks hang, probes answer from the last results, and no threads accumulate."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def service(protocol, registry, **settings):
 
 
 class Events:
-    """What the checks told of."""
+    """The events of the checks."""
 
     def __init__(self):
         self.events = []
@@ -51,7 +51,7 @@ class Events:
 
 @both
 def test_a_thousand_probes_a_second_while_everything_hangs(protocol, registry):
-    """They are answered without waiting for any check, from one thread per hanging check at most."""
+    """Probes are answered without waiting, and each check that hangs has at most one thread."""
     gate = threading.Event()
     checks = [Check(f"{kind} {n}", hanging(kind, gate), timeout=0.1) for kind in ("sync", "async") for n in range(5)]
     app = service(protocol, registry, checks=checks)
@@ -93,7 +93,7 @@ def test_a_thousand_probes_a_second_while_everything_hangs(protocol, registry):
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_only_the_probe_that_begins_a_run_waits_for_it(kind):
-    """While something is known, the others are told that; nobody waits for a check that took too long the last time."""
+    """Other probes report the last result; none waits for a check whose last run took too long."""
     gate, log = threading.Event(), Events()
     checks = Checks(log)
     state = {"function": lambda: None}
@@ -124,7 +124,7 @@ def test_only_the_probe_that_begins_a_run_waits_for_it(kind):
 
 @pytest.mark.parametrize("threshold", [1, 2])
 def test_a_scrape_shows_that_time_is_up_and_leaves_it_to_the_probe(threshold):
-    """What only reads shows a run whose time is up, again and again alike; the next probe logs it, once."""
+    """A scrape shows a timeout, each time the same; the next probe logs it once."""
     gate, log = threading.Event(), Events()
     checks = Checks(log)
     state = {"function": lambda: None}
@@ -149,7 +149,7 @@ def test_a_scrape_shows_that_time_is_up_and_leaves_it_to_the_probe(threshold):
 
 
 def test_a_late_answer_is_no_pass_but_worth_waiting_for_the_next():
-    """A run that ends after its time has failed; the probe after it waits for a new one, and sees the recovery."""
+    """A run that ends after its time has failed; the next probe waits for a new run, and shows the recovery."""
     gate = threading.Event()
     checks = Checks(Events())
     checks.add(Check("db", hanging("sync", gate), timeout=0.5, cache=0))
@@ -163,7 +163,7 @@ def test_a_late_answer_is_no_pass_but_worth_waiting_for_the_next():
 
 
 def test_an_async_check_that_wont_be_cancelled_has_one_run():
-    """One that swallows its cancellation keeps that run, and gets no second one beside it."""
+    """A check that suppresses its cancellation keeps that run, and no second one begins."""
     runs, is_over = [], threading.Event()
 
     async def stubborn():
@@ -186,7 +186,7 @@ def test_an_async_check_that_wont_be_cancelled_has_one_run():
 
 
 def test_a_sync_check_does_not_block_the_loop():
-    """While a sync check runs, the event loop turns."""
+    """While a sync check runs, the event loop runs."""
     gate, turns = threading.Event(), []
 
     async def probe():
@@ -205,7 +205,7 @@ def test_a_sync_check_does_not_block_the_loop():
 
 
 def test_a_probe_from_another_thread_runs_async_checks_on_the_loop():
-    """Once the loop is known, a probe from elsewhere, such as a management port, runs them where the pools live."""
+    """A probe on another thread, such as the management port's, runs async checks on the loop of their pools."""
     seen = []
 
     async def check():
@@ -225,7 +225,7 @@ def test_a_probe_from_another_thread_runs_async_checks_on_the_loop():
 
 
 def test_a_check_that_its_loop_ended_is_not_down():
-    """A server that stops in the middle of a run cancels it: that says nothing of the dependency, and logs nothing."""
+    """A server that stops cancels a run: the check has not failed, and nothing is logged."""
     log = Events()
     checks = Checks(log)
     checks.add(Check("db", hanging("async", threading.Event()), timeout=20))
@@ -242,7 +242,7 @@ def test_a_check_that_its_loop_ended_is_not_down():
 
 @both
 def test_a_scrape_and_liveness_run_no_check(protocol, registry):
-    """They begin no run of a check of readiness."""
+    """A scrape and a liveness probe begin no run of a readiness check."""
     runs = []
     app = service(protocol, registry, checks=[Check("db", lambda: runs.append(1))])
 
@@ -256,7 +256,7 @@ def test_a_scrape_and_liveness_run_no_check(protocol, registry):
 
 
 def test_slow_runs_are_warned_of_once(registry, capsys):
-    """A run that takes more than half of its time is told of once, until one is quick again."""
+    """A run that takes more than half of its timeout is logged once, until a run is fast again."""
     pause = {"seconds": 0.55}
     app = scaleobs.instrument(lambda environ, start: [], registry=registry)
     scaleobs.observer_of(app).check("db", timeout=1, cache=0)(lambda: threading.Event().wait(pause["seconds"]) or None)

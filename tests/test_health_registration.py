@@ -1,4 +1,4 @@
-"""What can't work as a check is refused when it is registered, with the reason."""
+"""An invalid check is refused when it is registered, with the reason."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def returning(value):
 
 @pytest.mark.parametrize("probe", ["live", "health"])
 def test_liveness_check_is_refused_with_the_reason(probe, registry):
-    """Nobody can make liveness depend on a database."""
+    """Liveness can't depend on a database."""
     obs = scaleobs.observer_of(service(registry))
 
     message = f"'db' is for the probe '{probe}': a failing liveness check makes the .* restart.*restart_container=True"
@@ -49,7 +49,7 @@ def test_liveness_check_is_refused_with_the_reason(probe, registry):
     ],
 )
 def test_bad_registration_is_refused(name, settings, function, message, registry):
-    """What can't work is said at registration, with the value and the fix."""
+    """The error of an invalid check has the value and the fix."""
     obs = scaleobs.observer_of(service(registry))
     obs.check("taken")(returning(True))
 
@@ -58,7 +58,7 @@ def test_bad_registration_is_refused(name, settings, function, message, registry
 
 
 def test_registration_returns_the_function(registry):
-    """The decorated function stays what it was, and one name may stand for both probes."""
+    """The decorator returns the function, and two probes may have a check of the same name."""
     obs = scaleobs.observer_of(service(registry))
 
     def check():

@@ -1,4 +1,4 @@
-"""Results are cached, damped and degraded as asked for, and the metrics show the last runs."""
+"""Results are cached, damped and degraded by the options, and the metrics show the last runs."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def scripted(*results):
 
     def check():
         if not next(turns):
-            raise CheckFailed("as told")
+            raise CheckFailed("as scripted")
 
     return check
 
 
 def run_times(check, times):
-    """Return, per probe, whether it is up, and what was told."""
+    """Return whether each probe was up, and the events."""
     events = []
     checks = Checks(lambda event, check, result: events.append((event, result.reason)))
     checks.add(check)
@@ -40,7 +40,7 @@ def run_times(check, times):
 @both
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_ten_thousand_probes_run_each_check_once_per_cache_period(protocol, kind, registry):
-    """However many probes ask at once, two runs of a check begin further apart than the cache period."""
+    """For any number of probes, two runs of a check begin at least the cache period apart."""
     begun = {"a": [], "b": []}
 
     def make(name):
@@ -77,7 +77,7 @@ def test_ten_thousand_probes_run_each_check_once_per_cache_period(protocol, kind
 
 
 def test_results_are_cached_for_a_second_by_default():
-    """Whoever asks again within a second is told the same, and the check isn't run."""
+    """A second probe within a second has the same result, and runs no check."""
     runs = []
     run_times(Check("db", lambda: runs.append(1)), times=100)
 
@@ -85,17 +85,17 @@ def test_results_are_cached_for_a_second_by_default():
 
 
 def test_a_check_that_is_not_critical_degrades():
-    """Its failure leaves the probe at 200, is shown and told of, and its recovery is, too."""
+    """Its failure leaves the probe at 200; failure and recovery are shown and logged."""
     reports, events, _ = run_times(Check("search", scripted(1, 0, 0, 1), cache=0, critical=False), 4)
 
     assert [(True, True, degraded) for degraded in (False, True, True, False)] == [
         (report.is_up, report.checks[0][1].is_up, report.checks[0][1].is_degraded) for report in reports
     ]
-    assert [("degraded", "as told"), ("recovered", "")] == events
+    assert [("degraded", "as scripted"), ("recovered", "")] == events
 
 
 def test_an_all_clear_needs_every_critical_check():
-    """A probe is down with one critical check, whatever the others say; all are in the report."""
+    """A probe fails with one critical check, for any results of the others; the report has all."""
     checks = Checks(lambda *_: None)
     checks.add(Check("a", scripted(0), critical=False))
     checks.add(Check("b", scripted(0)))
@@ -108,24 +108,24 @@ def test_an_all_clear_needs_every_critical_check():
 
 
 def test_failures_below_the_threshold_are_damped():
-    """What was UP fails with the third failure in a row; a success in between begins anew, and recovers at once."""
+    """A check that was UP fails with the third failure in a row; a success restarts the count, and recovers at once."""
     turns = (1, 0, 0, 1, 0, 0, 0, 0, 1)
     reports, events, _ = run_times(Check("db", scripted(*turns), cache=0, failure_threshold=3), len(turns))
 
     assert [1, 1, 1, 1, 1, 1, 0, 0, 1] == [report.is_up for report in reports]
-    assert [("failed", "as told"), ("recovered", "")] == events
+    assert [("failed", "as scripted"), ("recovered", "")] == events
 
 
 def test_what_was_never_up_is_not_damped():
-    """A dependency that isn't there from the start is no flapping one."""
+    """A dependency that is missing from the start fails at once."""
     reports, events, _ = run_times(Check("db", scripted(0), cache=0, failure_threshold=3), 2)
 
     assert [False, False] == [report.is_up for report in reports]
-    assert [("failed", "as told")] == events
+    assert [("failed", "as scripted")] == events
 
 
 def test_a_run_that_hangs_counts_once_per_period():
-    """A check that hangs reaches its threshold, though it has the one run."""
+    """A check that hangs reaches its threshold, although it has one run."""
     gate = threading.Event()
     functions = iter([lambda: None, lambda: gate.wait(60) and None])
 
@@ -147,7 +147,7 @@ def test_a_run_that_hangs_counts_once_per_period():
 
 @both
 def test_the_metrics_show_the_last_run(protocol, registry):
-    """Also one that is damped or not critical, and start-up itself; nothing of a check that has not run."""
+    """The metrics show start-up, and the last run of each check, also if it is damped or not critical."""
 
     async def by_asgi(scope, receive, send):
         """Never be called."""
@@ -179,7 +179,7 @@ def test_the_metrics_show_the_last_run(protocol, registry):
 
 
 def test_the_metrics_show_a_run_that_hangs(registry):
-    """A scrape finds its time up, without any probe, and shows how long it has taken."""
+    """A scrape shows the timeout and the duration of a run that hangs, without a probe."""
     gate = threading.Event()
     obs = scaleobs.Observer(
         registry=registry, log_format="off", checks=[Check("db", lambda: gate.wait(60), timeout=0.02)]
@@ -194,7 +194,7 @@ def test_the_metrics_show_a_run_that_hangs(registry):
 
 
 def test_two_applications_on_one_registry_show_the_worse_check(registry):
-    """A sample stands on the page once, though both have a check of that name."""
+    """Two checks of the same name have one sample on the page."""
     observers = [scaleobs.Observer(registry=registry, log_format="off") for _ in range(2)]
     for obs, outcome in zip(observers, (True, False), strict=True):
         obs.check("db")(lambda outcome=outcome: outcome)
@@ -217,14 +217,14 @@ def test_two_applications_on_one_registry_show_the_worse_check(registry):
     ],
 )
 def test_what_is_no_list_of_checks_is_refused(checks, message, registry):
-    """What can't work is said at once, with the value and the fix."""
+    """The error has the value and the fix."""
     with pytest.raises((ValueError, TypeError), match=message):
         scaleobs.Observer(registry=registry, checks=checks)
 
 
 @both
 def test_liveness_answers_from_what_is_known(protocol, registry):
-    """A check that restarts the container is run beside the probe, which waits for nothing, not even the first run."""
+    """A liveness check runs beside the probe, which never waits, not even for the first run."""
     ended = threading.Event()
 
     async def by_asgi(scope, receive, send):

@@ -59,7 +59,7 @@ SERVERS = {
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_checks_of_a_preloaded_application(server, tmp_path):
-    """Each worker runs its own, in the background, too, and a hanging one is found in it and keeps one thread."""
+    """Each worker runs its own checks, also in the background; one that hangs is found, and keeps one thread."""
     (tmp_path / "service.py").write_text(SERVICE)
     port = free_port()
     program, *arguments = SERVERS[server]

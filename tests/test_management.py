@@ -1,4 +1,4 @@
-"""The management port of real servers: who answers there, what is said there, and who takes over."""
+"""The management port of real servers: its answers, and its owner among the workers."""
 
 from __future__ import annotations
 
@@ -100,20 +100,20 @@ COUNTED = b'http_requests_total{method="GET",route="unmatched",status_code="200"
 
 
 class Shop:
-    """A shop that runs, with its two ports."""
+    """A running shop, with its two ports."""
 
     def __init__(self, port, managed, end):
         self.port, self.managed, self.end = port, managed, end
 
     def fetch(self, path):
-        """Return the status and the body of the management port's answer, and 0 where there is none."""
+        """Return the status and the body of an answer on the management port; 0 if there is none."""
         try:
             return get(self.managed, path)
         except (OSError, http.client.HTTPException):
             return 0, b""
 
     def owner(self):
-        """Return the pid of the worker that answers there, 0 where none does."""
+        """Return the pid of the worker that answers there; 0 if none does."""
         status, body = self.fetch("/ready")
         checks = json.loads(body)["checks"] if status == 200 else []
         return next((check["data"]["pid"] for check in checks if check["name"] == "worker"), 0)
@@ -156,9 +156,9 @@ def shop(tmp_path):
 @every_server
 def test_endpoints_on_the_management_port(name, shop):
     """
-    All four are there, with details, before any request to the application; on its own port there are three, without.
+    The management port has all four endpoints with details before any request; the application's has three without.
 
-    What is scraped there is of all workers.
+    The metrics are those of all workers.
     """
     server = shop(name)
     until(server.owner)
@@ -184,7 +184,7 @@ def test_endpoints_on_the_management_port(name, shop):
 @pytest.mark.parametrize("name", [name for name in SERVERS if name.startswith(("gunicorn", "uvicorn workers"))])
 def test_another_worker_takes_over(name, shop):
     """
-    Where the owner is killed, another one answers within two seconds, and the counts are all there.
+    If the owner is killed, another worker answers within two seconds, and no count is lost.
 
     granian and hypercorn stop as a whole when a worker is killed.
     """
@@ -205,7 +205,7 @@ def test_another_worker_takes_over(name, shop):
 @pytest.mark.servers
 @every_server
 def test_port_in_use(name, tmp_path):
-    """The server doesn't start, and says which port it is and what to do; where it can't know in time, its log does."""
+    """The server does not start, and its error has the port and the fix; if that is too late, the log has it."""
     (tmp_path / "shop.py").write_text(SHOP)
     port = free_port()
     words, kind = command_of(name, port)
@@ -249,14 +249,14 @@ def test_end_is_not_delayed(name, shop):
 
 
 def test_port_is_free_again_after_the_lifespan(tmp_path):
-    """Test clients begin and end the lifespan many times in one process; each time the port is opened and left."""
+    """Each lifespan of a test client opens the port and closes it."""
     script = (
         SHOP
         + """
 import http.client, asyncio
 from starlette.testclient import TestClient
 
-def asked(port):
+def status_of(port):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     connection.request("GET", "/health")
     return connection.getresponse().status
@@ -264,9 +264,9 @@ def asked(port):
 port = int(os.environ["SCALEOBS_MANAGEMENT_PORT"])
 for _ in range(5):
     with TestClient(asgi_app):
-        print(asked(port))
+        print(status_of(port))
     try:
-        asked(port)
+        status_of(port)
     except ConnectionRefusedError:
         print("refused")
 """
@@ -286,7 +286,7 @@ for _ in range(5):
 
 
 def test_two_services_of_one_process(tmp_path):
-    """They share a port: a probe says no where one of them does."""
+    """Two services share a port: a probe fails if one of them fails."""
     script = """
 import http.client, threading, time
 import scaleobs
@@ -307,13 +307,13 @@ for app in (first, second):
     connection.request("GET", "/")
     connection.getresponse().read()
 
-def asked(path):
+def fetch(path):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     connection.request("GET", path)
     answer = connection.getresponse()
     return answer.status, answer.read().decode()
 
-print(asked("/health")[0], asked("/ready")[0], "bad" in asked("/ready")[1], "first" in asked("/metrics")[1])
+print(fetch("/health")[0], fetch("/ready")[0], "bad" in fetch("/ready")[1], "first" in fetch("/metrics")[1])
 """
     environ = {**os.environ, "SCALEOBS_MANAGEMENT_PORT": str(free_port()), "SCALEOBS_LOG_FORMAT": "off"}
     done = subprocess.run(
@@ -342,7 +342,7 @@ print(asked("/health")[0], asked("/ready")[0], "bad" in asked("/ready")[1], "fir
     ],
 )
 def test_stuck_workers(name, requests, shop):
-    """Liveness fails while every worker is stuck, its event loop or all its threads, and passes again after that."""
+    """Liveness fails while each worker's event loop, or all its threads, are stuck, and passes after that."""
     server = shop(name, SCALEOBS_STALL_SECONDS="1", **({"BUSY": "1"} if "gevent" in name else {}))
     until(lambda: server.workers() == SERVERS[name][1])
     for _ in range(20):
@@ -374,7 +374,7 @@ def test_stuck_workers(name, requests, shop):
 
 @pytest.mark.servers
 def test_one_stuck_worker_of_two(shop):
-    """As long as one worker goes on, liveness passes."""
+    """While one worker makes progress, liveness passes."""
     server = shop("uvicorn workers", SCALEOBS_STALL_SECONDS="1")
     until(lambda: server.workers() == 2)
     with ThreadPoolExecutor(1) as pool:
@@ -392,7 +392,7 @@ def test_one_stuck_worker_of_two(shop):
 @pytest.mark.servers
 @pytest.mark.parametrize("name", ["gunicorn gevent", "gunicorn gevent preload", "gunicorn gthread"])
 def test_client_that_takes_its_time_is_answered(name, shop):
-    """A request that comes a while after its connection finds a thread that waits for it, which no greenlet could."""
+    """A request that comes a while after its connection is answered: a real thread waits for it, not a greenlet."""
     server = shop(name)
     until(server.owner)
     with socket.create_connection(("127.0.0.1", server.managed), timeout=servers.LIMIT) as client:

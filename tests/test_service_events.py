@@ -37,7 +37,7 @@ class Recorded:
 
 @pytest.fixture
 def recorded(registry):
-    """Return a service and the list of the calls to its parts; of those that nothing needs, to a stand-in."""
+    """Return a service and the list of the calls to its parts; a stand-in replaces an unneeded part."""
     service, calls = scaleobs.Observer(registry=registry, log_format="off")._service, []
     for part in PARTS:
         setattr(service, part, Recorded(part.lstrip("_"), getattr(service, part) or Mock(), calls))
@@ -51,7 +51,7 @@ def test_a_service_has_four_events():
 
 @pytest.mark.parametrize("protocol", ["asgi", "wsgi"])
 def test_middlewares_call_events_alone(protocol):
-    """A middleware calls the events, and otherwise uses of its service what a single request needs."""
+    """A middleware calls the events, and otherwise uses only what a single request needs."""
     tree = ast.parse((SOURCE / "_http" / f"{protocol}.py").read_text())
     used = {
         node.attr
@@ -107,7 +107,7 @@ def test_lifespan(stage, expected, recorded):
 
 
 def test_lifespan_that_was_stopped_closes_the_management_port(recorded):
-    """The management port is closed after the lifespan, if the server has asked the application to shut down."""
+    """The management port is closed after the lifespan, if the server has requested the shutdown."""
     service, calls = recorded
     service.on_lifespan("stopping")
     calls.clear()
@@ -117,7 +117,7 @@ def test_lifespan_that_was_stopped_closes_the_management_port(recorded):
 
 
 def test_first_traffic(recorded):
-    """The first request does what a lifespan would have done; those after it find that it was done."""
+    """The first request does what a lifespan would have done; the next ones only compare."""
     service, calls = recorded
     service.on_first_traffic()
     first = list(calls)

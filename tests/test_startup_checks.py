@@ -1,4 +1,4 @@
-"""Checks of the start: readiness requires them, until the service has started once."""
+"""Start-up checks: readiness requires them until the service has started once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HELD_UP = [("lifecycle", "DOWN"), ("migrations", "DOWN"), ("database", "UP")]
 
 
 def service(protocol, registry, migrations, **options):
-    """Return a function that requests a path of a service with one check of its start and one of its readiness."""
+    """Return a function that requests a path of a service with one start-up check and one readiness check."""
 
     async def by_asgi(scope, receive, send):
         """Never be called."""
@@ -37,7 +37,7 @@ def states(answer):
 @both
 @pytest.mark.parametrize("paths", [("/startup", "/ready"), ("/ready", "/startup")], ids=" then ".join)
 def test_ready_requires_the_checks_of_the_start(paths, protocol, registry, capsys):
-    """While `/startup` is 503 for a check, `/ready` is 503 and lists it, and `service_ready` is 0; then all are up."""
+    """While a start-up check fails, `/startup` and `/ready` are 503 and list it, and `service_ready` is 0."""
     is_migrated = []
     _, request = service(protocol, registry, lambda: bool(is_migrated))
     before = {path: request(path) for path in paths}
@@ -61,9 +61,9 @@ def test_ready_requires_the_checks_of_the_start(paths, protocol, registry, capsy
 @pytest.mark.parametrize("passed", ["/startup", "/ready"])
 def test_a_service_that_has_started_stays_started(passed, protocol, registry):
     """
-    Once all checks of the start have passed, one that fails degrades: `/startup` and `/ready` stay 200.
+    After all start-up checks have passed, one that fails degrades: `/startup` and `/ready` stay 200.
 
-    An orchestrator doesn't request `/startup` again, so that nothing would end the failure.
+    An orchestrator does not request `/startup` again, so nothing would end the failure.
     """
     is_migrated = [True]
     _, request = service(protocol, registry, lambda: bool(is_migrated))
@@ -80,7 +80,7 @@ def test_a_service_that_has_started_stays_started(passed, protocol, registry):
 
 @both
 def test_a_check_passes_the_start_only_with_the_others(protocol, registry):
-    """One that passed while another one failed has to pass again together with it."""
+    """A check that passed while another one failed must pass again together with it."""
     up = {"migrations", "database"}
     obs, request = service(protocol, registry, lambda: "migrations" in up)
     obs.check("cache", probe="startup", cache=0)(lambda: "cache" in up)
@@ -121,7 +121,7 @@ def test_a_check_that_hangs_holds_readiness_up(protocol, registry):
 
 
 def test_a_scrape_runs_none(registry):
-    """A check of the start that was never run counts as one of readiness does, and a scrape notes that one hangs."""
+    """A start-up check without a run counts as passed, and a scrape shows one that hangs."""
     gate, runs = threading.Event(), []
 
     def migrations():
@@ -143,7 +143,7 @@ def test_a_scrape_runs_none(registry):
 
 
 def test_a_check_that_is_registered_later_holds_readiness_up(registry):
-    """As a start-up task does; what has passed before stays passed."""
+    """A new start-up check delays readiness as a start-up task does; earlier ones stay passed."""
     is_migrated, is_warm = [True], []
     obs, request = service("wsgi", registry, lambda: bool(is_migrated))
     request("/startup")
@@ -156,7 +156,7 @@ def test_a_check_that_is_registered_later_holds_readiness_up(registry):
 
 
 def test_the_start_is_over_only_after_the_lifespan(registry):
-    """A check that passes while the application still starts has to pass when it has started."""
+    """A check that passes before the application has started must pass again after it."""
     is_migrated = [True]
     obs, request = service("asgi", registry, lambda: bool(is_migrated))
     obs._service.lifecycle.lifespan_begun()
@@ -173,7 +173,7 @@ def test_the_start_is_over_only_after_the_lifespan(registry):
 
 
 def test_the_management_port_agrees(registry):
-    """There `/ready` has why the check failed."""
+    """On the management port, `/ready` has the reason of the failure."""
     port, is_migrated = servers.free_port(), []
 
     def migrations():
