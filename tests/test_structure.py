@@ -23,7 +23,7 @@ MUTATORS |= {"put", "remove", "set", "setdefault", "update", "write"}
 CACHES = {
     "_workers/ledger.py EntryLayout.has_grown",  # Compiled structs of the entries.
     "logs/_redaction.py Redact._is_secret",  # Verdicts by name.
-    "_routes/tree.py Entry.is_below",  # A compiled pattern.
+    "_routes/table.py Entry.is_below",  # A compiled pattern.
 }
 """Getters that keep what they have computed; a second call returns the same without it."""
 
