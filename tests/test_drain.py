@@ -71,14 +71,14 @@ def test_signal_is_passed_on_after_the_drain():
 @pytest.mark.servers
 def test_process_without_a_handler_ends_by_the_signal():
     """Without a handler SIGTERM ends the process after the drain."""
-    code, lines = run(INSTRUMENT, "serve()\nterm()\nsay(serve())\ntime.sleep(20)\nsay('not ended')")
+    code, lines = run(INSTRUMENT, "serve()\nterm()\nreport(serve())\ntime.sleep(20)\nreport('not ended')")
 
     assert (-signal.SIGTERM, ["503"]) == (code, lines)
 
 
 def test_process_that_serves_nothing_is_left_alone():
     """If the application was loaded and isn't served, as by a management command, SIGTERM isn't deferred."""
-    code, lines = run(INSTRUMENT, "term()\nsay('not ended')")
+    code, lines = run(INSTRUMENT, "term()\nreport('not ended')")
 
     assert (-signal.SIGTERM, []) == (code, lines)
 
@@ -88,7 +88,7 @@ def test_no_handler_is_touched_with_0_seconds(setting):
     """With `drain_seconds=0` no handler is changed."""
     _, lines = run(
         f"app = scaleobs.instrument(app, log_format='off', {setting})",
-        "serve()\nsay(signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGURG) == signal.SIG_DFL)",
+        "serve()\nreport(signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGURG) == signal.SIG_DFL)",
     )
 
     assert ["True"] == lines
@@ -130,7 +130,7 @@ def test_earlier_handler_of_the_application_is_called_after_the_drain():
 
 def test_ignored_signal_stays_ignored():
     """If SIGTERM is ignored there is no drain."""
-    code, lines = run("signal.signal(signal.SIGTERM, signal.SIG_IGN)", INSTRUMENT, "serve()\nterm()\nsay(serve())")
+    code, lines = run("signal.signal(signal.SIGTERM, signal.SIG_IGN)", INSTRUMENT, "serve()\nterm()\nreport(serve())")
 
     assert (0, ["200"]) == (code, lines)
 
@@ -140,7 +140,7 @@ def test_second_signal_is_passed_on_at_once():
     code, lines = run(
         "signal.signal(signal.SIGTERM, lambda number, frame: report('handled'))",
         "app = scaleobs.instrument(app, log_format='off', drain_seconds=60)",
-        "serve()\nterm()\nsay('held back')\nterm()\nterm()\nsay(serve())",
+        "serve()\nterm()\nreport('held back')\nterm()\nterm()\nreport(serve())",
     )
 
     assert (0, ["held back", "handled", "handled", "503"]) == (code, lines)
