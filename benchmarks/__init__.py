@@ -1,1 +1,1 @@
-"""scaleobs beside its peers and beside the floor, in one run; `README.md` says what is measured and how."""
+"""scaleobs beside its peers and beside the floor, in one run; `README.md` describes what is measured and how."""

@@ -1,8 +1,8 @@
 """
 What an import adds to the start of Python, bytecode already compiled.
 
-Here the clock is read: a start waits for files. The budgets are in milliseconds for want of a floor, and so depend
-on the machine; prometheus_client beside them says how fast this one is.
+Wall time is measured: a start waits for files. There is no floor, so the budgets are in milliseconds and depend
+on the machine; the time of prometheus_client shows how fast this one is.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def sections(*, quick: bool) -> Iterator[Section]:
 
 
 def _failure(name: str) -> str:
-    # Bytecode is kept even where the environment says it shouldn't be: to compile is no part of a start.
+    # Bytecode is kept even if the environment disables it: compiling is not part of a start.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     command = [sys.executable, "-c", _PROGRAMS[name]]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)

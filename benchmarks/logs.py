@@ -69,7 +69,7 @@ def prepare(target: str, name: str) -> dict[str, Callable[[], Any]]:
 
 
 def _written_to(target: str) -> Callable[[], str]:
-    """Have stdout be a pipe that a thread reads, where that is the target; return what says whether a line was JSON."""
+    """Make stdout a pipe that a thread reads, if that is the target; return a function that checks for a JSON line."""
     if target == "/dev/null":
         return str
     read, write = os.pipe()
@@ -158,7 +158,7 @@ _USUAL = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"t
 
 
 class _Bare(logging.Formatter):
-    """The least that tells time, level, message, logger and what `extra` brought."""
+    """The least formatter with time, level, message, logger and the fields of `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         import orjson

@@ -44,7 +44,7 @@ def prepare(name: str) -> dict[str, Callable[[], Any]]:
     first, *labels = pages.label_sets(1 + _LABEL_SETS)
     middles = [bound * 0.99 for bound in (*floor.BOUNDS, 2 * floor.BOUNDS[-1])]
     page.observe([(first, 1.0)])
-    page.scrape()  # Whatever is made at the first use of all is made now.
+    page.scrape()  # Objects that the first use creates are created now.
 
     def measure() -> float:
         """Return the bytes per label set."""

@@ -44,7 +44,7 @@ class Row:
         values: column to number.
         verdicts: one per budget that it has.
         failure: shown in place of the numbers.
-        rounds: what was measured, for who wants to look closer.
+        rounds: all measurements.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Section:
 
     Attributes:
         columns: title to the format of its numbers.
-        note: the noise, and what the reader must know to read it.
+        note: the noise, and what the numbers mean.
     """
 
     title: str
@@ -112,7 +112,7 @@ def machine() -> dict[str, Any]:
 
 
 def as_data(sections: Iterable[Section]) -> dict[str, Any]:
-    """Return all of a run as what JSON can say."""
+    """Return all results of a run as data for JSON."""
     return {"machine": machine(), "sections": [asdict(section) for section in sections]}
 
 

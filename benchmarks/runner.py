@@ -50,7 +50,7 @@ class Worker:
 
     def receive(self) -> Any:
         """
-        Return what the process says next; its first word, before it was told anything, means that it is prepared.
+        Return the next message of the process; the first one, before any request, means that it is prepared.
 
         Raises:
             SubjectFailedError: it ended instead.
@@ -64,7 +64,7 @@ class Worker:
 
     def request(self, action: str, *values: Any) -> Any:
         """Have the process do something, and return what came of it."""
-        with contextlib.suppress(BrokenPipeError):  # `heard` knows why.
+        with contextlib.suppress(BrokenPipeError):  # `receive` reports the reason.
             self._process.stdin.write(json.dumps([action, *values]) + "\n")
             self._process.stdin.flush()
         return self.receive()
@@ -128,7 +128,7 @@ def _finish(run: Run, worker: Worker, last: str) -> None:
 
 
 def rotated(names: Sequence[str], number: int) -> Iterator[str]:
-    """Yield the names, each round starting with another one, so that nobody always follows the same neighbour."""
+    """Yield the names, each round starting with another one, so that no subject always follows the same one."""
     start = number % len(names)
     yield from names[start:]
     yield from names[:start]

@@ -2,7 +2,7 @@
 What a scrape costs: from storage to the bytes of `/metrics`.
 
 Before each round every series gets a new observation, so that text kept from the scrape before is worth nothing:
-the dearest case. scaleobs is asked through its ASGI middleware, the others by a call of their function.
+the most expensive case. scaleobs is requested through its ASGI middleware, the others by a call of their function.
 """
 
 from __future__ import annotations

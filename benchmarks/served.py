@@ -2,7 +2,7 @@
 What is left of the requests per second under a real server: uvicorn with its fast parts, Starlette, and wrk.
 
 The server has one processor, which it keeps busy, and wrk another. All servers are up at the same time and all but
-one idle. Nobody writes uvicorn's own access line; "scaleobs, everything" writes scaleobs's.
+one idle. uvicorn's own access line is off; "scaleobs, everything" writes scaleobs's.
 
 The requests per second are those of the server's own processor time: the same number on a machine that does nothing
 else, and one that can be trusted where it does. What wrk saw by the clock stands beside it.
@@ -36,7 +36,7 @@ _SUBJECTS = (
     "fastapi-instrumentator",
     "opentelemetry, metrics",
 )
-# Short rounds and many, as for requests; wrk knows no shorter ones.
+# Short rounds and many, as for requests; wrk has no shorter ones.
 _ROUNDS, _SECONDS, _CONNECTIONS = 9, 1, 16
 _COLUMNS = {"x bare, median": ".2f", "x, best": ".2f", "x by the clock": ".2f", "requests/s, best": ",.0f"}
 _TITLE = "Served by uvicorn"
@@ -87,7 +87,7 @@ class _Server:
             self.failure = "the server did not start; what it said stands above"
 
     def load(self, wrk: str) -> None:
-        """Have wrk ask for as much as it can."""
+        """Make wrk send as many requests as it can."""
         if self.failure:
             return
         command = [wrk, "-t1", f"-c{_CONNECTIONS}", f"-d{_SECONDS}s", self._url]
@@ -103,7 +103,7 @@ class _Server:
         self.by_clock.append(float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1]))
 
     def end(self) -> None:
-        """End the server, and hear how many requests it counted: all that wrk saw answered, and those it cut off."""
+        """End the server, and read how many requests it counted: all responses of wrk, and those that wrk cut off."""
         self._process.terminate()
         output = self._process.stdout.read()
         self._process.wait()

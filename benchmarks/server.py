@@ -15,14 +15,14 @@ from benchmarks.worker import answers_to_parent
 
 
 def main() -> None:
-    """Say the port, serve until SIGTERM, and say how many requests were counted."""
+    """Print the port, serve until SIGTERM, and print how many requests were counted."""
     subject_name, processor = sys.argv[1:]
     answers = answers_to_parent()
-    os.environ["SCALEOBS_DRAIN_SECONDS"] = "0"  # Whoever ends it waits for it.
+    os.environ["SCALEOBS_DRAIN_SECONDS"] = "0"  # The parent waits for this process.
     if processor != "any":
         os.sched_setaffinity(0, {int(processor)})
     subject = asgi.prepare("starlette", subject_name)
-    # uvicorn raises the signal that ended it once more, for whoever listened before: that is us, and we go on.
+    # uvicorn raises the signal that ended it again, for the previous handler: that is ours, which ignores it.
     signal.signal(signal.SIGTERM, lambda *_: None)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         answers.write(json.dumps(listening.getsockname()[1]) + "\n")

@@ -1,5 +1,5 @@
 """
-The process of one subject: prepares it, then does as its parent says, a line of JSON for a line of JSON.
+The process of one subject: prepares it, then runs the actions of its parent, a line of JSON for a line of JSON.
 
 Each subject has a process of its own, so that neither global registries nor patched frameworks meet, and all of
 them are alive together, so that the parent can go round.

@@ -39,7 +39,7 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Whatever starts a program gets its port from the same place, so that none is given twice.
+# All programs get their ports from one place, so that no port is used twice.
 processes.free_port = servers.free_port
 
 _start = subprocess.Popen.__init__

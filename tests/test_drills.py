@@ -1,4 +1,4 @@
-"""The table of drills has a row for every alert that there is; `make soak` does what it says."""
+"""The table of drills has a row for each alert; `make soak` runs them."""
 
 from __future__ import annotations
 

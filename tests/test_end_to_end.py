@@ -176,7 +176,7 @@ def test_failing_requests_and_the_repair_are_notified(stack):
 
     alert_names = {alert["labels"]["alertname"] for alert in stack.receiver.alerts}
 
-    # The latter two say no more than the first; this Alertmanager has no inhibitions to keep them back.
+    # The latter two repeat the first; this Alertmanager has no inhibitions to suppress them.
     assert {"HighErrorRate"} <= alert_names <= {"HighErrorRate", "HighRouteErrorRate", "ErrorLogBurst"}
 
 
@@ -196,7 +196,7 @@ def test_a_service_that_ended_is_notified(stack):
 
 def test_every_rule_and_panel_finds_its_series(stack):
     """
-    Every rule evaluates without a fault, and every series that rules and panels ask a service for is there.
+    Each rule evaluates without an error, and each series that rules and panels use exists.
     """
     with traffic(f"{stack.services['orders'].url}/orders/", f"{stack.services['billing'].url}/bills/"):
         wait_until(lambda: len(stack.query("job:http_requests:rate5m > 0")) == 2, seconds=30, what="both have traffic")

@@ -1,4 +1,4 @@
-"""Each example runs as its first lines say, under the server that they name."""
+"""Each example runs as its first lines describe, under the server that they name."""
 
 from __future__ import annotations
 

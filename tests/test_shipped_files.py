@@ -1,4 +1,4 @@
-"""Rendered files are what their functions return, static ones are made by nobody, and there are no others."""
+"""Rendered files are what their functions return, static ones have no function, and there are no others."""
 
 import ast
 import json
@@ -34,7 +34,7 @@ def test_nothing_else_is_shipped():
         str(path.relative_to(ROOT))
         for folder in FOLDERS
         for path in (ROOT / folder).rglob("*")
-        # Whoever runs gunicorn with its configuration leaves bytecode there, which git and the wheel leave out.
+        # A run of gunicorn with its configuration leaves bytecode there, which git and the wheel leave out.
         if path.is_file() and path.name not in BY_HAND and path.suffix != ".pyc"
     }
 

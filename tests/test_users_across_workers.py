@@ -144,7 +144,7 @@ def shown(found, expected):
 @pytest.mark.parametrize("kind", SERVERS)
 def test_every_scrape_has_the_sums(kind, place, tmp_path):
     """
-    Whichever worker answers a scrape, it says what all of them have counted, in metrics older and newer than the first.
+    Any worker answers a scrape with the sums over all, in metrics from before and after the first request.
 
     What a process counts before it forks the workers isn't a worker's, and neither is what a worker's child counts.
     """

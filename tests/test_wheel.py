@@ -47,7 +47,7 @@ def test_shipped_files_are_in_it(wheel):
 
 def test_package_is_typed_and_complete(wheel):
     """
-    Every module is in it, and so is the marker that tells type checkers so.
+    Each module is in it, and so is the marker for type checkers.
     """
     modules = {
         str(path.relative_to(ROOT / "src")) for path in (ROOT / "src").rglob("*") if path.suffix in {".py", ".typed"}

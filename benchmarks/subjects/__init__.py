@@ -15,4 +15,4 @@ class Subject(NamedTuple):
 
     app: Any
     counted: Callable[[], float] | None = None
-    """Returns how many requests were counted; `None` where nobody counts."""
+    """Returns how many requests were counted; `None` if the subject does not count."""

@@ -211,7 +211,7 @@ def prepare(framework: str, name: str) -> Subject:
 
 
 def get(app: Any, path: str) -> bytes:
-    """Return the body that an application answers with, whatever way it sends it."""
+    """Return the body of a response, sent in any way."""
     with asyncio.Runner() as loop:
         return b"".join(pieces(app, path, accept="", loop=loop))
 

@@ -27,7 +27,7 @@ Series = list[Any]
 
 
 class Table:
-    """The series by whatever key is cheapest for who counts, and the text templates by labels."""
+    """The series by the cheapest key, and the text templates by labels."""
 
     def __init__(self) -> None:
         self.series: dict[Any, Series] = {}
@@ -110,7 +110,7 @@ def asgi(app: Any, table: Table, *, by_route: bool = False) -> Any:
 
 
 class _Body:
-    """An iterable that says when it is closed."""
+    """An iterable that reports its close."""
 
     __slots__ = ("_body", "_ended")
 
@@ -165,7 +165,7 @@ def note_flask_route(app: Any) -> None:
     """Have a Flask application leave its route where `wsgi` finds it."""
     from flask import request
 
-    dispatch, current = app.full_dispatch_request, request._get_current_object  # noqa: SLF001 - As Flask says.
+    dispatch, current = app.full_dispatch_request, request._get_current_object  # noqa: SLF001 - As Flask documents.
 
     # A function for `before_request` takes three times as long, most of it for the attributes of `request`.
     def note_and_dispatch() -> Any:

@@ -52,7 +52,7 @@ def prepare(module: ModuleType, name: str) -> Subject:
 
 def crowd(name: str, workers: int, first: Observations, news: Observations) -> Crowd:
     """
-    Return so many workers, all of which have counted something, and count something new when told to.
+    Return this number of workers, which all have counts, and count again on a signal.
 
     The others live as long as this process, and wait while it is scraped. Each counts in an order of its own.
     """
@@ -92,7 +92,7 @@ def _member(name: str, place: Path, number: int, first: Observations) -> pages.P
 def _forked(
     ends: list[socket.socket], enter: Callable[[], Callable[[Observations], None]], news: Observations
 ) -> socket.socket:
-    """Return the parent's end of a worker that counts at each byte, says so, and ends with its parent."""
+    """Return the parent's end of a worker that counts at each byte, confirms it, and ends with its parent."""
     ours, its = socket.socketpair()
     if os.fork():
         its.close()

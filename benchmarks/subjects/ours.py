@@ -1,5 +1,5 @@
 """
-scaleobs, as its users have it; the one file that knows anything of its inside.
+scaleobs, as its users have it; the only file that uses its internals.
 
 Requests go through what `instrument` returns and are read back from `/metrics`. Only the scrape and the memory
 of many label sets need a way in that no user has (`fill`): as many requests would take minutes.

@@ -56,7 +56,7 @@ def _floor() -> Page:
 def _ours(accept: str = "") -> Page:
     from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, REGISTRY
 
-    # What a process says of itself is read from /proc, costs everyone the same, and is no label set.
+    # Metrics of the process are read from /proc, cost the same for all, and are no label set.
     for collector in (GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR):
         REGISTRY.unregister(collector)
     app = ours.instrumented(asgi.FRAMEWORKS["null"](), ours.METRICS_ALONE, REGISTRY)

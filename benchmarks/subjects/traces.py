@@ -12,7 +12,7 @@ def set_provider() -> Callable[[str | None], int]:
     Set a provider that samples every request, for everybody in this process, as applications do.
 
     Returns:
-        What says how many server spans it has exported, of everybody or of one instrumentation, by its full name.
+        An exporter that counts server spans, of all instrumentations or of one, by its full name.
     """
     from opentelemetry import trace
     from opentelemetry.sdk.trace import TracerProvider

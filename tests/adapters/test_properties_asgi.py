@@ -226,7 +226,7 @@ def test_any_script_is_served_as_without_us(observed, script, server):
 )
 def test_any_answer_is_counted_under_what_became_of_it(observed, status, chunks, reads, end, last):
     """
-    The status is the one sent where the last byte went out or the client went, and 500 for whatever was cut.
+    The status is the sent one if the last byte was sent or the client disconnected, and 500 for a cut response.
 
     The client goes when the application has read twice.
     """

@@ -40,7 +40,7 @@ def theatre(tmp_path_factory, tool):
 
 @pytest.fixture
 def scene(theatre, request):
-    """A job of the drill's own; whatever it started is ended, and what was scraped of it is gone."""
+    """A job of the drill's own; afterwards its processes are ended and its scraped series are removed."""
     stage, pods = theatre
     job = request.node.callspec.id.replace("_", "-").lower()
     with contextlib.ExitStack() as opened:
@@ -52,7 +52,7 @@ def scene(theatre, request):
 
 @pytest.mark.parametrize(("name", "cause"), ROWS)
 def test_alert_fires_for_its_cause(name, cause, scene):
-    """Alertmanager tells the webhook of the alert, for the service that has the fault."""
+    """Alertmanager notifies the webhook of the alert, for the service that has the fault."""
     cause(scene)
     notice = wait_until(
         lambda: scene.stage.receiver.first(name, "firing", service=scene.job),

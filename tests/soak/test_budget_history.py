@@ -22,7 +22,7 @@ from support.drills.stage import staged
 DAYS = 3
 SECONDS = DAYS * 24 * HOUR
 RULES = rules_text(objectives=[Availability(99.9)], overrides=["ErrorBudgetBurn.for=1m"])
-"""As they are, but that nobody waits three hours for the last alert."""
+"""The shipped rules, without the wait of three hours of the last alert."""
 
 SPENT = next(
     rule["expr"]
@@ -32,7 +32,7 @@ SPENT = next(
 )
 """The share that failed of all requests of a budget's time, as the rules record it."""
 MEAN_OF_RATIOS = "avg_over_time(job:http_requests_bad:ratio_rate5m[30d])"
-"""The same as sloth asks for it."""
+"""The same rules as sloth writes them."""
 
 pytestmark = pytest.mark.skipif("SOAK_SECONDS" not in os.environ, reason="It takes minutes: `make soak` runs it.")
 
@@ -78,7 +78,7 @@ BURNING = {
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory, tool):
-    """The pasts, and a stage whose Prometheus knows them, with what the rules would have recorded of them."""
+    """The histories, and a stage whose Prometheus has them, with what the rules would have recorded."""
     promtool = tool("promtool")
     tool("prometheus"), tool("alertmanager")
     directory = tmp_path_factory.mktemp("history")

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif("SOAK_SECONDS" not in os.environ, reason="It tak
 
 def test_nothing_fires_as_long_as_all_is_well(tmp_path, tool):
     """
-    No alert is told while customers are served, as long as every window; the first thing that is missing is.
+    No alert is sent while requests are served, for the longest window; the first missing series sends one.
     """
     for name in ("prometheus", "alertmanager"):
         tool(name)

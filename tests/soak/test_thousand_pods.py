@@ -157,7 +157,7 @@ def _cost(prometheus, expression, **when):
 
 
 def _alone(directory, port):
-    """Return the command of a Prometheus that knows the past and is told of nothing else."""
+    """Return the command of a Prometheus that has the history and scrapes nothing."""
     (directory / "alone.yml").write_text("{}")
     return [
         find("prometheus"),

@@ -94,7 +94,7 @@ class Redis(Server):
 
 
 class PostgreSQL(Server):
-    """A PostgreSQL, which won't run as root and therefore runs as nobody where we are."""
+    """A PostgreSQL, which refuses to run as root, and runs as an unprivileged user if we are root."""
 
     def __init__(self, tool):
         self.program, initdb = tool("postgres"), tool("initdb")
@@ -113,7 +113,7 @@ class PostgreSQL(Server):
         try:
             subprocess.run([self.program, "--version"], check=True, capture_output=True, **unprivileged)
         except (OSError, subprocess.CalledProcessError):
-            # Nobody may not come here. A namespace of our own shows us as nobody, and we keep our rights.
+            # The unprivileged user may have no access. A user namespace shows us as that user, with our rights.
             self.prefix = ["unshare", "--user"]
         else:
             self.as_whom = unprivileged

@@ -11,7 +11,7 @@ REFUSED = "HTTP_X_REFUSE"
 
 
 def refuse(get_response):
-    """Answer 401 before any routing where the client asks for it."""
+    """Answer 401 before any routing if the client requests it."""
 
     def middleware(request):
         return HttpResponse(status=401) if REFUSED in request.META else get_response(request)

@@ -12,7 +12,7 @@ import scaleobs
 
 
 class Silent:
-    """Can't say what it is."""
+    """An object whose `repr` raises."""
 
     def __str__(self):
         raise RuntimeError
@@ -21,7 +21,7 @@ class Silent:
 
 
 class Endless:
-    """Says what it is by asking itself."""
+    """An object whose `repr` calls itself."""
 
     def __str__(self):
         return str(self)

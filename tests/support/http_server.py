@@ -36,7 +36,7 @@ def answering(handler, *, tls=None):
 
     Args:
         handler: a subclass of `BaseHTTPRequestHandler`.
-        tls: an `ssl.SSLContext`, if the server speaks TLS.
+        tls: an `ssl.SSLContext`, if the server uses TLS.
     """
     with _Server(("127.0.0.1", 0), type(handler.__name__, (_Quiet, handler), {})) as server:
         if tls:

@@ -1,4 +1,4 @@
-"""As much of an API server of Kubernetes as `kubectl apply` asks, which accepts what a strict one would."""
+"""The part of an API server of Kubernetes that `kubectl apply` uses; it is as strict as a real one."""
 
 import json
 from contextlib import contextmanager
@@ -92,7 +92,7 @@ class Keeping(BaseHTTPRequestHandler):
         return yaml.safe_load(self.rfile.read(int(self.headers["Content-Length"])))
 
     def refuse(self, code, reason, message):
-        """Answer with an error as Kubernetes says it."""
+        """Answer with an error in the form of Kubernetes."""
         status = {"kind": "Status", "apiVersion": "v1", "status": "Failure"}
         self.answer(code, {**status, "message": message, "reason": reason, "code": code})
 

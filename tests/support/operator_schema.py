@@ -34,7 +34,7 @@ _METADATA = _object(
         "annotations": {"type": "object", "additionalProperties": {"type": "string"}},
     },
 )
-# Beyond what the operator's definition asks, every group has an interval and every alert waits and says what is wrong.
+# Beyond the operator's definition, each group has an interval, and each alert has a wait and a description.
 _RULE = _object(
     ["expr"],
     {

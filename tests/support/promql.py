@@ -13,7 +13,7 @@ FAMILIES = (*EXPOSED, *RUNTIME, *PROCESS, *OUTSIDE)
 # A native histogram is one series, under the name of its family.
 FAMILY_OF = {series: metric for metric in FAMILIES for series in (*metric.series, metric.name)}
 
-# A recorded series is called level:metric:operations, and its level says which labels it has.
+# A recorded series is named level:metric:operations; its level lists its labels.
 _OF_LEVEL = {
     "job": {"job"},
     "job_route": {"job", "route"},

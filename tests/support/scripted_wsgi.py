@@ -1,4 +1,4 @@
-"""A WSGI application that does what it is told, and a small server after PEP 3333; both write down what they see."""
+"""A WSGI application that runs steps, and a small server by PEP 3333; both record all events."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Sized(Chunks):
 
 
 class CloseableList(list):
-    """A list that wants to be closed."""
+    """A list with a `close` method."""
 
     story = ()
 
@@ -87,7 +87,7 @@ def start_as_planned(plans, start_response, story):
 
 
 def application(env, start_response):
-    """Do what the environ says."""
+    """Run the steps of the environ."""
     plan, story = env["plan"], env["story"]
     start_as_planned(plan["starts"], start_response, story)
     if plan["raises"] is not None:

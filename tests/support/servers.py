@@ -53,7 +53,7 @@ def assert_server_is_marked(command):
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on now, and that no other test of this run is given before it is in use."""
+    """Return a free port, which no other test of this run gets before it is in use."""
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -126,7 +126,7 @@ def running(command, port, folder, **environ):
     Run a server until the block ends, and yield a function that ends it and returns its stdout and stderr.
 
     It has started when it answers on its port. What it started ends with it, even if it was killed itself. It has no
-    drain unless that is asked for.
+    drain unless a test requests it.
     """
     assert_marked()
     has_ended = []
@@ -154,7 +154,7 @@ def running(command, port, folder, **environ):
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(LIMIT)
-        # It leads a group of its own, whose number nobody else gets as long as a worker is left in it.
+        # It leads its own process group, whose number is not reused as long as a worker is in it.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         return out.read_text(), err.read_text()

@@ -1,4 +1,4 @@
-"""An application with checks of every kind, and what asks it, in the words of the MicroProfile Health TCK."""
+"""An application with checks of each kind, and its client, in the words of the MicroProfile Health TCK."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ UP, DOWN = "UP", "DOWN"
 
 
 class Deployment:
-    """An application with checks, and what asks it."""
+    """An application with checks, and its client."""
 
     def __init__(self, protocol, registry):
         self.protocol, self.registry = protocol, registry

@@ -3,7 +3,7 @@ The 28 cases of the MicroProfile Health TCK (`eclipse/microprofile-health`, `tck
 
 Its kinds are `/health` (liveness), `/ready` and `/startup`. Its aggregate, `/health` there, has no path here, since an
 orchestrator would restart a container for it; those cases run against an in-process report of all kinds. Liveness
-checks are asked once in the process before, since a probe of liveness waits for none.
+checks run once in the process before, since a liveness probe waits for no check.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def test_single_failure(deployment, kind):
 
 
 def test_multiple_liveness_failed(deployment):
-    """8 and 9, MultipleLivenessFailed: both are listed with their own state, and readiness hears nothing of it."""
+    """8 and 9, MultipleLivenessFailed: both are listed with their own state, and readiness is not affected."""
     deployment.deploy(
         ("live", "failed-check", down), ("live", "successful-check", up), ("ready", "readiness-check", up)
     )
@@ -174,7 +174,7 @@ def test_slow_construction(deployment):
 
 
 def test_delegation(deployment):
-    """25, DelegateHealth: a check may ask another component for its state."""
+    """25, DelegateHealth: a check may request the state of another component."""
 
     class Component:
         is_healthy = True

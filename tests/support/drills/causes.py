@@ -16,7 +16,7 @@ from support.drills.scene import Scene, plain_exporter
 
 
 def stopped(scene: Scene) -> None:
-    """The only process is stopped: it keeps its socket and answers nobody."""
+    """The only process is stopped: it keeps its socket open and answers no request."""
     scene.serve().program.process.send_signal(signal.SIGSTOP)
 
 
@@ -71,7 +71,7 @@ def search_gone(scene: Scene) -> None:
 
 
 def never_started(scene: Scene) -> None:
-    """A process waits for migrations that nobody does."""
+    """A process waits for migrations that never run."""
     scene.serve(DRILL_NEVER_STARTS="1")
 
 
@@ -142,7 +142,7 @@ def throttled_container(scene: Scene) -> None:
 
 
 def replicas_gone(scene: Scene) -> None:
-    """A deployment has fewer replicas than it asks for."""
+    """A deployment has fewer replicas than it requests."""
     scene.serve()
     scene.deployed().available = 1
 
@@ -153,7 +153,7 @@ def blocked(scene: Scene) -> None:
 
 
 def too_few_threads(scene: Scene) -> None:
-    """Eight clients ask for two threads."""
+    """Eight clients need two threads."""
     instance = scene.serve()
     instance.break_("threads")
     scene.send_requests(f"{instance.program.url}/thread", clients=8, pause=0.01)
@@ -182,7 +182,7 @@ def complaining(scene: Scene) -> None:
 
 
 def many_routes(scene: Scene) -> None:
-    """More routes are asked for than there may be label sets."""
+    """More routes are requested than the limit of label sets."""
     instance = scene.serve(SCALEOBS_MAX_LABEL_SETS="3")
     for path in ("/items/1", "/items/95", "/report", "/feed", "/complain", "/nowhere"):
         scene.send_requests(f"{instance.program.url}{path}", pause=0.5)

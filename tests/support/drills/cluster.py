@@ -23,14 +23,14 @@ CADVISOR = "/metrics/cadvisor"
 @dataclass(slots=True)
 class Deployment:
     """
-    A deployment with one pod, and what there is to say about it.
+    A deployment with one pod, and its metrics.
 
     Attributes:
         name: the deployment's.
         cores: how many cores the container keeps busy.
         memory: which share of its limit it holds.
         throttled: which share of the scheduler's periods it is held back in.
-        wanted: how many replicas the deployment asks for.
+        replicas: how many replicas the deployment requests.
         available: how many of them there are.
         alias: what its pod is called, where that is another than the usual name.
     """
@@ -83,7 +83,7 @@ class Cluster:
 
 
 def scraped_at(port: int) -> list[dict[str, Any]]:
-    """Return how Prometheus scrapes what is shown there: pods have the labels that are told of them."""
+    """Return the scrape configuration of this cluster: pods have the labels of its metrics."""
     address = f"{LOOPBACK}:{port}"
     return [
         {

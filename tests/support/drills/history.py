@@ -1,4 +1,4 @@
-"""Days that nobody lived through: counters as a service would have shown them, in blocks of Prometheus."""
+"""Synthetic days: the counters of a service, in blocks of Prometheus."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SELDOM = 4
 """What doesn't change is shown with every fourth sample."""
 HOUR = 3600
 LATE_SECONDS = 150
-"""Rates over five minutes tell of what was half as long ago, on average."""
+"""Rates over five minutes are those of half that time ago, on average."""
 
 Pace = Callable[[float], tuple[float, float]]
 """From the seconds that are left of a history to the requests per second, and the share of them that fails."""
@@ -32,7 +32,7 @@ class Past:
         job: whose it is.
         pace: how many requests came, and how many failed.
         deployed: how long before the end another process took over, with counters at 0.
-        answered: the requests that didn't fail, as far as rates over five minutes know of them.
+        answered: the requests that did not fail, by rates over five minutes.
         failed: those that did.
     """
 
@@ -90,7 +90,7 @@ def write(pasts: list[Past], end: int, seconds: int, *, promtool: str, data: Pat
 def recorded(groups: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     """Yield the recording rules that later ones read the history of, in steps: each reads only what came before."""
     rules = [rule for group in groups for rule in group["rules"] if "record" in rule]
-    # Windows beyond 5m are asked for their present only.
+    # Windows beyond 5m are queried at the present only.
     rules = [rule for rule in rules if rule["record"].endswith(("5m", ":count"))]
     while rules:
         waiting = {rule["record"] for rule in rules}
@@ -103,7 +103,7 @@ def recorded(groups: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 def record(
     rules: list[dict[str, Any]], end: int, seconds: int, *, promtool: str, prometheus: Program, data: Path
 ) -> None:
-    """Evaluate rules over a history that Prometheus knows, and put what they record beside it."""
+    """Evaluate rules over a history of Prometheus, and add the series that they record."""
     file = data.with_name("step.yml")
     file.write_text(yaml.safe_dump({"groups": [{"name": "step", "interval": f"{STEP_SECONDS}s", "rules": rules}]}))
     span = [f"--start={end - seconds}", f"--end={end}"]

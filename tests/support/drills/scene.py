@@ -71,7 +71,7 @@ class Scene:
         }
         shop = running(self.job, lambda port: [*uvicorn, str(port)], ready="/health", directory=directory, env=environ)
         self.instances.append(Instance(self.opened.enter_context(shop), management))
-        # As a kubelet does: without it, nobody would run the checks that wait to be asked.
+        # As a kubelet does: without it, checks that only run for a probe would not run.
         self.opened.enter_context(requesting(f"http://{LOOPBACK}:{management}/ready", pause=0.3))
         return self.instances[-1]
 
@@ -84,21 +84,21 @@ class Scene:
         return instance
 
     def deployed(self) -> Deployment:
-        """Return what the cluster says of the job."""
+        """Return the deployment of the job."""
         return self.cluster.deploy(self.job)
 
     def send_requests(self, url: str, *, clients: int = 1, pause: float = _PAUSE) -> None:
-        """Have clients ask one request after the other until the drill is over, or quiet."""
+        """Make clients send one request after the other until the drill is over, or quiet."""
         self.customers.enter_context(requesting(url, clients=clients, pause=pause))
 
     def quieten(self) -> None:
-        """Have no customer ask any more; kubelets go on."""
+        """Stop the requests of clients; those of kubelets continue."""
         self.customers.close()
 
 
 @contextlib.contextmanager
 def requesting(url: str, *, clients: int = 1, pause: float = _PAUSE) -> Iterator[None]:
-    """Have clients ask one request after the other for the length of a `with` block, whatever becomes of them."""
+    """Make clients send one request after the other for the length of a `with` block, with any result."""
     is_over = threading.Event()
 
     def send_requests() -> None:

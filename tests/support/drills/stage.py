@@ -76,7 +76,7 @@ class Stage:
 
     def _notify(self) -> None:
         listed = [{"targets": [address], "labels": labels} for address, labels in self.targets.items()]
-        # In one step, so that nobody reads half of it.
+        # In one step, so that Prometheus never reads half of it.
         new = self.directory / "new-targets"
         new.write_text(json.dumps(listed), encoding="utf-8")
         new.rename(self.directory / "targets.json")

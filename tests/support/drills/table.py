@@ -1,7 +1,7 @@
 """
 Which fault makes which alert fire: one row for each, and every alert that there is has one.
 
-A new alert needs a row here, and `test_every_alert_has_a_drill` says so. A fault that isn't in `causes.py` yet becomes
+A new alert needs a row here; `test_every_alert_has_a_drill` checks it. A fault that isn't in `causes.py` yet becomes
 a function there.
 """
 

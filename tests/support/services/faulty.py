@@ -34,7 +34,7 @@ def migrations_are_done() -> bool:
 
 @app.get("/work")
 async def work() -> None:
-    """Take as long as the fault says, and end as it says."""
+    """Take the time of the fault, and end with its result."""
     await asyncio.sleep(state["delay"])
     if state["fails"]:
         raise HTTPException(503)
@@ -83,7 +83,7 @@ def many_files() -> None:
 
 
 def busy() -> None:
-    """Keep a core busy, also where others want it; without the interpreter lock, so that everything else goes on."""
+    """Keep a core busy, without the interpreter lock, so that everything else continues."""
 
     def compute() -> None:
         while True:
