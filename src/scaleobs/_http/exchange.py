@@ -97,11 +97,11 @@ class Exchange:
         recorder = self.recorder
         try:
             route_key = id(request.get(recorder.route_key)) if recorder.by_identity else request.get(recorder.route_key)
-            series = shard.child_cache[request[recorder.method], route_key, status]
+            child = shard.child_cache[request[recorder.method], route_key, status]
         except Exception:  # Not in the cache, or a status without a hash.
-            series = recorder.series_of(request, status, shard)
-        slots = series.slots
-        slots[bisect_left(series.bounds, seconds)] += 1
+            child = recorder.child_of_request(request, status, shard)
+        slots = child.slots
+        slots[bisect_left(child.bounds, seconds)] += 1
         slots[-1] += seconds
 
     def finish_abandoned(self) -> None:
@@ -156,24 +156,24 @@ class DetailedExchange(Exchange):
         recorder = self.recorder
         try:
             route_key = id(request.get(recorder.route_key)) if recorder.by_identity else request.get(recorder.route_key)
-            series = shard.child_cache[request[recorder.method], route_key, status]
+            child = shard.child_cache[request[recorder.method], route_key, status]
         except Exception:
-            series = recorder.series_of(request, status, shard)
-        slots = series.slots
-        slots[bisect_left(series.bounds, seconds)] += 1
+            child = recorder.child_of_request(request, status, shard)
+        slots = child.slots
+        slots[bisect_left(child.bounds, seconds)] += 1
         slots[-1] += seconds
         try:
             if recorder.storage.needs_observe:
-                self._observe(series, seconds)
+                self._observe(child, seconds)
             if self.span is not None:
-                self._end_span(self.span, series, status)
+                self._end_span(self.span, child, status)
             if self.context is not None:
                 code = status if type(status) is int and 0 <= status < 1000 else code_of(status)  # noqa: PLR2004
                 fields = {
                     **self.context,
                     "event": "request.finished",
                     "method": request.get(recorder.method, ""),
-                    "route": series.labels[1],
+                    "route": child.labels[1],
                     "path": self.path,
                     "status_code": code,
                     "duration_seconds": int(seconds * 1e6 + 0.5) / 1e6,  # Three times as fast as `round`.
@@ -210,8 +210,8 @@ class DetailedExchange(Exchange):
         if code_of(self.status) != fields["status_code"]:
             fields["sent_status"] = code_of(self.status)
 
-    def _end_span(self, span: _tracing.RequestSpan, series: Child, status: Any) -> None:
-        method, route, _ = series.labels
+    def _end_span(self, span: _tracing.RequestSpan, child: Child, status: Any) -> None:
+        method, route, _ = child.labels
         if route == OVERFLOW_ROUTE:
             method = self.request.get(self.recorder.method, "")
             route, _ = self.recorder.routes.template(self.request)
@@ -225,21 +225,21 @@ class DetailedExchange(Exchange):
         if fields is not None:
             log.request_finished(fields, error)
         elif error is not None and self.context is not None and not self.client_disconnected:
-            method, route, _ = self.recorder.series_of(self.request, self.status, self.shard).labels
+            method, route, _ = self.recorder.child_of_request(self.request, self.status, self.shard).labels
             log.background_failed({**self.context, "method": method, "route": route}, error)
 
-    def _observe(self, series: Child, seconds: float) -> None:
+    def _observe(self, child: Child, seconds: float) -> None:
         """Add to the native histogram, the exemplars and the sizes."""
         storage = self.recorder.storage
-        if series.native is not None:
-            series.native.observe(seconds)
+        if child.native is not None:
+            child.native.observe(seconds)
         if storage.keeps_exemplars:
             own = None if self.span is None else self.span.ids
             span = own or _tracing.current_span() or _tracing.parse_traceparent(self.traceparent())
             if span is not None and span.is_sampled:
-                series.set_exemplar(Exemplar(span.trace_id, span.span_id, seconds, time.time()))
+                child.set_exemplar(Exemplar(span.trace_id, span.span_id, seconds, time.time()))
         if storage.has_sizes and (sizes := self.sizes()) is not None:
-            self.shard.measure(series.labels, *sizes)
+            self.shard.measure(child.labels, *sizes)
 
 
 class _Abandoned:

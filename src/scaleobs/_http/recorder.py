@@ -1,4 +1,4 @@
-"""The recorder of one application: finds the series of each request."""
+"""The recorder of one application: finds the child of each request."""
 
 from __future__ import annotations
 
@@ -82,13 +82,13 @@ class Recorder:
         self.storage.fault()
         self.log.fault(error)
 
-    def series_of(self, request: Request, status: object, shard: Shard) -> Child:
-        """Return the series of a request, and cache it for similar requests."""
+    def child_of_request(self, request: Request, status: object, shard: Shard) -> Child:
+        """Return the child of a request, and cache it for similar requests."""
         method = request.get(self.method, "")
         # Read once, since another thread may replace it. The dict keeps the routes alive whose ids are its keys.
-        found = shard.child_cache
+        cache = shard.child_cache
         with contextlib.suppress(Exception):  # Not in the cache, or a status without a hash.
-            return found[method, self._route_key_of(request), status]  # type: ignore[no-any-return]
+            return cache[method, self._route_key_of(request), status]  # type: ignore[no-any-return]
         route, is_cacheable = catalog.UNMATCHED_ROUTE, False
         try:
             route, is_cacheable = self.routes.template(request)
@@ -98,19 +98,19 @@ class Recorder:
         route_key = self._route_key_of(request) if is_cacheable else route
         if not is_cacheable:
             with contextlib.suppress(Exception):
-                return found[method, route, status]  # type: ignore[no-any-return]
+                return cache[method, route, status]  # type: ignore[no-any-return]
         is_standard = isinstance(method, str) and method in catalog.METHODS
         labels = (method if is_standard else catalog.OTHER_METHOD, route, f"{code_of(status):03d}")
-        series = shard.child_of(labels)
-        if series.labels != labels:
+        child = shard.child_of(labels)
+        if child.labels != labels:
             self.log.limit_reached(self.storage.limit)
         # Values that a client invents are not cached, nor are overflows, which are counted each time.
-        if is_standard and series.labels == labels and _is_usual(status) and len(found) < _MAX_CACHED:
+        if is_standard and child.labels == labels and _is_usual(status) and len(cache) < _MAX_CACHED:
             with contextlib.suppress(Exception):
                 if is_cacheable and self.by_identity:
-                    found[route_key] = request[ROUTE]
-                found[method, route_key, status] = series
-        return series
+                    cache[route_key] = request[ROUTE]
+                cache[method, route_key, status] = child
+        return child
 
     def _route_key_of(self, request: Request) -> object:
         value = request.get(self.route_key)
