@@ -44,7 +44,7 @@ class UserFamily:
     Attributes:
         key: the key of any of its values.
         parts: the values that are added up, of living and dead workers, not cumulated.
-        inherited: the same from the dead worker whose ledger this worker continues, without those that this worker counts.
+        inherited: the same of the dead worker whose ledger this worker continues, without those that this one counts.
         gauges: the gauges of living workers, by labels.
     """
 
