@@ -61,6 +61,14 @@ def pytest_runtest_protocol(item):
     return (yield)
 
 
+def pytest_collection_modifyitems(items):
+    """Run tests that share a fixture of their module in one process, one after the other, so that it is set up once."""
+    for item in items:
+        fixtures = [found[-1] for found in item._fixtureinfo.name2fixturedefs.values()]
+        if "module" in {fixture.scope for fixture in fixtures}:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
 LOCAL_TOOLS = Path(__file__).parent.parent / ".tools" / "bin"
 
 

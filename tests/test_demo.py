@@ -18,25 +18,42 @@ from scaleobs._cli.demo.processes import LOOPBACK, ProcessError, get, running, w
 SCALEOBS = Path(sys.executable).with_name("scaleobs")
 
 
-def demo(*arguments, **environment):
-    return subprocess.run(
+def begun(*arguments, **environment):
+    """Start the demo."""
+    return subprocess.Popen(
         [SCALEOBS, "demo", *arguments],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=150,
-        check=False,
         env={**os.environ, "COLUMNS": "120", **environment},
     )
 
 
+def ended(process):
+    """Return what a demo wrote, and its exit code."""
+    with process:
+        try:
+            out, err = process.communicate(timeout=150)
+        finally:
+            process.kill()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@pytest.fixture(scope="module")
+def demos(tool):
+    """Run the demo with a Prometheus and without one, side by side: each waits most of its time."""
+    tool("prometheus")
+    tool("alertmanager")
+    processes = {"whole": begun(), "without": begun(PATH="/nowhere")}
+    return {name: ended(process) for name, process in processes.items()}
+
+
 @pytest.mark.servers
-def test_alert_fires_and_resolves(tool):
+def test_alert_fires_and_resolves(demos):
     """
     The alert fires after the fault and resolves after the repair, and every request is counted.
     """
-    tool("prometheus")
-    tool("alertmanager")
-    done = demo()
+    done = demos["whole"]
 
     assert "" == done.stderr
     assert 0 == done.returncode
@@ -55,11 +72,11 @@ def test_alert_fires_and_resolves(tool):
 
 
 @pytest.mark.servers
-def test_without_a_prometheus_everything_but_alerts_is_shown():
+def test_without_a_prometheus_everything_but_alerts_is_shown(demos):
     """
     Without a Prometheus, the demo prints how to install one, and shows the rest.
     """
-    done = demo(PATH="/nowhere")
+    done = demos["without"]
 
     assert (0, "") == (done.returncode, done.stderr)
     assert "apt install prometheus prometheus-alertmanager" in done.stdout
@@ -75,7 +92,7 @@ def test_port_in_use_is_an_error():
         taken.bind((LOOPBACK, 0))
         taken.listen()
         port = taken.getsockname()[1]
-        done = demo("--port", str(port))
+        done = ended(begun("--port", str(port)))
 
     assert 1 == done.returncode
     assert (

@@ -215,8 +215,6 @@ def test_limit_that_ends_before_the_drain_is_logged(command, is_logged, tmp_path
         # If requests come on threads, the second one may write it.
         servers.until(lambda: server.status() == 200 and (not is_logged or "drain.cut_short" in server.printed()))
         assert is_logged == ("drain.cut_short" in server.printed())
-        server.send_signal(signal.SIGINT)
-        server.gone_after()
 
 
 @pytest.mark.parametrize("name", ["uvicorn", "hypercorn"])

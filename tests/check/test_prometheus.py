@@ -129,6 +129,8 @@ def environment(monkeypatch):
 def test_loaded_rules_are_well_and_changed_ones_are_found(tmp_path, tool):
     """
     No finding if the rules of both services are loaded; older and wrong rules and a lost target are findings.
+
+    `--json` writes one document.
     """
     objectives = [Availability(99.9), Latency(99, under=0.5, route="/orders/{order_id}")]
     good = rules_text("orders", objectives=objectives, time_scale=TIME_SCALE)
@@ -139,6 +141,7 @@ def test_loaded_rules_are_well_and_changed_ones_are_found(tmp_path, tool):
         shutil.copy(path, own_rules)
         well = check(up.url, "--rules", own_rules, "--service", "orders")
         defaults = check(up.url, "--service", "orders")
+        document = call(up.url, "--json")
 
         # The loaded rules differ from the file: another threshold, and one alert less.
         older = yaml.safe_load(good)
@@ -171,6 +174,9 @@ def test_loaded_rules_are_well_and_changed_ones_are_found(tmp_path, tool):
     assert {"up", "job:http_requests:rate5m"} & set(well.notes()) == set()
     assert 0 == defaults.code, "Rules that were made with more options than the check are no fault."
     assert "has another expression" in defaults.notes()["alert HighErrorRate"]
+    # Standard output contains nothing else, so a pipeline can parse it.
+    assert {"url", "kind", "checked", "findings", "notes"} == set(json.loads(document.stdout))
+    assert "" == document.stderr
 
     assert 1 == outdated.code
     last = title_of(yaml.safe_load(good)["groups"][0]["rules"][-1])
@@ -256,15 +262,3 @@ def test_native_histograms_without_buckets_are_found(tmp_path, tool):
     assert "Prometheus keeps only the native histogram" in results[0].findings()[series]
     assert "which is queried as well" in results[1].notes()[series]
     assert series not in results[1].findings()
-
-
-@pytest.mark.usefixtures("environment")
-def test_json_is_one_document(tmp_path, tool):
-    """
-    Standard output contains nothing else, so a pipeline can parse it.
-    """
-    with stack(tmp_path, tool) as up:
-        result = call(up.url, "--json")
-
-    assert {"url", "kind", "checked", "findings", "notes"} == set(json.loads(result.stdout))
-    assert "" == result.stderr
