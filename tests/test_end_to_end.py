@@ -198,7 +198,7 @@ def test_every_rule_and_panel_finds_its_series(stack):
     assert len(used) > 10
 
 
-def test_a_service_that_ended_is_told(stack):
+def test_a_service_that_ended_is_notified(stack):
     """
     ServiceDown fires for the service whose process was killed, and no alert for another one.
     """
@@ -213,7 +213,7 @@ def test_a_service_that_ended_is_told(stack):
     assert {"orders"} == {alert["labels"]["service"] for alert in stack.receiver.alerts}
 
 
-def test_failing_requests_are_told_and_so_is_the_repair(stack):
+def test_failing_requests_and_the_repair_are_notified(stack):
     """
     HighErrorRate stays quiet while all is well, fires for the service that fails, and resolves when it is mended.
     """
@@ -241,10 +241,10 @@ def test_failing_requests_are_told_and_so_is_the_repair(stack):
                 what=f"HighErrorRate resolves for {name}",
             )
 
-    told = {alert["labels"]["alertname"] for alert in stack.receiver.alerts} - OF_AN_END
+    alert_names = {alert["labels"]["alertname"] for alert in stack.receiver.alerts} - OF_AN_END
 
     # The latter two repeat the first; this Alertmanager has no inhibitions to suppress them.
-    assert {"HighErrorRate"} <= told <= {"HighErrorRate", "HighRouteErrorRate", "ErrorLogBurst"}
+    assert {"HighErrorRate"} <= alert_names <= {"HighErrorRate", "HighRouteErrorRate", "ErrorLogBurst"}
 
 
 def test_every_line_of_both_servers_is_json(stack):

@@ -91,14 +91,24 @@ def pool(shown, name):
 
 
 @each_server
-def test_block(kind, tmp_path):
-    """If a worker is blocked for half a second, a measurement is between 0.25 and 0.5 seconds late."""
+def test_lag_and_threads(kind, tmp_path):
+    """
+    If a worker is blocked for half a second, a measurement is between 0.25 and 0.5 seconds late.
+
+    Routes without a coroutine use threads of anyio: busy, waiting and size are sums over all workers.
+    """
     with serving(kind, tmp_path) as (shop, workers):
-        before = shop.until(lambda shown: shown.total(f"{LAG}_count") >= 2)
-        for number in range(1, 5):
-            shop.fetch("/block/0.5")
-            after = shop.until(lambda shown, number=number: late(shown) >= late(before) + number)
-        pages = shop.scrapes(4, workers=workers, headers=OPENMETRICS)
+        assert_late_by_block(shop, workers)
+        assert_threads_of_starlette(shop, workers)
+
+
+def assert_late_by_block(shop, workers):
+    """The lag of a blocked loop is counted, and each scrape has that of all workers."""
+    before = shop.until(lambda shown: shown.total(f"{LAG}_count") >= 2)
+    for number in range(1, 5):
+        shop.fetch("/block/0.5")
+        after = shop.until(lambda shown, number=number: late(shown) >= late(before) + number)
+    pages = shop.scrapes(4, workers=workers, headers=OPENMETRICS)
 
     # Half a second, plus delays of the machine.
     assert after.total(f"{LAG}_bucket", le="0.25") < after.total(f"{LAG}_bucket", le="1.0")
@@ -112,16 +122,14 @@ def late(shown):
     return shown.total(f"{LAG}_count") - shown.total(f"{LAG}_bucket", le="0.25")
 
 
-@each_server
-def test_threads_of_starlette(kind, tmp_path):
-    """Routes without a coroutine use threads of anyio: busy, waiting and size are sums over all workers."""
-    with serving(kind, tmp_path) as (shop, workers):
-        each_limited(shop, workers)
-        with requesting(shop, "/held", 9):
-            full = shop.until(lambda shown: sum(pool(shown, "anyio")[:2]) == 9)
-            pages = shop.scrapes(4, workers=workers)
-            (tmp_path / "release").touch()
-            shop.until(lambda shown: [0, 0, 2 * workers] == pool(shown, "anyio"))
+def assert_threads_of_starlette(shop, workers):
+    """Requests hold all threads and others wait, until all are released."""
+    each_limited(shop, workers)
+    with requesting(shop, "/held", 9):
+        full = shop.until(lambda shown: sum(pool(shown, "anyio")[:2]) == 9)
+        pages = shop.scrapes(4, workers=workers)
+        (shop.folder / "release").touch()
+        shop.until(lambda shown: [0, 0, 2 * workers] == pool(shown, "anyio"))
 
     assert 2 * workers == pool(full, "anyio")[2]
     assert 2 <= pool(full, "anyio")[0] <= 2 * workers

@@ -107,12 +107,26 @@ def started(name, folder, endpoint, **environ):
     return port, servers.running(command, port, folder, **more)
 
 
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+TRACED = {"X-Request-ID": "r1", "traceparent": f"00-{TRACE}-{PARENT}-01"}
+OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
+
+
 @pytest.mark.parametrize("name", SERVERS)
 def test_every_request_has_its_span_at_the_collector(name, tmp_path):
-    """Each worker exports the spans of its requests before it ends by SIGTERM, and none of its probes."""
+    """
+    Each worker exports the spans of its requests before it ends by SIGTERM, and none of its probes.
+
+    Lines of the handler, a thread, a background task and the request, the span, the exemplar: the same ids. A master
+    that preloads the application starts no thread; its workers export.
+    """
+    source, _, workers = SERVERS[name]
     with collecting() as (endpoint, received):
         port, running = started(name, tmp_path, endpoint)
         with running as end:
+            # A worker keeps exemplars from its first request after a scrape on; it must run at that scrape.
+            servers.until_workers(port, workers)
+            servers.get(port, "/metrics", OPENMETRICS)
             pids = set()
             sent = 0
 
@@ -120,21 +134,35 @@ def test_every_request_has_its_span_at_the_collector(name, tmp_path):
                 nonlocal sent
                 sent += 1
                 pids.add(json.loads(servers.get(port, f"/items/{sent}")[1])["pid"])
-                return len(pids) == SERVERS[name][2] and sent >= 20
+                return len(pids) == workers and sent >= 20
 
             servers.until(has_met_all)
-            for path in ("/health", "/ready", "/metrics"):
+            assert 200 == servers.get(port, "/items/traced", TRACED)[0]
+            for path in ("/health", "/ready"):
                 assert 200 == servers.get(port, path)[0]
+            status, page = servers.get(port, "/metrics", OPENMETRICS)
+            if "preload" in name:
+                assert 1 == threads_of(parent_of(min(pids)))
+                assert 1 < threads_of(min(pids))
             out, err = end()
     spans = [span for span in received if span.kind == 2]
+    lines = [json.loads(line) for line in out.splitlines() if '"request_id":"r1"' in line.replace(" ", "")]
+    [traced] = [span for span in spans if span.trace_id == TRACE]
 
+    assert 200 == status
     assert "Traceback" not in out + err
-    assert sorted(f"/items/{number}" for number in range(1, sent + 1)) == sorted(
+    assert sorted(["/items/traced", *(f"/items/{number}" for number in range(1, sent + 1))]) == sorted(
         span.attributes["url.path"] for span in spans
     )
     assert {("shop", "7")} == {(span.resource["service.name"], span.resource["service.version"]) for span in received}
     assert {"GET /items/{item_id}", "GET /items/<item_id>"} >= {span.name for span in spans}
-    assert len({span.span_id for span in spans}) == sent
+    assert len({span.span_id for span in spans}) == sent + 1
+    expected = ["background", "handler", "request.finished", "thread"] if source == STARLETTE else ["request.finished"]
+    assert expected == sorted(line["event"] for line in lines)
+    assert {(TRACE, traced.span_id)} == {(line["trace_id"], line["span_id"]) for line in lines}
+    assert PARENT != traced.span_id
+    assert f'span_id="{traced.span_id}"' in page.decode()
+    assert f'trace_id="{TRACE}"' in page.decode()
 
 
 def test_drain_exports_without_a_lifespan(tmp_path):
@@ -159,17 +187,6 @@ def threads_of(pid):
 def parent_of(pid):
     """Return the parent of a process."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def test_master_has_no_exporter(tmp_path):
-    """A master that preloads the application starts no thread; its workers export."""
-    with collecting() as (endpoint, _):
-        port, running = started("gunicorn, preload", tmp_path, endpoint)
-        with running:
-            worker = json.loads(servers.get(port, "/items/1")[1])["pid"]
-
-            assert 1 == threads_of(parent_of(worker))
-            assert 1 < threads_of(worker)
 
 
 def test_no_endpoint_no_threads(tmp_path):
@@ -220,35 +237,3 @@ def test_later_worker_exports(tmp_path):
             end()
 
     assert "/items/new" in [span.attributes["url.path"] for span in received]
-
-
-@pytest.mark.parametrize("name", ["uvicorn", "uvicorn, 2 workers", "gunicorn, uvicorn"])
-def test_one_request_has_the_same_ids_everywhere(name, tmp_path):
-    """Lines of the handler, a thread, a background task and the request, the span, the exemplar: the same ids."""
-    trace_id, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-    headers = {"X-Request-ID": "r1", "traceparent": f"00-{trace_id}-{parent}-01"}
-    openmetrics = {"Accept": "application/openmetrics-text; version=1.0.0"}
-    with collecting() as (endpoint, received):
-        port, running = started(name, tmp_path, endpoint)
-        with running as end:
-            workers, pids = SERVERS[name][2], set()
-
-            def have_answered():
-                pids.add(json.loads(servers.get(port, "/items/1")[1])["pid"])
-                return len(pids) == workers
-
-            # A worker keeps exemplars from its first request after a scrape on; it must run at that scrape.
-            servers.until_workers(port, workers)
-            servers.get(port, "/metrics", openmetrics)
-            servers.until(have_answered)
-            assert 200 == servers.get(port, "/items/7", headers)[0]
-            page = servers.get(port, "/metrics", openmetrics)[1].decode()
-            out, _ = end()
-    lines = [line for line in map(json.loads, out.splitlines()) if line.get("request_id") == "r1"]
-    [span] = [span for span in received if span.trace_id == trace_id]
-
-    assert ["background", "handler", "request.finished", "thread"] == sorted(line["event"] for line in lines)
-    assert {(trace_id, span.span_id)} == {(line["trace_id"], line["span_id"]) for line in lines}
-    assert parent != span.span_id
-    assert f'span_id="{span.span_id}"' in page
-    assert f'trace_id="{trace_id}"' in page

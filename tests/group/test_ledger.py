@@ -15,7 +15,11 @@ from support.group import fleet
 
 pytestmark = pytest.mark.servers
 
-OFTEN = "import scaleobs._workers.group\nscaleobs._workers.group._COPY_SECONDS = 0\n"
+OFTEN = """
+import scaleobs._workers.group
+scaleobs._workers.group._COPY_SECONDS = 0
+scaleobs._workers.group._COPIES_PER_SCRAPE = 100
+"""
 COMMAND = [*fleet.GUNICORN, "--threads", "4", "wsgi_shop:app"]
 
 
@@ -57,16 +61,23 @@ def numbers_at(path):
     return next(counted) * 8
 
 
+FAULTS = "scaleobs_internal_faults_total"
+
+
 def owner(path):
     """Return the pid in the header of a ledger."""
     return struct.unpack_from("=8sQQ", path.read_bytes())[2]
 
 
 def counted(shop, number):
-    """Send requests, and wait until copies have all of them."""
-    shop.send([f"/hello/{one}" for one in range(number)])
-    shop.until(lambda page: number == page.total("http_requests_total"))
+    """Send requests until this many workers have counted some and copies have all; return how many were sent."""
+    sent, workers = 0, set()
+    while len(workers) < number:
+        workers |= shop.send([f"/hello/{one}" for one in range(100)], each=5)
+        sent += 100
+    shop.until(lambda page: sent == page.total("http_requests_total"))
     shop.scrape()
+    return sent
 
 
 def reports(shop):
@@ -75,60 +86,88 @@ def reports(shop):
     return lines.count("is damaged")
 
 
-@pytest.mark.parametrize("kind", DAMAGES)
-def test_ledger_of_a_dead_worker(kind, tmp_path):
-    """No count in a copy is lost; each worker logs the fault at most once; a later worker continues the counts."""
-    with fleet.running(COMMAND, tmp_path, source=OFTEN) as shop:
-        root, directory = shop.root, shop.directory
-        os.kill(root, signal.SIGTTOU)
-        shop.until(lambda page: 3 == page.workers)
-        os.kill(root, signal.SIGTTIN)
-        shop.until(lambda page: 4 == page.workers)
-        counted(shop, 300)
-        os.kill(root, signal.SIGTTOU)
-        shop.until(lambda page: 3 == page.workers)
-        living = shop.pids(3)
-        (dead,) = (path for path in directory.glob("*.ledger") if owner(path) not in living)
-        DAMAGES[kind](dead)
-        pages = shop.scrapes(workers=3)
+def damage_each(shop, kinds, paths, workers):
+    """Damage each file in another way; return the pages of all workers after each, and the faults that each caused."""
+    pages, faults = [shop.scrape()], {}
+    for kind, path in zip(kinds, paths, strict=False):
+        before = max(page.total(FAULTS) for page in pages)
+        DAMAGES[kind](path)
+        # A page does not count the faults of its own scrape: each worker answers once, and then another page is read.
+        pages += [*shop.scrapes(2 * workers, workers=workers), shop.scrape()]
+        faults[kind] = max(page.total(FAULTS) for page in pages) - before
+    return pages, faults
+
+
+def scale(shop, number, workers):
+    """Let gunicorn start or end one worker after another, from one number of workers to another."""
+    step, by = (1, signal.SIGTTIN) if workers > number else (-1, signal.SIGTTOU)
+    for reached in range(number + step, workers + step, step):
+        os.kill(shop.root, by)
+        shop.until(lambda page, reached=reached: reached == page.workers)
+
+
+def test_ledgers_of_dead_workers(tmp_path):
+    """
+    No count in a copy is lost; each worker counts the fault once; a later worker continues the counts.
+
+    Of several workers that have ended, each has a ledger that is damaged in another way.
+    """
+    living, everybody = 4, 4 + len(DAMAGES)
+    with fleet.running([*COMMAND, "-w", str(everybody)], tmp_path, workers=everybody, source=OFTEN) as shop:
+        scale(shop, everybody, everybody - 1)
+        scale(shop, everybody - 1, everybody)
+        sent = counted(shop, everybody)
+        scale(shop, everybody, living)
+        pids = shop.pids(living)
+        dead = [path for path in shop.directory.glob("*.ledger") if owner(path) not in pids]
+        pages, faults = damage_each(shop, DAMAGES, dead, living)
         seen = reports(shop)
-        os.kill(root, signal.SIGTTIN)
-        shop.until(lambda page: 4 == page.workers)
+        scale(shop, living, everybody)
         shop.send(["/hello/again"] * 100)
-        last = [shop.until(lambda page: 400 == page.total("http_requests_total")), *shop.scrapes(workers=4)]
+        last = [shop.until(lambda page: sent + 100 == page.total("http_requests_total"))]
+        last += shop.scrapes(workers=everybody)
 
     assert {200} == {page.status for page in pages + last}
-    assert {300} == {page.total("http_requests_total") for page in pages}
-    assert {400} == {page.total("http_requests_total") for page in last}
+    assert {sent} == {page.total("http_requests_total") for page in pages}
+    assert {sent + 100} == {page.total("http_requests_total") for page in last}
     assert {0} == {page.in_flight for page in pages + last}
-    assert 1 <= seen <= 3
-    assert 1 <= last[-1].total("scaleobs_internal_faults_total") <= 4
+    assert list(DAMAGES) == [kind for kind, number in faults.items() if 1 <= number <= living]
+    assert 1 <= seen <= living  # Each worker logs the first of its faults of a kind.
+    # New workers may read them, too, until one continues each.
+    assert sum(faults.values()) <= last[-1].total(FAULTS) <= len(DAMAGES) * everybody
 
 
-@pytest.mark.parametrize("kind", [kind for kind in DAMAGES if not kind.startswith(("cut", "emptied"))])
-def test_ledger_of_a_living_worker(kind, tmp_path):
-    """No count in a copy is lost; the owner repairs the ledger and continues to count."""
-    with fleet.running(COMMAND, tmp_path, source=OFTEN) as shop:
-        counted(shop, 300)
-        DAMAGES[kind](min(shop.directory.glob("*.ledger")))
-        pages = shop.scrapes(24, workers=4)
+def test_ledgers_of_living_workers(tmp_path):
+    """
+    No count in a copy is lost; the owner repairs the ledger and continues to count.
+
+    Each worker but one has a ledger that is damaged in another way.
+    """
+    kinds = [kind for kind in DAMAGES if not kind.startswith(("cut", "emptied"))]
+    number = len(kinds) + 1
+    with fleet.running([*COMMAND, "-w", str(number)], tmp_path, workers=number, source=OFTEN) as shop:
+        sent = counted(shop, number)
+        pages, faults = damage_each(shop, kinds, sorted(shop.directory.glob("*.ledger")), number)
         shop.send(["/hello/again"] * 100)
-        shop.pids()
-        last = [shop.until(lambda page: 400 == page.total("http_requests_total")), *shop.scrapes(workers=4)]
+        shop.pids(number)
+        last = [shop.until(lambda page: sent + 100 == page.total("http_requests_total"))]
+        last += shop.scrapes(workers=number)
         seen = reports(shop)
 
     assert {200} == {page.status for page in pages + last}
-    assert {300} == {page.total("http_requests_total") for page in pages}
-    assert {(400, 0, 4)} == {(page.total("http_requests_total"), page.in_flight, page.workers) for page in last}
-    assert 1 <= seen <= 4
-    assert 1 <= last[-1].total("scaleobs_internal_faults_total") <= 4
+    assert {sent} == {page.total("http_requests_total") for page in pages}
+    assert {(sent + 100, 0, number)} == {
+        (page.total("http_requests_total"), page.in_flight, page.workers) for page in last
+    }
+    assert kinds == [kind for kind, times in faults.items() if 1 <= times <= number]
+    assert 1 <= seen <= number
 
 
 @pytest.mark.parametrize("kind", ["cut", "emptied"])
 def test_truncated_ledger_of_a_living_worker(kind, tmp_path):
     """The worker may crash at its next write beyond the end of the file; no count in a copy is lost."""
     with fleet.running(COMMAND, tmp_path, source=OFTEN) as shop:
-        counted(shop, 300)
+        sent = counted(shop, 4)
         path = min(shop.directory.glob("*.ledger"))
         with shop.watched() as pages:
             DAMAGES[kind](path)
@@ -142,6 +181,6 @@ def test_truncated_ledger_of_a_living_worker(kind, tmp_path):
             shop.until(lambda page: before + 100 == page.total("http_requests_total"))
         last = shop.scrapes()
 
-    assert 300 <= min(page.total("http_requests_total") for page in pages)
+    assert sent <= min(page.total("http_requests_total") for page in pages)
     assert {0} == {page.in_flight for page in last}
     assert 1 <= last[-1].total("scaleobs_internal_faults_total")

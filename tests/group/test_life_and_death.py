@@ -47,12 +47,12 @@ def test_killed_in_the_middle_of_a_request(command, tmp_path):
 
 
 def test_recycled_workers(tmp_path):
-    """Hundreds of workers one after the other leave few files, and exact counts."""
+    """A hundred workers one after the other leave few files, and exact counts."""
     command = [*GUNICORN, "--preload", "--max-requests", "5", "--max-requests-jitter", "4"]
     with fleet.running(command, tmp_path) as shop, shop.watched():
         directory, workers = shop.directory, set()
         first = ledger_bytes(directory)
-        while len(workers) < 200:
+        while len(workers) < 100:
             workers |= shop.send(["/hello/again"] * 200, threads=4, each=1)
             files = sorted(path.name for path in directory.iterdir())
 

@@ -8,6 +8,7 @@ import itertools
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -37,6 +38,11 @@ SERVERS = {
     "granian wsgi": ([*GRANIAN, "wsgi", "wsgi_app:app"], 1, 0),
 }
 """The command of each, the number of its workers, and its exit code after SIGTERM without scaleobs."""
+
+KEEPING = ["uvicorn", "uvicorn workers", "gunicorn uvicorn", "gunicorn gthread", "hypercorn", "granian"]
+"""Those that keep connections."""
+
+WITH_WEBSOCKETS = ["uvicorn", "gunicorn uvicorn", "hypercorn", "granian"]
 
 
 class Server:
@@ -140,6 +146,37 @@ def worker_of(server):
         answer = connection.getresponse()
         answer.read()
         return int(answer.getheader("x-worker"))
+
+
+class WebSocket:
+    """An open WebSocket of the server's."""
+
+    def __init__(self, port):
+        self._connection = socket.create_connection(("127.0.0.1", port), servers.LIMIT)
+        self._connection.sendall(
+            b"GET /socket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert self._connection.recv(4096).startswith(b"HTTP/1.1 101")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        """Close it without a word."""
+        self._connection.close()
+
+    def echo(self):
+        """Return the frame that comes back for a text."""
+        self._connection.sendall(b"\x81\x82\0\0\0\0hi")  # Masked with zeros.
+        return self._connection.recv(4)
+
+    def end(self):
+        """Return what the server ends it with."""
+        return self._connection.recv(4096)
 
 
 class Load:
