@@ -22,10 +22,10 @@ _FAMILIES = {
 
 
 def main() -> int:
-    """Print each table as soon as it is there; return 1 where a subject failed or did not count."""
+    """Print each table as soon as it is complete; return 1 if a subject failed or did not count."""
     parser = argparse.ArgumentParser(prog="make bench", description="scaleobs beside its peers and beside the floor.")
     known = ", ".join(_FAMILIES)
-    parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"{known}; all where none is named")
+    parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"{known}; all if none is named")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, and only what the budgets are gated on")
     parser.add_argument("--out", metavar="FILE", type=Path, help="write the results there too, as JSON")
     options = parser.parse_args()

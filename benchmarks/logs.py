@@ -33,7 +33,7 @@ Line = Callable[[int], None]
 
 
 def sections(*, quick: bool) -> Iterator[Section]:
-    """Yield a section per target; only the one that the gates are on where quick."""
+    """Yield a section per target; with `quick`, only the one with budgets."""
     for target in _TARGETS[: 1 if quick else None]:
         yield _section(target, rounds=_ROUNDS // (2 if quick else 1))
 
@@ -101,7 +101,7 @@ def _floor() -> Line:
 
 
 def structlog_by_hand() -> Line:
-    """Configure structlog as its page on performance has it, and return what writes a line."""
+    """Configure structlog as its page on performance recommends, and return a function that writes a line."""
     import orjson
     import structlog
 
@@ -212,7 +212,7 @@ def _section(target: str, *, rounds: int) -> Section:
 
 
 def _verdicts(target: str, name: str, best: dict[str, float]) -> tuple[Verdict, ...]:
-    """Return how a subject stands to its budgets, whose gates are on /dev/null."""
+    """Return the verdicts of a subject on its budgets, which apply to /dev/null."""
     if target != "/dev/null":
         return ()
     if name == _OURS:

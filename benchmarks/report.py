@@ -1,4 +1,4 @@
-"""What a person reads, and the same as data."""
+"""The results as text for a reader, and as data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PEERS = (
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A number beside its budget."""
+    """A number and its budget."""
 
     budget: str
     is_within: bool
@@ -102,7 +102,7 @@ def shown(section: Section) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Return where and with what versions this was measured."""
+    """Return the machine and the versions of the measurement."""
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "processors": len(os.sched_getaffinity(0)),

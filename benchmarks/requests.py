@@ -1,8 +1,8 @@
 """
-What counting a request costs: the time of a request with something around the application, less the bare one's.
+The cost of counting a request: the time of a request with a middleware, minus that of the bare application.
 
-Time is the processor's, not the clock's: nothing here waits, and a neighbour on the machine is not our cost.
-The garbage collector runs as it does in production, for all alike.
+The time is processor time: nothing waits, and other processes of the machine must not count.
+The garbage collector runs as in production, for all subjects.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from benchmarks.subjects import PATH, Subject, asgi, wsgi
 
 PROTOCOLS: dict[str, ModuleType] = {"asgi": asgi, "wsgi": wsgi}
 _WARM_UP = 400
-# Many short rounds: every subject is to meet the machine at its fastest. A framework's requests take longer, and a
-# round must hold enough of them to have its share of garbage collections.
+# Many short rounds: each subject should run while the machine is fastest. A framework's requests take longer, and a
+# round needs enough of them to have its share of garbage collections.
 NULL_ROUNDS, _NULL_ROUND_SECONDS = 201, 0.008
 _FRAMEWORK_ROUNDS, _FRAMEWORK_ROUND_SECONDS = 101, 0.016
 _COLUMNS = {"us added, best": ".2f", "us, median": ".2f", "x floor, best": ".2f", "x, median": ".2f"}
@@ -54,8 +54,8 @@ def prepare(protocol: str, framework: str, name: str) -> dict[str, Callable[[], 
 
 
 def actions(module: ModuleType, subject: Subject, *, is_null: bool) -> dict[str, Callable[[], Any]]:
-    """Return what a worker does with a subject of a protocol."""
-    module.get(subject.app, PATH)  # Refuses to measure what does not answer.
+    """Return the actions of a worker with a subject of a protocol."""
+    module.get(subject.app, PATH)  # Fails if the application does not answer.
     drive = module.driver(subject.app)
     drive(_WARM_UP)
     served = 1 + _WARM_UP
@@ -84,7 +84,7 @@ def actions(module: ModuleType, subject: Subject, *, is_null: bool) -> dict[str,
 
 
 def _after_a_scrape_of(module: ModuleType, name: str) -> dict[str, Callable[[], Any]]:
-    """Return what a worker does that serves requests after a scrape in one format, or none; the scrape isn't timed."""
+    """Return the actions of a worker that serves requests after a scrape, which is not timed, in one format or none."""
     subject = module.prepare("null", "bare" if name == "bare" else _METRICS)
     accept = _AFTER[name]
     scrape, drive = module.scraper_and_driver(subject.app, accept)
@@ -165,12 +165,12 @@ def _section(protocol: str, framework: str) -> Section:
 
 
 def median_difference(times: list[float], bare: list[float]) -> float:
-    """Return the median of what each round added to the bare one of the same round, which a slow minute hits alike."""
+    """Return the median difference to the bare application of the same round, which a slow machine affects alike."""
     return median(own - its for own, its in zip(times, bare, strict=True))
 
 
 def _verdicts(protocol: str, framework: str, name: str, best: dict[str, float]) -> tuple[Verdict, ...]:
-    """Return how a subject stands to its budget."""
+    """Return the verdicts of a subject on its budget."""
     ratio = best[name] / best["floor"]
     if name == _METRICS:
         return (at_most(_BUDGETS.get((protocol, framework), _FRAMEWORK_BUDGET), ratio, "x floor"),)

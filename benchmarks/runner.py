@@ -1,4 +1,4 @@
-"""Subjects in processes of their own, measured in turns, so that the machine's noise hits all alike."""
+"""Subjects in their own processes, measured in turns, so that the noise of the machine affects all alike."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 @dataclass(slots=True)
 class Run:
     """
-    What became of one subject.
+    The results of one subject.
 
     Attributes:
         rounds: what each round measured.
@@ -63,7 +63,7 @@ class Worker:
         raise SubjectFailedError((self._errors.read().strip().splitlines() or ["no word"])[-1])
 
     def request(self, action: str, *values: Any) -> Any:
-        """Have the process do something, and return what came of it."""
+        """Make the process run an action, and return its result."""
         with contextlib.suppress(BrokenPipeError):  # `receive` reports the reason.
             self._process.stdin.write(json.dumps([action, *values]) + "\n")
             self._process.stdin.flush()
@@ -114,7 +114,7 @@ def in_turns(
 
 
 def _attempt(run: Run, step: Callable[[], Any]) -> None:
-    """Do the next step of a subject, unless an earlier one has failed."""
+    """Run the next step of a subject, unless an earlier one has failed."""
     if not run.failure:
         try:
             step()

@@ -32,7 +32,7 @@ _COLUMNS = {
 def sections(*, quick: bool) -> Iterator[Section]:
     """Yield a section per size of the page."""
     for samples, rounds in _ROUNDS.items():
-        # OpenMetrics in prometheus_client takes seconds a page; the smaller one shows the ratio as well.
+        # OpenMetrics of prometheus_client takes seconds for a page; the smaller page shows the same ratio.
         names = [name for name in pages.PAGES if samples == min(_ROUNDS) or "OpenMetrics" not in name]
         if not quick:
             yield _section(samples, names, rounds)

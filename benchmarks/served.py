@@ -1,5 +1,5 @@
 """
-What is left of the requests per second under a real server: uvicorn with its fast parts, Starlette, and wrk.
+The requests per second that remain under a real server: uvicorn with its fast parts, Starlette, and wrk.
 
 The server has one processor, which it keeps busy, and wrk another. All servers are up at the same time and all but
 one idle. uvicorn's own access line is off; "scaleobs, everything" writes scaleobs's.
@@ -64,13 +64,13 @@ def sections(*, quick: bool) -> Iterator[Section]:
 
 
 def _processors(available: set[int]) -> tuple[str, set[int]]:
-    """Return where the servers run and where wrk does: apart, if the machine has two."""
+    """Return the processors of the servers and of wrk: different ones, if the machine has two."""
     first, *others = sorted(available)
     return (str(first), set(others[:1])) if others else ("any", available)
 
 
 class _Server:
-    """One subject's server process, ended by its own process id."""
+    """The server process of one subject, ended by its process id."""
 
     def __init__(self, name: str, processor: str) -> None:
         self._process = subprocess.Popen(

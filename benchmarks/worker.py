@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def answers_to_parent() -> TextIO:
-    """Return the parent's pipe, and leave /dev/null as stdout to what the subject writes."""
+    """Return the parent's pipe, and make /dev/null the stdout of the subject."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)

@@ -1,5 +1,5 @@
 """
-What many workers cost: each counts in a file of its own, and the one that is scraped adds them all up.
+The cost of many workers: each counts in its own file, and the one that is scraped adds up all files.
 
 Per request: one of many workers beside the same thing alone. Per scrape: each worker has news of every series, as in
 `scrape`, and the copies that scaleobs keeps against damage are as old as they are at the pace of Prometheus.
@@ -22,7 +22,7 @@ from benchmarks.subjects.groups import FLOOR, IN_GROUP, OURS, PEER
 _LABEL_SETS = 680
 _ROUNDS = 15
 _PEERS_ROUNDS = {8: 5, 64: 2}
-"""Workers to the rounds of prometheus_client, which takes seconds."""
+"""The rounds of prometheus_client by number of workers; each takes seconds."""
 _FASTER = {8: 30, 64: 45}
 
 _REQUEST_COLUMNS = {
@@ -46,7 +46,7 @@ _SCRAPE_COLUMNS = {
 
 
 def sections(*, quick: bool) -> Iterator[Section]:
-    """Yield a section per protocol, and one per number of workers; the few alone where quick."""
+    """Yield a section per protocol, and one per number of workers; with `quick`, only the smaller number."""
     for protocol in requests.PROTOCOLS:
         yield _requests(protocol)
     for workers in _FASTER:
@@ -55,7 +55,7 @@ def sections(*, quick: bool) -> Iterator[Section]:
 
 
 def prepare(what: str, name: str) -> dict[str, Callable[[], Any]]:
-    """Return the actions of a subject's worker: it serves a protocol, or has so many workers and is scraped."""
+    """Return the actions of a subject's worker: it serves a protocol, or is scraped with this number of workers."""
     if what in requests.PROTOCOLS:
         module = requests.PROTOCOLS[what]
         return requests.actions(module, groups.prepare(module, name), is_null=True)

@@ -136,7 +136,7 @@ def observe(request, registry):
     """
     Return a function that instruments an application, and has it serve a first request that isn't counted.
 
-    Where there are no log lines, those that follow take the shortest way through the middleware.
+    Without log lines, the following requests take the fast path.
     """
 
     def observed(app, **settings):
@@ -152,7 +152,7 @@ def tool():
     """
     Return a function that finds a program such as `promtool`.
 
-    Where it is missing the test is skipped, except in CI, where it fails.
+    If it is missing, the test is skipped, except in CI, where it fails.
     """
 
     def find(name: str) -> str:

@@ -151,7 +151,7 @@ def test_stopped_early_it_leaves_no_process(number, code):
         out, err = process.communicate(timeout=20)
     finally:
         process.kill()
-        with process:  # Also where it has not ended.
+        with process:  # Also if it has not ended.
             pass
 
     assert code == process.returncode

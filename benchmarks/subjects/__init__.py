@@ -11,7 +11,7 @@ UNMATCHED = "unmatched"
 
 
 class Subject(NamedTuple):
-    """An application with something around it, and the proof that the something worked."""
+    """An application with a middleware, and a function that proves that it counted."""
 
     app: Any
     counted: Callable[[], float] | None = None

@@ -1,4 +1,4 @@
-"""ASGI applications, and what counts their requests."""
+"""ASGI applications, and the middlewares that count their requests."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def get(app: Any, path: str) -> bytes:
 
 
 def pieces(app: Any, path: str, *, accept: str, loop: asyncio.Runner) -> list[bytes]:
-    """Return the body that an application answers with in the pieces that the server is handed."""
+    """Return the body of a response, in the pieces that the server gets."""
     scope = _scope(path)
     if accept:
         scope["headers"] = [(b"accept", accept.encode())]
@@ -237,19 +237,19 @@ def pieces(app: Any, path: str, *, accept: str, loop: asyncio.Runner) -> list[by
 
 
 def scraper_and_driver(app: Any, accept: str) -> tuple[Callable[[], object], Callable[[int], None]]:
-    """Return a function that scrapes in a format, and one that serves so many requests on the same event loop."""
+    """Return a function that scrapes in a format, and one that serves a number of requests on the same loop."""
     runner = asyncio.Runner()
     return lambda: pieces(app, "/metrics", accept=accept, loop=runner), driver(app, runner)
 
 
 def driver(app: Any, runner: asyncio.Runner | None = None) -> Callable[[int], None]:
-    """Return a function that serves so many requests, one after the other, on one event loop."""
+    """Return a function that serves this number of requests, one after the other, on one event loop."""
     runner = runner or asyncio.Runner()
     template = _scope(PATH)
 
     async def drive(requests: int) -> None:
         for _ in range(requests):
-            # A fresh dict each time, since applications write into it. Everybody pays for that alike.
+            # A new dict each time, since applications write into it. The cost is the same for all subjects.
             await app(dict(template), _receive, _send)
 
     return lambda requests: runner.run(drive(requests))

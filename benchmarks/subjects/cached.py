@@ -1,7 +1,7 @@
 """
 prometheus_client by hand, at its best: children kept in a dict, so that `labels()` is called once per series.
 
-What a careful team writes; the registry's own locks are the price that remains.
+What a careful team writes; the locks of the registry are the remaining cost.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def asgi(app: Any, metrics: Metrics) -> Any:
 
 
 def with_context(app: Any, metrics: Metrics) -> Any:
-    """Count the requests of an ASGI application, bind an id to each and write its line, as a careful team puts it."""
+    """Count the requests of an ASGI application, bind an id to each and write its line, as a careful team would."""
     import structlog
     from asgi_correlation_id import CorrelationIdMiddleware, correlation_id
 

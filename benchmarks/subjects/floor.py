@@ -1,5 +1,5 @@
 """
-The floor: the least pure Python that gives the same numbers.
+The floor: the least pure Python with the same numbers.
 
 One wrapper, two clock reads, the in-flight gauge, one dict look-up for the series, `bisect` for the bucket, two
 additions to a list. No check of anything, no lock, no cap on the number of series, no care for clients that
@@ -35,14 +35,14 @@ class Table:
         self.templates: dict[Any, tuple[bytes, bytes]] = {}
 
     def add(self, key: Any, labels: Labels) -> Series:
-        """Make a series, at the first request of its kind."""
+        """Create a series, at the first request of its kind."""
         series = self.series[key] = [0] * BUCKETS + [0.0]
         self.labels[key] = labels
         self.templates[key] = _templates(labels)
         return series
 
     def observe(self, labels: Labels, seconds: float) -> None:
-        """Count a request, where its labels are the key."""
+        """Count a request by its labels."""
         series = self.series.get(labels) or self.add(labels, labels)
         series[bisect_left(BOUNDS, seconds)] += 1
         series[BUCKETS] += seconds
@@ -52,7 +52,7 @@ class Table:
         return sum(sum(series[:BUCKETS]) for key, series in self.series.items() if self.labels[key][1] == route)
 
     def text(self) -> bytes:
-        """Return what a scrape reads: one `%` per template and one join."""
+        """Return the page: one `%` per template and one join."""
         templates = self.templates
         totals = [b"# HELP http_requests_total HTTP requests finished.\n# TYPE http_requests_total counter\n"]
         histograms = [b"# HELP http_request_duration_seconds Time.\n# TYPE http_request_duration_seconds histogram\n"]
@@ -83,7 +83,7 @@ def asgi(app: Any, table: Table, *, by_route: bool = False) -> Any:
             return
         status = 0
 
-        # Not async: handing on the awaitable saves a coroutine per message.
+        # Not async: to return the awaitable saves a coroutine per message.
         def watched_send(message: Any) -> Any:
             nonlocal status
             if message["type"] == "http.response.start":
@@ -97,7 +97,7 @@ def asgi(app: Any, table: Table, *, by_route: bool = False) -> Any:
         finally:
             seconds = perf_counter() - begun
             in_flight -= 1
-            # Starlette's routes have no hash, the endpoints that they lead to have.
+            # Starlette's routes have no hash; their endpoints have one.
             key = scope["method"], id(scope.get("route")) if by_route else scope.get("endpoint"), status
             series = lookup(key)
             if series is None:
@@ -162,7 +162,7 @@ def wsgi(app: Any, table: Table) -> Any:
 
 
 def note_flask_route(app: Any) -> None:
-    """Have a Flask application leave its route where `wsgi` finds it."""
+    """Make a Flask application leave its route for `wsgi`."""
     from flask import request
 
     dispatch, current = app.full_dispatch_request, request._get_current_object  # noqa: SLF001 - As Flask documents.
@@ -177,7 +177,7 @@ def note_flask_route(app: Any) -> None:
 
 
 def note_django_route(handler: Any) -> None:
-    """Have a Django handler leave its route where `wsgi` finds it."""
+    """Make a Django handler leave its route for `wsgi`."""
     resolve = handler.resolve_request
 
     def resolve_and_note(request: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Many workers of one service, each of which counts in a file of its own: one of them, or all for a scrape."""
+"""Many workers of one service, each of which counts in its own file: one of them, or all for a scrape."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Observations = Sequence[tuple[pages.Labels, float]]
 
 
 class Crowd(NamedTuple):
-    """Workers that count, of which this process is one, and what a scrape of it returns."""
+    """Workers that count, of which this process is one, and its page."""
 
     observe: Callable[[], None]
     scrape: Callable[[], list[bytes]]
@@ -54,7 +54,7 @@ def crowd(name: str, workers: int, first: Observations, news: Observations) -> C
     """
     Return this number of workers, which all have counts, and count again on a signal.
 
-    The others live as long as this process, and wait while it is scraped. Each counts in an order of its own.
+    The others live as long as this process, and wait while it is scraped. Each counts in its own order.
     """
     place = _place()
     ends: list[socket.socket] = []
@@ -110,7 +110,7 @@ def _forked(
 
 
 def _place() -> Path:
-    """Return a directory in memory that goes with this process."""
+    """Return a directory in memory, which is removed with this process."""
     place = Path(tempfile.mkdtemp(prefix="benchmark-", dir=_MEMORY if _MEMORY.is_dir() else None))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     return place
@@ -130,7 +130,7 @@ def _join_ours(place: Path) -> None:
 
 
 def _as_of_old(place: Path, page: pages.Page) -> pages.Page:
-    """Return a page before each scrape of which the copies that scaleobs keeps of ledgers are due to be made anew."""
+    """Return a function that scrapes after scaleobs's copies of ledgers were made to look old."""
 
     def observe(observations: Observations) -> None:
         page.observe(observations)
@@ -165,9 +165,9 @@ def _of_all(place: Path, page: pages.Page) -> pages.Page:
 
 def _floor(path: Path) -> pages.Page:
     """
-    Return the least that counts in a file: nothing but the numbers, and their labels in a second file.
+    Return the least that counts in a file: only the numbers, and their labels in a second file.
 
-    Which number is whose is read at the first scrape, when everything has been counted once.
+    The labels of each number are read at the first scrape, when everything has been counted once.
     """
     table = floor.Table()
     cells: dict[pages.Labels, memoryview] = {}

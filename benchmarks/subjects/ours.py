@@ -20,7 +20,7 @@ EVERYTHING: dict[str, Any] = {"log_format": "json", "log_level": "info"}
 
 
 def instrumented(app: Any, settings: dict[str, Any], registry: Any = None) -> Any:
-    """Return an application with the one line around it, on a registry of its own unless one is given."""
+    """Return an instrumented application, on its own registry unless one is given."""
     from prometheus_client import CollectorRegistry
 
     import scaleobs
@@ -42,7 +42,7 @@ def counted(page: bytes, route: str) -> float:
 
 
 def fill(app: Any, observations: list[tuple[tuple[str, str, str], float]]) -> None:
-    """Count requests of these labels and seconds behind the application's back."""
+    """Count requests of these labels and seconds without the application."""
     import scaleobs
 
     shard = scaleobs.observer_of(app)._service.storage.local.shard

@@ -1,4 +1,4 @@
-"""Ways to keep many label sets and to show them to a scrape: a counter and a histogram with three labels each."""
+"""Ways to store many label sets and to expose them: a counter and a histogram with three labels each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Page(NamedTuple):
 
 
 def label_sets(how_many: int) -> list[Labels]:
-    """Return so many label sets, as a service with many routes has them."""
+    """Return this number of label sets, as in a service with many routes."""
     found: Iterator[Labels] = (
         (method, f"/api/v1/resource-{number}/{{item_id}}", status)
         for number, method, status in product(range(how_many), ("GET", "POST"), ("200", "404"))

@@ -1,4 +1,4 @@
-"""OpenTelemetry's SDK as production has it, spans in batches, with an exporter that does nothing but count them."""
+"""OpenTelemetry's SDK as in production, spans in batches, with an exporter that only counts them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 def set_provider() -> Callable[[str | None], int]:
     """
-    Set a provider that samples every request, for everybody in this process, as applications do.
+    Set a provider that samples each request, for the whole process, as applications do.
 
     Returns:
         An exporter that counts server spans, of all instrumentations or of one, by its full name.

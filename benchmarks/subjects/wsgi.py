@@ -1,4 +1,4 @@
-"""WSGI applications, and what counts their requests."""
+"""WSGI applications, and the middlewares that count their requests."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def prepare(framework: str, name: str) -> Subject:
 
 
 def get(app: Any, path: str, *, accept: str = "*/*") -> bytes:
-    """Return the body that an application answers with."""
+    """Return the body of a response."""
     statuses: list[str] = []
     body = app({**_ENVIRON, "PATH_INFO": path, "HTTP_ACCEPT": accept}, lambda status, *_: statuses.append(status))
     whole = b"".join(body)
@@ -177,12 +177,12 @@ def get(app: Any, path: str, *, accept: str = "*/*") -> bytes:
 
 
 def scraper_and_driver(app: Any, accept: str) -> tuple[Callable[[], object], Callable[[int], None]]:
-    """Return a function that scrapes in a format, and one that serves so many requests."""
+    """Return a function that scrapes in a format, and one that serves this number of requests."""
     return lambda: get(app, "/metrics", accept=accept), driver(app)
 
 
 def driver(app: Any) -> Callable[[int], None]:
-    """Return a function that serves so many requests, one after the other, read to their end and closed."""
+    """Return a function that serves this number of requests, one after the other, read to their end and closed."""
     template = {**_ENVIRON, "PATH_INFO": PATH}
 
     def drive(requests: int) -> None:

@@ -109,7 +109,7 @@ def found(prometheus, query):
 
 
 def number(prometheus, query):
-    """Return the one number that a query has, None where it has none."""
+    """Return the single number of a query, or None if it has none."""
     (one,) = found(prometheus, query).values() or [None]
     return one and float(one["value"][1])
 

@@ -26,7 +26,7 @@ RULES = {
     },
 }
 PROMTOOLS = ["promtool", *sorted((Path(__file__).parents[2] / ".tools" / "later").glob("*/promtool"))]
-"""The one that `make tools` brings, and those of later releases where `make soak` has brought some."""
+"""The release of `make tools`, and later ones if `make soak` has installed them."""
 OF_ORDERS = ("orders.yaml", "budgets.yaml", "route_budgets.yaml", "slow_budgets.yaml")
 
 

@@ -105,7 +105,7 @@ def command(directory, port):
 
 
 def test_budget_is_that_of_requests(known):
-    """What is spent of a budget is exact, where a mean of ratios is off by a factor."""
+    """The spent part of a budget is exact; a mean of ratios is wrong by a factor."""
     pasts, stage, end = known
     spent, means = (
         {one["metric"]["job"]: float(one["value"][1]) for one in stage.query(expression, at=end)}

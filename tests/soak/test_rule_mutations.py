@@ -171,7 +171,7 @@ MISTAKES = {
     "label sets of long ago": (r"increase\((scaleobs_label_sets\S*)\[15m\]\)", r"\1"),
     "label sets of the fleet": (r"increase\((scaleobs_label_sets\S*)\[15m\]\)", r"sum by (job) (increase(\1[15m]))"),
     "faults of long ago": (r"increase\((scaleobs_internal\S*)\[15m\]\)", r"\1"),
-    # Where alerts lead.
+    # The links of alerts.
     "the runbook of another alert": ("RUNBOOK.md#servicedown", "RUNBOOK.md#serviceabsent"),
     "a link with a route's braces": (r"(var-route=\{\{ \$labels\.route) \| urlquery", r"\1"),
     "a link with an instance's colon": (r"(var-instance=\{\{ (?:\.|\$labels\.instance)) \| urlquery", r"\1"),

@@ -1,4 +1,4 @@
-"""What Kubernetes and the Prometheus Operator accept as a PrometheusRule or a ConfigMap, where they are strict."""
+"""The strict schema of Kubernetes and the Prometheus Operator for a PrometheusRule or a ConfigMap."""
 
 from collections import Counter
 

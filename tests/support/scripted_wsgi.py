@@ -17,7 +17,7 @@ class Chunks:
         self.plan, self.story, self.start_response = plan, story, start_response
 
     def generate(self):
-        """Yield the chunks, start late, and fail where it was planned."""
+        """Yield the chunks, start late, and fail at the planned step."""
         try:
             start_as_planned(self.plan["late_starts"], self.start_response, self.story)
             for number, chunk in enumerate(self.plan["chunks"]):

@@ -117,7 +117,7 @@ def test_each_kind_sees_its_own(deployment):
 
 
 def test_data_round_trips(deployment):
-    """19, CheckWithAttributes: what a check returned to be shown is shown, where details are."""
+    """19, CheckWithAttributes: the data of a check is shown if details are enabled."""
     attributes = {"first-key": "first-val", "second-key": "second-val"}
     (check,) = deployment.deploy(("ready", "attributes-check", lambda: attributes), details=True).body("ready")[
         "checks"

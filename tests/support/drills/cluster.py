@@ -66,7 +66,7 @@ class Deployment:
 
 @dataclass(slots=True)
 class Cluster:
-    """What is deployed, and where it can be read."""
+    """The deployments, and the port of their metrics."""
 
     port: int
     deployments: dict[str, Deployment] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Where alerts are drilled: a Prometheus that follows a file of targets, an Alertmanager, and a webhook."""
+"""The stage of the drills: a Prometheus with a file of targets, an Alertmanager, and a webhook."""
 
 from __future__ import annotations
 
