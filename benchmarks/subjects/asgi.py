@@ -150,7 +150,7 @@ def _correlation_id(app: Any, _route: str) -> Subject:
 
 def _by_hand(app: Any, _route: str) -> Subject:
     metrics = cached.Metrics()
-    return Subject(cached.telling(app, metrics), metrics.counted)
+    return Subject(cached.with_context(app, metrics), metrics.counted)
 
 
 def counted_by_opentelemetry(reader: Any) -> float:

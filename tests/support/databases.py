@@ -101,7 +101,7 @@ class PostgreSQL(Server):
         super().__init__()
         self.data = self.folder / "data"
         if os.geteuid() == 0:
-            self._become_nobody()
+            self._drop_privileges()
         arguments = ["-U", "postgres", "--auth=trust", "--no-locale", "--encoding=UTF8", "--no-sync", "-D", self.data]
         made = subprocess.run(
             [*self.prefix, initdb, *arguments], capture_output=True, cwd=self.folder, check=False, **self.as_whom
