@@ -35,7 +35,7 @@ _shutdown: _LimitedCall | None = None
 
 class Export:
     """
-    Exports the traces of one service, if the environment requests it and the application has no provider.
+    Exports the traces of one service unless the application has a provider.
 
     The modules that it needs are loaded now, which takes a third of a second. Its thread starts with `begin`.
 
@@ -52,12 +52,11 @@ class Export:
             "service.version": settings.version,
             "deployment.environment.name": settings.environment,
         }
-        if is_requested():
-            try:
-                _load()
-            except ImportError as error:
-                fix = "pip install 'scaleobs[otel]', or take OTEL_EXPORTER_OTLP_ENDPOINT out of the environment"
-                write("warning", "traces.not_exported", reason=str(error), fix=fix)
+        try:
+            _load()
+        except ImportError as error:
+            fix = "pip install 'scaleobs[otel]', or take OTEL_EXPORTER_OTLP_ENDPOINT out of the environment"
+            write("warning", "traces.not_exported", reason=str(error), fix=fix)
 
     def begin(self) -> None:
         """Set a provider that exports in batches, once in a process; never raises. Thread-safe."""
@@ -68,7 +67,7 @@ class Export:
             if _set_up_in != os.getpid():
                 _set_up_in = os.getpid()
                 try:
-                    if is_requested() and not is_configured():
+                    if not is_configured():
                         _set_provider(self._resource)
                 except ImportError:  # It was logged.
                     return
