@@ -181,7 +181,7 @@ def test_requesting_exemplars_begins_to_keep_them(content_type, registry):
     _, storage = attach(registry)
     page(registry, content_type)
 
-    assert (content_type != TEXT) is storage.seeks_traces
+    assert (content_type != TEXT) is storage.awaits_trace
 
 
 @every_format

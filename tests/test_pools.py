@@ -105,9 +105,9 @@ def test_executor_that_only_the_garbage_collector_sees():
 
     loop = Loop()
 
-    assert NO_POOL == pools._of_asyncio(loop)
+    assert NO_POOL == pools._asyncio_numbers(loop)
     loop._its_own = ThreadPoolExecutor(4)
-    assert (0, 0, 4) == pools._of_asyncio(loop)
+    assert (0, 0, 4) == pools._asyncio_numbers(loop)
 
 
 def test_no_frame_is_kept():

@@ -209,7 +209,7 @@ class _Service:
         is_traced = False
         try:
             is_traced = _tracing.is_configured()
-            if storage.seeks_traces and (
+            if storage.awaits_trace and (
                 storage.traces_seen or is_traced or _tracing.parse_traceparent(traceparent) is not None
             ):
                 storage.enable_exemplars()
@@ -224,8 +224,8 @@ class _Service:
             and self.drain.is_installed
             and not storage.needs_observe
         )
-        if storage.seeks_traces:
-            storage.seek_traces()
+        if storage.awaits_trace:
+            storage.examine_next_requests()
 
     def _is_configuration_changed(self) -> bool:
         """Return whether the application has configured logging or OpenTelemetry since a path was chosen."""

@@ -65,7 +65,7 @@ class ASGIMiddleware:
         """Return the function that serves; a call of it costs a fifth less than a call of an object."""
         app, recorder, endpoints, roots = self.app, self._recorder, self._endpoints, self._roots
         local, storage = recorder.local, recorder.storage
-        fast_path, sought = storage.fast_path, storage.sought
+        fast_path, unexamined = storage.fast_path, storage.unexamined
 
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
             if (
@@ -73,7 +73,7 @@ class ASGIMiddleware:
                 or scope["type"] != "http"
                 or scope["path"] in endpoints
                 or (roots and scope.get("root_path") not in roots)
-                or (sought and storage.examine(traceparent_of(scope)))
+                or (unexamined and storage.examine(traceparent_of(scope)))
             ):
                 await self._serve_other(scope, receive, send)
                 return
@@ -135,7 +135,7 @@ class ASGIMiddleware:
             exchange.status = exchange.pending_log_fields = exchange.span = exchange.received = None
             exchange.begun = perf_counter()
             exchange.context = context = context_of(scope)
-            if "trace_id" in context and storage.seeks_traces:
+            if "trace_id" in context and storage.awaits_trace:
                 storage.enable_exemplars()
             token = begin(context)
             try:
@@ -315,7 +315,7 @@ def last_on_connection(scope: Scope, send: Send) -> Send:
     return send_last
 
 
-_HELD_SECONDS = 0.002
+_BLOCKED_SECONDS = 0.002
 """How long a page may block the event loop, plus about one millisecond for a piece."""
 
 
@@ -333,13 +333,13 @@ async def deliver(answer: Answer, scope: Scope, send: Send) -> None:
         await send({"type": "http.response.body", "body": answer.body})
         return
     await send({"type": "http.response.body", "body": answer.body, "more_body": True})
-    held_since = perf_counter()
+    blocked_since = perf_counter()
     for piece in answer.rest:
         if piece:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
-        if perf_counter() - held_since > _HELD_SECONDS:
+        if perf_counter() - blocked_since > _BLOCKED_SECONDS:
             await _yield_to_loop()
-            held_since = perf_counter()
+            blocked_since = perf_counter()
     await send({"type": "http.response.body", "body": b""})
 
 

@@ -115,8 +115,8 @@ class Exchange:
         """Make the next scrape call `finish_abandoned`; safe in a finalizer."""
         if self.stage != ENDED:
             # Without this, its duration would include the time until that scrape.
-            lasted = perf_counter() - self.begun
-            self.recorder.storage.abandoned.append(_Abandoned(self, lasted))
+            seconds = perf_counter() - self.begun
+            self.recorder.storage.abandoned.append(_Abandoned(self, seconds))
 
 
 class DetailedExchange(Exchange):
@@ -245,14 +245,14 @@ class DetailedExchange(Exchange):
 class _Abandoned:
     """A request that nothing else ends, and its duration in seconds."""
 
-    __slots__ = ("_exchange", "_lasted")
+    __slots__ = ("_exchange", "_seconds")
 
-    def __init__(self, exchange: Exchange, lasted: float) -> None:
+    def __init__(self, exchange: Exchange, seconds: float) -> None:
         self._exchange = exchange
-        self._lasted = lasted
+        self._seconds = seconds
 
     def finish_abandoned(self) -> None:
-        self._exchange.begun = perf_counter() - self._lasted
+        self._exchange.begun = perf_counter() - self._seconds
         self._exchange.finish_abandoned()
 
 
@@ -302,14 +302,14 @@ class AccessLog:
             self._levels[code : code + (100 if "x" in status else 1)] = [levels[status]] * (100 if "x" in status else 1)
         self._sample = sample
         self._slow_seconds = slow_seconds
-        self._write: Callable[[str, dict[str, Any]], None] = self._by_logger
+        self._write: Callable[[str, dict[str, Any]], None] = self._write_by_logger
         self._logged_faults: set[str] = set()
         self._limit_logged = False
 
     def renew_writer(self) -> None:
         """Use the current configuration of logging: too slow to read it for each line. Never raises."""
         with contextlib.suppress(Exception):
-            self._write = access_writer() or self._by_logger
+            self._write = access_writer() or self._write_by_logger
 
     def request_finished(self, fields: dict[str, Any], error: BaseException | None = None) -> None:
         """Write the line of a request, with the application's error; changes `fields`, which include the event."""
@@ -336,7 +336,7 @@ class AccessLog:
         else:
             self.logger.info("websocket.closed", **fields)
 
-    def _by_logger(self, level: str, fields: dict[str, Any]) -> None:
+    def _write_by_logger(self, level: str, fields: dict[str, Any]) -> None:
         getattr(self.logger, level)(fields.pop("event"), **fields)
 
     def _is_sampled_out(self, fields: dict[str, Any]) -> bool:

@@ -53,7 +53,7 @@ class WSGIMiddleware:
         self._recorder.on_memory_changed = self._on_memory_changed
         self._local = self._recorder.local
         self._writes_lines = self._recorder.log.writes_lines
-        self._sought = () if self._writes_lines else self._service.storage.sought
+        self._unexamined = () if self._writes_lines else self._service.storage.unexamined
         self._service.on_loaded(has_lifespan=False)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -63,7 +63,7 @@ class WSGIMiddleware:
         if (
             not self._fast_path[0]
             or environ.get("PATH_INFO") in self._endpoints
-            or (self._sought and self._service.storage.examine(str(environ.get("HTTP_TRACEPARENT", ""))))
+            or (self._unexamined and self._service.storage.examine(str(environ.get("HTTP_TRACEPARENT", ""))))
         ):
             answer = self._serve_other(environ, start_response)
             return self._serve_detailed(environ, start_response) if answer is None else answer
@@ -118,7 +118,7 @@ class WSGIMiddleware:
         if self._writes_lines:
             ids = str(environ.get("HTTP_X_REQUEST_ID", "")), str(environ.get("HTTP_TRACEPARENT", ""))
             exchange.context = logs.new_context(*ids)
-            if "trace_id" in exchange.context and storage.seeks_traces:
+            if "trace_id" in exchange.context and storage.awaits_trace:
                 storage.enable_exemplars()
         if not storage.fast_path[0]:
             self._begin_span(exchange, environ)

@@ -259,11 +259,11 @@ class Histogram:
 
     def counter(self, family: Family, zero_children: Sequence[Labels]) -> Iterator[bytes]:
         """Yield the counter of the same requests."""
-        yield from self._writer.framed(family, self._counters(family, zero_children))
+        yield from self._writer.own_family(family, self._counters(family, zero_children))
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the family."""
-        yield from self._writer.framed(self._family, self._bodies())
+        yield from self._writer.own_family(self._family, self._bodies())
 
     def _counters(self, family: Family, zero_children: Sequence[Labels]) -> Iterator[list[bytes]]:
         write, has_exemplars, name = self._writer.counter, self._writer.has_exemplars, family.name.encode()

@@ -349,7 +349,7 @@ class Protobuf:
         """Return a Metric."""
         return b"\x22%b%b%b" % (_varint(len(labels) + len(body)), labels, body)
 
-    def framed(self, family: Family, chunks: Chunks) -> Iterator[bytes]:
+    def own_family(self, family: Family, chunks: Chunks) -> Iterator[bytes]:
         """Yield one of our families."""
         yield from _metric_family(family.name, family.help, family.kind, "", chunks)
 

@@ -40,7 +40,7 @@ def pool_numbers(loop: asyncio.AbstractEventLoop) -> list[float]:
     Must be called by the loop, in a context that nothing else uses. A pool with an unexpected interface counts as
     missing.
     """
-    return [*_or_no_pool(_of_anyio), *_or_no_pool(lambda: _of_asyncio(loop))]
+    return [*_or_no_pool(_anyio_numbers), *_or_no_pool(lambda: _asyncio_numbers(loop))]
 
 
 def _or_no_pool(read: Callable[[], Numbers]) -> Numbers:
@@ -50,7 +50,7 @@ def _or_no_pool(read: Callable[[], Numbers]) -> Numbers:
         return NO_POOL
 
 
-def _of_anyio() -> Numbers:
+def _anyio_numbers() -> Numbers:
     """Return the numbers of the default thread limiter of anyio, which Starlette uses, on this loop."""
     threads = sys.modules.get("anyio.to_thread")
     # If the module is not loaded, no thread was requested; reading the limiter would load it.
@@ -64,7 +64,7 @@ def _of_anyio() -> Numbers:
     return float(statistics.borrowed_tokens), float(statistics.tasks_waiting), float(statistics.total_tokens)
 
 
-def _of_asyncio(loop: asyncio.AbstractEventLoop) -> Numbers:
+def _asyncio_numbers(loop: asyncio.AbstractEventLoop) -> Numbers:
     """Return the numbers of the executor of `asyncio.to_thread` and `run_in_executor(None, …)`."""
     executor = _default_executor(loop)
     if executor is None:
@@ -96,8 +96,8 @@ def _busy(executor: Any) -> float:
     frames = sys._current_frames()  # noqa: SLF001
     # The entry of this thread would make a reference cycle, which keeps all frames until the next garbage collection.
     del frames[threading.get_ident()]
-    tops = [frames[thread.ident] for thread in threads if thread.ident in frames]
-    return float(sum(top.f_code is not idle_code for top in tops))
+    top_frames = [frames[thread.ident] for thread in threads if thread.ident in frames]
+    return float(sum(top.f_code is not idle_code for top in top_frames))
 
 
 _KEY = b"event_loop"
@@ -119,7 +119,7 @@ class Runtime:
     def _reset(self) -> None:
         # Reentrant: a full ledger is reported, and the report may read these numbers.
         self._lock = threading.RLock()
-        self._is_begun = self._has_pulse = False
+        self._is_started = self._has_pulse = False
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, list[float]] = weakref.WeakKeyDictionary()
         self._lag, self._pools, self._pulse = (self._private(kind) for kind in _LENGTHS)
 
@@ -133,7 +133,7 @@ class Runtime:
             if loop in self._loops:
                 return False
             self._loops[loop] = []
-            if not self._is_begun:
+            if not self._is_started:
                 self._start()
             self._pulse[0] = monotonic()
             return True
@@ -146,7 +146,7 @@ class Runtime:
     @property
     def has_loops(self) -> bool:
         """Whether an event loop was registered in this process."""
-        return self._is_begun
+        return self._is_started
 
     def beat(self) -> None:
         """Record that this worker makes progress; for workers without an event loop of asyncio."""
@@ -187,7 +187,7 @@ class Runtime:
                 return
             self._group, self._has_pulse = group, False
             # The counts of an earlier worker are exposed even if this process has no loop.
-            if self._is_begun or any(group.ledger.entries(Kind.LOOP_LAG)):
+            if self._is_started or any(group.ledger.entries(Kind.LOOP_LAG)):
                 self._start()
 
     def forked(self) -> None:
@@ -196,7 +196,7 @@ class Runtime:
         self._reset()
 
     def _start(self) -> None:
-        self._is_begun = self._has_pulse = True
+        self._is_started = self._has_pulse = True
         lag, pulse = self._lag, self._pulse[0]
         self._lag, self._pools, self._pulse = (self._slots(kind) for kind in _LENGTHS)
         for position, number in enumerate(lag):
@@ -252,7 +252,7 @@ class Runtime:
     def _read(self) -> tuple[bool, list[float], list[float]]:
         with self._lock:
             self._add_pools()
-            return self._is_begun, list(self._lag), list(self._pools)
+            return self._is_started, list(self._lag), list(self._pools)
 
 
 def _numbers(sibling: Sibling, kind: Kind) -> memoryview[float] | None:

@@ -163,9 +163,9 @@ class SiblingSnapshot(NamedTuple):
 class Index:
     """The positions of one storage's numbers in a sibling's ledger."""
 
-    def __init__(self, storage: int, order: LabelSetIndex) -> None:
+    def __init__(self, storage: int, label_index: LabelSetIndex) -> None:
         self._storage = storage
-        self._order = order
+        self._label_index = label_index
         self._lock = threading.Lock()
         # By shard, too: within a shard, a label set is unique.
         self._rows: dict[tuple[int, Kind, Bounds], RowLayout] = {}
@@ -190,7 +190,7 @@ class Index:
             self._ranges[entry.kind].append((key.labels, entry.start, entry.end))
         elif entry.end - entry.start == len(key.bounds) + 2:
             rows = self._rows.setdefault((key.shard, entry.kind, key.bounds), RowLayout())
-            rows.add(self._order.position(key.labels), entry)
+            rows.add(self._label_index.position(key.labels), entry)
             if entry.kind == DURATION:
                 self._label_sets.append(key.labels)
 
@@ -238,13 +238,13 @@ class Workers:
         storage: the number of the storage.
 
     Attributes:
-        order: the position of each label set in a column of numbers.
+        label_index: the position of each label set in a column of numbers.
     """
 
     def __init__(self, group: Group, storage: int) -> None:
         self.group = group
         self._storage = storage
-        self.order = LabelSetIndex()
+        self.label_index = LabelSetIndex()
         self._key = Key(storage, 0).packed()
 
     def memory(self, shard: int, labels: Labels = _NO_LABELS, bounds: Bounds = ()) -> ChildMemory:
@@ -271,4 +271,4 @@ class Workers:
             yield from self._index(sibling).new_label_sets()
 
     def _index(self, sibling: Sibling) -> Index:
-        return sibling.view(self, lambda: Index(self._storage, self.order))
+        return sibling.view(self, lambda: Index(self._storage, self.label_index))

@@ -62,7 +62,7 @@ class Storage:
         keeps_exemplars: whether a scrape has requested exemplars, and a request had a trace.
         needs_observe: whether a request has an exemplar, a native histogram or sizes.
         fast_path: whether a request is only counted, and logged if lines are on. If not, the next request checks again.
-        sought: one element for each request that is still to be examined for a trace on the fast path.
+        unexamined: one element for each request that is still to be examined for a trace on the fast path.
         local: the calling thread's shard, for counts that belong to no application.
         workers: this worker and its siblings; `None` if the process belongs to no group.
         is_isolated: whether there are siblings whose counts cannot be added to these.
@@ -75,7 +75,7 @@ class Storage:
         self.keeps_exemplars = False
         self.needs_observe = False
         self.limit = DEFAULT_LABEL_SETS
-        self.sought: list[None] = []
+        self.unexamined: list[None] = []
         self.bounds: tuple[float, ...] = catalog.DEFAULT_BUCKETS
         self.sources: weakref.WeakSet[Source] = weakref.WeakSet()
         # A finalizer may run while its thread holds the lock, so it only appends to this queue.
@@ -227,22 +227,22 @@ class Storage:
                 has_provider = True
             if has_provider:
                 self.disable_fast_path()
-            self.seek_traces()
+            self.examine_next_requests()
 
-    def seek_traces(self) -> None:
+    def examine_next_requests(self) -> None:
         """Examine the next requests on the fast path for a trace."""
-        self.sought[:] = [None] * _MAX_EXAMINED
+        self.unexamined[:] = [None] * _MAX_EXAMINED
 
     def examine(self, traceparent: str) -> bool:
         """Return whether a request on the fast path has a trace, and count it as examined."""
         try:
-            self.sought.pop()
+            self.unexamined.pop()
         except IndexError:  # Another thread has examined the last one. `suppress` would double the cost.
             return False
         return bool(traceparent) and _tracing.parse_traceparent(traceparent) is not None
 
     @property
-    def seeks_traces(self) -> bool:
+    def awaits_trace(self) -> bool:
         """Whether a scrape has requested exemplars, and no request had a trace since."""
         return bool(self._exemplars[0]) and not self.keeps_exemplars
 
@@ -255,7 +255,7 @@ class Storage:
         """Keep the latest exemplar of each bucket; the next scrape enables this in the siblings, too."""
         self.keeps_exemplars = self.needs_observe = True
         self._exemplars[0] = _TRACED
-        self.sought.clear()
+        self.unexamined.clear()
 
     def disable_fast_path(self) -> None:
         """Make the next request leave the fast path, which checks again what requests need."""
@@ -345,9 +345,9 @@ class Storage:
         self, shards: list[Shard], others: list[SiblingStorage]
     ) -> tuple[dict[Kind, dict[Labels, Child]], float, list[SiblingTotals]]:
         if len(shards) == 1 and self.workers is None:
-            alone = {kind: family.copy() for kind, family in shards[0].families.items()}
-            return alone, sum(sum(child.slots[:-1]) for child in alone[DURATION].values()), []
-        totals = Totals(self.bounds, LabelSetIndex() if self.workers is None else self.workers.order)
+            only = {kind: family.copy() for kind, family in shards[0].families.items()}
+            return only, sum(sum(child.slots[:-1]) for child in only[DURATION].values()), []
+        totals = Totals(self.bounds, LabelSetIndex() if self.workers is None else self.workers.label_index)
         for shard in shards:
             for kind, family in shard.families.items():
                 totals.add_own(kind, family.copy().values())

@@ -56,7 +56,7 @@ class Format(Protocol):
         """Return the samples with their labels."""
         ...
 
-    def framed(self, family: Family, chunks: Chunks) -> Iterator[bytes]:
+    def own_family(self, family: Family, chunks: Chunks) -> Iterator[bytes]:
         """Yield one of our families."""
         ...
 
@@ -118,7 +118,7 @@ class Lines:
         """Return the lines of a series."""
         return body.replace(_LABELS_MARK, labels)
 
-    def framed(self, family: Family, chunks: Chunks) -> Iterator[bytes]:
+    def own_family(self, family: Family, chunks: Chunks) -> Iterator[bytes]:
         """Yield one of our families."""
         yield encoded(self.head(self.exposed_name(family), family.kind, family.help))
         for chunk in chunks:

@@ -94,16 +94,16 @@ class Totals:
 
     Args:
         bounds: the bucket boundaries of the sums of `DURATION`; children may have other ones.
-        order: the position of each label set in a column.
+        label_index: the position of each label set in a column.
 
     Attributes:
         rest: the other counts of each sibling.
         counted: the number of requests; set by `families`.
     """
 
-    def __init__(self, bounds: Bounds, order: LabelSetIndex) -> None:
+    def __init__(self, bounds: Bounds, label_index: LabelSetIndex) -> None:
         self._bounds = bounds
-        self._order = order
+        self._label_index = label_index
         self.rest: list[SiblingTotals] = []
         self.counted = 0.0
         self._sums: dict[tuple[Kind, Bounds], ColumnSum] = {}
@@ -115,7 +115,7 @@ class Totals:
         rows: dict[Bounds, tuple[list[int], list[bytes]]] = {}
         for child in counted:
             positions, slots = rows.setdefault(child.bounds, ([], []))
-            positions.append(self._order.position(child.labels))
+            positions.append(self._label_index.position(child.labels))
             slots.append(_packed(child.slots))
             if kind == DURATION and (child.exemplars or child.native is not None):
                 detailed = self._detailed_child(child.labels)
@@ -142,7 +142,7 @@ class Totals:
         """Return the children of each kind, by labels."""
         families: dict[Kind, dict[Labels, Child]] = {kind: {} for kind in HISTOGRAMS}
         families[DURATION] = self._detailed
-        labels = self._order.labels
+        labels = self._label_index.labels
         # In an order that is the same in each worker.
         for (kind, bounds), column_sum in sorted(self._sums.items()):
             family = families[kind]
@@ -163,7 +163,7 @@ class Totals:
         column_sum = self._sums.get((kind, bounds))
         if column_sum is None:
             column_sum = self._sums[kind, bounds] = ColumnSum(len(bounds) + 2)
-        column_sum.add(positions, rows, len(self._order.labels))
+        column_sum.add(positions, rows, len(self._label_index.labels))
 
     def _detailed_child(self, labels: Labels) -> Child:
         """Return the child to which the exemplars and native histograms of one label set of `DURATION` are added."""

@@ -236,7 +236,7 @@ class _Merging:
         totals: Totals = {}
         if family is not None:
             _add_inherited(family, metric)
-            totals = _buckets(family, own) if metric.type == "histogram" else _plain(family)
+            totals = _buckets(family, own) if metric.type == "histogram" else _sums(family)
         created, samples = metric.name + "_created", []
         for sample in metric.samples:
             _, more = totals.pop((sample.name, frozenset(sample.labels.items())), _NOTHING) if totals else _NOTHING
@@ -298,7 +298,7 @@ def _combined(sample: Sample, mode: str, held: list[GaugeValue]) -> Iterator[Sam
     yield sample._replace(value=combine(numbers))
 
 
-def _plain(family: UserFamily) -> Totals:
+def _sums(family: UserFamily) -> Totals:
     totals: Totals = {}
     for key, parts in family.parts.items():
         totals.setdefault((key.sample, key.labels), (key.pairs, []))[1].extend(parts)
