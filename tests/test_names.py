@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SOURCE = ROOT / "src" / "scaleobs"
 FOLDERS = ("src", "tests", "benchmarks", "examples", "tools")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
@@ -32,19 +31,6 @@ WORDS_OF_SENTENCES = re.compile(
     re.IGNORECASE,
 )
 """Words of persons, which docstrings and comments do not have."""
-
-EXEMPT_NAMES: tuple[str, ...] = ()
-"""Folders and files whose names are not changed yet."""
-
-EXEMPT_SENTENCES: tuple[str, ...] = (
-    *("tests/test_health.py", "tests/test_health_background.py", "tests/test_health_hanging.py"),
-    *("tests/test_health_registration.py", "tests/test_health_results.py"),
-    *("tests/test_checks_databases.py", "tests/test_checks_plain.py", "tests/test_management.py"),
-)
-"""Folders and files whose sentences are not changed yet."""
-
-RIGHT_SENTENCES: set[str] = set()
-"""Lines that have such a word and are right, such as a quotation."""
 
 
 def words(name):
@@ -77,8 +63,8 @@ def texts():
 
 def refused_names(path, text):
     """Return the names of a file that have a word of `WORDS_OF_NAMES`, each with its place."""
-    module = (Path(path).stem, 1)
-    names = dict((*defined_names(ast.parse(text)), module))
+    modules = [(part, 1) for part in Path(path).with_suffix("").parts]
+    names = dict((*defined_names(ast.parse(text)), *modules))
     return [f"{path}:{line}: {name}" for name, line in names.items() if WORDS_OF_NAMES & set(words(name))]
 
 
@@ -98,27 +84,18 @@ def refused_sentences(path, text):
     return [
         f"{path}:{number}: {line}"
         for line, number in sentences(text)
-        if WORDS_OF_SENTENCES.search(re.sub(r"`[^`]*`|\"[^\"]*\"", "", line)) and line not in RIGHT_SENTENCES
+        if WORDS_OF_SENTENCES.search(re.sub(r"`[^`]*`|\"[^\"]*\"", "", line))
     ]
-
-
-def is_below(path, folders):
-    """Return whether a file is one of these, or in one of these folders."""
-    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
 
 
 def test_names_are_plain():
     """No function, argument, variable, attribute, class or module has a word of the list as a part of its name."""
-    files = {path: text for path, text in texts().items() if not is_below(path, EXEMPT_NAMES)}
-
-    assert [] == [name for path, text in files.items() for name in refused_names(path, text)]
+    assert [] == [name for path, text in texts().items() for name in refused_names(path, text)]
 
 
 def test_sentences_are_plain():
     """No docstring or comment describes code as a person."""
-    files = {path: text for path, text in texts().items() if not is_below(path, EXEMPT_SENTENCES)}
-
-    assert [] == [line for path, text in files.items() for line in refused_sentences(path, text)]
+    assert [] == [line for path, text in texts().items() for line in refused_sentences(path, text)]
 
 
 @pytest.mark.parametrize(
