@@ -23,7 +23,7 @@ demo: venv tools
 	@$(WITH_TOOLS) $(VENV)/bin/scaleobs demo $(ARGS)
 
 test: venv tools
-	@$(WITH_TOOLS) $(VENV)/bin/pytest -n auto --dist loadgroup $(ARGS)
+	@$(WITH_TOOLS) $(VENV)/bin/pytest -n auto $(ARGS)
 
 soak: venv tools
 	@tools/later.sh

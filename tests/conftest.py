@@ -61,12 +61,12 @@ def pytest_runtest_protocol(item):
     return (yield)
 
 
-def pytest_collection_modifyitems(items):
-    """Run tests that share a fixture of their module in one process, one after the other, so that it is set up once."""
-    for item in items:
-        fixtures = [found[-1] for found in item._fixtureinfo.name2fixturedefs.values()]
-        if "module" in {fixture.scope for fixture in fixtures}:
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Distribute the tests to processes, unless the command line has another way."""
+    from support.scheduling import Scheduling
+
+    return Scheduling(config, log) if config.getvalue("dist") == "load" else None
 
 
 LOCAL_TOOLS = Path(__file__).parent.parent / ".tools" / "bin"

@@ -3,6 +3,9 @@ The 41 cases of the W3C trace-context suite (w3c/trace-context, test/test.py), r
 
 The suite requests a service, which makes a request itself, and checks the headers of that. With a provider, these tests
 do the same. Without one, they check the trace id of the request's lines and the parsed `tracestate`.
+
+Each case runs once per parser: that of scaleobs, and that of OpenTelemetry if there is a provider. A few cases prove
+that WSGI passes the same headers to it.
 """
 
 from __future__ import annotations
@@ -33,12 +36,28 @@ def propagated():
     return trace_id, _tracing.parse_tracestate(carrier.get("tracestate", "")), parent
 
 
-@pytest.fixture(params=["asgi", "wsgi", "asgi, traced", "wsgi, traced"])
-def received(request, registry):
+@pytest.fixture(params=["scaleobs", "opentelemetry"])
+def parser(request):
+    """Set a provider, if OpenTelemetry is to parse."""
+    if request.param == "opentelemetry":
+        request.getfixturevalue("exported")
+
+
+@pytest.fixture
+def received(parser, registry):
+    """Return a function that sends requests to an ASGI application."""
+    return serving(asgi, registry)
+
+
+@pytest.fixture
+def received_by_wsgi(parser, registry):
+    """Return a function that sends requests to a WSGI application."""
+    return serving(wsgi, registry)
+
+
+def serving(serve, registry):
     """Return a function that sends requests with these headers, and returns the trace and the state of each."""
     seen = []
-    if "traced" in request.param:
-        request.getfixturevalue("exported")
 
     async def asgi_app(scope, receive, send):
         seen.append(propagated())
@@ -50,8 +69,7 @@ def received(request, registry):
         start_response("200 OK", [])
         return [b""]
 
-    serve, app = {"asgi": (asgi, asgi_app), "wsgi": (wsgi, wsgi_app)}[request.param[:4]]
-    app = scaleobs.instrument(functools.partial(app), registry=registry)
+    app = scaleobs.instrument(functools.partial(wsgi_app if serve is wsgi else asgi_app), registry=registry)
 
     def serve_all(headers, count=1):
         del seen[:]
@@ -232,3 +250,32 @@ def test_several_requests_without_a_parent(headers, received):
 
     assert 3 == len(found)
     assert all(one != "0" * 32 and state == {} for one, state in found)
+
+
+def state(*headers):
+    """Return these headers of `tracestate`, after a valid parent."""
+    return [("traceparent", VALID), *(("tracestate", header) for header in headers)]
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([("TrAcEpArEnT", VALID)], (TRACE, {})),
+        ([("traceparent", f"\t {VALID} \t")], (TRACE, {})),
+        ([("trace-parent", VALID)], None),
+        ([("traceparent", VALID), ("traceparent", VALID)], None),
+        ([("tracestate", "foo=1")], None),
+        (state("foo=1,bar=2", "rojo=1"), (TRACE, {"foo": "1", "bar": "2", "rojo": "1"})),
+        (state("foo=1", ""), (TRACE, {"foo": "1"})),
+        (state("foo =1"), (TRACE, {})),
+    ],
+)
+def test_wsgi(headers, expected, received_by_wsgi):
+    """A WSGI server's headers, of which those of the same name are joined, are parsed as those of ASGI."""
+    [(found, found_state)] = received_by_wsgi(headers)
+
+    if expected is None:
+        assert TRACE != found
+        assert {} == found_state
+    else:
+        assert expected == (found, found_state)
