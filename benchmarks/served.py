@@ -84,7 +84,7 @@ class _Server:
         if output:
             self._url = f"http://127.0.0.1:{json.loads(output)}{PATH}"
         else:
-            self.failure = "the server did not start; what it said stands above"
+            self.failure = "the server did not start; its output is above"
 
     def load(self, wrk: str) -> None:
         """Make wrk send as many requests as it can."""

@@ -51,9 +51,9 @@ async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b""})
         return
-    asked = {name.decode(): value.decode() for name, value in scope["headers"]}
-    media_type = preferred(asked.get("accept", ""), MEDIA_TYPES)
-    is_gzipped = is_gzip_accepted(asked.get("accept-encoding", ""))
+    received = {name.decode(): value.decode() for name, value in scope["headers"]}
+    media_type = preferred(received.get("accept", ""), MEDIA_TYPES)
+    is_gzipped = is_gzip_accepted(received.get("accept-encoding", ""))
     headers, pieces = expose(registry, storage, media_type, is_gzipped=is_gzipped, on_fault=print)
     headers = [(name.lower().encode(), value.encode()) for name, value in headers]
     await send({"type": "http.response.start", "status": 200, "headers": headers})

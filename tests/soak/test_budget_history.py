@@ -137,7 +137,7 @@ def test_alerts_are_those_that_the_history_is_worth(known):
     wait_until(
         lambda: {(one["labels"]["job"], one["labels"]["long_window"]) for one in notified(stage)} >= expected,
         seconds=30,
-        what="The webhook is told of all of them",
+        what="The webhook receives all of them",
     )
     assert expected == {(one["labels"]["job"], one["labels"]["long_window"]) for one in notified(stage)}
 
