@@ -21,7 +21,7 @@ class Run:
     Attributes:
         rounds: what each round measured.
         last: what the action after the rounds returned.
-        failure: why it can't be believed or could not be measured; empty where all is well.
+        failure: the reason if it is invalid or could not be measured; otherwise empty.
     """
 
     name: str

@@ -43,7 +43,7 @@ _TITLE = "Served by uvicorn"
 
 
 def sections(*, quick: bool) -> Iterator[Section]:
-    """Yield the one section, without rows where wrk is not installed."""
+    """Yield the one section, without rows if wrk is not installed."""
     wrk = shutil.which("wrk")
     if wrk is None:
         yield Section(_TITLE, {}, (), "skipped: wrk is not installed (apt-get install wrk)")
