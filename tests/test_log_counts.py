@@ -13,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import scaleobs
+from scaleobs.logs._sink import stdout
 from support import servers
 from support.exchanges import asgi, log_lines
 
@@ -74,9 +75,13 @@ def test_every_line_is_counted(registry, capsys):
     assert 5 == len(lines)
 
 
-def test_lost_line_is_a_fault(registry, monkeypatch):
-    """A line that can't be written is counted as a fault and not as a line."""
+@pytest.mark.parametrize("is_forked", [False, True])
+def test_lost_line_is_a_fault(is_forked, registry, monkeypatch):
+    """A line that can't be written is counted as a fault and not as a line, also by a process that was just forked."""
     scaleobs.instrument(functools.partial(hello), registry=registry, log_format="json")
+    logging.getLogger("x").warning("not lost")
+    if is_forked:
+        stdout.reset()
     before = sum(counted(registry).values())
     monkeypatch.setattr(sys, "stdout", None)
     logging.getLogger("x").warning("lost")

@@ -377,7 +377,7 @@ class Stdout:
 
     def reset(self) -> None:
         """Start again in a forked process, since another thread of the parent may have held a lock."""
-        self._stream, self._lost = None, 0
+        self._stream, self._flush, self._lost = None, None, 0
 
 
 def _target_of(stream: Any) -> tuple[int | None, Any]:
