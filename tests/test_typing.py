@@ -53,6 +53,7 @@ def pyright(files):
     }
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("check", [mypy, pyright])
 def test_type_checkers_refuse_exactly_the_marked_lines(check):
     """
@@ -79,6 +80,7 @@ def test_every_public_name_is_used():
     assert [] == [name for name in (*scaleobs.__all__, "__version__") if not re.search(rf"\b{name}\b", text)]
 
 
+@pytest.mark.servers
 def test_every_public_type_is_complete():
     """
     The public interface has at most 200 public symbols, and no checker has to infer the type of one.
