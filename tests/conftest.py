@@ -81,7 +81,7 @@ def _fresh_process(monkeypatch):
     loops.forked()
     for name in [name for name in os.environ if name.startswith(("SCALEOBS_", "OTEL_"))]:
         monkeypatch.delenv(name)
-    loggers = [logging.getLogger(name) for name in (None, *SERVER_LOGGERS, *ACCESS_LOGGERS)]
+    loggers = [logging.getLogger(name) for name in (None, *SERVER_LOGGERS, *ACCESS_LOGGERS, "shop")]
     before = [(logger, list(logger.handlers), logger.level, logger.propagate) for logger in loggers]
     hooks = sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning
     structlog.reset_defaults()
