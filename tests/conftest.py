@@ -25,7 +25,6 @@ from scaleobs._cli.demo import processes
 from scaleobs._management import services as management_services
 from scaleobs._metrics import families as registry_module
 from scaleobs._metrics import runtime as loops
-from scaleobs.logs._configure import ACCESS_LOGGERS, SERVER_LOGGERS
 from scaleobs.logs._sink import stdout
 from support import servers
 from support.exchanges import asgi, wsgi
@@ -81,8 +80,7 @@ def _fresh_process(monkeypatch):
     loops.forked()
     for name in [name for name in os.environ if name.startswith(("SCALEOBS_", "OTEL_"))]:
         monkeypatch.delenv(name)
-    loggers = [logging.getLogger(name) for name in (None, *SERVER_LOGGERS, *ACCESS_LOGGERS, "shop")]
-    before = [(logger, list(logger.handlers), logger.level, logger.propagate) for logger in loggers]
+    before = {one: (list(one.handlers), one.level, one.propagate, one.disabled) for one in _loggers()}
     hooks = sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
@@ -93,10 +91,14 @@ def _fresh_process(monkeypatch):
     structlog.contextvars.clear_contextvars()
     structlog.reset_defaults()
     sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning = hooks
-    for logger, handlers, level, propagate in before:
-        logger.handlers[:] = handlers
-        logger.level, logger.propagate = level, propagate
+    for logger in _loggers():
+        logger.handlers[:], logger.level, logger.propagate, logger.disabled = before.get(logger, ([], 0, True, False))
     logging.getLogger().manager._clear_cache()
+
+
+def _loggers():
+    root = logging.getLogger()
+    return [root, *(one for one in root.manager.loggerDict.values() if isinstance(one, logging.Logger))]
 
 
 @pytest.fixture
