@@ -376,7 +376,7 @@ def test_stuck_workers(name, requests, shop, tmp_path):
     def send_request():
         # One worker may have accepted all that came at once: the next ones are for those that are free.
         while not is_over.is_set():
-            get(server.port, "/8")
+            get(server.port, "/3")
 
     def fails():
         answers.append(server.fetch("/health"))
@@ -385,9 +385,11 @@ def test_stuck_workers(name, requests, shop, tmp_path):
     with ThreadPoolExecutor(requests) as pool:
         for _ in range(requests):
             pool.submit(send_request)
-        until(fails)
-        is_over.set()
-        (tmp_path / "release").touch()
+        try:
+            until(fails)
+        finally:
+            is_over.set()
+            (tmp_path / "release").touch()
     until(lambda: server.fetch("/health")[0] == 200)
     (progress, *_) = json.loads(answers[-1][1])["checks"]
 
