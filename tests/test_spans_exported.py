@@ -112,6 +112,12 @@ TRACED = {"X-Request-ID": "r1", "traceparent": f"00-{TRACE}-{PARENT}-01"}
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 
 
+def page_with_trace(port):
+    """Return a page of metrics if it has an exemplar of the traced request."""
+    page = servers.get(port, "/metrics", OPENMETRICS)[1].decode()
+    return page if TRACE in page else None
+
+
 @pytest.mark.parametrize("name", SERVERS)
 def test_every_request_has_its_span_at_the_collector(name, tmp_path):
     """
@@ -140,7 +146,8 @@ def test_every_request_has_its_span_at_the_collector(name, tmp_path):
             assert 200 == servers.get(port, "/items/traced", TRACED)[0]
             for path in ("/health", "/ready"):
                 assert 200 == servers.get(port, path)[0]
-            status, page = servers.get(port, "/metrics", OPENMETRICS)
+            # A WSGI server closes a response, which ends its request, after the client has received it.
+            page = servers.until(lambda: page_with_trace(port))
             if "preload" in name:
                 assert 1 == threads_of(parent_of(min(pids)))
                 assert 1 < threads_of(min(pids))
@@ -149,7 +156,6 @@ def test_every_request_has_its_span_at_the_collector(name, tmp_path):
     lines = [json.loads(line) for line in out.splitlines() if '"request_id":"r1"' in line.replace(" ", "")]
     [traced] = [span for span in spans if span.trace_id == TRACE]
 
-    assert 200 == status
     assert "Traceback" not in out + err
     assert sorted(["/items/traced", *(f"/items/{number}" for number in range(1, sent + 1))]) == sorted(
         span.attributes["url.path"] for span in spans
@@ -161,9 +167,7 @@ def test_every_request_has_its_span_at_the_collector(name, tmp_path):
     assert expected == sorted(line["event"] for line in lines)
     assert {(TRACE, traced.span_id)} == {(line["trace_id"], line["span_id"]) for line in lines}
     assert PARENT != traced.span_id
-    if name in ("uvicorn", "uvicorn, 2 workers", "gunicorn, uvicorn"):
-        assert f'span_id="{traced.span_id}"' in page.decode()
-        assert f'trace_id="{TRACE}"' in page.decode()
+    assert f'trace_id="{TRACE}",span_id="{traced.span_id}"' in page
 
 
 def test_drain_exports_without_a_lifespan(tmp_path):
