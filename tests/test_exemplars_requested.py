@@ -90,7 +90,7 @@ def test_exemplars_that_begin_later_are_kept(between, service):
 
     if between < 20:
         assert {"a"} == first
-    assert {"b"} == service.scrape()
+    assert "b" in service.scrape()  # Beside an older one of another bucket, if a request took longer.
 
 
 @pytest.mark.parametrize("service", ["asgi json", "wsgi json"], indirect=True)
