@@ -39,7 +39,7 @@ def run_times(check, times):
 
 @both
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_ten_thousand_probes_run_each_check_once_per_cache_period(protocol, kind, registry):
+def test_thousands_of_probes_run_each_check_once_per_cache_period(protocol, kind, registry):
     """For any number of probes, two runs of a check begin at least the cache period apart."""
     begun = {"a": [], "b": []}
 
@@ -59,7 +59,7 @@ def test_ten_thousand_probes_run_each_check_once_per_cache_period(protocol, kind
     app = scaleobs.instrument(app, registry=registry, log_format="off", checks=[make("a"), make("b")])
 
     async def storm():
-        rounds = [[serve_asgi(app, http_scope(path="/ready")) for _ in range(100)] for _ in range(100)]
+        rounds = [[serve_asgi(app, http_scope(path="/ready")) for _ in range(100)] for _ in range(30)]
         return [seen.status for probes in rounds for seen in await asyncio.gather(*probes)]
 
     began = time.monotonic()
@@ -67,10 +67,10 @@ def test_ten_thousand_probes_run_each_check_once_per_cache_period(protocol, kind
         statuses = asyncio.run(storm())
     else:
         with ThreadPoolExecutor(8) as pool:
-            statuses = [seen.status for seen in pool.map(lambda _: wsgi(app, path="/ready"), range(10_000))]
+            statuses = [seen.status for seen in pool.map(lambda _: wsgi(app, path="/ready"), range(3000))]
     periods = (time.monotonic() - began) / 0.2
 
-    assert [200] * 10_000 == statuses
+    assert [200] * 3000 == statuses
     for times in begun.values():
         assert 1 <= len(times) <= periods + 1
         assert all(later - earlier >= 0.2 for earlier, later in itertools.pairwise(times))
