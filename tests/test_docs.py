@@ -235,6 +235,7 @@ def prepare(directory, page):
 def run_command(words, directory):
     installed = Path(sys.executable).with_name(words[0])  # ours before another of that name on PATH
     program = str(installed) if installed.exists() else shutil.which(words[0])
+    assert program, f"{words[0]} is not installed: run `make test`, which brings it and puts it on PATH."
     return subprocess.run([program, *words[1:]], cwd=directory, capture_output=True, check=False, timeout=150)
 
 

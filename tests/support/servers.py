@@ -46,7 +46,7 @@ def assert_marked():
 
 
 def assert_server_is_marked(command):
-    """Do that if a command starts a server by its program's name."""
+    """Fail a test that lacks the marker if its command has the name of a server's program."""
     words = command.split() if isinstance(command, str) else command
     if PROGRAMS.intersection(Path(os.fsdecode(word)).name for word in words):
         assert_marked()
