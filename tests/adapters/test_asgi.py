@@ -15,6 +15,7 @@ from scaleobs import logs
 from support.exchanges import active, asgi, counted, finished, http_scope, log_lines, seconds, serve_asgi, without_id
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
+MORE = {"type": "http.response.body", "body": b"x", "more_body": True}
 END = {"type": "http.response.body", "body": b""}
 
 
@@ -291,13 +292,20 @@ def test_stream_is_timed_to_its_end_and_active_until_then(registry):
     "messages",
     [
         [START, {"type": "http.response.pathsend", "path": "/etc/hostname"}],
-        [START, {"type": "http.response.zerocopysend", "file": 3}, END],
+        [START, {"type": "http.response.zerocopysend", "file": 3}],
+        [START, {"type": "http.response.zerocopysend", "file": 3, "more_body": False}],
+        [START, {"type": "http.response.zerocopysend", "file": 3, "more_body": True}, END],
+        [START, MORE, {"type": "http.response.zerocopysend", "file": 3}],
+        [START, {"type": "http.response.early_hint", "links": [b"</x>"]}, MORE, END],
         [{"type": "http.response.push", "path": "/x"}, {"type": "http.response.debug", "info": {}}, START, END],
         [{"type": "http.response.start", "status": 200}, {"type": "http.response.body"}],
     ],
-    ids=["pathsend", "zerocopysend", "push and debug", "least keys"],
+    ids=[
+        *("pathsend", "zerocopysend", "zerocopysend, no more", "zerocopysend, more", "body and zerocopysend"),
+        *("early hint", "push and debug", "least keys"),
+    ],
 )
-def test_messages_pass_unchanged(messages, registry):
+def test_messages_pass_unchanged(messages, observe, registry):
     """Each message reaches the server as the same object, except for the id in the start; the last one ends it."""
 
     async def app(scope, receive, send):
@@ -306,8 +314,7 @@ def test_messages_pass_unchanged(messages, registry):
             await send(message)
         assert 0 == active(registry)
 
-    app = scaleobs.instrument(app, registry=registry)
-    seen = asgi(app)
+    seen = asgi(observe(app))
 
     assert seen.error is None
     starts = [message["type"] == "http.response.start" for message in messages]

@@ -10,6 +10,7 @@ from http import HTTPStatus
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 import scaleobs
 from support.exchanges import http_scope, without_id
@@ -66,7 +67,8 @@ BODY = {"type": "http.response.body", "body": b"x", "more_body": True}
 OTHERS = [
     {"type": "http.response.trailers", "headers": []},
     {"type": "http.response.early_hint", "links": [b"x"]},
-    {"type": "http.response.zerocopysend", "file": 3},
+    {"type": "http.response.push", "path": "/x"},
+    {"type": "http.response.zerocopysend", "file": 3, "more_body": True},
     {"type": ["unhashable"]},
     {"body": b"no type"},
     {"type": "http.response.body", "body": None, "more_body": "yes"},
@@ -75,11 +77,15 @@ OTHERS = [
     "http.response.start",
     17,
 ]
-ENDS = [{"type": "http.response.body", "body": b"end"}, {"type": "http.response.pathsend", "path": "/etc/hostname"}]
+ENDS = [
+    {"type": "http.response.body", "body": b"end"},
+    {"type": "http.response.pathsend", "path": "/etc/hostname"},
+    {"type": "http.response.zerocopysend", "file": 3},
+]
 ERRORS = [RuntimeError, OSError, Cancelled, OddError, KeyError, StopAsyncIteration]
 SENDS = st.one_of(starts(), st.just(BODY), st.sampled_from(ENDS), st.sampled_from(OTHERS))
 STEPS = st.one_of(
-    st.tuples(st.sampled_from(["send", "send", "try to send"]), SENDS),
+    st.tuples(st.sampled_from(["send", "send", "try to send", "race"]), SENDS),
     st.just(("receive", None)),
     st.just(("pause", None)),
     st.tuples(st.just("raise"), st.sampled_from(ERRORS)),
@@ -162,6 +168,37 @@ class Run:
             return (type(error), str(error), type(error.__cause__), type(error.__context__))
 
 
+async def race(sending, receive):
+    """Receive while a message is on its way; a disconnect cancels the message, as Starlette's listener does."""
+    try:
+        sending.send(None)
+    except StopIteration:
+        return "sent at once"
+    except Exception as error:
+        return type(error), str(error)
+    if (await receive())["type"] == "http.disconnect":
+        try:
+            sending.throw(Cancelled("by the listener"))
+        except Cancelled:
+            return "cancelled"
+    try:
+        await finish(sending)
+    except Exception as error:
+        return type(error), str(error)
+    return "sent"
+
+
+@types.coroutine
+def finish(coroutine):
+    """Await a coroutine that has begun."""
+    while True:
+        try:
+            coroutine.send(None)
+        except StopIteration:
+            return
+        yield
+
+
 async def application(scope, receive, send):
     """Run the steps of the scope."""
     story = scope["story"]
@@ -174,6 +211,8 @@ async def application(scope, receive, send):
             raise what("by the application")
         elif verb == "send":
             await send(what)
+        elif verb == "race":
+            story.append(("race", await race(send(what), receive)))
         else:
             try:
                 await send(what)
@@ -181,13 +220,24 @@ async def application(scope, receive, send):
                 story.append(("application caught", type(error), str(error)))
 
 
-@pytest.fixture(params=MODES.values(), ids=MODES)
+def instrumented(registry, mode):
+    """Return an instrumented application that has served its first request."""
+    app = scaleobs.instrument(functools.partial(application), registry=registry, **MODES[mode])
+    Run(is_strict=False, fails={}, goes=9, cancels=None, with_=Cancelled).serve(app, [("send", BODY)])
+    assert (mode != "all") is scaleobs.observer_of(app)._service.storage.fast_path[0]
+    return app
+
+
+@pytest.fixture(params=MODES)
 def observed(request, registry):
     """Return an instrumented application that has served its first request."""
-    app = scaleobs.instrument(functools.partial(application), registry=registry, **request.param)
-    Run(is_strict=False, fails={}, goes=9, cancels=None, with_=Cancelled).serve(app, [("send", BODY)])
-    assert (request.param != MODES["all"]) is scaleobs.observer_of(app)._service.storage.fast_path[0]
-    return app
+    return instrumented(registry, request.param)
+
+
+@pytest.fixture
+def every_mode():
+    """Return the same for every mode, each with its own registry."""
+    return [instrumented(CollectorRegistry(), mode) for mode in MODES]
 
 
 def counts(app):
@@ -216,24 +266,43 @@ def test_any_script_is_served_as_without_us(observed, script, server):
     assert all(re.fullmatch(r"[0-9]{3}", status) for _, _, status in after)
 
 
+def difference(before, after):
+    """Return the counts that have changed."""
+    return {labels: count - before.get(labels, 0) for labels, count in after.items() if count != before.get(labels, 0)}
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(script=SCRIPTS, server=SERVERS)
+def test_any_script_is_counted_alike_in_every_mode(every_mode, script, server):
+    """The count does not depend on whether logs or more are on."""
+    found = []
+    for app in every_mode:
+        before = counts(app)
+        Run(**server).serve(app, script)
+        found.append(difference(before, counts(app)))
+
+    assert [found[0]] * len(found) == found
+
+
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     status=ANY_STATUS,
     chunks=st.integers(0, 3),
     reads=st.integers(0, 3),
     end=st.sampled_from([*ENDS, None]),
+    verb=st.sampled_from(["send", "race"]),
     last=st.sampled_from([None, RuntimeError, OSError, OddError]),
 )
-def test_any_answer_is_counted_under_what_became_of_it(observed, status, chunks, reads, end, last):
+def test_any_answer_is_counted_under_what_became_of_it(observed, status, chunks, reads, end, verb, last):
     """
     The status is the sent one if the last byte was sent or the client disconnected, and 500 for a cut response.
 
-    The client goes when the application has read twice.
+    The client goes when the application has read twice, perhaps while the last message is on its way.
     """
     value, code = status
     script = [("send", {"type": "http.response.start", "status": value}), *[("send", BODY)] * chunks]
     script += [("receive", None)] * reads
-    script += [("send", end)] if end is not None else []
+    script += [(verb, end)] if end is not None else []
     script += [("raise", last)] if last is not None else []
     is_whole = end is not None or reads > 1
     before = counts(observed)
@@ -242,6 +311,4 @@ def test_any_answer_is_counted_under_what_became_of_it(observed, status, chunks,
     after = counts(observed)
     gone = "499" if value is None and reads > 1 else code
 
-    assert {("GET", "unmatched", gone if is_whole else "500"): 1} == {
-        labels: count - before.get(labels, 0) for labels, count in after.items() if count != before.get(labels, 0)
-    }
+    assert {("GET", "unmatched", gone if is_whole else "500"): 1} == difference(before, after)

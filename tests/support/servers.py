@@ -25,6 +25,7 @@ _given: set[int] = set()
 
 PROGRAMS = {
     "alertmanager",
+    "anycorn",
     "granian",
     "gunicorn",
     "haproxy",

@@ -23,7 +23,7 @@ from scaleobs._http.asgi_exchange import (
     traceparent_of,
 )
 from scaleobs._http.endpoints import Answer
-from scaleobs._http.exchange import ENDED, OPEN, STREAMING
+from scaleobs._http.exchange import ENDED, OPEN
 from scaleobs._http.websocket import WebSocket
 from scaleobs._management import PortError
 from scaleobs._metrics import runtime
@@ -129,7 +129,7 @@ class ASGIMiddleware:
             exchange.shard = shard
             exchange.server_receive = receive
             exchange.server_send = send
-            exchange.stage = STREAMING
+            exchange.stage = OPEN
             exchange.path = scope["path"]
             exchange.client_disconnected = False
             exchange.status = exchange.pending_log_fields = exchange.span = exchange.received = None
@@ -198,7 +198,7 @@ class ASGIMiddleware:
         exchange.shard = shard
         exchange.server_receive = receive
         exchange.server_send = send
-        exchange.stage = STREAMING
+        exchange.stage = OPEN
         exchange.path = scope["path"]
         exchange.client_disconnected = False
         exchange.status = exchange.pending_log_fields = exchange.context = exchange.span = None
@@ -213,7 +213,7 @@ class ASGIMiddleware:
             await self.app(scope, exchange.receive, exchange.send)
         except BaseException as error:
             exchange.raised(error)
-            if isinstance(error, GeneratorExit):  # It is collected in another context than the one it entered.
+            if issubclass(type(error), GeneratorExit):  # It is collected in another context than the one it entered.
                 entered = None
             raise
         else:

@@ -28,8 +28,8 @@ CLIENT_GONE = 499
 
 SERVER_ERROR = 500
 
-OPEN, STREAMING, COMPLETING, ENDED = range(4)
-"""The stages: no part of the body was sent; a part was, or may have been; the last byte is being sent; counted."""
+OPEN, COMPLETING, ENDED = range(3)
+"""The stages: the response is not complete; its last byte is being sent; the request is counted."""
 
 _OUTPUT = Output("scaleobs")
 
@@ -46,7 +46,7 @@ class Exchange:
         recorder: counts it.
         request: the scope or environ.
         shard: the counts of this thread.
-        stage: one of `OPEN`, `STREAMING`, `COMPLETING`, `ENDED`.
+        stage: one of `OPEN`, `COMPLETING`, `ENDED`.
         status: as the framework sent it (a number, an enum, a text); `None` before the response starts.
         context: the ids of the request in every log line, or `None` if it has no line of its own. This attribute and
             all below are set in a `DetailedExchange` only.
@@ -141,9 +141,11 @@ class DetailedExchange(Exchange):
         if self.pending_log_fields is None and error is None and self.span is None:
             return
         try:
-            if self.span is not None:
-                self.span.app_finished(None if self.client_disconnected else error)
-            self._log_finish(error)
+            try:
+                if self.span is not None:
+                    self.span.app_finished(None if self.client_disconnected else error)
+            finally:
+                self._log_finish(error)
         except Exception as fault:
             self.recorder.fault(fault)
 
@@ -330,7 +332,7 @@ class AccessLog:
         """Write the line of a WebSocket, with the error that the application raised while it was open."""
         if not self.writes_lines:
             return
-        if isinstance(error, Exception):
+        if error is not None and issubclass(type(error), Exception):
             self.logger.error("websocket.closed", **fields, exc_info=error)
             logs.mark_logged(error)
         else:

@@ -219,9 +219,11 @@ _DURING = "\nDuring handling of the above exception, another exception occurred:
 
 def exception_of(exc_info: Any) -> BaseException | None:
     """Return the exception that `exc_info` means: an exception, the tuple of `sys.exc_info`, or true."""
+    if isinstance(exc_info, BaseException):  # Before other tests, since its truth and its `__class__` may raise.
+        return exc_info
     if isinstance(exc_info, tuple):
         exc_info = exc_info[1] if len(exc_info) > 1 else None
-    elif exc_info and not isinstance(exc_info, BaseException):
+    elif exc_info:
         exc_info = sys.exc_info()[1]
     return exc_info if isinstance(exc_info, BaseException) else None
 
@@ -252,6 +254,26 @@ def exception_text(error: BaseException) -> tuple[str, bool]:
     return "".join(reversed(pieces)).rstrip(), True
 
 
+# The attributes of `BaseException` itself, which no class of an application can replace by code that raises.
+_CAUSE, _CONTEXT, _SUPPRESSES, _TRACEBACK = (
+    vars(BaseException)[name] for name in ("__cause__", "__context__", "__suppress_context__", "__traceback__")
+)
+
+
+def led_to(error: BaseException) -> list[BaseException]:
+    """Return the cause of an exception, or else its context, and the members of a group."""
+    cause = _CAUSE.__get__(error)
+    found = [_CONTEXT.__get__(error) if cause is None else cause]
+    if issubclass(type(error), BaseExceptionGroup):
+        found += vars(BaseExceptionGroup)["exceptions"].__get__(error)
+    return [one for one in found if one is not None]
+
+
+def traceback_of(error: BaseException) -> Any:
+    """Return the traceback of an exception, or `None`."""
+    return _TRACEBACK.__get__(error)
+
+
 def _causes(error: BaseException) -> Iterator[tuple[BaseException, str]]:
     """Yield an exception and those that led to it, each with Python's sentence between it and the one it led to."""
     seen: set[int] = set()
@@ -260,24 +282,25 @@ def _causes(error: BaseException) -> Iterator[tuple[BaseException, str]]:
     while following is not None and id(following) not in seen:
         seen.add(id(following))
         yield following, joint
-        if following.__cause__ is not None:
-            joint, following = _CAUSED, following.__cause__
-        elif following.__suppress_context__:
+        cause, context = _CAUSE.__get__(following), _CONTEXT.__get__(following)
+        if cause is not None:
+            joint, following = _CAUSED, cause
+        elif _SUPPRESSES.__get__(following):
             return
         else:
-            joint, following = _DURING, following.__context__
+            joint, following = _DURING, context
 
 
 def _format(error: BaseException, *, limit: int, chain: bool) -> list[str]:
     try:
-        found = TracebackException(type(error), error, error.__traceback__, limit=limit, compact=True)
+        found = TracebackException(type(error), error, traceback_of(error), limit=limit, compact=True)
         return list(found.format(chain=chain))
     except Exception as fault:  # An attribute is a property that raises, or the source code can't be read.
         return [f"{type(error).__name__}, whose traceback can't be formatted: {type(fault).__name__}\n"]
 
 
 def _has_more_frames(error: BaseException) -> bool:
-    frames, traceback = 0, error.__traceback__
+    frames, traceback = 0, traceback_of(error)
     while traceback is not None and frames <= _MAX_FRAMES:
         frames, traceback = frames + 1, traceback.tb_next
     return frames > _MAX_FRAMES
