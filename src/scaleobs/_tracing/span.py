@@ -92,10 +92,12 @@ class RequestSpan:
         span = self._span
         if span is None:
             return
-        if error is not None:
-            span.set_attribute("error.type", _type_of(error))
-            span.record_exception(error)
-        self._finish(span)
+        try:
+            if error is not None:
+                span.set_attribute("error.type", _type_of(error))
+                span.record_exception(error)
+        finally:  # The error's own methods may raise.
+            self._finish(span)
 
     def _finish(self, span: Any) -> None:
         self._span = None

@@ -177,8 +177,12 @@ def drop_logged_exception(_logger: Any, _method: str, event: EventDict) -> Event
     error = event.get("exc_info")
     if error is None:
         return event
-    error = error[1] if isinstance(error, tuple) else error
-    if isinstance(error, BaseException) and getattr(error, _LOGGED_MARK, False):
+    try:
+        error = error[1] if issubclass(type(error), tuple) else error
+        is_logged = isinstance(error, BaseException) and getattr(error, _LOGGED_MARK, False)
+    except Exception:  # The attributes of an exception may raise.
+        is_logged = False
+    if is_logged is True:
         del event["exc_info"]
     return event
 
@@ -201,7 +205,7 @@ def mark_logged(error: BaseException) -> None:
     """Mark an exception whose stack trace has been logged."""
     try:
         setattr(error, _LOGGED_MARK, True)
-    except (AttributeError, TypeError):  # An exception with slots is logged twice.
+    except Exception:  # An exception that allows no attributes is logged twice.
         return
 
 

@@ -12,6 +12,7 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 from scaleobs.logs import _chain
+from scaleobs.logs._encoding import traceback_of
 from scaleobs.logs._logger import Hooks, Logger, Output, StdoutHandler
 from scaleobs.logs._sink import LogFile, stdout
 from scaleobs.settings import LogFormat, LogSchema, Settings, SettingsError, parse_levels
@@ -305,7 +306,7 @@ def _event_writer(chain: list[Processor]) -> Callable[..., None]:
 
     def write(level: str, name: str, event: str, *, exc_info: BaseException | None = None, **fields: Any) -> None:
         number = logging.getLevelNamesMapping()[level.upper()]
-        error = (type(exc_info), exc_info, exc_info.__traceback__) if exc_info is not None else None
+        error = (type(exc_info), exc_info, traceback_of(exc_info)) if exc_info is not None else None
         record = logging.LogRecord(name, number, "", 0, event, (), error)
         record.__dict__.update(fields)
         if logging.getLogger(name).isEnabledFor(number):
