@@ -244,7 +244,8 @@ class _Service:
                 known.
             method: the key of a request's method in the scope or environ.
         """
-        routes = routes_of(app if self.app is None else self.app, self.settings.route)
+        whole = app if self.app is None else self.app
+        routes = routes_of(whole, self.settings.route, served=app, is_asgi=method == "method")
         recorder = Recorder(self.storage, routes, self.log, method, _tracing.Spans(app))
         self._recorders.append(recorder)
         self.storage.disable_fast_path()

@@ -27,6 +27,7 @@ from scaleobs._http.exchange import ENDED, OPEN
 from scaleobs._http.websocket import WebSocket
 from scaleobs._management import PortError
 from scaleobs._metrics import runtime
+from scaleobs._routes import around
 from scaleobs._tracing import RequestSpan, mark
 from scaleobs.observer import Observer
 from scaleobs.settings import Arguments
@@ -48,10 +49,10 @@ class ASGIMiddleware:
     """
 
     def __init__(self, app: ASGIApp, *, observer: Observer | None = None, **settings: Unpack[Arguments]) -> None:
-        self.app = app
         self.observer: Observer = Observer(**settings) if observer is None else observer
         self._service = self.observer._service
         self._recorder = self._service.recorder_for(app, method="method")
+        self.app = around(self._recorder.routes, app)
         self._endpoints = dict(self._service.answers.endpoints)
         self._roots: set[str | None] = set()
         self.serve: ASGIApp = self._logged_fast_path() if self._recorder.log.writes_lines else self._fast_path()

@@ -12,6 +12,7 @@ from scaleobs import logs
 from scaleobs._http.endpoints import Answer
 from scaleobs._http.exchange import OPEN
 from scaleobs._http.wsgi_exchange import WITHOUT_LENGTH, SizedBody, StartResponse, WSGIExchange, as_server_expects
+from scaleobs._routes import around
 from scaleobs._tracing import request_attributes
 from scaleobs.observer import Observer
 from scaleobs.settings import Arguments
@@ -43,10 +44,10 @@ class WSGIMiddleware:
     """
 
     def __init__(self, app: WSGIApp, *, observer: Observer | None = None, **settings: Unpack[Arguments]) -> None:
-        self.app = app
         self.observer: Observer = Observer(**settings) if observer is None else observer
         self._service = self.observer._service
         self._recorder = self._service.recorder_for(app, method="REQUEST_METHOD")
+        self.app = around(self._recorder.routes, app)
         self._endpoints = self._service.answers.endpoints
         self._abandoned = self._service.storage.abandoned
         self._on_memory_changed()

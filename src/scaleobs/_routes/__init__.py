@@ -9,13 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from scaleobs._routes.interface import ROUTE, NoRoutes, PlainRoutes, Request, Routes, is_async, unwrapped
+from scaleobs._routes.interface import (
+    ROUTE,
+    NoRoutes,
+    PlainRoutes,
+    Request,
+    Routes,
+    VisitedRoutes,
+    count_parameters,
+    has_routes,
+    takes_asgi,
+)
+from scaleobs._routes.nested import NestedRoutes, Search
 from scaleobs._routes.starlette import HiddenStarlette, StarletteRoutes
-from scaleobs._routes.table import has_routes
 
-__all__ = ["ROUTE", "Request", "Routes", "routes_of"]
+__all__ = ["ROUTE", "Request", "Routes", "around", "routes_of"]
+
+App = TypeVar("App")
 
 _KINDS = {
     ("bottle", "Bottle"): "bottle.BottleRoutes",
@@ -33,9 +45,15 @@ Only the modules of the frameworks in use are imported; all of them would take a
 """
 
 
-def routes_of(app: Any, route: Callable[[Request], str | None] | None = None) -> Routes:
+def routes_of(
+    app: Any,
+    route: Callable[[Request], str | None] | None = None,
+    *,
+    served: Any = None,
+    is_asgi: bool | None = None,
+) -> Routes:
     """
-    Return the routes of an application.
+    Return the routes of an application, and of all applications inside it.
 
     Flask, Django's handlers, Quart, Falcon and Pyramid don't write into the request what they matched. They get a hook
     that does, once; it raises nothing into the application.
@@ -43,20 +61,29 @@ def routes_of(app: Any, route: Callable[[Request], str | None] | None = None) ->
     Args:
         app: the framework's object, one of its methods, or a wrapper around it.
         route: returns the template of a scope or environ, for a framework that is not supported.
+        served: what is called, if it is another object than `app`.
+        is_asgi: whether `served` is an ASGI application; by default, by the parameters of `app`.
     """
     if route is not None:
         return PlainRoutes(route)
-    for one in unwrapped(app):
-        try:
-            kind = _kind(one)
-            if kind is not None:
-                return kind(one)
-        except Exception:  # noqa: S112 - It can't be read; the next one may be.
-            continue
-    return HiddenStarlette() if is_async(app) else NoRoutes()
+    search, roots = Search(_kind), (app, served)
+    parts = search.parts(*roots)
+    if is_asgi is None:
+        is_asgi = takes_asgi(parts[0].app if parts and count_parameters(app) == 0 else app)
+    if not parts:
+        return HiddenStarlette() if is_asgi else NoRoutes()
+    first = parts[0]
+    if len(parts) == 1 and first.is_wrapped and not first.is_mounted and takes_asgi(first.app) is is_asgi:
+        return first.routes
+    return NestedRoutes(search, roots, parts, is_asgi=is_asgi)
 
 
-def _kind(app: Any) -> Callable[[Any], Routes] | None:
+def around(routes: Routes, app: App) -> App:
+    """Return the callable to serve in place of an application, which records what each request reaches."""
+    return cast("App", routes.around(app)) if isinstance(routes, NestedRoutes) else app
+
+
+def _kind(app: Any) -> Callable[[Any], VisitedRoutes] | None:
     if isinstance(app, type):
         return None
     for base in type(app).__mro__:
@@ -64,6 +91,6 @@ def _kind(app: Any) -> Callable[[Any], Routes] | None:
         # Django's handler of static files, as of `runserver`, wraps the site's own handler.
         if target is not None and not (base.__name__ == "BaseHandler" and hasattr(app, "application")):
             module, _, name = target.partition(".")
-            kind: Callable[[Any], Routes] = getattr(import_module(f"{__name__}.{module}"), name)
+            kind: Callable[[Any], VisitedRoutes] = getattr(import_module(f"{__name__}.{module}"), name)
             return kind
     return StarletteRoutes if has_routes(app) else None

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from scaleobs._routes.interface import Pairs, Request, explicit_methods, settled
+from scaleobs._routes.interface import Pairs, Request, explicit_methods, settled, visiting
 from scaleobs.catalog import UNMATCHED_ROUTE
 
 _ANY_METHOD = ("ANY", "PROXY")
@@ -33,6 +33,11 @@ class BottleRoutes:
         """Return every method and rule."""
         self._known = settled(self._known, _pairs(self._app.routes))
         return self._known
+
+    def announce(self) -> None:
+        """Record a visit of each request."""
+        if "wsgi" not in vars(self._app):  # Bottle refuses a second assignment.
+            self._app.wsgi = visiting(self._app, self._app.wsgi, lambda environ, *_: environ)
 
     def _unrouted(self, request: Request) -> str:
         http_error: Any = sys.modules["bottle"].HTTPError  # The application imported it.

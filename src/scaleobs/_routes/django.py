@@ -7,7 +7,17 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from scaleobs._routes.interface import DEFAULT_METHODS, NOTE, Pairs, Request, listed, recall, remember, with_root
+from scaleobs._routes.interface import (
+    DEFAULT_METHODS,
+    NOTE,
+    Pairs,
+    Request,
+    listed,
+    recall,
+    remember,
+    visiting,
+    with_root,
+)
 from scaleobs.catalog import UNMATCHED_ROUTE
 
 _ANCHOR = re.compile(r"(?<![\[\\])\^|(?<!\\)\$$|\\[AZ]")
@@ -24,6 +34,7 @@ class DjangoRoutes:
     route_key = NOTE
 
     def __init__(self, handler: Any) -> None:
+        self._handler = handler
         self._resolver: Any = None
         self._known: Pairs = ()
         # After a use of the handler's `vars`, each access of its attributes is slower (Python 3.11).
@@ -44,6 +55,13 @@ class DjangoRoutes:
             self._known = listed(pairs)
             self._resolver = resolver
         return self._known
+
+    def announce(self) -> None:
+        """Record a visit of each request."""
+        handler = self._handler
+        key = "scope" if _is_asgi(handler) else "META"
+        for name in ("get_response", "get_response_async"):
+            setattr(handler, name, visiting(handler, getattr(handler, name), lambda request: getattr(request, key)))
 
 
 class _Templates:
@@ -82,7 +100,7 @@ def _hook(handler: Any, templates: _Templates) -> None:
     from django.urls import Resolver404
 
     resolve, respond, respond_async = handler.resolve_request, handler.get_response, handler.get_response_async
-    is_asgi = any(base.__name__ in _ASYNC_HANDLERS for base in type(handler).__mro__)
+    is_asgi = _is_asgi(handler)
     known = templates.known
 
     def resolve_and_remember(request: Any) -> Any:
@@ -115,6 +133,10 @@ def _hook(handler: Any, templates: _Templates) -> None:
     setattr(resolve_and_remember, _HOOKED, True)
     handler.resolve_request = resolve_and_remember
     handler.get_response, handler.get_response_async = respond_and_remember, respond_and_remember_async
+
+
+def _is_asgi(handler: Any) -> bool:
+    return any(base.__name__ in _ASYNC_HANDLERS for base in type(handler).__mro__)
 
 
 def _remember_unresolved(notes: Request, request: Any, response: Any, templates: _Templates) -> None:

@@ -16,6 +16,7 @@ from scaleobs._routes.interface import (
     path_below,
     recall,
     remember,
+    visiting,
 )
 from scaleobs.catalog import UNMATCHED_ROUTE
 
@@ -54,6 +55,10 @@ class FalconRoutes:
             self._seen = seen
         return self._known
 
+    def announce(self) -> None:
+        """Record a visit of each request."""
+        self._app._router_search.announce()  # noqa: SLF001
+
     def _unrouted(self, path: str) -> str:
         found = self._router().find(path)
         if found is not None and found[0] is not None:  # A middleware answered.
@@ -75,14 +80,22 @@ class _Search:
         self._app = app
         self._search = search
 
+    def announce(self) -> None:
+        """Record a visit of each search with a request."""
+        self._search = visiting(self._app, self._search, lambda _path, req: _request_of(req))
+
     def __call__(self, path: str, req: Any = None) -> Any:
         """Search."""
         found = self._search(path, req=req)
         if req is not None:
-            request = getattr(req, "scope", None) or getattr(req, "env", {})
+            request = _request_of(req)
             is_found = found is not None and found[0] is not None
             remember(request, lambda: found[3] if is_found else _unrouted(self._app, path))
         return found
+
+
+def _request_of(req: Any) -> Any:
+    return getattr(req, "scope", None) or getattr(req, "env", {})
 
 
 def _fallbacks(app: Any) -> Any:

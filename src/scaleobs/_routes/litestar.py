@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from scaleobs._routes.interface import Pairs, Request, explicit_methods, listed
+from scaleobs._routes.interface import Pairs, Request, explicit_methods, listed, visiting
 from scaleobs.catalog import UNMATCHED_ROUTE
 
 
@@ -39,6 +39,10 @@ class LitestarRoutes:
         """Return every method and template."""
         self._refresh()
         return self._known
+
+    def announce(self) -> None:
+        """Record a visit of each request."""
+        self._app.asgi_handler = visiting(self._app, self._app.asgi_handler, lambda scope, *_: scope)
 
     def _refresh(self) -> None:
         routes = list(self._app.routes)

@@ -17,6 +17,7 @@ from scaleobs._routes.interface import (
     listed,
     recall,
     remember,
+    visiting,
     with_root,
 )
 from scaleobs.catalog import UNMATCHED_ROUTE
@@ -53,6 +54,12 @@ class PyramidRoutes:
         self._refresh()
         return self._known
 
+    def announce(self) -> None:
+        """Record a visit of each request."""
+        mapper = self._router.routes_mapper
+        if mapper is not None:
+            mapper.find = visiting(self._router, mapper.find, lambda request: request.environ)
+
     def _refresh(self) -> None:
         routes = list(getattr(self._router.routes_mapper, "routelist", ()))
         if routes == self._routes:
@@ -80,11 +87,11 @@ class _Mapper:
     """The router's mapper, with a hook that writes the pattern into the environ."""
 
     def __init__(self, mapper: Any) -> None:
-        self._mapper = mapper
+        self._mapper = self.find = mapper
 
     def __call__(self, request: Any) -> Any:
         """Find the route of a request."""
-        found = self._mapper(request)
+        found = self.find(request)
         remember(request.environ, lambda: None if found["route"] is None else with_root(found["route"].pattern))
         return found
 

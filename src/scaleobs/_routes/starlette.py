@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from scaleobs._routes.interface import ROUTE, Pairs, Request, path_below
-from scaleobs._routes.table import ENDPOINT, RouteTable, has_routes
+from scaleobs._routes.interface import ROUTE, Pairs, Request, has_routes, path_below, visiting
+from scaleobs._routes.table import ENDPOINT, RouteTable
 from scaleobs.catalog import UNMATCHED_ROUTE
 
 
@@ -66,6 +66,20 @@ class StarletteRoutes:
         """Return every method and template."""
         return self._current().known
 
+    def announce(self) -> None:
+        """Record a visit of each request."""
+        router = self._router
+        router.middleware_stack = visiting(router, router.middleware_stack, lambda scope, *_: scope)
+
+    def mounts(self) -> list[tuple[Any, str]]:
+        """Return each mounted application that shows no routes, with the template of its mount."""
+        return self._current().mounts
+
+    def is_bypassed(self) -> bool:
+        """Return whether the router passes on a request without a route, so that the next application may have one."""
+        default = self._router.default
+        return getattr(default, "__self__", None) is not self._router
+
     def _current(self) -> RouteTable:
         table = self._table
         if table is None or table.is_stale():
@@ -78,6 +92,8 @@ class StarletteRoutes:
         # The outermost router writes itself into the scope. A mount extends `root_path`; `app_root_path` is the first.
         first, router = scope.get("app_root_path", root), scope.get("router")
         if router is None or router is self._router:
+            if root != first and root.startswith(first) and not path.startswith(root):
+                yield root[len(first) :] + path  # A mounted application has cut the path of its mount.
             yield path_below(path, first)
             return
         # Mounted in another application; the scope has nothing else than its mount.

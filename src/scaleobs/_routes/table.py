@@ -11,13 +11,22 @@ from operator import itemgetter
 from typing import Any
 
 from scaleobs import catalog
-from scaleobs._routes.interface import ROUTE, Pairs, Request, explicit_methods, listed, toggle_slash, unwrapped
+from scaleobs._routes.interface import (
+    ROUTE,
+    Pairs,
+    Request,
+    explicit_methods,
+    has_routes,
+    host_of,
+    is_empty,
+    is_without_routes,
+    listed,
+    toggle_slash,
+    unwrapped,
+)
 
 ENDPOINT = "endpoint"
 _MAX_DEPTH = 20
-_WITHOUT_ROUTES = ("a2wsgi", "django", "prometheus_client", "starlette.middleware.wsgi", "starlette.staticfiles")
-"""Modules whose applications are often mounted and call no Starlette endpoint."""
-
 _PARAMETER = re.compile(r"\{([a-zA-Z_]\w*)(:[a-zA-Z_]\w*)?\}", re.ASCII)
 _WITHIN_A_SEGMENT = (None, ":str", ":int", ":float", ":uuid")
 
@@ -53,7 +62,7 @@ class Entry:
         is_front_end: bool = False,
         accepts: Collection[str] | None = None,
         below: str = "",
-        route: object = None,
+        route: Any = None,
         context: object = None,
     ) -> None:
         unique = _with_unique_names(path)
@@ -159,6 +168,7 @@ class RouteTable:
 
     Attributes:
         known: each method and template.
+        mounts: each mounted application that shows no routes, with the template of its mount.
         is_shared: whether an endpoint has several templates.
     """
 
@@ -170,6 +180,8 @@ class RouteTable:
         self.known: Pairs = listed((method, entry.template) for _, entry in pairs for method in entry.methods)
         pairs.sort(key=lambda pair: pair[1].rank)
         self._entries = [entry for _, entry in pairs]
+        hiding = (entry for entry in self._entries if entry.is_mount and hasattr(entry.route, "app"))
+        self.mounts: list[tuple[Any, str]] = [(entry.route.app, entry.template) for entry in hiding]
         self._serving, self._templates = _by_route_key(pairs, walk)
         endpoints = [endpoint for endpoint, entry in pairs if endpoint is not None and not entry.is_websocket]
         self.is_shared = not all(_is_key(endpoint) and endpoint in self._templates for endpoint in endpoints)
@@ -261,7 +273,7 @@ def _chosen(scope: Request, entries: Iterable[Entry]) -> str | None:
     method, is_plain = scope.get("method"), scope.get("type") != "websocket"
     refusing = None
     for entry in entries:
-        if (entry.is_websocket and is_plain) or (entry.host is not None and not entry.host.match(_host(scope))):
+        if (entry.is_websocket and is_plain) or (entry.host is not None and not entry.host.match(host_of(scope))):
             continue
         if entry.accepts is None or method in entry.accepts:
             return entry.template
@@ -320,7 +332,8 @@ class _Walk:
             yield from self.through(route, prefix, route.host_regex, depth + 1)
         elif hasattr(route, "routes"):  # starlette.routing.Mount, or FastAPI's front ends, which have no path.
             below = prefix + (path or "")
-            if path is not None and not route.routes:  # Static files or hidden routes: one template.
+            # Static files or hidden routes: one template.
+            if path is not None and not _routes_of(route) and not is_empty(route.app):
                 yield getattr(route, "app", None), Entry(below, ["GET"], host, is_mount=True, route=route)
                 self._search_behind(getattr(route, "app", None), depth)
             yield from self.through(route, below, host, depth + 1)
@@ -343,7 +356,7 @@ class _Walk:
             for router in routers:
                 pairs = self.through(router, "", None, depth + 1)
                 self.hidden.update(endpoint for endpoint, _ in pairs if _is_key(endpoint))
-            is_seen = bool(routers) or any(_is_without_routes(one) for one in found)
+            is_seen = bool(routers) or any(is_without_routes(one) for one in found)
         except Exception:  # It can't be read.
             is_seen = False
         self.hides = self.hides or not is_seen
@@ -360,14 +373,11 @@ class _Walk:
                 self._record_included(inner, depth + 1)
 
 
-def has_routes(app: Any) -> bool:
-    """Return whether an object is an application or a router as Starlette has them."""
-    router = getattr(app, "router", app)
-    return hasattr(router, "routes") and hasattr(router, "redirect_slashes")
-
-
 def _routes_of(owner: Any) -> list[Any]:
-    return [*(owner.routes or ()), *getattr(owner, "_low_priority_routes", ())]
+    app = getattr(
+        owner, "_base_app", owner
+    )  # A mount shows the routes of its application, but not those of low priority.
+    return [*(owner.routes or ()), *getattr(getattr(app, "router", app), "_low_priority_routes", ())]
 
 
 def _methods(route: Any, endpoint: Any) -> Iterable[str] | None:
@@ -380,20 +390,9 @@ def _methods(route: Any, endpoint: Any) -> Iterable[str] | None:
     return [method for method in catalog.METHODS if hasattr(endpoint, method.lower())] or ["GET"]
 
 
-def _is_without_routes(app: Any) -> bool:
-    """Return whether an application is of a class that never has an endpoint."""
-    modules = [getattr(app, "__module__", None), *(base.__module__ for base in type(app).__mro__)]
-    return any(f"{module}.".startswith(f"{name}.") for module in modules for name in _WITHOUT_ROUTES)
-
-
 def _is_key(endpoint: Any) -> bool:
     try:
         hash(endpoint)
     except Exception:
         return False
     return endpoint is not None
-
-
-def _host(scope: Request) -> str:
-    found = next((value for name, value in scope.get("headers", ()) if name == b"host"), b"")
-    return str(found.decode("latin-1").partition(":")[0]).lower()

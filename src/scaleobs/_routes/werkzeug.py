@@ -15,6 +15,7 @@ from scaleobs._routes.interface import (
     remember,
     settled,
     toggle_slash,
+    visiting,
 )
 from scaleobs.catalog import UNMATCHED_ROUTE
 
@@ -30,10 +31,12 @@ class FlaskRoutes:
     def __init__(self, app: Any) -> None:
         self._app = app
         self._known: Pairs = ()
-        hook = getattr(app.full_dispatch_request, "__self__", None)
+        current = app.full_dispatch_request
+        hook = getattr(current, "__self__", None) or getattr(current, "hook", None)
         if not isinstance(hook, _Hook):
             hook = _Hook(app)
             app.full_dispatch_request = hook.dispatch
+        self._hook = hook
         self._roots = hook.roots
 
     def template(self, request: Request) -> tuple[str, bool]:
@@ -51,6 +54,10 @@ class FlaskRoutes:
         """Return every method and rule."""
         self._known = settled(self._known, _pairs(self._app))
         return self._known
+
+    def announce(self) -> None:
+        """Record a visit of each request."""
+        self._app.full_dispatch_request = self._hook.dispatch_visited
 
 
 class QuartRoutes:
@@ -76,6 +83,12 @@ class QuartRoutes:
         self._known = settled(self._known, _pairs(self._app))
         return self._known
 
+    def announce(self) -> None:
+        """Record a visit of each request."""
+        app = self._app
+        for name in ("handle_request", "handle_websocket"):
+            setattr(app, name, visiting(app, getattr(app, name), lambda request: request.scope))
+
 
 class _Hook:
     """
@@ -93,6 +106,8 @@ class _Hook:
         # An attribute of the proxy `request` takes ten times as long as the request object.
         self._current = request._get_current_object  # type: ignore[attr-defined]  # noqa: SLF001 - Flask documents it.
         self.roots: set[str] = set()
+        self.dispatch_visited = visiting(app, self.dispatch, lambda *_: self._current().environ)
+        self.dispatch_visited.hook = self  # type: ignore[attr-defined]
 
     def dispatch(self, *context: Any) -> Any:
         """Dispatch the request of the current context."""
