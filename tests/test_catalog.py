@@ -18,6 +18,8 @@ def test_contract_names():
         "http_requests_total": ("method", "route", "status_code"),
         "http_request_duration_seconds": ("method", "route", "status_code"),
         "active_connections": ("protocol",),
+        "websocket_connections_total": ("route", "code"),
+        "websocket_duration_seconds": ("route",),
         "service_ready": (),
         "health_check_up": ("probe", "check"),
         "health_check_duration_seconds": ("probe", "check"),

@@ -311,7 +311,7 @@ def test_the_page_of_metrics_has_the_buckets():
     """
     page = text_of("docs/metrics.md")
 
-    for bounds in (catalog.DEFAULT_BUCKETS, catalog.LAG_BUCKETS, catalog.SIZE_BUCKETS):
+    for bounds in (catalog.DEFAULT_BUCKETS, catalog.LAG_BUCKETS, catalog.WEBSOCKET_BUCKETS, catalog.SIZE_BUCKETS):
         assert ", ".join(f"{bound:.6f}".rstrip("0").rstrip(".") for bound in bounds) in page
 
 

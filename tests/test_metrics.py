@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import subprocess
 import sys
@@ -17,13 +18,16 @@ import scaleobs
 from scaleobs import catalog
 from scaleobs._metrics.families import attach
 from scaleobs._metrics.storage import Storage
-from support.exchanges import asgi, counted
+from support.exchanges import asgi, counted, http_scope, serve_asgi
 
 
 def service(registry, **settings):
     """Return an instrumented application."""
 
     async def hello(scope, receive, send):
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.accept"})
+            return
         await send({"type": "http.response.start", "status": 200})
         await send({"type": "http.response.body", "body": b"hello"})
 
@@ -150,6 +154,7 @@ def test_scrape_shows_the_catalog(registry):
     scaleobs.observer_of(app).check("database")(lambda: True)
     asgi(app)
     asgi(app, path="/ready")
+    asyncio.run(serve_asgi(app, {**http_scope(), "type": "websocket"}, [{"type": "websocket.connect"}]))
     families = {f.name: f for f in parse_text(asgi(app, path="/metrics").body.decode())}
 
     assert 3 == families["shop_stock"].samples[0].value

@@ -243,7 +243,9 @@ def test_span_of_a_websocket(ends, attributes, status, exported, registry, capsy
     assert attributes == {key: span.attributes[key] for key in attributes}
     assert ("error.type" in attributes) == ("error.type" in span.attributes)
     lines = log_lines(capsys)
-    assert (ends in ("closes", "raises")) == bool(lines)
+    assert ["websocket.closed" if ends in ("closes", "raises") else "request.finished"] == [
+        line["event"] for line in lines
+    ]
     assert all(ids(span) == (line["trace_id"], line["span_id"]) for line in lines)
 
 

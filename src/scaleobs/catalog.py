@@ -19,6 +19,11 @@ METHODS: frozenset[str] = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CO
 OTHER_METHOD = "_OTHER"
 UNMATCHED_ROUTE = "unmatched"
 
+OTHER_CODE = "_OTHER"
+"""The code of a WebSocket that closed with one that is in no range of RFC 6455."""
+UNKNOWN_CODE = "unknown"
+"""The code of a WebSocket whose messages scaleobs does not receive, as with WSGI."""
+
 PROBES: tuple[str, ...] = ("live", "ready", "startup")
 LOG_LEVELS: tuple[str, ...] = ("debug", "info", "warning", "error", "critical")
 
@@ -57,6 +62,18 @@ ACTIVE = Metric(
     "gauge",
     ("protocol",),
     "Requests and WebSockets open now.",
+)
+WEBSOCKETS = Metric(
+    "websocket_connections_total",
+    "counter",
+    ("route", "code"),
+    "Accepted WebSockets that have closed.",
+)
+WEBSOCKET_DURATION = Metric(
+    "websocket_duration_seconds",
+    "histogram",
+    ("route",),
+    "Time from the accept of a WebSocket to its close.",
 )
 READY = Metric(
     "service_ready",
@@ -155,6 +172,8 @@ EXPOSED: tuple[Metric, ...] = (
     REQUESTS,
     DURATION,
     ACTIVE,
+    WEBSOCKETS,
+    WEBSOCKET_DURATION,
     READY,
     HEALTH_UP,
     HEALTH_DURATION,
@@ -168,6 +187,9 @@ EXPOSED: tuple[Metric, ...] = (
 
 RUNTIME: tuple[Metric, ...] = (EVENT_LOOP_LAG, POOL_BUSY, POOL_WAITING, POOL_SIZE)
 """Families that are exposed when an event loop runs, each pool of threads when it exists."""
+
+WEBSOCKET_BUCKETS: tuple[float, ...] = (0.1, 1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
+"""Upper bounds in seconds of `websocket_duration_seconds`: up to a day."""
 
 LAG_BUCKETS: tuple[float, ...] = DEFAULT_BUCKETS
 """Upper bounds in seconds of `event_loop_lag_seconds`."""

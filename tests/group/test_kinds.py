@@ -13,7 +13,7 @@ from scaleobs._workers.ledger import DamagedError, entries_of, has_fallen, parse
 
 SOURCE = Path(__file__).parent.parent.parent / "src" / "scaleobs"
 
-GROWING = {"DURATION", "REQUEST_SIZE", "RESPONSE_SIZE", "TALLY", "LINES", "LOOP_LAG"}
+GROWING = {"DURATION", "REQUEST_SIZE", "RESPONSE_SIZE", "TALLY", "LINES", "LOOP_LAG", "WEBSOCKET"}
 
 
 @pytest.fixture

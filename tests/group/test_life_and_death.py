@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from support import servers
+from support.expositions import PROTOBUF, key, samples
 from support.group import fleet
+from support.group.pages import OPENMETRICS
 
 pytestmark = pytest.mark.servers
 
@@ -148,20 +150,36 @@ def is_alive(pid):
 
 
 def test_websockets_of_a_killed_worker(tmp_path):
-    """WebSockets of a killed worker don't count as open, those of the others do."""
+    """Its WebSockets don't count as open, those of the others do; those that it has closed stay, in each format."""
     with fleet.running(fleet.UVICORN, tmp_path) as shop, contextlib.ExitStack() as opened, shop.watched():
+        with contextlib.closing(socket.create_connection(("127.0.0.1", shop.port), servers.LIMIT)) as stream:
+            killed = talk(stream)
+            stream.sendall(b"\x88\x82\0\0\0\0" + (4321).to_bytes(2, "big"))
+            stream.recv(10)
         workers = []
-        while len(set(workers)) < 2:
+        while len(set(workers)) < 2 or killed not in workers:
             stream = opened.enter_context(socket.create_connection(("127.0.0.1", shop.port), servers.LIMIT))
             workers.append(talk(stream))
         websocket = ("active_connections", (("protocol", "websocket"),))
         shop.until(lambda page: len(workers) == page[websocket])
-        os.kill(workers[0], signal.SIGKILL)
-        left = len(workers) - workers.count(workers[0])
+        os.kill(killed, signal.SIGKILL)
+        left = len(workers) - workers.count(killed)
         shop.until(lambda page: (left, 4) == (page[websocket], page.workers))
-        pages = shop.scrapes()
+        pages = shop.scrapes() + shop.scrapes(headers=OPENMETRICS)
+        in_protobuf = [samples(shop.fetch("/metrics", {"Accept": PROTOBUF})[2], PROTOBUF) for _ in range(4)]
+    closed = [page.total("websocket_connections_total", route="/stay", code="4xxx") for page in pages]
+    timed = [page.total("websocket_duration_seconds_count", route="/stay") for page in pages]
 
     assert {left} == {page[websocket] for page in pages}
+    assert {1} == {*closed, *timed}
+    assert {1} == {
+        found[key(name, labels)]
+        for found in in_protobuf
+        for name, labels in (
+            ("websocket_connections_total", {"route": "/stay", "code": "4xxx"}),
+            ("websocket_duration_seconds_count", {"route": "/stay"}),
+        )
+    }
 
 
 def talk(stream):

@@ -118,7 +118,9 @@ def test_every_selector_follows_the_variables(page):
             for selector in re.findall(r"(\w+)\{([^}]*)\}", target["expr"]):
                 assert 'job=~"$job"' in selector[1], panel["title"]
                 assert 'instance=~"$instance"' in selector[1], panel["title"]
-                assert ('route=~"$route"' in selector[1]) == selector[0].startswith("http_"), panel["title"]
+                assert ('route=~"$route"' in selector[1]) == selector[0].startswith(("http_", "websocket_")), panel[
+                    "title"
+                ]
 
 
 @each_page

@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from scaleobs._http.exchange import COMPLETING, ENDED, OPEN, SERVER_ERROR, DetailedExchange, Exchange
+from scaleobs._metrics.child import HTTP
 from scaleobs._tracing import request_attributes
 from scaleobs.logs import new_context
 from scaleobs.logs._encoding import led_to, traceback_of
@@ -217,6 +218,20 @@ class DetailedHTTPExchange(DetailedExchange, HTTPExchange):
     def sizes(self) -> tuple[int, int] | None:
         """Return the bytes of both bodies; of the request's, those that the application has read."""
         return None if self.received is None else (self.received, self.sent)
+
+
+class Handshake(DetailedHTTPExchange):
+    """The handshake of a WebSocket; it ends if it is answered by HTTP."""
+
+    __slots__ = ()
+
+    def end(self, status: Any) -> None:
+        """Count the handshake with this status, and log it; called once."""
+        # A copy, since the application has the scope. The framework has written into it what determines the route.
+        self.request = {**self.request, self.recorder.method: "GET"}
+        self.shard = self.recorder.local.shard
+        self.shard.open[HTTP] += 1
+        super().end(status)
 
 
 def _comes_from(error: BaseException, send: Send) -> bool:

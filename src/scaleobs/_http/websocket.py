@@ -1,25 +1,51 @@
-"""One WebSocket, from its handshake to any kind of close."""
+"""
+One WebSocket, from its handshake to any kind of close.
+
+A handshake that is answered by HTTP is a request, with the method GET: refused, denied, or failed before it was
+accepted. An accepted WebSocket is counted when it closes.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
 
 from scaleobs import logs
-from scaleobs._http.asgi_exchange import ASGIApp, Message, Receive, Scope, Send, client_of, with_id
-from scaleobs._http.recorder import Recorder
-from scaleobs._metrics.child import WEBSOCKET
+from scaleobs._http.asgi_exchange import (
+    ASGIApp,
+    Handshake,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    client_of,
+    with_id,
+)
+from scaleobs._http.exchange import COMPLETING, ENDED, OPEN, SERVER_ERROR, code_of
+from scaleobs._http.recorder import Recorder, Request
+from scaleobs._metrics.child import HTTP, SOCKET, SOCKET_DURATION, WEBSOCKET
+from scaleobs._metrics.storage import Storage
 from scaleobs._tracing import RequestSpan
+from scaleobs.catalog import OTHER_CODE, UNKNOWN_CODE, UNMATCHED_ROUTE
 
-_NO_CODE = 1005
-_ABNORMAL = 1006
+if TYPE_CHECKING:
+    from scaleobs._http.wsgi_exchange import WSGIExchange
 
-_SWITCHED, _REFUSED, _FAILED = 101, 403, 500
-"""The status of a handshake (ASGI, WebSocket): accepted; closed instead; the application raised."""
+_NORMAL, _NO_CODE, _ABNORMAL = 1000, 1005, 1006
+_DEFINED = range(1000, 1016)
+_REGISTERED = range(3000, 4000)
+_PRIVATE = range(4000, 5000)
+
+_SWITCHED, _REFUSED = 101, 403
+"""The status of a handshake: accepted; closed instead (ASGI, WebSocket)."""
+
+_START, _BODY = "websocket.http.response.start", "websocket.http.response.body"
+"""The messages of a response that denies a WebSocket."""
 
 
 class WebSocket:
     """
-    One WebSocket: counted while it is open, logged when it closes, with a span until the application has finished.
+    One WebSocket: counted while it is open and when it closes, with a span until the application has finished.
 
     Args:
         recorder: counts it.
@@ -47,7 +73,22 @@ class WebSocket:
         self._path = scope["path"]
         self._server_receive = receive
         self._server_send = send
-        self._is_accepted = self._is_open = False
+        self._is_accepting = self._is_open = False
+        self._opened: float | None = None
+        self._abandoned: float | None = None
+        self._sent_code: int | None = None
+        self._handshake = handshake = Handshake()
+        handshake.recorder = recorder
+        handshake.request = scope
+        handshake.shard = recorder.local.shard
+        handshake.server_receive, handshake.server_send = receive, send
+        handshake.stage = OPEN
+        handshake.path = self._path
+        handshake.client_disconnected = False
+        handshake.status = handshake.pending_log_fields = handshake.received = None
+        handshake.sent = 0
+        handshake.context, handshake.span = context, span
+        handshake.begun = perf_counter()
 
     async def serve(self, app: ASGIApp, entered: Any = None) -> None:
         """Call the application, and afterwards make its span no longer the current one, by `entered`."""
@@ -56,6 +97,7 @@ class WebSocket:
             await app(self._scope, self._receive, self._send)
         except GeneratorExit:  # Garbage collection, perhaps in a finalizer: the next scrape ends it.
             entered = None
+            self._abandoned = perf_counter()
             self._recorder.storage.abandoned.append(self)
             raise
         except BaseException as error:
@@ -70,49 +112,277 @@ class WebSocket:
 
     def finish_abandoned(self) -> None:
         """The application was collected before it closed the WebSocket."""
+        if self._abandoned is not None:  # Without this, its duration would include the time until that scrape.
+            waited = perf_counter() - self._abandoned
+            self._handshake.begun += waited
+            self._opened = None if self._opened is None else self._opened + waited
         self._app_finished(_NO_CODE)
 
     async def _receive(self) -> Message:
         message = await self._server_receive()
-        if message["type"] == "websocket.disconnect":
-            self._close(message.get("code", _NO_CODE))
+        try:
+            if message["type"] == "websocket.disconnect":
+                self._disconnected(message.get("code"))
+        except Exception:  # noqa: S110 - The application reports a malformed message.
+            pass
         return message
 
+    def _disconnected(self, code: object) -> None:
+        if self._is_accepting:  # The accept was sent, but the server's `send` has not returned yet.
+            self._open()
+        if self._opened is not None:
+            self._close(_number(code, _NO_CODE))
+        elif self._handshake.stage == COMPLETING:
+            self._handshake.finished()
+        else:
+            self._handshake.client_gone()
+
     async def _send(self, message: Message) -> None:
-        kind = message.get("type")  # The server reports a message without one.
-        is_first = kind == "websocket.accept" and not self._is_accepted
-        if is_first and self._context is not None:
-            message = with_id(message, self._context)
-        await self._server_send(message)
-        if is_first:
-            self._is_accepted = self._is_open = True
+        try:
+            kind, code, has_more = message["type"], message.get("code"), message.get("more_body")
+            if kind == "websocket.accept" and self._opened is None and self._context is not None:
+                message = with_id(message, self._context)
+            elif kind == _START:
+                message = self._with_status(message)
+        except Exception:  # The server reports a malformed message.
+            kind = code = has_more = None
+        if self._opened is not None:
+            await self._send_to_open(message, _number(code, _NORMAL) if kind == "websocket.close" else None)
+        elif self._handshake.stage == ENDED:
+            await self._server_send(message)
+        elif kind == "websocket.accept":
+            await self._accept(message)
+        elif kind == "websocket.close" and self._handshake.status is None:
+            await self._refuse(message)
+        elif kind in (_START, _BODY):
+            await self._deny(message, is_start=kind == _START, is_last=kind == _BODY and not has_more)
+        else:
+            await self._server_send(message)
+
+    def _with_status(self, message: Message) -> Message:
+        """Keep the status of a denial, and return its start with `X-Request-ID`."""
+        handshake = self._handshake
+        if self._opened is not None or handshake.stage == ENDED or handshake.status is not None:
+            return message
+        handshake.status = message["status"]
+        return message if self._context is None else with_id(message, self._context)
+
+    async def _accept(self, message: Message) -> None:
+        self._is_accepting = True
+        try:
+            await self._server_send(message)
+            self._open()
+        except OSError:  # Servers raise it if the client disconnected (ASGI 2.4).
+            self._handshake.client_gone()
+            raise
+        finally:
+            self._is_accepting = False
+
+    async def _refuse(self, message: Message) -> None:
+        handshake = self._handshake
+        handshake.status, handshake.stage = _REFUSED, COMPLETING
+        try:
+            await self._server_send(message)
+        except BaseException as error:
+            if handshake.stage != ENDED:
+                handshake.status, handshake.stage = None, OPEN
+                if issubclass(type(error), OSError):
+                    handshake.client_gone()
+            raise
+        handshake.finished()
+
+    async def _deny(self, message: Message, *, is_start: bool, is_last: bool) -> None:
+        """Send a part of a response that denies the WebSocket."""
+        handshake = self._handshake
+        if is_last:
+            handshake.stage = COMPLETING
+        try:
+            await self._server_send(message)
+        except BaseException as error:
+            if handshake.stage != ENDED:
+                handshake.stage = OPEN
+                if is_start:  # It was not sent.
+                    handshake.status = None
+                if issubclass(type(error), OSError):
+                    handshake.client_gone()
+            raise
+        if is_last:
+            handshake.finished()
+
+    async def _send_to_open(self, message: Message, close_code: int | None) -> None:
+        if self._is_open and close_code is not None:
+            # Before the server sends it: the answer of the client may be received first.
+            self._sent_code = close_code
+        try:
+            await self._server_send(message)
+        except BaseException as error:
+            if close_code is not None:
+                self._sent_code = None
+            if issubclass(type(error), OSError):
+                self._close(_ABNORMAL)
+            raise
+        if close_code is not None:
+            self._close(close_code)
+
+    def _open(self) -> None:
+        if self._opened is None and self._handshake.stage != ENDED:
+            self._handshake.stage = ENDED
+            self._opened = perf_counter()
+            self._is_open = True
             self._recorder.local.shard.open[WEBSOCKET] += 1
-        elif kind == "websocket.close":
-            self._close(message.get("code", 1000))
 
     def _app_finished(self, code: int, error: BaseException | None = None) -> None:
         """The application returned or raised."""
+        if self._opened is None:
+            self._handshake.app_finished(error)
+            return
         self._close(code, error)
         span, self._span = self._span, None
-        if span is None:
-            return
-        try:
-            status = _FAILED if error is not None else _SWITCHED if self._is_accepted else _REFUSED
-            route, _ = self._recorder.routes.template(self._scope)
-            sent = _SWITCHED if self._is_accepted else status
-            span.response_ended("GET", route, status, sent)
-            span.app_finished(error)
-        except Exception as fault:
-            self._recorder.fault(fault)
+        _end_span(span, self._recorder, self._scope, error)
 
-    def _close(self, code: Any, error: BaseException | None = None) -> None:
-        if not self._is_open:
+    def _close(self, code: int, error: BaseException | None = None) -> None:
+        """Count the WebSocket and write its line; a code that the application has sent replaces another one."""
+        if not self._is_open or self._opened is None:
             return
         self._is_open = False
-        self._recorder.local.shard.open[WEBSOCKET] -= 1
-        try:
-            route, _ = self._recorder.routes.template(self._scope)
-            fields = {"route": route, "path": self._path, "code": code, "client": client_of(self._scope)}
-            self._recorder.log.websocket_closed({**(self._context or {}), **fields}, error)
-        except Exception as fault:
-            self._recorder.fault(fault)
+        recorder, sent_code = self._recorder, self._sent_code
+        recorder.local.shard.open[WEBSOCKET] -= 1
+        code = code if sent_code is None else sent_code
+        label = label_of(code, recorder.storage, is_sent=sent_code is not None)
+        fields = {"path": self._path, "code": code, "client": client_of(self._scope)}
+        seconds = perf_counter() - self._opened
+        _count(recorder, self._scope, label, seconds, fields={**(self._context or {}), **fields}, error=error)
+
+
+def label_of(code: int, storage: Storage, *, is_sent: bool) -> str:
+    """
+    Return a close code as a label: clients can add no more than 19 values, applications 20 more.
+
+    Args:
+        code: any number.
+        storage: limits the codes of applications.
+        is_sent: whether the application has sent the code.
+    """
+    if code in _DEFINED:
+        return str(code)
+    if code in _REGISTERED:
+        return "3xxx"
+    if code in _PRIVATE:
+        return str(code) if is_sent and storage.admit_code(str(code)) else "4xxx"
+    return OTHER_CODE
+
+
+def _number(code: object, default: int) -> int:
+    return int(code) if isinstance(code, int) else default
+
+
+def _count(
+    recorder: Recorder,
+    request: Request,
+    code: str,
+    seconds: float,
+    *,
+    fields: dict[str, Any],
+    error: BaseException | None,
+) -> None:
+    """Count a closed WebSocket, and write its line with these fields. Never raises."""
+    try:
+        route = _route_of(recorder, request)
+        labels = (SOCKET, route, code)
+        child = recorder.local.shard.child_of(labels, SOCKET_DURATION)
+        child.observe(seconds)
+        if child.labels != labels:
+            recorder.log.limit_reached(recorder.storage.limit)
+        recorder.log.websocket_closed({**fields, "route": route}, error)
+    except Exception as fault:
+        recorder.fault(fault)
+
+
+def _route_of(recorder: Recorder, request: Request) -> str:
+    try:
+        return recorder.routes.template(request)[0]
+    except Exception as fault:
+        recorder.fault(fault)
+        return UNMATCHED_ROUTE
+
+
+def _end_span(span: RequestSpan | None, recorder: Recorder, request: Request, error: BaseException | None) -> None:
+    """End the span of an accepted WebSocket. Never raises."""
+    if span is None:
+        return
+    try:
+        status = _SWITCHED if error is None else SERVER_ERROR
+        span.response_ended("GET", _route_of(recorder, request), status, _SWITCHED)
+        span.app_finished(error)
+    except Exception as fault:
+        recorder.fault(fault)
+
+
+# With WSGI, the application takes the connection from the server and exchanges the messages itself. It starts no
+# response, and raises `StopIteration` (gunicorn) or returns an empty list (gevent). The server of gevent-websocket
+# accepts the WebSocket before it calls the application.
+
+_ACCEPTED_BY_SERVER = "wsgi.websocket"
+
+
+def is_handshake(environ: Request) -> bool:
+    """Return whether a request of WSGI is the handshake of a WebSocket."""
+    return "websocket" in str(environ.get("HTTP_UPGRADE", "")).lower() and environ.get("REQUEST_METHOD") == "GET"
+
+
+def begin_over_wsgi(exchange: WSGIExchange) -> None:
+    """Count a request as an open WebSocket until its response starts."""
+    exchange.is_websocket = True
+    exchange.shard.open[WEBSOCKET] += 1
+    exchange.shard.open[HTTP] -= 1
+
+
+def start_over_wsgi(exchange: WSGIExchange, *args: Any, **named: Any) -> Any:
+    """Start a response of the application: by HTTP unless it accepts the WebSocket, or the server has."""
+    status = args[0] if args else named.get("status")
+    if exchange.request.get(_ACCEPTED_BY_SERVER) is not None or code_of(status) == _SWITCHED:
+        return exchange.server_start(*args, **named)
+    write = exchange.start_response(*args, **named)
+    _answered(exchange)
+    return write
+
+
+def returned_over_wsgi(exchange: WSGIExchange, body: object) -> bool:
+    """Return whether the application has finished with the WebSocket when it returned this body."""
+    if exchange.is_websocket and (type(body) in {list, tuple} or not hasattr(type(body), "__iter__")):
+        close_over_wsgi(exchange)
+        return True
+    return False
+
+
+def raised_over_wsgi(exchange: WSGIExchange, error: BaseException) -> bool:
+    """Return whether an exception ends an accepted WebSocket. If not, it is the answer to the handshake."""
+    if exchange.is_websocket and issubclass(type(error), StopIteration):
+        close_over_wsgi(exchange)
+    elif exchange.is_websocket and exchange.request.get(_ACCEPTED_BY_SERVER) is not None:
+        close_over_wsgi(exchange, error)
+    else:
+        _answered(exchange)
+        return False
+    return True
+
+
+def close_over_wsgi(exchange: WSGIExchange, error: BaseException | None = None) -> None:
+    """Count the WebSocket, and end the exchange without an answer."""
+    recorder = exchange.recorder
+    exchange.is_websocket = False
+    exchange.stage = ENDED
+    recorder.local.shard.open[WEBSOCKET] -= 1
+    seconds = perf_counter() - exchange.begun
+    fields = {**(exchange.context or {}), "path": exchange.path, "client": exchange.client()}
+    _count(recorder, exchange.request, UNKNOWN_CODE, seconds, fields=fields, error=error)
+    span, exchange.span = exchange.span, None
+    _end_span(span, recorder, exchange.request, error)
+
+
+def _answered(exchange: WSGIExchange) -> None:
+    if exchange.is_websocket:
+        exchange.is_websocket = False
+        open_now = exchange.recorder.local.shard.open
+        open_now[WEBSOCKET] -= 1
+        open_now[HTTP] += 1

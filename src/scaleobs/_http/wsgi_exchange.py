@@ -8,7 +8,8 @@ from operator import length_hint
 from typing import Any, TypeVar
 
 from scaleobs import logs
-from scaleobs._http.exchange import ENDED, OPEN, SERVER_ERROR, DetailedExchange, Exchange
+from scaleobs._http import websocket
+from scaleobs._http.exchange import ENDED, OPEN, DetailedExchange, Exchange
 
 Result = TypeVar("Result")
 StartResponse = Callable[..., Callable[[bytes], object]]
@@ -38,6 +39,7 @@ class WSGIExchange(DetailedExchange):
     Attributes:
         body: the iterable that the application returned.
         headers: of the response, if the request is not only counted.
+        is_websocket: whether the request counts as an open WebSocket; set for handshakes only.
         takes_fast_path: whether the request is only counted. If not, the slots of `DetailedExchange` are set.
         is_read: whether the server has read all chunks.
         list_iterator: the iterator that the server reads, if the body is iterated as a list.
@@ -45,11 +47,15 @@ class WSGIExchange(DetailedExchange):
         server_start: the server's `start_response`.
     """
 
-    __slots__ = ("body", "headers", "is_read", "list_iterator", "sent", "server_start", "takes_fast_path")
+    __slots__ = (
+        *("body", "headers", "is_read", "is_websocket", "list_iterator"),
+        *("sent", "server_start", "takes_fast_path"),
+    )
 
     body: Any
     headers: Any
     takes_fast_path: bool
+    is_websocket: bool
     is_read: bool
     list_iterator: Iterator[bytes]
     sent: int
@@ -112,6 +118,13 @@ class WSGIExchange(DetailedExchange):
             Exchange.end(self, status)
         else:
             super().end(status)
+
+    def finished(self) -> None:
+        """The last byte was passed to the server, or the body was closed without a response."""
+        if self.stage != ENDED and self.status is None and getattr(self, "is_websocket", False):
+            websocket.close_over_wsgi(self)
+        else:
+            super().finished()
 
     def app_finished(self, error: BaseException | None = None) -> None:
         """The application returned or raised."""
@@ -179,8 +192,11 @@ class WSGIExchange(DetailedExchange):
             raise
         if self.stage != ENDED:
             self.shard = self.recorder.local.shard
-            end = _count if self.takes_fast_path else _end
-            end(self, SERVER_ERROR if self.status is None else self.status)
+            if self.status is None:
+                self.finished()
+            else:
+                end = _count if self.takes_fast_path else _end
+                end(self, self.status)
         if not self.takes_fast_path:
             self.app_finished()
 
@@ -213,6 +229,8 @@ class WSGIExchange(DetailedExchange):
             self.shard = self.recorder.local.shard
             if is_whole:
                 self.finished()
+            elif error is not None and getattr(self, "is_websocket", False) and websocket.raised_over_wsgi(self, error):
+                return
         self.app_finished(error)
 
     def __del__(self) -> None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from operator import add
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from scaleobs import catalog
 from scaleobs._health.check import LastRun
 from scaleobs._metrics.native import SLOTS as NATIVE_SLOTS
 from scaleobs._metrics.native import NativeHistogram
@@ -24,12 +23,18 @@ if TYPE_CHECKING:
 
 
 Labels = tuple[str, str, str]
-"""Method, route and status code."""
+"""Method, route and status code; of a WebSocket, `SOCKET`, route and close code."""
+
+SOCKET = "websocket"
+"""Stands in place of a method in the labels of a WebSocket; no method has this name."""
 
 Slots = Any
 """Numbers: a list, or shared memory that siblings read."""
 
-DURATION, REQUEST_SIZE, RESPONSE_SIZE = HISTOGRAMS = (Kind.DURATION, Kind.REQUEST_SIZE, Kind.RESPONSE_SIZE)
+DURATION, REQUEST_SIZE, RESPONSE_SIZE, SOCKET_DURATION = HISTOGRAMS = (
+    *(Kind.DURATION, Kind.REQUEST_SIZE, Kind.RESPONSE_SIZE),
+    Kind.WEBSOCKET,
+)
 """The kinds of child that are histograms."""
 
 _EXEMPLAR = struct.Struct("=16s8sddQ")
@@ -191,15 +196,16 @@ class Shard:
         self.children = self.families[DURATION]
         self.child_cache: dict[object, Any] = {}
 
-    def child_of(self, labels: Labels) -> Child:
-        """Return the child of a label set; above the limit, the overflow child of its status class."""
-        child = self.children.get(labels)
+    def child_of(self, labels: Labels, kind: Kind = DURATION) -> Child:
+        """Return the child of a label set; above the limit, an overflow child."""
+        family = self.families[kind]
+        child = family.get(labels)
         if child is None:
             labels = self._storage.labels_or_overflow(labels)
-            child = self.children.get(labels)
+            child = family.get(labels)
         if child is None:
-            child = self._storage.new_child(DURATION, self.number, labels, self._storage.bounds)
-            self.children[labels] = child
+            child = self._storage.new_child(kind, self.number, labels, self._storage.bounds_of(kind))
+            family[labels] = child
         return child
 
     def measure(self, labels: Labels, request_bytes: int, response_bytes: int) -> None:
@@ -207,7 +213,7 @@ class Shard:
         for kind, size in ((REQUEST_SIZE, request_bytes), (RESPONSE_SIZE, response_bytes)):
             family = self.families[kind]
             if labels not in family:
-                family[labels] = self._storage.new_child(kind, self.number, labels, catalog.SIZE_BUCKETS)
+                family[labels] = self._storage.new_child(kind, self.number, labels, self._storage.bounds_of(kind))
             family[labels].observe(size)
 
 
@@ -269,6 +275,7 @@ class Counts(NamedTuple):
     """
     All counts at one moment.
 
+    `sockets` are the closed WebSockets, by route and close code.
     `zero_children` are label sets of `http_requests_total` without a request. `lines` are log lines by level, in the
     order of the catalog.
     """
@@ -276,6 +283,7 @@ class Counts(NamedTuple):
     children: list[Child]
     request_sizes: list[Child]
     response_sizes: list[Child]
+    sockets: list[Child]
     zero_children: list[Labels]
     active: dict[str, float]
     faults: float

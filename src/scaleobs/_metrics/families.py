@@ -95,6 +95,7 @@ def gauge_families(counts: Counts, sources: list[Source]) -> Iterator[tuple[cata
     for protocol, connections in counts.active.items():
         active.add_metric((protocol,), connections)
     yield catalog.ACTIVE, active
+    yield from _websockets(counts.sockets)
     if sources:
         # An application that is imported and never served must not affect the value of the served one.
         ready = [source.is_ready() for source in sources if source.is_served()]
@@ -112,6 +113,26 @@ def gauge_families(counts: Counts, sources: list[Source]) -> Iterator[tuple[cata
     yield catalog.DROPPED, CounterMetricFamily(catalog.DROPPED.name, catalog.DROPPED.help, value=counts.dropped)
     yield catalog.FAULTS, CounterMetricFamily(catalog.FAULTS.name, catalog.FAULTS.help, value=counts.faults)
     yield catalog.WORKERS, GaugeMetricFamily(catalog.WORKERS.name, catalog.WORKERS.help, value=counts.workers)
+
+
+def _websockets(closed: list[Child]) -> Iterator[tuple[catalog.Metric, Metric]]:
+    """Yield the closed WebSockets by route and code, and their durations by route."""
+    sockets = CounterMetricFamily(catalog.WEBSOCKETS.name, catalog.WEBSOCKETS.help, labels=catalog.WEBSOCKETS.labels)
+    family = catalog.WEBSOCKET_DURATION
+    by_route: dict[str, Child] = {}
+    # In an order that is the same in each worker, so that the sums of seconds are.
+    for child in sorted(closed, key=lambda one: one.labels):
+        _, route, code = child.labels
+        slots = list(child.slots)
+        sockets.add_metric((route, code), sum(slots[:-1]))
+        by_route.setdefault(route, Child(child.labels, catalog.WEBSOCKET_BUCKETS)).add_slots(child.bounds, slots)
+    yield catalog.WEBSOCKETS, sockets
+    durations = HistogramMetricFamily(family.name, family.help, labels=family.labels)
+    ends = [*map(floatToGoString, catalog.WEBSOCKET_BUCKETS), "+Inf"]
+    for route, total in by_route.items():
+        *counts, seconds = total.slots
+        durations.add_metric((route,), list(zip(ends, accumulate(counts), strict=True)), seconds)
+    yield family, durations
 
 
 def _checks(sources: list[Source]) -> Iterator[tuple[catalog.Metric, Metric]]:

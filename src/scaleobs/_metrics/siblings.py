@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from scaleobs._metrics.child import DURATION, HISTOGRAMS, Exemplar, Labels, Slots, exemplars_of
+from scaleobs._metrics.child import DURATION, HISTOGRAMS, SOCKET_DURATION, Exemplar, Labels, Slots, exemplars_of
 from scaleobs._metrics.native import Snapshot
 from scaleobs._workers import Group, Sibling
 from scaleobs._workers.kinds import Kind
@@ -191,7 +191,7 @@ class Index:
         elif entry.end - entry.start == len(key.bounds) + 2:
             rows = self._rows.setdefault((key.shard, entry.kind, key.bounds), RowLayout())
             rows.add(self._label_index.position(key.labels), entry)
-            if entry.kind == DURATION:
+            if entry.kind in {DURATION, SOCKET_DURATION}:
                 self._label_sets.append(key.labels)
 
     def read(self, sibling: Sibling) -> SiblingSnapshot:

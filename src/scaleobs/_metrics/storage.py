@@ -20,6 +20,8 @@ from scaleobs._metrics.child import (
     HTTP,
     REQUEST_SIZE,
     RESPONSE_SIZE,
+    SOCKET,
+    SOCKET_DURATION,
     WEBSOCKET,
     Abandoned,
     Child,
@@ -39,6 +41,9 @@ from scaleobs.logs._sink import LINE_KINDS, count_lines_in
 
 OVERFLOW_ROUTE = "_overflow"
 DEFAULT_LABEL_SETS = 2000
+
+_MAX_OWN_CODES = 20
+"""The close codes from 4000 on that the applications themselves sent and that have series of their own."""
 
 _FAULTS, _DROPPED = range(2)
 
@@ -180,13 +185,19 @@ class Storage:
     def _continue_child(self, kind: Kind, key: Key) -> None:
         while len(self._shards) <= key.shard:
             self._new_shard()
-        if kind == DURATION:
+        if kind in {DURATION, SOCKET_DURATION}:
             self._label_sets[key.labels] = self.is_native
         child = self.new_child(kind, key.shard, key.labels, key.bounds)
-        if key.bounds == (self.bounds if kind == DURATION else catalog.SIZE_BUCKETS):
+        if key.bounds == self.bounds_of(kind):
             self._shards[key.shard][1].families[kind][key.labels] = child
         else:
             self._retired.append((kind, child))
+
+    def bounds_of(self, kind: Kind) -> tuple[float, ...]:
+        """Return the bucket boundaries of new label sets of a kind."""
+        if kind == DURATION:
+            return self.bounds
+        return catalog.WEBSOCKET_BUCKETS if kind == SOCKET_DURATION else catalog.SIZE_BUCKETS
 
     def _report_new_memory(self) -> None:
         for source in list(self.sources):
@@ -271,18 +282,31 @@ class Storage:
         """Return the labels for a new label set: its own, or above the limit those of an overflow series."""
         if labels in self._label_sets:
             return labels
-        # Without the lock: a fault while the ledgers of siblings are read takes the lock to count.
-        counted_by_siblings = [] if self.workers is None else list(self.workers.new_label_sets())
+        self._add_label_sets_of_siblings()
         with self._lock:
-            for labels_of_sibling in counted_by_siblings:
-                self._label_sets.setdefault(labels_of_sibling, self.is_native)
             if labels in self._label_sets or len(self._label_sets) < self.limit:
                 self._label_sets.setdefault(labels, self.is_native)
                 return labels
             self._tally[_DROPPED] += 1
+        if labels[0] == SOCKET:
+            return (SOCKET, OVERFLOW_ROUTE, catalog.OTHER_CODE)
         # There are four overflow series; a status that is no final one is counted with the failures.
         status = f"{labels[2][0]}00" if labels[2][0] in "234" else "500"
         return (catalog.OTHER_METHOD, OVERFLOW_ROUTE, status)
+
+    def admit_code(self, code: str) -> bool:
+        """Return whether a close code from 4000 on that an application has sent gets series of its own."""
+        self._add_label_sets_of_siblings()
+        with self._lock:
+            own = {labels[2] for labels in self._label_sets if labels[0] == SOCKET and labels[2][0] == "4"} - {"4xxx"}
+        return code in own or len(own) < _MAX_OWN_CODES
+
+    def _add_label_sets_of_siblings(self) -> None:
+        # Without the lock: a fault while the ledgers of siblings are read takes the lock to count.
+        counted_by_siblings = [] if self.workers is None else list(self.workers.new_label_sets())
+        with self._lock:
+            for labels in counted_by_siblings:
+                self._label_sets.setdefault(labels, self.is_native)
 
     def fault(self) -> None:
         """Count a fault of scaleobs itself."""
@@ -312,7 +336,7 @@ class Storage:
         with self._lock:
             shards = [shard for _, shard in self._shards]
         # Ended requests are read before begun ones: a request that ends now cannot make the difference negative.
-        families, counted, rest = self._families([shard for shard in shards if shard.children], others)
+        families, counted, rest = self._families([one for one in shards if any(one.families.values())], others)
         children = list(families[DURATION].values())
         http, websockets = (sum(shard.open[position] for shard in shards) for position in (HTTP, WEBSOCKET))
         faults, dropped = self._tally
@@ -324,6 +348,7 @@ class Storage:
             children,
             list(families[REQUEST_SIZE].values()),
             list(families[RESPONSE_SIZE].values()),
+            list(families[SOCKET_DURATION].values()),
             self._zero_children(children),
             {"http": max(0, http - counted), "websocket": websockets},
             faults + lost,

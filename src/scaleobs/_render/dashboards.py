@@ -9,7 +9,7 @@ from scaleobs._render.links import dashboard_uid, resource_name, service_and_job
 from scaleobs._render.overrides import Thresholds, number
 from scaleobs._render.panels import SELECTED, Panel, heatmap, layout, restarts_and_alerts, table, timeseries, variables
 from scaleobs._render.promql import MEMORY, ROUTE, STATUS, UP, aggregate
-from scaleobs.catalog import ACTIVE, DROPPED, FAULTS, INFO, READY, WORKERS
+from scaleobs.catalog import ACTIVE, DROPPED, FAULTS, INFO, READY, WEBSOCKETS, WORKERS
 
 _RATE = "$__rate_interval"
 _RANGE = "$__range"
@@ -164,6 +164,25 @@ def _saturation() -> list[list[Panel]]:
                 (aggregate(SELECTED.of(UP)), "up"),
                 (aggregate(SELECTED.of(READY)), "ready"),
                 (aggregate(SELECTED.of(WORKERS)), "workers"),
+            ),
+        ],
+        [
+            timeseries(
+                "WebSockets closed",
+                "Accepted WebSockets that closed per second, by route and close code: 1000 and 1001 are usual, 1006 is "
+                "a lost connection or an application that ended without a close. With WSGI the code is unknown.",
+                "short",
+                (
+                    promql.websocket_rate(SELECTED, _RATE, by=WEBSOCKETS.labels),
+                    " ".join(f"{{{{{label}}}}}" for label in WEBSOCKETS.labels),
+                ),
+            ),
+            timeseries(
+                "WebSocket duration",
+                "How long 50 and 95 % of the WebSockets were open at most, when they closed, with the precision of the "
+                "buckets.",
+                "s",
+                *((promql.websocket_duration(SELECTED, _RATE, f"0.{digits}"), f"p{digits}") for digits in ("50", "95")),
             ),
         ],
         [

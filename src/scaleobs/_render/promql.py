@@ -27,6 +27,8 @@ from scaleobs.catalog import (
     PROCESS,
     REQUESTS,
     RUNTIME,
+    WEBSOCKET_DURATION,
+    WEBSOCKETS,
     Metric,
 )
 
@@ -229,6 +231,16 @@ def within_rate(targets: Targets, metric: Metric, range_: str, seconds: float, *
     within = joined(f"histogram_fraction(0, {seconds!r}, {native})", "*", f"({counted} > 0)")
     classic = f"rate({targets.of(metric, *more, bucket(seconds), part='_bucket')}[{range_}])"
     return aggregate(joined(joined(classic, "or ignoring (le)", within), "or ignoring (le)", counted), *by)
+
+
+def websocket_rate(targets: Targets, range_: str, *, by: tuple[str, ...]) -> str:
+    """Return the rate of closed WebSockets."""
+    return aggregate(f"rate({targets.of(WEBSOCKETS)}[{range_}])", *by)
+
+
+def websocket_duration(targets: Targets, range_: str, q: str) -> str:
+    """Return the time that a share `q` of the closed WebSockets were open at most."""
+    return _quantile(targets, WEBSOCKET_DURATION, range_, q, ())
 
 
 def event_loop_lag(targets: Targets, range_: str, q: str, *, by: tuple[str, ...] = ()) -> str:

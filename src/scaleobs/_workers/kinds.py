@@ -49,6 +49,9 @@ class Kind(IntEnum):
     LOOP_LAG = 6, Rule.GROWS
     """The lag of the event loops: the measurements in each bucket, then the sum of their seconds."""
 
+    WEBSOCKET = 17, Rule.GROWS
+    """Of a route and a close code: the closed WebSockets in each bucket, then the sum of their seconds."""
+
     EXEMPLARS = 7, Rule.STAYS
     """Of a label set: the latest exemplar of each bucket."""
     NATIVE = 8, Rule.STAYS

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from scaleobs._workers.kinds import Kind, Rule
 
-MAGIC = b"scaleob2"
+MAGIC = b"scaleob3"
 """The last byte is the version of the format. A ledger of another version belongs to another group."""
 
 HEADER = struct.Struct("=8sQQd")

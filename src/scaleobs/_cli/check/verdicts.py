@@ -32,6 +32,9 @@ _VALUES: dict[str, tuple[str, ...]] = {
 }
 _LATER_ROUTES = (catalog.UNMATCHED_ROUTE, "_overflow")
 
+_OF_WEBSOCKETS = (catalog.WEBSOCKETS, catalog.WEBSOCKET_DURATION)
+"""Their routes may be other ones than those of requests."""
+
 _NORMALLY_MISSING = {
     catalog.EVENT_LOOP_LAG: "not present: only ASGI applications have it, once their event loop runs",
     **dict.fromkeys(
@@ -42,6 +45,7 @@ _NORMALLY_MISSING = {
         (catalog.HEALTH_UP, catalog.HEALTH_DURATION), "not present yet: no check is registered, or none has run"
     ),
     **dict.fromkeys((catalog.REQUESTS, catalog.DURATION), "not present yet: no request has finished"),
+    **dict.fromkeys(_OF_WEBSOCKETS, "not present yet: no WebSocket has closed"),
     **dict.fromkeys(catalog.ON_REQUEST, "not present yet: size_histograms is off, or no request has finished"),
 }
 
@@ -193,7 +197,11 @@ def _missing(name: str, target: tuple[Matcher, ...], others: list[Matcher], seri
         return NOTE, "not present: Prometheus keeps no native histogram, or no request has finished"
     if family in _NORMALLY_MISSING and _is_instrumented(target, series):
         for one in others:
-            if one.label == "route" and series.rows(Selector(catalog.REQUESTS.name, target), ["route"]):
+            if (
+                one.label == "route"
+                and family not in _OF_WEBSOCKETS
+                and series.rows(Selector(catalog.REQUESTS.name, target), ["route"])
+            ):
                 return _unmatched_route(one, target, series)
         return NOTE, _NORMALLY_MISSING[family]
     if name.startswith("ALERTS"):
