@@ -174,10 +174,12 @@ class ASGIMiddleware:
             if self._service.drain.is_begun:
                 send = last_on_connection(scope, send)
             self._service.choose_path(header_of(scope, b"traceparent"))
-            if self._recorder.claim(scope):
-                await self._http(scope, receive, send)
-            else:
+            claim = self._recorder.claim(scope)
+            if claim is None:
                 await self.app(scope, receive, send)
+                return
+            with claim:
+                await self._http(scope, receive, send)
         elif kind == "websocket" and self._recorder.claim(scope):
             context = context_of(scope) if self._recorder.log.writes_lines else None
             span, entered = self._begin_span(scope, context)

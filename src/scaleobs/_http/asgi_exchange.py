@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import os
+import sys
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
@@ -69,6 +72,14 @@ _LONGEST_CHAIN = 100
 _LENGTH_OF_NAME = len(b"x-request-id")
 
 
+def _mark_as_coroutine_function(function: Any) -> None:
+    """Mark a function that returns an awaitable, so that asgiref's adapters accept it without a warning."""
+    if sys.version_info >= (3, 12):
+        inspect.markcoroutinefunction(function)
+    else:
+        function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined] # noqa: SLF001
+
+
 class HTTPExchange(Exchange):
     """A request that is only counted; its `receive` and `send` replace the server's."""
 
@@ -107,6 +118,8 @@ class HTTPExchange(Exchange):
         except Exception:  # The server reports a malformed message.
             return self.server_send(message)
         return self._send_more(message)
+
+    _mark_as_coroutine_function(send)
 
     async def _send_more(self, message: Message) -> None:
         try:
@@ -193,6 +206,8 @@ class DetailedHTTPExchange(DetailedExchange, HTTPExchange):
         except Exception:  # The server reports a malformed message.
             is_start = False
         return self.server_send(message) if is_start else HTTPExchange.send(self, message)
+
+    _mark_as_coroutine_function(send)
 
     async def _send_last(self, message: Message) -> None:
         if self.stage != ENDED:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from contextvars import ContextVar
 from http import HTTPStatus
 from typing import Any
 
@@ -21,6 +22,13 @@ _USUAL = {f"{status.value} {status.phrase}".upper() for status in HTTPStatus}
 _MAX_CACHED = 20_000
 
 _CLAIMS = "scaleobs.counted_in"
+_OUTER_REQUESTS = ("asgi.scope", "wsgi_environ")
+"""The keys of the other protocol's request in what a2wsgi passes on."""
+
+_IDENTIFYING = (("HTTP_HOST", b"host"), ("HTTP_USER_AGENT", b"user-agent"), ("HTTP_TRACEPARENT", b"traceparent"))
+
+_claimed: ContextVar[Sequence[Request]] = ContextVar("scaleobs_claimed", default=())
+"""The claimed request of this context, for adapters that pass on no object of it."""
 
 
 class Recorder:
@@ -56,17 +64,17 @@ class Recorder:
         self.on_memory_changed: Callable[[], None] = lambda: None
         self._templates: Iterable[tuple[str, str]] = ()
 
-    def claim(self, request: Request) -> bool:
+    def claim(self, request: Request) -> Claim | None:
         """
-        Return true to the first recorder of this storage that claims a request, which then counts it.
+        Return the claim of the first recorder of this storage, which counts the request; `None` to the others.
 
-        Without this, an instrumented application inside another one would count each request twice.
+        Without this, an instrumented application inside another one would count each request twice, even if an adapter
+        between them translates the request into the other protocol.
         """
-        claimed = request.get(_CLAIMS, ())
-        if self.storage in claimed:
-            return False
-        request[_CLAIMS] = (*claimed, self.storage)
-        return True
+        claimed: tuple[Storage, ...] = next((one[_CLAIMS] for one in _forms_of(request) if _CLAIMS in one), ())
+        is_first = self.storage not in claimed
+        request[_CLAIMS] = (*claimed, self.storage) if is_first else claimed
+        return Claim(request) if is_first else None
 
     def refresh_routes(self) -> Iterable[tuple[str, str]]:
         """Clear the caches if routes have changed; return all current pairs of method and template."""
@@ -115,6 +123,56 @@ class Recorder:
     def _route_key_of(self, request: Request) -> object:
         value = request.get(self.route_key)
         return id(value) if self.by_identity else value
+
+
+class Claim:
+    """A claimed request, which adapters inside the block can be compared with."""
+
+    __slots__ = ("_holder", "_token")
+
+    def __init__(self, request: Request) -> None:
+        self._holder = [request]
+
+    def __enter__(self) -> None:
+        self._token = _claimed.set(self._holder)
+
+    def __exit__(self, *_: object) -> None:
+        self._holder.clear()  # Tasks and threads that continue in a copy of the context serve other requests.
+        with contextlib.suppress(ValueError):  # It was collected in another context.
+            _claimed.reset(self._token)
+
+
+def _forms_of(request: Request) -> Iterator[Request]:
+    """Yield a request, then the request of the other protocol that an adapter has translated into it."""
+    yield request
+    for key in _OUTER_REQUESTS:
+        outer = request.get(key)
+        if isinstance(outer, dict):
+            yield outer
+    for outer in _claimed.get():
+        try:
+            is_same = _is_translation(outer, request)
+        except Exception:  # A malformed request.
+            is_same = False
+        if is_same:
+            yield outer
+
+
+def _is_translation(one: Request, other: Request) -> bool:
+    """Return whether one request is an environ, the other one a scope, and both the same request."""
+    if ("REQUEST_METHOD" in one) is ("REQUEST_METHOD" in other):
+        return False
+    environ, scope = (one, other) if "REQUEST_METHOD" in one else (other, one)
+    headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+    client = scope.get("client")
+    path = environ.get("PATH_INFO", "").encode("latin-1").decode()
+    return (
+        environ["REQUEST_METHOD"] == scope["method"]
+        and scope["path"].endswith(path)
+        and environ.get("QUERY_STRING", "") == scope.get("query_string", b"").decode("latin-1")
+        and all(environ.get(key, "") == headers.get(name, "") for key, name in _IDENTIFYING)
+        and (client is None or environ.get("REMOTE_ADDR", client[0]) == client[0])
+    )
 
 
 def _is_usual(status: object) -> bool:

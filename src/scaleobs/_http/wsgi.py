@@ -68,8 +68,7 @@ class WSGIMiddleware:
             or "HTTP_UPGRADE" in environ
             or (self._unexamined and self._service.storage.examine(str(environ.get("HTTP_TRACEPARENT", ""))))
         ):
-            answer = self._serve_other(environ, start_response)
-            return self._serve_detailed(environ, start_response) if answer is None else answer
+            return self._serve_other(environ, start_response)
         if self._writes_lines:
             return self._serve_detailed(environ, start_response)
         shard = self._local.shard
@@ -159,16 +158,18 @@ class WSGIMiddleware:
         except Exception as error:
             self._recorder.fault(error)
 
-    def _serve_other(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes] | None:
-        """Return the answer to a request that is not counted, or `None` to count it."""
+    def _serve_other(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve everything that does not take the fast path."""
         self._service.on_first_traffic()
         endpoint = self._endpoints.get(environ.get("PATH_INFO", ""))
         if endpoint is not None:
             return _deliver(self._answer(endpoint, environ), environ, start_response)
         self._service.choose_path(environ.get("HTTP_TRACEPARENT", ""))
-        if self._recorder.claim(environ):
-            return None
-        return self.app(environ, start_response)
+        claim = self._recorder.claim(environ)
+        if claim is None:
+            return self.app(environ, start_response)
+        with claim:
+            return self._serve_detailed(environ, start_response)
 
     def _answer(self, endpoint: str, environ: Environ) -> Answer:
         def header(name: str) -> str:
