@@ -90,6 +90,7 @@ class _Service:
             known_routes=self._refresh_routes,
             on_fault=self.fault,
             on_memory_changed=self._switch_memory,
+            is_over=lambda: self.lifecycle.is_over,
         )
         self.storage.sources.add(self._source)
         self.storage.disable_fast_path()
@@ -248,6 +249,7 @@ class _Service:
         routes = routes_of(whole, self.settings.route, served=app, is_asgi=method == "method")
         recorder = Recorder(self.storage, routes, self.log, method, _tracing.Spans(app))
         self._recorders.append(recorder)
+        self.storage.has_iterables = self.storage.has_iterables or method == "REQUEST_METHOD"
         self.storage.disable_fast_path()
         return recorder
 

@@ -28,6 +28,7 @@ class Lifecycle:
 
     Attributes:
         state: by the events of the server and the application, without start-up tasks and drain.
+        is_over: whether the application has left its lifespan after its shutdown or a failed start-up.
         tasks: the state of each start-up task.
     """
 
@@ -35,6 +36,7 @@ class Lifecycle:
         self._manual_start = manual_start
         self._is_draining = is_draining
         self.state: State = "new"
+        self.is_over = False
         self.tasks: dict[str, TaskState] = {}
 
     @property
@@ -72,11 +74,13 @@ class Lifecycle:
 
     def lifespan_begun(self) -> None:
         """The server has opened a lifespan: the first one or, as test clients do, another one after its end."""
+        self.is_over = False
         if self.state != "ready":
             self.state = "starting"
 
     def lifespan_exited(self) -> None:
         """The application has left its lifespan. Without an answer, servers conclude that it has none."""
+        self.is_over = self.state in ("stopping", "failed")
         if self.state == "starting":
             self.state = "new"
 

@@ -96,12 +96,13 @@ def gauge_families(counts: Counts, sources: list[Source]) -> Iterator[tuple[cata
         active.add_metric((protocol,), connections)
     yield catalog.ACTIVE, active
     yield from _websockets(counts.sockets)
+    current = [source for source in sources if not source.is_over()] or sources
     if sources:
         # An application that is imported and never served must not affect the value of the served one.
-        ready = [source.is_ready() for source in sources if source.is_served()]
+        ready = [source.is_ready() for source in current if source.is_served()]
         value = float(bool(ready) and all(ready))
         yield catalog.READY, GaugeMetricFamily(catalog.READY.name, catalog.READY.help, value=value)
-    yield from _checks(sources)
+    yield from _checks(current)
     info = GaugeMetricFamily(catalog.INFO.name, catalog.INFO.help, labels=catalog.INFO.labels)
     for labels in sorted({source.info() for source in sources}):
         info.add_metric(labels, 1)

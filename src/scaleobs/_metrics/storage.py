@@ -32,6 +32,7 @@ from scaleobs._metrics.child import (
     Source,
     ThreadShards,
     ThreadToken,
+    collect_young,
 )
 from scaleobs._metrics.siblings import ChildMemory, Key, LabelSetIndex, SiblingStorage, Workers
 from scaleobs._metrics.totals import SiblingTotals, Totals
@@ -64,6 +65,7 @@ class Storage:
         is_native: whether new label sets have a native histogram, too.
         has_sizes: whether bodies are measured.
         limit: the most label sets; further ones are counted in four overflow series.
+        has_iterables: whether requests of WSGI are counted, which end when the server closes or drops their bodies.
         keeps_exemplars: whether a scrape has requested exemplars, and a request had a trace.
         needs_observe: whether a request has an exemplar, a native histogram or sizes.
         fast_path: whether a request is only counted, and logged if lines are on. If not, the next request checks again.
@@ -82,6 +84,7 @@ class Storage:
         self.limit = DEFAULT_LABEL_SETS
         self.unexamined: list[None] = []
         self.bounds: tuple[float, ...] = catalog.DEFAULT_BUCKETS
+        self.has_iterables = False
         self.sources: weakref.WeakSet[Source] = weakref.WeakSet()
         # A finalizer may run while its thread holds the lock, so it only appends to this queue.
         self.abandoned: deque[Abandoned] = deque()
@@ -331,6 +334,12 @@ class Storage:
 
     def read(self) -> Counts:
         """Return all counts."""
+        counts = self._read()
+        if counts.active["http"] and self.has_iterables:
+            collect_young()
+        return self._read() if self.abandoned else counts
+
+    def _read(self) -> Counts:
         self.finish_abandoned()
         others = [] if self.workers is None else self._read_siblings(self.workers)
         with self._lock:
