@@ -52,7 +52,7 @@ class ASGIMiddleware:
         self.observer: Observer = Observer(**settings) if observer is None else observer
         self._service = self.observer._service
         self._recorder = self._service.recorder_for(app, method="method")
-        self.app = around(self._recorder.routes, app)
+        self.app: ASGIApp = around(self._recorder.routes, app)
         self._endpoints = dict(self._service.answers.endpoints)
         self._roots: set[str | None] = set()
         self.serve: ASGIApp = self._logged_fast_path() if self._recorder.log.writes_lines else self._fast_path()

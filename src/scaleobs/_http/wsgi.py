@@ -48,7 +48,7 @@ class WSGIMiddleware:
         self.observer: Observer = Observer(**settings) if observer is None else observer
         self._service = self.observer._service
         self._recorder = self._service.recorder_for(app, method="REQUEST_METHOD")
-        self.app = around(self._recorder.routes, app)
+        self.app: WSGIApp = around(self._recorder.routes, app)
         self._endpoints = self._service.answers.endpoints
         self._abandoned = self._service.storage.abandoned
         self._on_memory_changed()
