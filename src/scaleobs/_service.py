@@ -15,6 +15,7 @@ from scaleobs._health.check import LastRun, write_event
 from scaleobs._http.endpoints import Answers
 from scaleobs._http.exchange import SLOW_SECONDS, AccessLog
 from scaleobs._http.recorder import Recorder
+from scaleobs._http.reports import Reports
 from scaleobs._lifecycle import ServiceDrain
 from scaleobs._lifecycle import Stage as DrainStage
 from scaleobs._lifecycle.state import Lifecycle, StartupTasks
@@ -74,6 +75,7 @@ class _Service:
             sample=settings.access_sample,
             slow_seconds=min(latencies, default=SLOW_SECONDS),
         )
+        self.reports = Reports(logger)
         self.checks = Checks(partial(write_event, logger))
         for check in settings.checks:
             self.checks.add(check)
@@ -247,7 +249,7 @@ class _Service:
         """
         whole = app if self.app is None else self.app
         routes = routes_of(whole, self.settings.route, served=app, is_asgi=method == "method")
-        recorder = Recorder(self.storage, routes, self.log, method, _tracing.Spans(app))
+        recorder = Recorder(self.storage, routes, self.log, self.reports, method=method, spans=_tracing.Spans(app))
         self._recorders.append(recorder)
         self.storage.has_iterables = self.storage.has_iterables or method == "REQUEST_METHOD"
         self.storage.disable_fast_path()
@@ -256,7 +258,7 @@ class _Service:
     def fault(self, error: Exception) -> None:
         """Count a fault of scaleobs itself, and log it once; never raises."""
         self.storage.fault()
-        self.log.fault(error)
+        self.reports.fault(error)
 
     def is_served(self) -> bool:
         """Return whether a server has begun to serve the application: a lifespan or a request has come."""

@@ -277,11 +277,11 @@ _ERROR = 400
 
 class AccessLog:
     """
-    Logs requests, WebSockets and faults.
+    Logs requests and WebSockets.
 
     Args:
         logger: a structlog logger.
-        writes_lines: whether each request has a line; faults and failures in the background are always logged.
+        writes_lines: whether each request has a line; failures in the background are always logged.
         levels: the level of that line by status, or by class of statuses such as `4xx`.
         sample: the share of successful requests with a line, by route; `*` is for other routes.
         slow_seconds: a longer request always has a line.
@@ -305,8 +305,6 @@ class AccessLog:
         self._sample = sample
         self._slow_seconds = slow_seconds
         self._write: Callable[[str, dict[str, Any]], None] = self._write_by_logger
-        self._logged_faults: set[str] = set()
-        self._limit_logged = False
 
     def renew_writer(self) -> None:
         """Use the current configuration of logging: too slow to read it for each line. Never raises."""
@@ -347,28 +345,6 @@ class AccessLog:
             return False
         share = self._sample.get(fields["route"], self._sample.get("*", 1.0))
         return share < 1 and random.random() >= share  # noqa: S311
-
-    def limit_reached(self, limit: int) -> None:
-        """Log once that requests are counted in overflow series from now on; never raises."""
-        if self._limit_logged:
-            return
-        self._limit_logged = True
-        fix = "look for routes that are not templates, or give instrument(max_label_sets=...) a higher number"
-        with contextlib.suppress(Exception):
-            self.logger.warning("label_sets.limit_reached", limit=limit, fix=fix)
-
-    def fault(self, error: Exception) -> None:
-        """Log a fault of scaleobs itself, once per type of error and function; never raises."""
-        try:
-            frames = error.__traceback__
-            while frames is not None and frames.tb_next is not None:
-                frames = frames.tb_next
-            kind = f"{type(error).__name__} at {frames.tb_frame.f_code.co_qualname if frames else '?'}"
-            if kind not in self._logged_faults:
-                self._logged_faults.add(kind)
-                self.logger.error("scaleobs.fault", kind=kind, exc_info=error)
-        except Exception:  # noqa: S110 - It cannot be logged.
-            pass
 
 
 def access_writer() -> Callable[[str, dict[str, Any]], None] | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from scaleobs import catalog
 from scaleobs._http.exchange import AccessLog, code_of
+from scaleobs._http.reports import Reports
 from scaleobs._metrics.child import Child, Shard, ThreadShards
 from scaleobs._metrics.storage import Storage
 from scaleobs._routes import ROUTE, Routes
@@ -38,7 +39,8 @@ class Recorder:
     Args:
         storage: where requests are counted.
         routes: returns their templates.
-        log: writes their lines, and faults.
+        log: writes their lines.
+        reports: logs faults and limits.
         method: the key of a request's method in the scope or environ.
         spans: makes their server spans.
 
@@ -49,16 +51,19 @@ class Recorder:
 
     __slots__ = (
         *("_templates", "by_identity", "route_key", "local", "log"),
-        *("method", "on_memory_changed", "routes", "spans", "storage"),
+        *("method", "on_memory_changed", "reports", "routes", "spans", "storage"),
     )
 
-    def __init__(self, storage: Storage, routes: Routes, log: AccessLog, method: str, spans: Spans) -> None:
+    def __init__(
+        self, storage: Storage, routes: Routes, log: AccessLog, reports: Reports, *, method: str, spans: Spans
+    ) -> None:
         self.storage = storage
         self.local = ThreadShards(storage.new_shard)
         self.routes = routes
         self.route_key = routes.route_key
         self.by_identity = False
         self.log = log
+        self.reports = reports
         self.method = method
         self.spans = spans
         self.on_memory_changed: Callable[[], None] = lambda: None
@@ -88,7 +93,7 @@ class Recorder:
     def fault(self, error: Exception) -> None:
         """Count a fault of scaleobs itself, and log it once; never raises."""
         self.storage.fault()
-        self.log.fault(error)
+        self.reports.fault(error)
 
     def child_of_request(self, request: Request, status: object, shard: Shard) -> Child:
         """Return the child of a request, and cache it for similar requests."""
@@ -111,7 +116,7 @@ class Recorder:
         labels = (method if is_standard else catalog.OTHER_METHOD, route, f"{code_of(status):03d}")
         child = shard.child_of(labels)
         if child.labels != labels:
-            self.log.limit_reached(self.storage.limit)
+            self.reports.limit_reached(self.storage.limit)
         # Values that a client invents are not cached, nor are overflows, which are counted each time.
         if is_standard and child.labels == labels and _is_usual(status) and len(cache) < _MAX_CACHED:
             with contextlib.suppress(Exception):

@@ -292,7 +292,7 @@ def _count(
         child = recorder.local.shard.child_of(labels, SOCKET_DURATION)
         child.observe(seconds)
         if child.labels != labels:
-            recorder.log.limit_reached(recorder.storage.limit)
+            recorder.reports.limit_reached(recorder.storage.limit)
         recorder.log.websocket_closed({**fields, "route": route}, error)
     except Exception as fault:
         recorder.fault(fault)

@@ -1,0 +1,42 @@
+"""What is logged once in a process: limits, and faults of scaleobs itself."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+
+class Reports:
+    """
+    Logs each event of a kind once; no method raises.
+
+    Args:
+        logger: a structlog logger.
+    """
+
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+        self._logged: set[str] = set()
+
+    def limit_reached(self, limit: int) -> None:
+        """Log that requests are counted in overflow series from now on."""
+        fix = "look for routes that are not templates, or give instrument(max_label_sets=...) a higher number"
+        self._warn("label_sets.limit_reached", limit=limit, fix=fix)
+
+    def fault(self, error: Exception) -> None:
+        """Log a fault of scaleobs itself, once per type of error and function."""
+        with contextlib.suppress(Exception):
+            frames = error.__traceback__
+            while frames is not None and frames.tb_next is not None:
+                frames = frames.tb_next
+            kind = f"{type(error).__name__} at {frames.tb_frame.f_code.co_qualname if frames else '?'}"
+            if kind not in self._logged:
+                self._logged.add(kind)
+                self._logger.error("scaleobs.fault", kind=kind, exc_info=error)
+
+    def _warn(self, event: str, **fields: Any) -> None:
+        if event in self._logged:
+            return
+        self._logged.add(event)
+        with contextlib.suppress(Exception):
+            self._logger.warning(event, **fields)
