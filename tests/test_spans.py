@@ -213,6 +213,8 @@ SOCKET = {"type": "websocket", "scheme": "ws", "path": "/items/7", "headers": []
         ("refuses", {"http.response.status_code": 403}, StatusCode.UNSET),
         ("raises", {"http.response.status_code": 101, "error.type": "ValueError"}, StatusCode.ERROR),
         ("raises at once", {"http.response.status_code": 500, "error.type": "ValueError"}, StatusCode.ERROR),
+        (429, {"http.response.status_code": 429}, StatusCode.UNSET),
+        (503, {"http.response.status_code": 503, "error.type": "503"}, StatusCode.ERROR),
     ],
 )
 def test_span_of_a_websocket(ends, attributes, status, exported, registry, capsys):
@@ -224,6 +226,10 @@ def test_span_of_a_websocket(ends, attributes, status, exported, registry, capsy
         await receive()
         if ends == "raises at once":
             raise ValueError("no such room")
+        if isinstance(ends, int):
+            await send({"type": "websocket.http.response.start", "status": ends})
+            await send({"type": "websocket.http.response.body"})
+            return
         if ends != "refuses":
             await send({"type": "websocket.accept"})
         if ends == "raises":
@@ -247,6 +253,22 @@ def test_span_of_a_websocket(ends, attributes, status, exported, registry, capsy
         line["event"] for line in lines
     ]
     assert all(ids(span) == (line["trace_id"], line["span_id"]) for line in lines)
+
+
+def test_span_of_a_websocket_over_wsgi(exported, registry, capsys):
+    """It has the status of an accepted handshake, and the line has its ids."""
+    app = scaleobs.instrument(lambda environ, start_response: [], registry=registry, route=lambda environ: "/rooms/{id}")
+    exported()
+    wsgi(app, headers=[("Upgrade", "websocket")])
+    [span] = exported()
+    [line] = log_lines(capsys)
+
+    assert ("GET /rooms/{id}", SpanKind.SERVER, 101, StatusCode.UNSET) == (
+        *(span.name, span.kind),
+        span.attributes["http.response.status_code"],
+        span.status.status_code,
+    )
+    assert ids(span) == (line["trace_id"], line["span_id"])
 
 
 @pytest.mark.parametrize("kind", ["http", "websocket"])

@@ -82,27 +82,30 @@ def counts(app):
     gc.collect()
     now = scaleobs.observer_of(app)._service.storage.read()
 
-    assert 0 == now.active["http"]
+    assert {"http": 0, "websocket": 0} == now.active
     assert 0 == now.faults
-    return {one.labels: sum(one.slots[: len(one.bounds) + 1]) for one in now.children}
+    return {one.labels: sum(one.slots[: len(one.bounds) + 1]) for one in (*now.children, *now.sockets)}
 
 
-@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(plan=APPLICATIONS, server=SERVERS)
-def test_any_order_is_served_as_without_us(observed, plan, server):
-    """Server and application get the same calls, bytes and errors in the same order, and one request is counted."""
+HANDSHAKE = {"HTTP_UPGRADE": "websocket"}
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(plan=APPLICATIONS, server=SERVERS, more=st.sampled_from([{}, {}, HANDSHAKE, {**HANDSHAKE, "wsgi.websocket": 1}]))
+def test_any_order_is_served_as_without_us(observed, plan, server, more):
+    """Server and application get the same calls, bytes and errors in the same order; it is counted once."""
     bare, ours = Server(**server), Server(**server)
     before = counts(observed)
 
-    bare.run(application, plan)
-    ours.run(observed, plan)
+    bare.run(application, plan, **more)
+    ours.run(observed, plan, **more)
     gc.collect()
     stories = list(bare.story), list(ours.story)  # Dropped objects are released at once, not at the next scrape.
     after = counts(observed)
 
     assert stories[0] == stories[1] == ours.story
     assert 1 == sum(after.values()) - sum(before.values())
-    assert all(re.fullmatch(r"[0-9]{3}", status) for _, _, status in after)
+    assert all(re.fullmatch(r"[0-9]{3}|unknown", status) for _, _, status in after)
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])

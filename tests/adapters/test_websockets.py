@@ -90,6 +90,15 @@ def test_websocket_that_ends_abnormally(error, registry, capsys):
     assert 0 == active(registry, "websocket")
 
 
+def test_websocket_shows_that_the_service_is_served(registry):
+    """Without a lifespan the first request does; a service may have only WebSockets."""
+    app = scaleobs.instrument(functools.partial(until_closed), registry=registry, log_format="off")
+    before = registry.get_sample_value("service_ready")
+    closed_by_client(app, [1000])
+
+    assert (0, 1) == (before, registry.get_sample_value("service_ready"))
+
+
 def test_refused_websocket_is_an_answer_of_403(registry, capsys):
     """A handshake that is closed is a GET with 403, in the line too, and was never open."""
 

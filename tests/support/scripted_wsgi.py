@@ -143,9 +143,9 @@ class Server:
         self.is_sent = True
         self.story.append(("sent", b"" + data))
 
-    def run(self, app, plan):
-        """Serve one request, and return how it ended."""
-        more = {"plan": plan, "story": self.story, "wsgi.file_wrapper": FileWrapper}
+    def run(self, app, plan, **more):
+        """Serve one request, with more keys in its environ, and return how it ended."""
+        more |= {"plan": plan, "story": self.story, "wsgi.file_wrapper": FileWrapper}
         result = None
         try:
             result = app(environ(**more), self.start_response)

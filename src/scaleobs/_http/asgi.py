@@ -165,8 +165,9 @@ class ASGIMiddleware:
         kind = scope["type"]
         if runtime.watched is None or runtime.watched() is not asyncio._get_running_loop():  # noqa: SLF001
             runtime.watch(self._service.fault)
-        if kind == "http":
+        if kind in {"http", "websocket"}:
             self._service.on_first_traffic()
+        if kind == "http":
             endpoint = self._endpoint(scope)
             if endpoint is not None:
                 await deliver(await self._answer(endpoint, scope), scope, send)

@@ -247,11 +247,10 @@ class WebSocket:
         self._is_open = False
         recorder, sent_code = self._recorder, self._sent_code
         recorder.local.shard.open[WEBSOCKET] -= 1
-        code = code if sent_code is None else sent_code
-        label = label_of(code, recorder.storage, is_sent=sent_code is not None)
-        fields = {"path": self._path, "code": code, "client": client_of(self._scope)}
+        is_sent, code = sent_code is not None, code if sent_code is None else sent_code
+        fields = {**(self._context or {}), "path": self._path, "code": code, "client": client_of(self._scope)}
         seconds = perf_counter() - self._opened
-        _count(recorder, self._scope, label, seconds, fields={**(self._context or {}), **fields}, error=error)
+        _count(recorder, self._scope, seconds, fields=fields, error=error, is_sent=is_sent)
 
 
 def label_of(code: int, storage: Storage, *, is_sent: bool) -> str:
@@ -279,15 +278,16 @@ def _number(code: object, default: int) -> int:
 def _count(
     recorder: Recorder,
     request: Request,
-    code: str,
     seconds: float,
     *,
     fields: dict[str, Any],
     error: BaseException | None,
+    is_sent: bool = False,
 ) -> None:
-    """Count a closed WebSocket, and write its line with these fields. Never raises."""
+    """Count a closed WebSocket by the code in these fields, and write its line with them. Never raises."""
     try:
         route = _route_of(recorder, request)
+        code = label_of(fields["code"], recorder.storage, is_sent=is_sent) if "code" in fields else UNKNOWN_CODE
         labels = (SOCKET, route, code)
         child = recorder.local.shard.child_of(labels, SOCKET_DURATION)
         child.observe(seconds)
@@ -349,7 +349,8 @@ def start_over_wsgi(exchange: WSGIExchange, *args: Any, **named: Any) -> Any:
 
 def returned_over_wsgi(exchange: WSGIExchange, body: object) -> bool:
     """Return whether the application has finished with the WebSocket when it returned this body."""
-    if exchange.is_websocket and (type(body) in {list, tuple} or not hasattr(type(body), "__iter__")):
+    # The servers' marks of a connection that was taken over: gunicorn's is an `object()`.
+    if exchange.is_websocket and type(body) in {list, tuple, object}:
         close_over_wsgi(exchange)
         return True
     return False
@@ -375,7 +376,7 @@ def close_over_wsgi(exchange: WSGIExchange, error: BaseException | None = None) 
     recorder.local.shard.open[WEBSOCKET] -= 1
     seconds = perf_counter() - exchange.begun
     fields = {**(exchange.context or {}), "path": exchange.path, "client": exchange.client()}
-    _count(recorder, exchange.request, UNKNOWN_CODE, seconds, fields=fields, error=error)
+    _count(recorder, exchange.request, seconds, fields=fields, error=error)
     span, exchange.span = exchange.span, None
     _end_span(span, recorder, exchange.request, error)
 
