@@ -103,8 +103,8 @@ async def recording(scope, receive, send):
     async def discard(_):
         pass
 
-    # What is new to this worker is read before.
-    for _ in range(3):
+    # What is new to this worker is read before, and requests without a template are examined.
+    for _ in range(30):
         await observed({**scope, "query_string": b""}, receive, discard)
     with Recorder() as recorder:
         await observed({**scope, "query_string": b""}, receive, discard)

@@ -201,6 +201,17 @@ def test_lines_of_requests(registry, capsys):
     assert_as_documented(lines)
 
 
+def test_line_of_missing_routes(registry, capsys):
+    """Twenty successful requests in a row without a template have one warning."""
+    served = scaleobs.instrument(functools.partial(app), registry=registry)
+    for _ in range(50):
+        asgi(served, path="/a")
+    lines = log_lines(capsys)
+
+    assert 1 == sum(line["event"] == "route.missing" for line in lines)
+    assert_as_documented(lines)
+
+
 def test_lines_of_checks(registry, capsys):
     """Each stage of a check, a probe that fails, and a start-up task that fails."""
     served = scaleobs.instrument(functools.partial(app), registry=registry, log_format="json")

@@ -481,3 +481,65 @@ def test_mount_that_cuts_its_path_has_its_templates(routes):
         ("/in/c/{x}", "307"): 1,
         ("unmatched", "404"): 1,
     } == routes(app, "/in/a/1", "/in/b/1", "/t/7/c/1", "/a/1", "/in/c/1/", "/in/nowhere")
+
+
+SPECIFICATION = {
+    "openapi": "3.0.3",
+    "info": {"title": "Shop", "version": "1"},
+    "servers": [{"url": "/v1"}],
+    "paths": {
+        "/items/{item_id}": {
+            "get": {
+                "operationId": "item",
+                "parameters": [{"name": "item_id", "in": "path", "required": True, "schema": {"type": "integer"}}],
+                "responses": {"200": {"description": "An item."}},
+            }
+        }
+    },
+}
+
+
+async def start(app):
+    """Run the lifespan of an application."""
+    messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        pass
+
+    await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("has_lifespan", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "template"), [("FlaskApp", "/v1/items/<int:item_id>"), ("AsyncApp", "/v1/items/{item_id}")]
+)
+def test_connexion_has_the_paths_of_its_specification(kind, template, has_lifespan, routes, registry):
+    """Once, in the notation of the framework; without a lifespan they are found at the first request."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import connexion
+
+    async def item(item_id):
+        return f"item {item_id}"
+
+    app = getattr(connexion, kind)("shop")
+    app.add_api(SPECIFICATION, resolver=lambda _: item)
+    served = scaleobs.instrument(app, registry=registry, log_format="off")
+    if has_lifespan:
+        asyncio.run(start(served))
+        assert [template] == [one for one in known(app) if "item" in one]
+    else:
+        asgi(served, "OPTIONS", "/nowhere")
+    expected = {(template, "200"): 2, ("unmatched", "404"): 2 if has_lifespan else 3}
+    paths = ["/v1/items/1", "/v1/items/2", "/v1/items/x", "/v1/nowhere"]
+    for path in paths:
+        asgi(served, path=path)
+    found = {}
+    for (_, route, status), number in counted(registry).items():
+        found[route, status] = found.get((route, status), 0) + number
+
+    assert expected == found

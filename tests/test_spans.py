@@ -257,7 +257,9 @@ def test_span_of_a_websocket(ends, attributes, status, exported, registry, capsy
 
 def test_span_of_a_websocket_over_wsgi(exported, registry, capsys):
     """It has the status of an accepted handshake, and the line has its ids."""
-    app = scaleobs.instrument(lambda environ, start_response: [], registry=registry, route=lambda environ: "/rooms/{id}")
+    app = scaleobs.instrument(
+        lambda environ, start_response: [], registry=registry, route=lambda environ: "/rooms/{id}"
+    )
     exported()
     wsgi(app, headers=[("Upgrade", "websocket")])
     [span] = exported()

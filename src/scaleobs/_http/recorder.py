@@ -11,9 +11,9 @@ from typing import Any
 from scaleobs import catalog
 from scaleobs._http.exchange import AccessLog, code_of
 from scaleobs._http.reports import Reports
-from scaleobs._metrics.child import Child, Shard, ThreadShards
+from scaleobs._metrics.child import Child, Labels, Shard, ThreadShards
 from scaleobs._metrics.storage import Storage
-from scaleobs._routes import ROUTE, Routes
+from scaleobs._routes import ROUTE, PlainRoutes, Routes
 from scaleobs._tracing import Spans
 
 Request = MutableMapping[str, Any]
@@ -21,6 +21,8 @@ Request = MutableMapping[str, Any]
 
 _USUAL = {f"{status.value} {status.phrase}".upper() for status in HTTPStatus}
 _MAX_CACHED = 20_000
+_MAX_UNMATCHED = 20
+_MAX_EXAMINED = 1000
 
 _CLAIMS = "scaleobs.counted_in"
 _OUTER_REQUESTS = ("asgi.scope", "wsgi_environ")
@@ -50,7 +52,7 @@ class Recorder:
     """
 
     __slots__ = (
-        *("_templates", "by_identity", "route_key", "local", "log"),
+        *("_templates", "_unmatched", "by_identity", "route_key", "local", "log"),
         *("method", "on_memory_changed", "reports", "routes", "spans", "storage"),
     )
 
@@ -68,6 +70,7 @@ class Recorder:
         self.spans = spans
         self.on_memory_changed: Callable[[], None] = lambda: None
         self._templates: Iterable[tuple[str, str]] = ()
+        self._unmatched = UnmatchedRow(is_over=isinstance(routes, PlainRoutes))  # Those are the fix.
 
     def claim(self, request: Request) -> Claim | None:
         """
@@ -117,6 +120,8 @@ class Recorder:
         child = shard.child_of(labels)
         if child.labels != labels:
             self.reports.limit_reached(self.storage.limit)
+        if not self._unmatched.is_over and self._is_examined(labels):
+            return child
         # Values that a client invents are not cached, nor are overflows, which are counted each time.
         if is_standard and child.labels == labels and _is_usual(status) and len(cache) < _MAX_CACHED:
             with contextlib.suppress(Exception):
@@ -125,9 +130,49 @@ class Recorder:
                 cache[method, route_key, status] = child
         return child
 
+    def _is_examined(self, labels: Labels) -> bool:
+        """Add a request to the row of unmatched ones; return whether the next ones like it must be added, too."""
+        row = self._unmatched
+        method, route, status = labels
+        was_begun = row.is_begun
+        if row.add(is_success=status[0] == "2" and method != "OPTIONS", is_matched=route != catalog.UNMATCHED_ROUTE):
+            self.reports.route_missing(_MAX_UNMATCHED)
+        if row.is_begun and not was_begun:
+            self.storage.clear_child_caches()
+        return row.is_begun and not row.is_over
+
     def _route_key_of(self, request: Request) -> object:
         value = request.get(self.route_key)
         return id(value) if self.by_identity else value
+
+
+class UnmatchedRow:
+    """
+    Successful requests in a row without a template, which show that the routes of an application are not found.
+
+    Other requests are no part of a row and do not end it: failures, and the `OPTIONS` that a middleware answers.
+
+    Attributes:
+        is_begun: whether there was one. From then on requests are not cached, so that each is added.
+        is_over: whether a row was long enough, or so many requests were added that the routes are found.
+    """
+
+    def __init__(self, *, is_over: bool) -> None:
+        self.is_begun = False
+        self.is_over = is_over
+        self._length = self._added = 0
+
+    def add(self, *, is_success: bool, is_matched: bool) -> bool:
+        """Add a request; return whether the row is long enough now. Threads may lose some."""
+        if is_success and is_matched:
+            self._length = 0
+        elif is_success:
+            self.is_begun = True
+            self._length += 1
+        self._added += self.is_begun
+        is_long = self._length >= _MAX_UNMATCHED
+        self.is_over = is_long or self._added >= _MAX_EXAMINED
+        return is_long
 
 
 class Claim:

@@ -16,12 +16,17 @@ class Reports:
 
     def __init__(self, logger: Any) -> None:
         self._logger = logger
-        self._logged: set[str] = set()
+        self._logged: dict[str, object] = {}
 
     def limit_reached(self, limit: int) -> None:
         """Log that requests are counted in overflow series from now on."""
         fix = "look for routes that are not templates, or give instrument(max_label_sets=...) a higher number"
         self._warn("label_sets.limit_reached", limit=limit, fix=fix)
+
+    def route_missing(self, requests: int) -> None:
+        """Log that so many successful requests in a row had no template."""
+        fix = "give instrument(route=...) a function that returns the template of a request, as docs/routes.md shows"
+        self._warn("route.missing", requests=requests, fix=fix)
 
     def fault(self, error: Exception) -> None:
         """Log a fault of scaleobs itself, once per type of error and function."""
@@ -30,13 +35,14 @@ class Reports:
             while frames is not None and frames.tb_next is not None:
                 frames = frames.tb_next
             kind = f"{type(error).__name__} at {frames.tb_frame.f_code.co_qualname if frames else '?'}"
-            if kind not in self._logged:
-                self._logged.add(kind)
+            if self._is_first(kind):
                 self._logger.error("scaleobs.fault", kind=kind, exc_info=error)
 
     def _warn(self, event: str, **fields: Any) -> None:
-        if event in self._logged:
-            return
-        self._logged.add(event)
-        with contextlib.suppress(Exception):
-            self._logger.warning(event, **fields)
+        if self._is_first(event):
+            with contextlib.suppress(Exception):
+                self._logger.warning(event, **fields)
+
+    def _is_first(self, kind: str) -> bool:
+        own = object()
+        return self._logged.setdefault(kind, own) is own  # One step, unlike a test and a change: threads may race.

@@ -25,7 +25,7 @@ from scaleobs._routes.interface import (
 from scaleobs._routes.nested import NestedRoutes, Search
 from scaleobs._routes.starlette import HiddenStarlette, StarletteRoutes
 
-__all__ = ["ROUTE", "Request", "Routes", "around", "routes_of"]
+__all__ = ["ROUTE", "PlainRoutes", "Request", "Routes", "around", "routes_of"]
 
 App = TypeVar("App")
 

@@ -33,6 +33,7 @@ Kind = Callable[[Any], VisitedRoutes]
 _PARAMETER = re.compile(r"[{<][^/]*[}>]")
 _MAX_OBJECTS = 300
 _MAX_ITEMS = 100
+_MAX_SEARCHES = 3
 _MAX_LENGTH = 200
 _MAX_PREFIXES = 4
 
@@ -197,7 +198,7 @@ class NestedRoutes:
         self._is_asgi = is_asgi
         self._known: Pairs = ()
         self._hidden = HiddenStarlette()
-        self._is_complete = False
+        self._needs_search, self._searches = True, 0
         self._use(parts)
 
     def around(self, app: Any) -> Any:
@@ -238,6 +239,9 @@ class NestedRoutes:
             reached, visits.reached = visits.reached or [], None
             visits.template = UNMATCHED_ROUTE
             visits.template = self._composed(request, visits.path, reached)
+            if visits.template == UNMATCHED_ROUTE and self._searches < _MAX_SEARCHES:
+                self._searches += 1
+                self._needs_search = True
         return visits.template, False
 
     def known(self) -> Pairs:
@@ -248,8 +252,8 @@ class NestedRoutes:
 
     def _begin(self, request: Request) -> Visits | None:
         try:
-            if not self._is_complete:  # Some applications build what they call in their lifespan.
-                self._is_complete = True
+            if self._needs_search:  # Some applications build what they call in their lifespan, or at the first request.
+                self._needs_search = False
                 self._use(self._search.parts(*self._roots))
             outer = request.get(VISITS)
             visits = request[VISITS] = Visits(self, own_path(request), outer)
