@@ -130,8 +130,10 @@ class HTTPExchange(Exchange):
 
     async def _send_last(self, message: Message) -> None:
         """Send the last message, and count afterwards: the server may refuse it, and no count can be taken back."""
-        if self.stage != ENDED:
-            self.stage = COMPLETING
+        if self.stage == ENDED:
+            await self.server_send(message)
+            return
+        self.stage = COMPLETING
         try:
             await self.server_send(message)
         except OSError:
@@ -145,7 +147,9 @@ class HTTPExchange(Exchange):
         request = self.request
         shard = self.shard
         recorder = self.recorder
-        status = SERVER_ERROR if self.status is None else self.status
+        status = self.status
+        if status is None:
+            status = SERVER_ERROR
         try:
             route_key = id(request.get(recorder.route_key)) if recorder.by_identity else request.get(recorder.route_key)
             child = shard.child_cache[request[recorder.method], route_key, status]
@@ -153,7 +157,7 @@ class HTTPExchange(Exchange):
             child = recorder.child_of_request(request, status, shard)
         slots = child.slots
         slots[bisect_left(child.bounds, seconds)] += 1
-        slots[-1] += seconds
+        slots[child.sum_at] += seconds
 
     def raised(self, error: BaseException) -> None:
         """The application raised an error; calls none of its methods, which may raise."""

@@ -102,7 +102,7 @@ class Exchange:
             child = recorder.child_of_request(request, status, shard)
         slots = child.slots
         slots[bisect_left(child.bounds, seconds)] += 1
-        slots[-1] += seconds
+        slots[child.sum_at] += seconds
 
     def finish_abandoned(self) -> None:
         """The response was neither read to its end nor closed."""
@@ -163,7 +163,7 @@ class DetailedExchange(Exchange):
             child = recorder.child_of_request(request, status, shard)
         slots = child.slots
         slots[bisect_left(child.bounds, seconds)] += 1
-        slots[-1] += seconds
+        slots[child.sum_at] += seconds
         try:
             if recorder.storage.needs_observe:
                 self._observe(child, seconds)

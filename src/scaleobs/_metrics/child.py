@@ -68,9 +68,10 @@ class Child:
         slots: the count of each bucket, `+Inf` last, not cumulated; then the sum of the values.
         exemplars: the latest exemplar of each bucket, by the bucket's position.
         native: the native histogram, if there is one.
+        sum_at: the position of the sum in `slots`; an index of -1 costs twice as much.
     """
 
-    __slots__ = ("_exemplar_memory", "_memory", "bounds", "exemplars", "labels", "native", "slots")
+    __slots__ = ("_exemplar_memory", "_memory", "bounds", "exemplars", "labels", "native", "slots", "sum_at")
 
     def __init__(
         self,
@@ -84,6 +85,7 @@ class Child:
     ) -> None:
         self.labels = labels
         self.bounds = bounds
+        self.sum_at = len(bounds) + 1
         if slots is not None:
             self.slots: Slots = slots
         else:
