@@ -79,7 +79,7 @@ def test_concurrent_requests_keep_their_ids(registry, capsys):
             await asyncio.to_thread(log_line, name)
         await asgi_hello(scope, receive, send)
 
-    app = scaleobs.instrument(app, registry=registry)
+    app = scaleobs.instrument(app, registry=registry, route=lambda _: "/{name}")
 
     async def all_at_once():
         scopes = [http_scope(path=f"/{one}", headers=[("X-Request-ID", str(one))]) for one in range(100)]

@@ -35,14 +35,14 @@ class Reports:
             while frames is not None and frames.tb_next is not None:
                 frames = frames.tb_next
             kind = f"{type(error).__name__} at {frames.tb_frame.f_code.co_qualname if frames else '?'}"
-            if self._is_first(kind):
+            if self._note(kind):
                 self._logger.error("scaleobs.fault", kind=kind, exc_info=error)
 
     def _warn(self, event: str, **fields: Any) -> None:
-        if self._is_first(event):
+        if self._note(event):
             with contextlib.suppress(Exception):
                 self._logger.warning(event, **fields)
 
-    def _is_first(self, kind: str) -> bool:
+    def _note(self, kind: str) -> bool:
         own = object()
         return self._logged.setdefault(kind, own) is own  # One step, unlike a test and a change: threads may race.
