@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import gc
+import json
 import logging
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import anyio.to_thread
 import pytest
+import structlog
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.responses import StreamingResponse
@@ -268,3 +272,106 @@ def test_nothing_is_bound_outside_a_request(capsys):
     log_line()
 
     assert "order_id" not in log_lines(capsys)[0]
+
+
+def test_id_of_the_current_request(registry, capsys):
+    """Handlers, their threads and tasks receive the id of their lines and their response; there is none elsewhere."""
+    found = []
+
+    async def app(scope, receive, send):
+        found.append(scaleobs.request_id())
+        found.append(await asyncio.to_thread(scaleobs.request_id))
+        await asgi_hello(scope, receive, send)
+
+    def view(environ, start_response):
+        found.append(scaleobs.request_id())
+        start_response("200 OK", [])
+        return [b""]
+
+    for call, served in ((asgi, app), (wsgi, view)):
+        answer = call(scaleobs.instrument(served, registry=registry), headers=[("X-Request-ID", "r1")])
+        assert {"r1"} == set(found) == {answer.headers.get("x-request-id", answer.headers.get("X-Request-ID"))}
+        found.clear()
+    asgi(scaleobs.instrument(functools.partial(app), registry=registry))
+
+    assert found[0] == found[1] == finished(capsys)[-1]["request_id"]
+    assert scaleobs.request_id() is None
+
+
+OWN_IDS = [uuid.UUID(int=1), None, "é", "a\r\nb", 7]
+
+
+@pytest.mark.parametrize("value", OWN_IDS, ids=repr)
+@pytest.mark.parametrize("bind", ["bind_context", "contextvars", "extra", "event"])
+def test_own_request_id_of_an_application(bind, value, registry, capsys):
+    """It is `request_id_` in the lines, removes nothing else, and the client receives the id that was validated."""
+
+    async def app(scope, receive, send):
+        scaleobs.bind_context(order_id=7)
+        if bind == "bind_context":
+            scaleobs.bind_context(request_id=value)
+        if bind == "contextvars":
+            structlog.contextvars.bind_contextvars(request_id=value)
+        logging.getLogger("shop").warning("line", extra={"request_id": value} if bind == "extra" else None)
+        if bind == "event":
+            scaleobs.get_logger("shop").info("other", request_id=value)
+        await asgi_hello(scope, receive, send)
+
+    headers = [("X-Request-ID", "r1"), ("traceparent", f"00-{TRACE}-{SPAN}-01")]
+    answer = asgi(scaleobs.instrument(app, registry=registry), headers=headers)
+    structlog.contextvars.clear_contextvars()
+    lines = log_lines(capsys)
+
+    assert "r1" == answer.headers["x-request-id"]
+    assert {("r1", TRACE, SPAN, 7)} == {
+        (line["request_id"], line["trace_id"], line["span_id"], line["order_id"]) for line in lines
+    }
+    assert [json.loads(json.dumps(value, default=str))] in (
+        [line["request_id_"]] for line in lines if "request_id_" in line
+    )
+
+
+@pytest.mark.parametrize("name", ["trace_id", "span_id"])
+def test_own_trace_id_of_an_application(name, registry, capsys):
+    """It is kept beside the one of the request; without one of the request it is the only one."""
+
+    async def app(scope, receive, send):
+        scaleobs.get_logger("shop").info("line", **{name: "own"})
+        await asgi_hello(scope, receive, send)
+
+    served = scaleobs.instrument(app, registry=registry)
+    asgi(served, headers=[("traceparent", f"00-{TRACE}-{SPAN}-01")])
+    asgi(served)
+    with_trace, without = [line for line in log_lines(capsys) if line["event"] == "line"]
+
+    assert ({"trace_id": TRACE, "span_id": SPAN}[name], "own") == (with_trace[name], with_trace[f"{name}_"])
+    assert "own" == without[name]
+
+
+def test_id_that_is_logged_again_is_no_other_one(registry, capsys):
+    """A line that names the id of its own request has it once."""
+
+    async def app(scope, receive, send):
+        scaleobs.bind_context(request_id=scaleobs.request_id())
+        logging.getLogger("shop").warning("line", extra={"request_id": scaleobs.request_id()})
+        await asgi_hello(scope, receive, send)
+
+    asgi(scaleobs.instrument(app, registry=registry))
+
+    assert [False, False] == ["request_id_" in line for line in log_lines(capsys)]
+
+
+def test_bound_fields_with_names_of_the_access_line(registry, capsys):
+    """They are kept with an underscore after the name."""
+
+    async def app(scope, receive, send):
+        scaleobs.bind_context(path="/own", client=7, method="own")
+        await asgi_hello(scope, receive, send)
+
+    asgi(scaleobs.instrument(app, registry=registry), path="/x")
+    line = finished(capsys)[0]
+
+    assert ("/x", "/own", 7, "GET", "own") == (
+        *(line["path"], line["path_"], line["client_"]),
+        *(line["method"], line["method_"]),
+    )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from scaleobs._http.asgi import ASGIMiddleware
     from scaleobs._http.wsgi import WSGIMiddleware
     from scaleobs._instrument import instrument, observer_of
-    from scaleobs.logs import bind_context, configure_logging, get_logger
+    from scaleobs.logs import bind_context, configure_logging, get_logger, request_id
     from scaleobs.objectives import Availability, Latency
     from scaleobs.observer import Observer
     from scaleobs.settings import SettingsError
@@ -33,6 +33,7 @@ __all__ = [
     "get_logger",
     "instrument",
     "observer_of",
+    "request_id",
 ]
 
 # The names are loaded when they are first used, so that importing scaleobs costs next to nothing.
@@ -50,6 +51,7 @@ _HOMES = {
     "get_logger": "logs",
     "instrument": "_instrument",
     "observer_of": "_instrument",
+    "request_id": "logs",
 }
 
 

@@ -25,6 +25,7 @@ from scaleobs import (
     get_logger,
     instrument,
     observer_of,
+    request_id,
 )
 from scaleobs.settings import Arguments, LogFormat, Settings
 
@@ -149,6 +150,7 @@ def logging() -> None:
     logger.info("order.placed", order_id=7)
     logger.bind(user="ada").warning("order.late", minutes=3)
     bind_context(order_id=7)
+    assert_type(request_id(), str | None)
     configuration.restore()
 
 

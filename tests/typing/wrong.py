@@ -90,4 +90,5 @@ observer_of(app).on_drain(app)  # expect-error
 observer_of(app).startup_task(3)  # expect-error
 scaleobs.get_logger("orders").inform("order.placed")  # expect-error
 scaleobs.bind_context("order_id", 7)  # expect-error
+scaleobs.request_id("r1")  # expect-error
 scaleobs.instrumented(app)  # expect-error

@@ -181,6 +181,8 @@ class DetailedExchange(Exchange):
                     "duration_seconds": int(seconds * 1e6 + 0.5) / 1e6,  # Three times as fast as `round`.
                     "client": self.client(),
                 }
+                if len(fields) != len(self.context) + _OWN_FIELDS:
+                    _keep_bound(fields, self.context)
                 if self.client_disconnected or self.status is not status or recorder.spans.app_makes_spans:
                     self._add_fields(fields)
                 if code < SERVER_ERROR or self.client_disconnected:
@@ -242,6 +244,19 @@ class DetailedExchange(Exchange):
                 child.set_exemplar(Exemplar(span.trace_id, span.span_id, seconds, time.time()))
         if storage.has_sizes and (sizes := self.sizes()) is not None:
             self.shard.measure(child.labels, *sizes)
+
+
+_OWN_FIELDS = 7
+"""The fields of an access line beside those of its context."""
+
+
+def _keep_bound(fields: dict[str, Any], context: dict[str, Any]) -> None:
+    """Add what the application has bound under names of the access line, with an underscore after the name."""
+    for key, value in context.items():
+        name = key
+        while name in fields and fields[name] is not value:
+            name += "_"
+        fields[name] = value
 
 
 class _Abandoned:

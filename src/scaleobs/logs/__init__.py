@@ -19,7 +19,7 @@ from scaleobs.logs._configure import (
     server_handler,
     take_server_loggers,
 )
-from scaleobs.logs._context import bind_context, forget_request, new_context, request_context
+from scaleobs.logs._context import bind_context, forget_request, new_context, request_context, request_id
 from scaleobs.logs._logger import JSONFormatter, StdoutHandler
 from scaleobs.logs._redaction import Redact
 
@@ -39,6 +39,7 @@ __all__ = [
     "own_logger",
     "processors",
     "request_context",
+    "request_id",
     "server_handler",
     "take_server_loggers",
 ]

@@ -18,7 +18,7 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from scaleobs import _tracing
-from scaleobs.logs._context import request_context
+from scaleobs.logs._context import REQUEST_KEYS, request_context, without_ids
 from scaleobs.logs._encoding import (
     DELETE,
     MAX_LINE_BYTES,
@@ -31,8 +31,6 @@ from scaleobs.logs._encoding import (
     to_plain,
 )
 from scaleobs.logs._redaction import Redact
-
-REQUEST_KEYS = ("request_id", "trace_id", "span_id")
 
 _LOGGED_MARK = "_scaleobs_logged"
 _LEVELS = {"exception": "error", "warn": "warning", "fatal": "critical", "msg": "info", "notset": "debug"}
@@ -88,16 +86,25 @@ def add_bound_values(logger: Any, method: str, event: EventDict) -> EventDict:
     return event
 
 
-def add_request(_logger: Any, _method: str, event: EventDict) -> EventDict:
+def add_request(logger: Any, _method: str, event: EventDict) -> EventDict:
     """Add the fields of the current request, and the ids of the current OpenTelemetry span if there is one."""
-    if "request_id" in event:  # An access line: it has the ids of its request and span.
+    if "request_id" in event and _is_own(logger, event):  # It has the ids of its request and span.
         return event
     context = request_context.get()
     span = _tracing.current_span()
-    if span is not None:
-        event["trace_id"], event["span_id"] = span.trace_id, span.span_id
+    if context is None and span is None:
+        return event
     # In one step, since another thread of the request may bind fields at the same time.
-    return event if context is None else {**context, **event}
+    line: dict[str, Any] = {} if context is None else context.copy()
+    if span is not None:
+        line["trace_id"], line["span_id"] = span.trace_id, span.span_id
+    line |= without_ids(event, line)
+    return line
+
+
+def _is_own(logger: Any, event: EventDict) -> bool:
+    """Return whether a line is one of scaleobs itself, such as an access line."""
+    return getattr(event.get("_record", logger), "name", None) == "scaleobs"
 
 
 class AddStandardKeys:

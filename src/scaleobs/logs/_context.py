@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar, Token
 from typing import Any
 
@@ -25,6 +26,10 @@ request_context: ContextVar[dict[str, Any] | None] = ContextVar("scaleobs_reques
 All copies of a request's context share this one dict. So a field that a thread, task or generator of the request binds
 is in the lines of all others and in the access line. The dict is never cleared, since a task may outlive the request.
 """
+
+REQUEST_KEYS = ("request_id", "trace_id", "span_id")
+"""The ids of a request; an application's own field of such a name gets an underscore after it."""
+REQUEST_NAMES = frozenset(REQUEST_KEYS)
 
 _RESERVED = ("event", "exc_info", "stack_info", "self", "_record", "_from_structlog")
 """Names that structlog does not treat as fields."""
@@ -48,13 +53,24 @@ def new_context(request_id: str = "", traceparent: str = "") -> dict[str, Any]:
     return context
 
 
+def request_id() -> str | None:
+    """
+    Return the id of the current request, which its lines and its response have.
+
+    It is the client's `X-Request-ID` if that is valid, or else a new one. `None` outside a request, and with
+    `log_format="off"`. All tasks of the request and the threads that its context is copied to have the same one.
+    """
+    context = request_context.get()
+    return None if context is None else context["request_id"]
+
+
 def bind_context(**fields: Any) -> None:
     """
     Add fields to every later line of the current request, and to its access line.
 
     They apply to all tasks of the request and to the threads that its context is copied to, and end with the request.
-    If a line has a field of the same name, the line's value is kept. Outside a request this does nothing. It may be
-    called concurrently.
+    If a line has a field of the same name, the line's value is kept. The ids of the request stay as they are: an own
+    `request_id` becomes `request_id_`. Outside a request this does nothing. It may be called concurrently.
 
     Args:
         fields: by the keys of the lines, e.g. `order_id=7`.
@@ -63,7 +79,23 @@ def bind_context(**fields: Any) -> None:
     if context is not None:
         for key in _RESERVED:
             fields.pop(key, None)
-        context.update(fields)
+        context.update(without_ids(fields, context))
+
+
+def without_ids(fields: MutableMapping[str, Any], ids: Mapping[str, Any]) -> MutableMapping[str, Any]:
+    """Return fields of the application in which those with the name of an id, but another value, are renamed."""
+    if REQUEST_NAMES.isdisjoint(fields):
+        return fields
+    renamed = {}
+    for key, value in fields.items():
+        name = key
+        if key in REQUEST_NAMES and key in ids:
+            if type(value) is str and value == ids[key]:
+                continue
+            while name in ids or name in fields:
+                name += "_"
+        renamed[name] = value
+    return renamed
 
 
 def forget_request(token: Token[dict[str, Any] | None]) -> None:
