@@ -61,7 +61,8 @@ app = scaleobs.instrument(app, log_format="json")
 
 WSGI = """
 import scaleobs
-from flask import Flask, abort
+import simple_websocket
+from flask import Flask, abort, request
 from flask_sock import Sock
 
 app = Flask("rooms")
@@ -74,9 +75,24 @@ def echo(ws, room):
         ws.send(text)
 
 
+@app.get("/plain/<room>", websocket=True)
+def plain(room):
+    echo_all = simple_websocket.Server.accept(request.environ)
+    try:
+        while True:
+            echo_all.send(echo_all.receive())
+    except simple_websocket.ConnectionClosed:
+        return ""
+
+
+@sock.route("/fail/<room>")
+def fail(ws, room):
+    ws.send(ws.receive())
+    raise ValueError("failed when it was open")
+
+
 @app.before_request
 def guard():
-    from flask import request
     if request.path.startswith("/deny/"):
         abort(int(request.path.rpartition("/")[2]))
 
@@ -92,6 +108,17 @@ def hello():
 
 
 scaleobs.instrument(app, log_format="json")
+"""
+
+WERKZEUG = """
+import signal
+import sys
+
+from service import app
+from werkzeug.serving import run_simple
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+run_simple("127.0.0.1", int(sys.argv[1]), app, threaded=True)
 """
 
 PYWSGI = """
@@ -123,6 +150,7 @@ OF_WSGI = {
     "gunicorn, threads": [*GUNICORN, "--worker-class", "gthread", "--threads", "4"],
     "gunicorn, gevent": [*GUNICORN, "--worker-class", "gevent"],
     "gevent": ["python", "main.py", "PORT"],
+    "werkzeug": ["python", "development.py", "PORT"],
 }
 
 
@@ -131,6 +159,7 @@ def running(command, source, folder):
     """Run a server with this service, and yield its port and a function that ends it and returns lines and stderr."""
     (folder / "service.py").write_text(source)
     (folder / "main.py").write_text(PYWSGI)
+    (folder / "development.py").write_text(WERKZEUG)
     port = servers.free_port()
     program, *arguments = [part.replace("PORT", str(port)) for part in command]
     command = [shutil.which(program, path=str(servers.BIN)), *arguments]
@@ -230,17 +259,26 @@ def test_websockets_of_flask_sock(command, tmp_path):
             scraped(port, lambda page: 1 == page.total("active_connections", protocol="websocket"))
         with connect(f"ws://127.0.0.1:{port}/echo/2", close_timeout=1) as websocket:
             websocket.send("close")  # After it, gevent itself keeps the connection open.
+        talk(port, "/plain/3", "a")
+        with connect(f"ws://127.0.0.1:{port}/fail/4", close_timeout=1) as websocket:
+            websocket.send("a")
+            websocket.recv(timeout=servers.LIMIT)
         answers = [refused(port, "/deny/401"), refused(port, "/deny/503")]
         servers.get(port, "/hello")
-        page = scraped(port, lambda page: 2 + 3 == page.total(SOCKETS) + page.total(REQUESTS))
+        page = scraped(port, lambda page: 4 + 3 == page.total(SOCKETS) + page.total(REQUESTS))
         lines, stderr = end()
     of_websockets = [line for line in lines if line["event"] == "websocket.closed"]
 
     assert [401, 503] == answers
-    assert {("/echo/<room>", "unknown"): 2} == closed(page)
+    routes = {"/echo/<room>": 2, "/plain/<room>": 1, "/fail/<room>": 1}
+
+    assert {(route, "unknown"): count for route, count in routes.items()} == closed(page)
     assert {("/deny/<status>", "401"): 1, ("/deny/<status>", "503"): 1, ("/hello", "200"): 1} == page.sent()
-    assert ["/echo/1", "/echo/2"] == [line["path"] for line in of_websockets]
+    assert [("/echo/1", "info"), ("/echo/2", "info"), ("/plain/3", "info"), ("/fail/4", "error")] == [
+        (line["path"], line["level"]) for line in of_websockets
+    ]
     assert [401, 503, 200] == [line["status_code"] for line in lines if line["event"] == "request.finished"]
     assert "Traceback" not in stderr
-    assert not [line for line in lines if "exception" in line]
+    # What the application starts in an open WebSocket cannot be sent, which gunicorn logs.
+    assert ["rooms"] == [line["logger"] for line in lines if "exception" in line and "gunicorn" not in line["logger"]]
     assert 0 == page.total("active_connections", protocol="websocket") == page.total("scaleobs_internal_faults_total")

@@ -341,13 +341,17 @@ class AccessLog:
         self.logger.error("background.failed", **fields, exc_info=error)
         logs.mark_logged(error)
 
-    def websocket_closed(self, fields: dict[str, Any], error: BaseException | None = None) -> None:
+    def websocket_closed(
+        self, fields: dict[str, Any], error: BaseException | None = None, *, is_failed: bool = False
+    ) -> None:
         """Write the line of a WebSocket, with the error that the application raised while it was open."""
         if not self.writes_lines:
             return
         if error is not None and issubclass(type(error), Exception):
             self.logger.error("websocket.closed", **fields, exc_info=error)
             logs.mark_logged(error)
+        elif is_failed:
+            self.logger.error("websocket.closed", **fields)
         else:
             self.logger.info("websocket.closed", **fields)
 

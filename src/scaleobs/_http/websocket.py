@@ -1,5 +1,5 @@
 """
-One WebSocket, from its handshake to any kind of close.
+One WebSocket of ASGI, from its handshake to any kind of close.
 
 A handshake that is answered by HTTP is a request, with the method GET: refused, denied, or failed before it was
 accepted. An accepted WebSocket is counted when it closes.
@@ -8,9 +8,10 @@ accepted. An accepted WebSocket is counted when it closes.
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scaleobs import logs
+from scaleobs._http import closed_websocket
 from scaleobs._http.asgi_exchange import (
     ASGIApp,
     Handshake,
@@ -21,23 +22,14 @@ from scaleobs._http.asgi_exchange import (
     client_of,
     with_id,
 )
-from scaleobs._http.exchange import COMPLETING, ENDED, OPEN, SERVER_ERROR, code_of
-from scaleobs._http.recorder import Recorder, Request
-from scaleobs._metrics.child import HTTP, SOCKET, SOCKET_DURATION, WEBSOCKET
-from scaleobs._metrics.storage import Storage
+from scaleobs._http.exchange import COMPLETING, ENDED, OPEN
+from scaleobs._http.recorder import Recorder
+from scaleobs._metrics.child import WEBSOCKET
 from scaleobs._tracing import RequestSpan
-from scaleobs.catalog import OTHER_CODE, UNKNOWN_CODE, UNMATCHED_ROUTE
-
-if TYPE_CHECKING:
-    from scaleobs._http.wsgi_exchange import WSGIExchange
 
 _NORMAL, _NO_CODE, _ABNORMAL = 1000, 1005, 1006
-_DEFINED = range(1000, 1016)
-_REGISTERED = range(3000, 4000)
-_PRIVATE = range(4000, 5000)
-
-_SWITCHED, _REFUSED = 101, 403
-"""The status of a handshake: accepted; closed instead (ASGI, WebSocket)."""
+_REFUSED = 403
+"""The status of a handshake that is closed instead of accepted (ASGI, WebSocket)."""
 
 _START, _BODY = "websocket.http.response.start", "websocket.http.response.body"
 """The messages of a response that denies a WebSocket."""
@@ -238,7 +230,7 @@ class WebSocket:
             return
         self._close(code, error)
         span, self._span = self._span, None
-        _end_span(span, self._recorder, self._scope, error)
+        closed_websocket.end_span(span, self._recorder, self._scope, error)
 
     def _close(self, code: int, error: BaseException | None = None) -> None:
         """Count the WebSocket and write its line; a code that the application has sent replaces another one."""
@@ -250,140 +242,8 @@ class WebSocket:
         is_sent, code = sent_code is not None, code if sent_code is None else sent_code
         fields = {**(self._context or {}), "path": self._path, "code": code, "client": client_of(self._scope)}
         seconds = perf_counter() - self._opened
-        _count(recorder, self._scope, seconds, fields=fields, error=error, is_sent=is_sent)
-
-
-def label_of(code: int, storage: Storage, *, is_sent: bool) -> str:
-    """
-    Return a close code as a label: clients can add no more than 19 values, applications 20 more.
-
-    Args:
-        code: any number.
-        storage: limits the codes of applications.
-        is_sent: whether the application has sent the code.
-    """
-    if code in _DEFINED:
-        return str(code)
-    if code in _REGISTERED:
-        return "3xxx"
-    if code in _PRIVATE:
-        return str(code) if is_sent and storage.admit_code(str(code)) else "4xxx"
-    return OTHER_CODE
+        closed_websocket.count(recorder, self._scope, seconds, fields=fields, error=error, is_sent=is_sent)
 
 
 def _number(code: object, default: int) -> int:
     return int(code) if isinstance(code, int) else default
-
-
-def _count(
-    recorder: Recorder,
-    request: Request,
-    seconds: float,
-    *,
-    fields: dict[str, Any],
-    error: BaseException | None,
-    is_sent: bool = False,
-) -> None:
-    """Count a closed WebSocket by the code in these fields, and write its line with them. Never raises."""
-    try:
-        route = _route_of(recorder, request)
-        code = label_of(fields["code"], recorder.storage, is_sent=is_sent) if "code" in fields else UNKNOWN_CODE
-        labels = (SOCKET, route, code)
-        child = recorder.local.shard.child_of(labels, SOCKET_DURATION)
-        child.observe(seconds)
-        if child.labels != labels:
-            recorder.reports.limit_reached(recorder.storage.limit)
-        recorder.log.websocket_closed({**fields, "route": route}, error)
-    except Exception as fault:
-        recorder.fault(fault)
-
-
-def _route_of(recorder: Recorder, request: Request) -> str:
-    try:
-        return recorder.routes.template(request)[0]
-    except Exception as fault:
-        recorder.fault(fault)
-        return UNMATCHED_ROUTE
-
-
-def _end_span(span: RequestSpan | None, recorder: Recorder, request: Request, error: BaseException | None) -> None:
-    """End the span of an accepted WebSocket. Never raises."""
-    if span is None:
-        return
-    try:
-        status = _SWITCHED if error is None else SERVER_ERROR
-        span.response_ended("GET", _route_of(recorder, request), status, _SWITCHED)
-        span.app_finished(error)
-    except Exception as fault:
-        recorder.fault(fault)
-
-
-# With WSGI, the application takes the connection from the server and exchanges the messages itself. It starts no
-# response, and raises `StopIteration` (gunicorn) or returns an empty list (gevent). The server of gevent-websocket
-# accepts the WebSocket before it calls the application.
-
-_ACCEPTED_BY_SERVER = "wsgi.websocket"
-
-
-def is_handshake(environ: Request) -> bool:
-    """Return whether a request of WSGI is the handshake of a WebSocket."""
-    return "websocket" in str(environ.get("HTTP_UPGRADE", "")).lower() and environ.get("REQUEST_METHOD") == "GET"
-
-
-def begin_over_wsgi(exchange: WSGIExchange) -> None:
-    """Count a request as an open WebSocket until its response starts."""
-    exchange.is_websocket = True
-    exchange.shard.open[WEBSOCKET] += 1
-    exchange.shard.open[HTTP] -= 1
-
-
-def start_over_wsgi(exchange: WSGIExchange, *args: Any, **named: Any) -> Any:
-    """Start a response of the application: by HTTP unless it accepts the WebSocket, or the server has."""
-    status = args[0] if args else named.get("status")
-    if exchange.request.get(_ACCEPTED_BY_SERVER) is not None or code_of(status) == _SWITCHED:
-        return exchange.server_start(*args, **named)
-    write = exchange.start_response(*args, **named)
-    _answered(exchange)
-    return write
-
-
-def returned_over_wsgi(exchange: WSGIExchange, body: object) -> bool:
-    """Return whether the application has finished with the WebSocket when it returned this body."""
-    # The servers' marks of a connection that was taken over: gunicorn's is an `object()`.
-    if exchange.is_websocket and type(body) in {list, tuple, object}:
-        close_over_wsgi(exchange)
-        return True
-    return False
-
-
-def raised_over_wsgi(exchange: WSGIExchange, error: BaseException) -> bool:
-    """Return whether an exception ends an accepted WebSocket. If not, it is the answer to the handshake."""
-    if exchange.is_websocket and issubclass(type(error), StopIteration):
-        close_over_wsgi(exchange)
-    elif exchange.is_websocket and exchange.request.get(_ACCEPTED_BY_SERVER) is not None:
-        close_over_wsgi(exchange, error)
-    else:
-        _answered(exchange)
-        return False
-    return True
-
-
-def close_over_wsgi(exchange: WSGIExchange, error: BaseException | None = None) -> None:
-    """Count the WebSocket, and end the exchange without an answer."""
-    recorder = exchange.recorder
-    exchange.is_websocket = False
-    exchange.stage = ENDED
-    recorder.local.shard.open[WEBSOCKET] -= 1
-    seconds = perf_counter() - exchange.begun
-    fields = {**(exchange.context or {}), "path": exchange.path, "client": exchange.client()}
-    _count(recorder, exchange.request, seconds, fields=fields, error=error)
-    span, exchange.span = exchange.span, None
-    _end_span(span, recorder, exchange.request, error)
-
-
-def _answered(exchange: WSGIExchange) -> None:
-    if exchange.is_websocket:
-        exchange.is_websocket = False
-        open_now = exchange.recorder.local.shard.open
-        open_now[WEBSOCKET] -= 1
-        open_now[HTTP] += 1

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any, Unpack
 
 from scaleobs import logs
-from scaleobs._http import websocket
+from scaleobs._http import wsgi_websocket
 from scaleobs._http.endpoints import Answer
 from scaleobs._http.exchange import OPEN
 from scaleobs._http.wsgi_exchange import WITHOUT_LENGTH, SizedBody, StartResponse, WSGIExchange, as_server_expects
@@ -124,7 +124,7 @@ class WSGIMiddleware:
                 storage.enable_exemplars()
         if not storage.fast_path[0]:
             self._begin_span(exchange, environ)
-        if "HTTP_UPGRADE" in environ and websocket.is_handshake(environ):
+        if "HTTP_UPGRADE" in environ and wsgi_websocket.is_handshake(environ):
             return self._serve_handshake(exchange, environ)
         try:
             exchange.body = body = exchange.run_in_context(self.app, environ, exchange.start_response)
@@ -135,15 +135,15 @@ class WSGIMiddleware:
 
     def _serve_handshake(self, exchange: WSGIExchange, environ: Environ) -> Iterable[bytes]:
         """Serve a request for a WebSocket, which the application may accept without a response."""
-        websocket.begin_over_wsgi(exchange)
+        wsgi_websocket.begin(exchange)
         try:
-            start_response = partial(websocket.start_over_wsgi, exchange)
+            start_response = partial(wsgi_websocket.start, exchange)
             exchange.body = body = exchange.run_in_context(self.app, environ, start_response)
         except BaseException as error:
-            if not websocket.raised_over_wsgi(exchange, error):
+            if not wsgi_websocket.raised(exchange, error):
                 exchange.app_finished(error)
             raise
-        return body if websocket.returned_over_wsgi(exchange, body) else as_server_expects(body, exchange)
+        return body if wsgi_websocket.returned(exchange, body) else as_server_expects(body, exchange)
 
     def _begin_span(self, exchange: WSGIExchange, environ: Environ) -> None:
         """Begin the server span of a request, if it has one."""

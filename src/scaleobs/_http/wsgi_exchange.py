@@ -8,7 +8,7 @@ from operator import length_hint
 from typing import Any, TypeVar
 
 from scaleobs import logs
-from scaleobs._http import websocket
+from scaleobs._http import wsgi_websocket
 from scaleobs._http.exchange import ENDED, OPEN, DetailedExchange, Exchange
 
 Result = TypeVar("Result")
@@ -40,6 +40,8 @@ class WSGIExchange(DetailedExchange):
         body: the iterable that the application returned.
         headers: of the response, if the request is not only counted.
         is_websocket: whether the request counts as an open WebSocket; set for handshakes only.
+        is_failed: whether the application has failed while the WebSocket was open, and answered it with a 5xx.
+        written_before: the bytes that were written to the connection before a handshake, if they are known.
         takes_fast_path: whether the request is only counted. If not, the slots of `DetailedExchange` are set.
         is_read: whether the server has read all chunks.
         list_iterator: the iterator that the server reads, if the body is iterated as a list.
@@ -48,14 +50,16 @@ class WSGIExchange(DetailedExchange):
     """
 
     __slots__ = (
-        *("body", "headers", "is_read", "is_websocket", "list_iterator"),
-        *("sent", "server_start", "takes_fast_path"),
+        *("body", "headers", "is_failed", "is_read", "is_websocket", "list_iterator"),
+        *("sent", "server_start", "takes_fast_path", "written_before"),
     )
 
     body: Any
     headers: Any
     takes_fast_path: bool
     is_websocket: bool
+    is_failed: bool
+    written_before: int | None
     is_read: bool
     list_iterator: Iterator[bytes]
     sent: int
@@ -122,7 +126,7 @@ class WSGIExchange(DetailedExchange):
     def finished(self) -> None:
         """The last byte was passed to the server, or the body was closed without a response."""
         if self.stage != ENDED and self.status is None and getattr(self, "is_websocket", False):
-            websocket.close_over_wsgi(self)
+            wsgi_websocket.close(self)
         else:
             super().finished()
 
@@ -229,7 +233,7 @@ class WSGIExchange(DetailedExchange):
             self.shard = self.recorder.local.shard
             if is_whole:
                 self.finished()
-            elif error is not None and getattr(self, "is_websocket", False) and websocket.raised_over_wsgi(self, error):
+            elif error is not None and getattr(self, "is_websocket", False) and wsgi_websocket.raised(self, error):
                 return
         self.app_finished(error)
 

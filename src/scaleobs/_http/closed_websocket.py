@@ -1,0 +1,90 @@
+"""What is done with an accepted WebSocket when it closes, over ASGI and WSGI alike: its count, its line, its span."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scaleobs._http.exchange import SERVER_ERROR
+from scaleobs._http.recorder import Recorder, Request
+from scaleobs._metrics.child import SOCKET, SOCKET_DURATION
+from scaleobs._metrics.storage import Storage
+from scaleobs._tracing import RequestSpan
+from scaleobs.catalog import OTHER_CODE, UNKNOWN_CODE, UNMATCHED_ROUTE
+
+_DEFINED = range(1000, 1016)
+_REGISTERED = range(3000, 4000)
+_PRIVATE = range(4000, 5000)
+
+_SWITCHED = 101
+"""The status of a handshake that was accepted."""
+
+
+def label_of(code: int, storage: Storage, *, is_sent: bool) -> str:
+    """
+    Return a close code as a label: clients can add no more than 19 values, applications 20 more.
+
+    Args:
+        code: any number.
+        storage: limits the codes of applications.
+        is_sent: whether the application has sent the code.
+    """
+    if code in _DEFINED:
+        return str(code)
+    if code in _REGISTERED:
+        return "3xxx"
+    if code in _PRIVATE:
+        return str(code) if is_sent and storage.admit_code(str(code)) else "4xxx"
+    return OTHER_CODE
+
+
+def count(
+    recorder: Recorder,
+    request: Request,
+    seconds: float,
+    *,
+    fields: dict[str, Any],
+    error: BaseException | None,
+    is_sent: bool = False,
+    is_failed: bool = False,
+) -> None:
+    """Count a closed WebSocket by the code in these fields, and write its line with them. Never raises."""
+    try:
+        route = route_of(recorder, request)
+        code = label_of(fields["code"], recorder.storage, is_sent=is_sent) if "code" in fields else UNKNOWN_CODE
+        labels = (SOCKET, route, code)
+        child = recorder.local.shard.child_of(labels, SOCKET_DURATION)
+        child.observe(seconds)
+        if child.labels != labels:
+            recorder.reports.limit_reached(recorder.storage.limit)
+        recorder.log.websocket_closed({**fields, "route": route}, error, is_failed=is_failed)
+    except Exception as fault:
+        recorder.fault(fault)
+
+
+def route_of(recorder: Recorder, request: Request) -> str:
+    try:
+        return recorder.routes.template(request)[0]
+    except Exception as fault:
+        recorder.fault(fault)
+        return UNMATCHED_ROUTE
+
+
+def end_span(
+    span: RequestSpan | None,
+    recorder: Recorder,
+    request: Request,
+    error: BaseException | None,
+    *,
+    is_failed: bool = False,
+) -> None:
+    """End the span of an accepted WebSocket. Never raises."""
+    if span is None:
+        return
+    try:
+        if error is not None and not issubclass(type(error), Exception):  # Cancelled, as in the line.
+            error = None
+        status = SERVER_ERROR if is_failed or error is not None else _SWITCHED
+        span.response_ended("GET", route_of(recorder, request), status, _SWITCHED)
+        span.app_finished(error)
+    except Exception as fault:
+        recorder.fault(fault)
