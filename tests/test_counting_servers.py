@@ -41,11 +41,31 @@ async def long(request):
 async def empty(request):
     return Response(b"x", status_code=204)
 
+class Replaced(Response):
+    async def __call__(self, scope, receive, send):
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": [("text", b"x")]})
+        except TypeError:
+            await send({"type": "http.response.start", "status": 503, "headers": []})
+        await send({"type": "http.response.body", "body": b"x"})
+
+async def replaced(request):
+    return Replaced()
+
+class NoFile(Response):
+    async def __call__(self, scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.pathsend", "path": "/missing"})
+
+async def nofile(request):
+    return NoFile()
+
 async def boom(request):
     raise RuntimeError("boom")
 
 routes = [Route("/items/{item_id}", item), Route("/stream/{name}", stream), Route("/boom", boom)]
 routes += [Route("/short", short), Route("/long", long), Route("/empty", empty)]
+routes += [Route("/replaced", replaced), Route("/nofile", nofile)]
 app = scaleobs.instrument(Starlette(routes=routes), service="shop")
 """
 
@@ -89,10 +109,13 @@ def test_requests_are_counted_as_answered(name, log_format, tmp_path):
     (tmp_path / "shop.py").write_text(APP)
     command = [part.replace("PORT", str(port)) for part in COMMANDS[name]]
     expected = {key: count * TIMES for key, count in EXPECTED.items()}
-    refused = ["/short", "/long", "/empty"] if name == "uvicorn" else []  # The others refuse nothing.
+    # Only uvicorn refuses a body, only the others a header that is text, and only anycorn sends files.
+    refused = ["/short", "/long", "/empty"] if name == "uvicorn" else ["/nofile"]
+    expected["/replaced", "200" if name == "uvicorn" else "503"] = 1
     with servers.running(command, port, tmp_path, LOG_FORMAT=log_format) as end:
         with ThreadPoolExecutor(4) as pool:
             statuses = [status for status, _ in pool.map(partial(servers.get, port), PATHS * TIMES)]
+        replaced, _ = servers.get(port, "/replaced")
         for path in refused:
             expected[path, "500"] = 1
             with contextlib.suppress(http.client.HTTPException, OSError):
@@ -102,6 +125,7 @@ def test_requests_are_counted_as_answered(name, log_format, tmp_path):
     events = [json.loads(line)["event"] for line in out.splitlines() if log_format == "json"]
 
     assert [200, 200, 200, 200, 404, 500] * TIMES == statuses
+    assert (200 if name == "uvicorn" else 503) == replaced
     assert expected == counts(page)
     assert 'active_connections{protocol="http"} 0' in page
     assert (sum(expected.values()) if log_format == "json" else 0) == events.count("request.finished")

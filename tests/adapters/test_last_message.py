@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import functools
 
 import anyio
@@ -222,6 +224,59 @@ def test_last_message_is_counted_when_it_is_sent(observed, registry):
 
     assert run("asyncio", app, Watching(), [START, END]) is None
     assert [1, 1, 0] == seen
+
+
+@pytest.mark.parametrize("error", [(FileNotFoundError,), (IsADirectoryError,), (OSError, errno.EMFILE, "", "/x")])
+@pytest.mark.parametrize("messages", [LAST["pathsend"], LAST["zerocopysend"]], ids=["pathsend", "zerocopysend"])
+def test_file_that_the_server_can_not_send_is_a_500(messages, error, observed, registry, capsys):
+    """An error of the file is an error of the service, unlike other ones that the operating system reports."""
+    app = observed(sending)
+    kind, *arguments = error
+    error = kind(*arguments)
+    capsys.readouterr()
+
+    assert error is run("asyncio", app, Server(error=error), messages)
+    assert {"500": 1} == statuses(registry)
+    assert all(500 == line["status_code"] and line["exception"] for line in finished(capsys))
+
+
+class Refusing(Server):
+    """A server that refuses the start of a response if a header is malformed, as hypercorn does."""
+
+    def __init__(self):
+        super().__init__()
+        self.starts = []
+
+    async def send(self, message):
+        """Refuse the start, or a second one."""
+        if message["type"] == "http.response.start":
+            if not all(isinstance(value, bytes) for _, value in message["headers"]):
+                raise TypeError("a header")
+            if self.starts:
+                raise RuntimeError("started twice")
+            self.starts.append(message)
+        await super().send(message)
+
+
+@pytest.mark.parametrize("is_first_refused", [True, False])
+def test_start_that_the_server_refuses_is_not_what_the_client_sees(is_first_refused, observed, registry, capsys):
+    """An application replaces a start that the server has refused; one that was sent can't be replaced."""
+    header = (b"name", "text" if is_first_refused else b"bytes")
+    first, second = {**START, "status": 202, "headers": [header]}, {**START, "status": 503}
+
+    async def app(scope, receive, send):
+        for message in scope["messages"]:
+            with contextlib.suppress(TypeError, RuntimeError):
+                await send(message)
+
+    server, app = Refusing(), observed(app)
+    capsys.readouterr()
+
+    assert run("asyncio", app, server, [first, second, END]) is None
+    assert {str(server.starts[0]["status"]): 1} == statuses(registry)
+    for line in finished(capsys):
+        assert line["status_code"] == server.starts[0]["status"]
+        assert (b"x-request-id", line["request_id"].encode()) in server.starts[0]["headers"]
 
 
 @pytest.mark.parametrize("kind", ["push", "early_hint", "trailers"])

@@ -10,8 +10,22 @@ import scaleobs
 from support.exchanges import active, asgi, counted, finished, http_scope, wsgi
 
 
+class OddExit(BaseException):
+    """What no handler of errors catches, such as `SystemExit`."""
+
+
 def refuse(self, *_, **__):
     raise ZeroDivisionError("by the exception")
+
+
+def leave(self, *_, **__):
+    raise OddExit
+
+
+class Unnamed(type):
+    """A class whose instances are classes without a readable name."""
+
+    __name__ = property(refuse)
 
 
 def recurse(self, name):
@@ -32,6 +46,11 @@ METHODS = {
     "setting attributes": {"__setattr__": refuse},
     "arguments": {"args": property(refuse)},
     "notes": {"__notes__": property(refuse)},
+    "truth that ends the process": {"__bool__": leave},
+    "text that ends the process": {"__str__": leave, "__repr__": leave},
+    "cause that ends the process": {"__cause__": property(leave), "__context__": property(leave)},
+    "any attribute that ends the process": {"__getattribute__": leave, "__setattr__": leave},
+    "name of the class": {"metaclass": Unnamed, "__cause__": property(leave)},
 }
 PLACES = [
     *((RuntimeError, "itself"), (OSError, "itself"), (KeyboardInterrupt, "itself"), (ExceptionGroup, "itself")),
@@ -42,7 +61,8 @@ PLACES = [
 def odd_error(base, methods, place):
     """Return an exception that is odd, or that has an odd one in its chain."""
     arguments = ("odd", [ValueError("member")]) if base is ExceptionGroup else ("odd",)
-    odd = type("OddError", (base,), {**methods, "__module__": __name__})(*arguments)
+    metaclass = methods.get("metaclass", type)
+    odd = type.__call__(metaclass("OddError", (base,), {**methods, "__module__": __name__}), *arguments)
     if place == "itself":
         return odd
     if place == "member":

@@ -68,6 +68,9 @@ def attributes_of(scope: Scope, header: Callable[[str], str]) -> dict[str, str |
     )
 
 
+_FILE_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_FILENAME = vars(OSError)["filename"]
+
 _LONGEST_CHAIN = 100
 _LENGTH_OF_NAME = len(b"x-request-id")
 
@@ -105,10 +108,10 @@ class HTTPExchange(Exchange):
         try:
             kind = message["type"]
             if kind == "http.response.start":
-                # Servers refuse a second one.
                 if self.status is None:
                     self.status = message["status"]
-                return self.server_send(message)
+                    return self.server_send(message)
+                return self._start_again(message, message["status"])
             if kind == "http.response.body" or kind == "http.response.zerocopysend":  # noqa: PLR1714 - Twice as fast.
                 # A test for the key costs half of `get`, and most last messages do not have it.
                 if "more_body" not in message or not message["more_body"]:
@@ -121,12 +124,23 @@ class HTTPExchange(Exchange):
 
     _mark_as_coroutine_function(send)
 
+    async def _start_again(self, message: Message, status: Any) -> None:
+        """Send another start of the response, which a server accepts only if it has not sent the first one."""
+        await self.server_send(message)
+        if self.stage != ENDED:
+            self.status = status
+
     async def _send_more(self, message: Message) -> None:
         try:
             await self.server_send(message)
-        except OSError:  # Servers raise it if the client disconnected (ASGI 2.4).
-            self.client_gone()
+        except OSError as error:
+            self._send_failed(error)
             raise
+
+    def _send_failed(self, error: OSError) -> None:
+        """Servers raise an OSError if the client disconnected (ASGI 2.4), or if they cannot read the file to send."""
+        if not issubclass(type(error), _FILE_ERRORS) and _FILENAME.__get__(error) is None:
+            self.client_gone()
 
     async def _send_last(self, message: Message) -> None:
         """Send the last message, and count afterwards: the server may refuse it, and no count can be taken back."""
@@ -136,8 +150,8 @@ class HTTPExchange(Exchange):
         self.stage = COMPLETING
         try:
             await self.server_send(message)
-        except OSError:
-            self.client_gone()
+        except OSError as error:
+            self._send_failed(error)
             raise
         if self.stage == ENDED:
             return
@@ -213,13 +227,18 @@ class DetailedHTTPExchange(DetailedExchange, HTTPExchange):
 
     _mark_as_coroutine_function(send)
 
+    async def _start_again(self, message: Message, status: Any) -> None:
+        if self.context is not None:
+            message = with_id(message, self.context)
+        await super()._start_again(message, status)
+
     async def _send_last(self, message: Message) -> None:
         if self.stage != ENDED:
             self.stage = COMPLETING
         try:
             await self.server_send(message)
-        except OSError:
-            self.client_gone()
+        except OSError as error:
+            self._send_failed(error)
             raise
         self.finished()
 

@@ -57,8 +57,10 @@ def count(
         if child.labels != labels:
             recorder.reports.limit_reached(recorder.storage.limit)
         recorder.log.websocket_closed({**fields, "route": route}, error, is_failed=is_failed)
-    except Exception as fault:
-        recorder.fault(fault)
+    except BaseException as fault:
+        if error is None and not isinstance(fault, Exception):
+            raise
+        recorder.fault(fault)  # See `DetailedExchange.app_finished`.
 
 
 def route_of(recorder: Recorder, request: Request) -> str:

@@ -146,8 +146,10 @@ class DetailedExchange(Exchange):
                     self.span.app_finished(None if self.client_disconnected else error)
             finally:
                 self._log_finish(error)
-        except Exception as fault:
-            self.recorder.fault(fault)
+        except BaseException as fault:
+            if error is None and not isinstance(fault, Exception):
+                raise
+            self.recorder.fault(fault)  # What the methods of an error raise does not replace the error.
 
     def end(self, status: Any) -> None:
         """Count the request with this status, and log it; called once."""

@@ -93,7 +93,7 @@ class Recorder:
             self.storage.clear_child_caches()
         return templates
 
-    def fault(self, error: Exception) -> None:
+    def fault(self, error: BaseException) -> None:
         """Count a fault of scaleobs itself, and log it once; never raises."""
         self.storage.fault()
         self.reports.fault(error)

@@ -28,7 +28,7 @@ class Reports:
         fix = "give instrument(route=...) a function that returns the template of a request, as docs/routes.md shows"
         self._warn("route.missing", requests=requests, fix=fix)
 
-    def fault(self, error: Exception) -> None:
+    def fault(self, error: BaseException) -> None:
         """Log a fault of scaleobs itself, once per type of error and function."""
         with contextlib.suppress(Exception):
             frames = error.__traceback__

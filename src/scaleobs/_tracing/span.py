@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, MutableMapping
@@ -92,12 +93,11 @@ class RequestSpan:
         span = self._span
         if span is None:
             return
-        try:
-            if error is not None:
+        if error is not None:
+            with contextlib.suppress(BaseException):  # The error's own methods may raise anything.
                 span.set_attribute("error.type", _type_of(error))
                 span.record_exception(error)
-        finally:  # The error's own methods may raise.
-            self._finish(span)
+        self._finish(span)
 
     def _finish(self, span: Any) -> None:
         self._span = None

@@ -29,6 +29,7 @@ from scaleobs.logs._encoding import (
     exception_text,
     text_of,
     to_plain,
+    values_of,
 )
 from scaleobs.logs._redaction import Redact
 
@@ -186,10 +187,9 @@ def drop_logged_exception(_logger: Any, _method: str, event: EventDict) -> Event
         return event
     try:
         error = error[1] if issubclass(type(error), tuple) else error
-        is_logged = isinstance(error, BaseException) and getattr(error, _LOGGED_MARK, False)
-    except Exception:  # The attributes of an exception may raise.
-        is_logged = False
-    if is_logged is True:
+    except IndexError:  # It has no exception.
+        return event
+    if isinstance(error, BaseException) and dict.get(values_of(error), _LOGGED_MARK) is True:
         del event["exc_info"]
     return event
 
@@ -210,10 +210,7 @@ def format_exception(logger: Any, method: str, event: EventDict) -> EventDict:
 
 def mark_logged(error: BaseException) -> None:
     """Mark an exception whose stack trace has been logged."""
-    try:
-        setattr(error, _LOGGED_MARK, True)
-    except Exception:  # An exception that allows no attributes is logged twice.
-        return
+    dict.__setitem__(values_of(error), _LOGGED_MARK, True)
 
 
 ECS_VERSION = "8.11.0"

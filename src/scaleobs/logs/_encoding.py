@@ -65,7 +65,15 @@ def text_of(value: Any) -> str:
     try:
         return str(value)
     except Exception as error:
-        return f"<{type(value).__name__} whose text raises {type(error).__name__}>"
+        return f"<{name_of(value)} whose text raises {name_of(error)}>"
+
+
+def name_of(value: object) -> str:
+    """Return the name of a value's class, also if the class has an attribute of that name that raises."""
+    return _NAME.__get__(type(value))  # type: ignore[no-any-return]
+
+
+_NAME = vars(type)["__name__"]
 
 
 def to_plain(value: Any) -> Any:
@@ -101,7 +109,7 @@ def _copy(value: Any, depth: int) -> Any:
     try:
         return _copy_or_raise(value, depth)
     except Exception as error:  # An iterator, a property, an integer of more digits than Python writes.
-        return f"<{type(value).__name__} that raises {type(error).__name__}>"
+        return f"<{name_of(value)} that raises {name_of(error)}>"
 
 
 def _copy_or_raise(value: Any, depth: int) -> Any:
@@ -255,8 +263,9 @@ def exception_text(error: BaseException) -> tuple[str, bool]:
 
 
 # The attributes of `BaseException` itself, which no class of an application can replace by code that raises.
-_CAUSE, _CONTEXT, _SUPPRESSES, _TRACEBACK = (
-    vars(BaseException)[name] for name in ("__cause__", "__context__", "__suppress_context__", "__traceback__")
+_CAUSE, _CONTEXT, _SUPPRESSES, _TRACEBACK, _VALUES = (
+    vars(BaseException)[name]
+    for name in ("__cause__", "__context__", "__suppress_context__", "__traceback__", "__dict__")
 )
 
 
@@ -272,6 +281,11 @@ def led_to(error: BaseException) -> list[BaseException]:
 def traceback_of(error: BaseException) -> Any:
     """Return the traceback of an exception, or `None`."""
     return _TRACEBACK.__get__(error)
+
+
+def values_of(error: BaseException) -> dict[str, Any]:
+    """Return the values that an exception itself has, without what its class makes of them."""
+    return _VALUES.__get__(error)  # type: ignore[no-any-return]
 
 
 def _causes(error: BaseException) -> Iterator[tuple[BaseException, str]]:
@@ -295,8 +309,8 @@ def _format(error: BaseException, *, limit: int, chain: bool) -> list[str]:
     try:
         found = TracebackException(type(error), error, traceback_of(error), limit=limit, compact=True)
         return list(found.format(chain=chain))
-    except Exception as fault:  # An attribute is a property that raises, or the source code can't be read.
-        return [f"{type(error).__name__}, whose traceback can't be formatted: {type(fault).__name__}\n"]
+    except BaseException as fault:  # A method of the error raises, maybe a `SystemExit`; or the source can't be read.
+        return [f"{name_of(error)}, whose traceback can't be formatted: {name_of(fault)}\n"]
 
 
 def _has_more_frames(error: BaseException) -> bool:
