@@ -18,9 +18,10 @@ LAYERS = [
     {"_routes", "checks"},
     {"_http", "_management", "_service", "observer", "_instrument"},
 ]
-IMPORTS = {name: {"_fork"}.union(*LAYERS[: level + 1]) for level, names in enumerate(LAYERS) for name in names}
+EVERYWHERE = {"_fork", "_gevent"}
+IMPORTS = {name: EVERYWHERE.union(*LAYERS[: level + 1]) for level, names in enumerate(LAYERS) for name in names}
 IMPORTS["settings"] |= {"_health"}  # The type of a check.
-IMPORTS |= {"_render": {*LAYERS[0], "_render"}, "_fork": set(), "probe": set()}
+IMPORTS |= {"_render": {*LAYERS[0], "_render"}, "probe": set(), **{name: set() for name in EVERYWHERE}}
 IMPORTS |= {"__init__": {*IMPORTS}, "_cli": {*IMPORTS, "_cli"}}
 """What a module or package may import of scaleobs, by its name."""
 

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
 from scaleobs import catalog
-from scaleobs._metrics import process, user_merge
+from scaleobs._metrics import collectors, process, user_merge
 from scaleobs._metrics.child import Child, Counts, Exemplar, Labels
 from scaleobs._metrics.families import OwnMetric, gauge_families
 from scaleobs._metrics.protobuf import Protobuf
@@ -122,14 +122,15 @@ def _own_families(storage: Storage, writer: Format, families: list[catalog.Metri
 
 
 def _collected(registry: CollectorRegistry, names: Collection[str], on_fault: OnFault) -> Iterator[Metric]:
+    guarded = collectors.guarded(registry, on_fault)
     if not names:
-        yield from user_merge.of_all_workers(registry, registry.collect(), (), on_fault)
+        yield from user_merge.of_all_workers(registry, guarded.collect(), (), on_fault)
         return
     # Our own families are written already.
     own_names = set().union(*map(_names_of, (*catalog.EXPOSED, *catalog.RUNTIME)))
     others = [name for name in names if name not in own_names]
     if others:
-        yield from user_merge.of_all_workers(registry, registry.restricted_registry(others).collect(), others, on_fault)
+        yield from user_merge.of_all_workers(registry, guarded.restricted_registry(others).collect(), others, on_fault)
 
 
 def _family(writer: Format, metric: Metric, on_fault: OnFault) -> Iterator[bytes]:
