@@ -117,6 +117,27 @@ def registry():
 
 
 @pytest.fixture
+def manage(registry):
+    """Return a function that opens the management port of a service, and returns the port and the observer."""
+    opened = []
+
+    def start(**settings):
+        port = servers.free_port()
+        app = scaleobs.instrument(
+            lambda environ, start: [],
+            **{"registry": registry, "log_format": "off", "drain_seconds": 0, "management_port": port, **settings},
+        )
+        obs = scaleobs.observer_of(app)
+        opened.append(obs._service._management)
+        wsgi(app, path="/health")
+        return port, obs
+
+    yield start
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture
 def exported(monkeypatch):
     """Set a TracerProvider for this test, and return a function that returns the spans that have ended since."""
     trace = pytest.importorskip("opentelemetry.trace")

@@ -76,7 +76,7 @@ class _Service:
             slow_seconds=min(latencies, default=SLOW_SECONDS),
         )
         self.reports = Reports(logger)
-        self.checks = Checks(partial(write_event, logger))
+        self.checks = Checks(partial(write_event, logger), logs.Redact(settings.log_redact))
         for check in settings.checks:
             self.checks.add(check)
         self.drain = ServiceDrain(settings.drain_seconds, _write, self.on_drain)

@@ -11,7 +11,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
+
+if TYPE_CHECKING:
+    from scaleobs.logs import Redact
 
 _MAX_REASON = 1000
 
@@ -77,7 +80,7 @@ def result_of_value(value: Any) -> Result:
         return Result(is_up=False, reason="the check returned False")
     if isinstance(value, Mapping):
         return Result(is_up=True, data=value)
-    return Result(is_up=False, reason=f"the check returned {value!r:.100}, not True, False, None or a mapping to show")
+    return Result(is_up=False, reason=f"the check returned {value!r}, not True, False, None or a mapping to show")
 
 
 def result_of_error(error: BaseException) -> Result:
@@ -87,13 +90,23 @@ def result_of_error(error: BaseException) -> Result:
     except Exception:
         reason = "its message can't be read"
     if isinstance(error, CheckFailed):
-        return Result(is_up=False, reason=reason[:_MAX_REASON] or "the check failed")
-    return Result(is_up=False, reason=f"{type(error).__name__}: {reason}"[:_MAX_REASON])
+        return Result(is_up=False, reason=reason or "the check failed")
+    return Result(is_up=False, reason=f"{type(error).__name__}: {reason}")
 
 
 def result_of_timeout(timeout: float) -> Result:
     """Return the result of a run that took too long."""
     return Result(is_up=False, reason=f"no answer within {timeout:g} s")
+
+
+def without_secrets(result: Result, redact: Redact | None) -> Result:
+    """Return a result to log and to show; its reason is shortened last, since half a secret would not be found."""
+    reason, data = result.reason, result.data
+    if redact is not None:
+        reason = redact.text(reason)
+        redacted = redact(None, "", {"data": data})["data"]
+        data = {"data": redacted} if isinstance(redacted, str) else redacted
+    return result._replace(reason=reason[:_MAX_REASON], data=data)
 
 
 Probe = Literal["ready", "startup", "live"]

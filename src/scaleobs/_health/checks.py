@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from scaleobs._fork import Step, after_fork
 from scaleobs._health.check import Check, LastRun, Report, Result
 from scaleobs._health.state import CheckState, OnEvent, background
+
+if TYPE_CHECKING:
+    from scaleobs.logs import Redact
 
 _CANCELLED = Result(is_up=False, reason="its first run was given up")
 _NOT_RUN = Result(is_up=True)
@@ -22,13 +26,15 @@ class Checks:
         on_event: called with `failed`, `degraded` or `recovered` of a check that changes, and with `slow` of one that
             has begun to take more than half of its timeout. Called on the thread or loop where the check ran, or by
             the probe that recorded the timeout.
+        redact: removes secrets from what checks return and raise, before it is logged or shown.
 
     Attributes:
         is_serving: whether the checks with `every` run in the background.
     """
 
-    def __init__(self, on_event: OnEvent) -> None:
+    def __init__(self, on_event: OnEvent, redact: Redact | None = None) -> None:
         self._on_event = on_event
+        self._redact = redact
         self._states: dict[tuple[str, str], CheckState] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self.is_serving = False
@@ -50,7 +56,7 @@ class Checks:
             msg = f"There is a check {check.name!r} for the probe {check.probe!r} already: give this one another name."
             raise ValueError(msg)
         # A copy, since a probe in another thread may iterate over the old one.
-        state = CheckState(check, self._on_event)
+        state = CheckState(check, self._on_event, self._redact)
         state.loop = self._loop
         self._states = {**self._states, key: state}
         if self.is_serving:

@@ -7,8 +7,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from scaleobs._health.check import Check, Result, Run, is_async, result_of_timeout
+from scaleobs._health.check import Check, Result, Run, is_async, result_of_timeout, without_secrets
+
+if TYPE_CHECKING:
+    from scaleobs.logs import Redact
 
 _SLOW_SHARE = 0.5
 """A run that takes longer than this share of its timeout is slow: there is still time to act before it fails."""
@@ -30,6 +34,7 @@ class CheckState:
         check: the check.
         on_event: called with `failed`, `degraded` or `recovered` for each change, and with `slow` for the first of
             several slow runs.
+        redact: removes secrets from the data and the reason of each result.
 
     Attributes:
         reported: the result that a probe reports; `None` until the first run has ended or its time is over.
@@ -37,9 +42,10 @@ class CheckState:
         is_critical: whether its failure fails the probe. A start-up check is critical until the service has started.
     """
 
-    def __init__(self, check: Check, on_event: OnEvent) -> None:
+    def __init__(self, check: Check, on_event: OnEvent, redact: Redact | None = None) -> None:
         self.check = check
         self._on_event = on_event
+        self._redact = redact
         self.loop: asyncio.AbstractEventLoop | None = None
         self.reset()
 
@@ -146,6 +152,7 @@ class CheckState:
         """Record the result of a run, or its timeout; for a run that hangs, once for each period."""
         check, now = self.check, time.monotonic()
         is_late = run.is_over(now)
+        result = without_secrets(result, self._redact)
         events = []
         with self._lock:
             if self._run is not run:

@@ -23,7 +23,8 @@ from scaleobs.settings import Settings
 _ALIASES = {"/livez": "live", "/healthz": "live", "/readyz": "ready"}
 """The paths of the probes of Kubernetes' own programs."""
 
-_METHODS = ("GET", "HEAD")
+METHODS = ("GET", "HEAD")
+"""The methods that endpoints answer."""
 
 _MAX_ENTRIES = 64
 """The entries of a header that are read: a real one has five, and each costs time."""
@@ -101,7 +102,7 @@ class Answers:
     @staticmethod
     def needs_report(kind: str, method: str) -> bool:
         """Return whether the caller must pass a report of the checks; liveness needs none."""
-        return kind in ("ready", "startup") and method in _METHODS
+        return kind in ("ready", "startup") and method in METHODS
 
     def answer(
         self,
@@ -126,8 +127,8 @@ class Answers:
             details: see `probe`.
             stalled_seconds: see `probe`.
         """
-        if method not in _METHODS:
-            return _not_allowed()
+        if method not in METHODS:
+            return self.not_allowed()
         if kind == "metrics":
             return self.metrics(header, query)
         return self.probe(kind, report, header, details=details, stalled_seconds=stalled_seconds)
@@ -151,7 +152,7 @@ class Answers:
             kind: `live`, `ready` or `startup`.
             report: of its checks; by default the latest results, as for liveness.
             header: of the request.
-            details: show them regardless of the settings.
+            details: show them regardless of the setting `details`. If there is a token, they require it.
             stalled_seconds: for how many seconds all workers have been stuck.
         """
         try:
@@ -159,7 +160,8 @@ class Answers:
             if stalled_seconds >= self._stall_seconds:
                 reason = f"for {stalled_seconds:.0f} s each worker's event loop, or all its threads, have been stuck"
                 report = _failed(report, "progress", Result(is_up=False, reason=reason))
-            shown = report if details or self._shows_details else names_and_states(report)
+            shows_details = (details or self._shows_details) and self._is_authorized(header)
+            shown = report if shows_details else names_and_states(report)
             if not self._is_reached(kind, report):
                 shown = _failed(shown, "lifecycle", Result(is_up=False, data=self._lifecycle_data(report)))
             elif kind != "live" and report.is_started:
@@ -170,6 +172,9 @@ class Answers:
             return self._broken()
         self._log_failure(kind, report, is_up=shown.is_up)
         return Answer(200 if shown.is_up else 503, [*_headers(media_type), ("Vary", "Accept")], body)
+
+    def _is_authorized(self, header: Header) -> bool:
+        return self._token is None or _is_bearer_of(self._token, header("authorization"))
 
     def _is_reached(self, kind: str, report: Report) -> bool:
         if kind == "ready":
@@ -195,7 +200,7 @@ class Answers:
 
         If a token is set, a request without it receives 401.
         """
-        if self._token is not None and not _is_bearer_of(self._token, header("authorization")):
+        if not self._is_authorized(header):
             return self._unauthorized()
         headers, pieces = expose(
             self._registry,
@@ -220,6 +225,12 @@ class Answers:
         return Answer(404, _headers("text/plain; charset=utf-8"), text.encode())
 
     @staticmethod
+    def not_allowed() -> Answer:
+        """Return the answer to any other method."""
+        headers = [("Allow", ", ".join(METHODS)), *_headers("text/plain; charset=utf-8")]
+        return Answer(405, headers, b"Use GET or HEAD.\n")
+
+    @staticmethod
     def _unauthorized() -> Answer:
         """Return the answer to a request without the right token."""
         challenge = ("WWW-Authenticate", "Bearer")
@@ -229,10 +240,6 @@ class Answers:
     def _broken() -> Answer:
         """Return the answer after an error of scaleobs itself."""
         return Answer(500, _headers("text/plain; charset=utf-8"), b"scaleobs failed to answer; its log says why.\n")
-
-
-def _not_allowed() -> Answer:
-    return Answer(405, [("Allow", "GET, HEAD"), *_headers("text/plain; charset=utf-8")], b"Use GET or HEAD.\n")
 
 
 def _failed(report: Report, name: str, result: Result) -> Report:
