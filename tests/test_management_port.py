@@ -12,6 +12,7 @@ import pytest
 import scaleobs
 from scaleobs._management import port, services
 from support import servers
+from support.management import exchange, status_of
 
 
 def test_port_that_was_checked_is_free_under_gevent():
@@ -56,3 +57,21 @@ def test_port_is_not_opened_after_its_service(ends_by, registry, monkeypatch):
     threads[0].join(servers.LIMIT)
 
     assert (True, False) == (is_alive, threads[0].is_alive())
+
+
+def test_management_host(manage):
+    """The port is open on the address that is given, and on no other one."""
+    port, _ = manage(management_host="127.0.0.2")
+
+    assert 200 == status_of(exchange(port, b"GET /health HTTP/1.0\r\n\r\n", host="127.0.0.2"))
+    with pytest.raises(ConnectionRefusedError):
+        exchange(port, b"GET /health HTTP/1.0\r\n\r\n")
+
+
+def test_management_host_of_another_machine(manage, caplog):
+    """The error has the host and the fix."""
+    manage(management_host="192.0.2.1")
+    text = str(caplog.records[0].exc_info[1])
+
+    assert "can't be opened on '192.0.2.1': " in text
+    assert text.endswith("Give an address of this machine by management_host or SCALEOBS_MANAGEMENT_HOST.")

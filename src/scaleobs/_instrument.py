@@ -7,13 +7,14 @@ import inspect
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import fields
 from typing import Any, Protocol, TypeVar, Unpack, overload
 
 from scaleobs._http.asgi import ASGIMiddleware
 from scaleobs._http.asgi_exchange import ASGIApp
 from scaleobs._http.wsgi import WSGIApp, WSGIMiddleware
 from scaleobs.observer import Observer
-from scaleobs.settings import SECRETS, Arguments, Settings, SettingsError
+from scaleobs.settings import Arguments, Settings, SettingsError
 
 
 class _StarletteApp(Protocol):
@@ -177,10 +178,11 @@ def _exclude_endpoints_from_telemetry(app: Any, observer: Observer) -> None:
 
 def _refuse_other_settings(observer: Observer, settings: Arguments) -> None:
     given = Settings.read(settings)
+    secrets = {field.name for field in fields(Settings) if not field.repr}
     for name in settings:
         new, old = getattr(given, name), getattr(observer.settings, name)
         if new != old:
-            shown = ("not shown", "another one") if name in SECRETS else (repr(new), repr(old))
+            shown = ("not shown", "another one") if name in secrets else (repr(new), repr(old))
             msg = f"{name} is {shown[0]}, but this application was instrumented with {shown[1]}: give it in one place."
             raise SettingsError(msg)
 

@@ -19,7 +19,7 @@ from scaleobs._http.reports import Reports
 from scaleobs._lifecycle import ServiceDrain
 from scaleobs._lifecycle import Stage as DrainStage
 from scaleobs._lifecycle.state import Lifecycle, StartupTasks
-from scaleobs._management import Management
+from scaleobs._management import Address, Management
 from scaleobs._metrics import families
 from scaleobs._metrics.child import Source
 from scaleobs._routes import routes_of
@@ -100,7 +100,7 @@ class _Service:
         self._management: Management | None = None
         if settings.management_port is not None:
             self._management = Management(
-                settings.management_port,
+                Address(settings.management_port, settings.management_host),
                 self.answers,
                 self.checks,
                 requests=self.storage.begun_and_ended,

@@ -50,6 +50,7 @@ class Arguments(TypedDict, total=False):
     details: bool
     drain_seconds: float
     management_port: int | None
+    management_host: str | None
     stall_seconds: float
     objectives: Iterable[Objective]
     route: RouteFunction | None
@@ -132,6 +133,14 @@ def _port(value: Any, shown: str) -> Any:
     return _number(value, shown, kind=int, least=1, most=65_535, fix=fix)
 
 
+def _host(value: Any, shown: str) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or {" ", "/"} & set(value):
+        _refuse(shown, "give an address of this machine, e.g. '127.0.0.1', or leave it out for all.")
+    return value
+
+
 def _checks(value: Any, shown: str) -> tuple[Any, ...]:
     if isinstance(value, str) or not hasattr(value, "__iter__"):
         _refuse(shown, "give a list, e.g. checks=[scaleobs.Check('postgres', function)].")
@@ -172,18 +181,6 @@ def _log_level(value: Any, shown: str) -> str:
             _refuse(shown, "give a level, and then those of loggers, e.g. 'info,sqlalchemy.engine=debug'.")
         _one_of(level.strip(), shown, allowed=LOG_LEVELS)
     return ",".join(f"{name.strip()}{equals}{level.strip().lower()}" for name, equals, level in parts)
-
-
-def parse_levels(text: str) -> tuple[str, dict[str, str]]:
-    """Return the general level that `info,sqlalchemy.engine=debug` contains, and the levels of single loggers."""
-    general, by_logger = "info", {}
-    for part in text.split(","):
-        name, _, level = part.rpartition("=")
-        if name:
-            by_logger[name] = level
-        else:
-            general = level
-    return general, by_logger
 
 
 _STATUSES = re.compile("[1-5](xx|[0-9][0-9])")
@@ -278,7 +275,7 @@ class Settings:
     metrics_path: str | None = _setting("/metrics", _path)
     """The path that Prometheus scrapes."""
     metrics_token: str | None = _setting(None, _token, is_secret=True)
-    """The bearer token that `/metrics` requires. Neither `repr` nor an error shows it."""
+    """The bearer token that `/metrics` and details require. Neither `repr` nor an error shows it."""
     probe_aliases: bool = _setting(default=False, read=_flag)
     """Adds `/livez` and `/healthz` for liveness and `/readyz` for readiness, unless the probe is turned off or the path
     is already one of the four."""
@@ -287,13 +284,15 @@ class Settings:
     checks: tuple[Check, ...] = _setting((), _checks, has_variable=False)
     """Made by `scaleobs.Check` or by `scaleobs.checks`."""
     details: bool = _setting(default=False, read=_flag)
-    """Probes show what checks returned and why they failed, to any client."""
+    """Probes show what checks returned and why they failed, to any client that has `metrics_token`, if that is set."""
     drain_seconds: float = _setting(5.0, _drain)
     """How long requests are served after SIGTERM, with `/ready` at 503, before the server receives the signal. With 0
     the server receives it at once."""
     management_port: int | None = _setting(None, _port)
     """A second port, with its own thread, for all four endpoints with details. `metrics_path` and details are then
     available on this port only."""
+    management_host: str | None = _setting(None, _host)
+    """The address on which the management port is open; `None` is all addresses of the machine."""
     stall_seconds: float = _setting(30.0, _stall)
     """How long every worker must be stuck, its event loop or all its threads, before liveness fails on the management
     port."""
@@ -350,10 +349,6 @@ class Settings:
             values[name] = table[name].metadata["read"](value, shown)
         _refuse_shared_paths(settings := cls(**values))
         return settings
-
-
-SECRETS = frozenset(one.name for one in fields(Settings) if not one.repr)
-"""The settings whose values no message may show."""
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:

@@ -73,6 +73,7 @@ def every_setting(log_format: LogFormat) -> None:
         details=True,
         drain_seconds=5,
         management_port=9090,
+        management_host="127.0.0.1",
         stall_seconds=30,
         objectives=(Availability(99.9), Latency(99, under=0.3, route="/items")),
         route=route,

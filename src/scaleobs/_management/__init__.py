@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scaleobs._management.port import PortError
+from scaleobs._management.port import Address, PortError
 from scaleobs._management.services import Management
 
-__all__ = ["Management", "PortError"]
+__all__ = ["Address", "Management", "PortError"]

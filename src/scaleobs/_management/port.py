@@ -1,4 +1,4 @@
-"""One port, its lock among the workers of a group, and the thread that accepts its connections."""
+"""One port, its lock among the workers of a group, and the thread that reads from its connections."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ import _thread
 import errno
 import fcntl
 import os
-import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
+from scaleobs._gevent import unpatched
+from scaleobs._http.endpoints import Answer
+from scaleobs._management.connections import Connections
+from scaleobs._management.messages import Request
 from scaleobs._workers import join_group
 
 _POLL_SECONDS = 0.5
-"""The time between two attempts to own the port, and at most between two calls of `on_tick`."""
+"""The time between two attempts to own the port, and between two calls of `on_tick`."""
 
-_MAX_REQUESTS = 32
-"""Requests that are served at the same time; the others wait."""
+_BACKLOG = 1024
 
-_FULL_SECONDS = 0.01
-"""The time until the next attempt to accept, if `_MAX_REQUESTS` are being served."""
 
-_BACKLOG = 128
+class Address(NamedTuple):
+    """The number of a port, and the address of this machine on which it is open; `None` for all addresses."""
 
-Handle = Callable[[socket.socket, Any], object]
-"""Answers one connection, given its socket and the address of its client."""
+    number: int
+    host: str | None = None
 
 
 class PortError(OSError):
     """The management port can't be opened; the message has the port, the reason and the fix."""
 
-    def __init__(self, port: int, error: OSError) -> None:
-        super().__init__(
-            f"The management port {port} can't be opened: {error.strerror}. Free it, or give another one by "
-            "management_port or SCALEOBS_MANAGEMENT_PORT."
-        )
+    def __init__(self, address: Address, error: OSError) -> None:
+        fix = "Free it, or give another one by management_port or SCALEOBS_MANAGEMENT_PORT."
+        if isinstance(error, _socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            fix = "Give an address of this machine by management_host or SCALEOBS_MANAGEMENT_HOST."
+        shown = f"{address.number} can't be opened" + ("" if address.host is None else f" on {address.host!r}")
+        super().__init__(f"The management port {shown}: {error.strerror}. {fix}")
 
 
 class Port:
@@ -50,23 +50,32 @@ class Port:
     port, then answers. If the owner dies, another worker owns the port within a second.
 
     Args:
-        number: of the port.
-        handle: answers one connection; called from several threads.
+        address: where it is open.
+        find: see `Connections`.
+        answer: see `Connections`.
         on_tick: called about twice a second from the port's thread.
         on_error: called with each error on these threads.
     """
 
     def __init__(
-        self, number: int, handle: Handle, on_tick: Callable[[], None], on_error: Callable[[Exception], None]
+        self,
+        address: Address,
+        find: Callable[[Request], str | Answer],
+        answer: Callable[[str, Request], Answer],
+        *,
+        on_tick: Callable[[], None],
+        on_error: Callable[[Exception], None],
     ) -> None:
-        self._number = number
-        self._handle = handle
+        self._address = address
+        self._find = find
+        self._answer = answer
         self._on_tick = on_tick
         self._on_error = on_error
-        self._lock = PortLock(number)
+        self._lock = PortLock(address)
         self._descriptor: int | None = None
         self._is_closed = False
-        self._connections: set[socket.socket] = set()
+        self._connections: Connections | None = None
+        self._next_tick = 0.0
 
     def open(self) -> None:
         """
@@ -86,75 +95,50 @@ class Port:
             self._lock.release()
 
     def forked(self) -> None:
-        """Close the socket in a child process: it is the parent's."""
+        """Close the sockets in a child process: they are the parent's."""
         self._is_closed = True
-        if self._descriptor is not None:
+        if self._connections is not None:
+            self._connections.forked()
+        elif self._descriptor is not None:
             _close(self._descriptor)
 
     def _claim(self) -> None:
         if self._descriptor is not None or not self._lock.acquire():
             return
         try:
-            self._descriptor = listen(self._number)
+            self._descriptor = listen(*self._address)
         except OSError as error:
             self._lock.release()
             if not self._lock.is_isolated:
-                raise PortError(self._number, error) from error
+                raise PortError(self._address, error) from error
 
     def _run(self) -> None:
-        listener: socket.socket | None = None
         sleep = unpatched(time, "sleep")
         while not self._is_closed:
             try:
-                self._on_tick()
-                if listener is None:
-                    self._claim()
-                    if self._descriptor is None:
-                        sleep(_POLL_SECONDS)
-                    else:
-                        listener = unpatched(socket, "socket")(fileno=self._descriptor)
-                        listener.settimeout(_POLL_SECONDS)
-                elif len(self._connections) < _MAX_REQUESTS:
-                    self._accept(listener)
+                self._tick()
+                if self._connections is not None:
+                    self._connections.serve(_POLL_SECONDS)
+                    continue
+                self._claim()
+                if self._descriptor is None:
+                    sleep(_POLL_SECONDS)
                 else:
-                    sleep(_FULL_SECONDS)
+                    self._connections = Connections(self._descriptor, self._find, self._answer, self._on_error)
             except Exception as error:
-                self._on_error(error)
-                sleep(_POLL_SECONDS)
-        if listener is not None:
-            listener.close()
+                if not self._is_closed:  # Otherwise the socket does not listen any more.
+                    self._on_error(error)
+                    sleep(_POLL_SECONDS)
+        if self._connections is not None:
+            self._connections.close()
         elif self._descriptor is not None:  # The port was closed while this thread acquired the lock.
             _close(self._descriptor)
             self._lock.release()
 
-    def _accept(self, listener: socket.socket) -> None:
-        """Answer one connection on a thread of its own, if a client connects."""
-        try:
-            # `accept` makes a socket of the class that its module has now, which may be gevent's.
-            descriptor, address = listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001
-        except TimeoutError:
-            return
-        except OSError:
-            if self._is_closed:
-                return
-            raise  # For example, no descriptor is left.
-        connection = type(listener)(fileno=descriptor)
-        self._connections.add(connection)
-        try:
-            start_thread(lambda: self._answer(connection, address))
-        except RuntimeError:  # The process has no thread left.
-            self._answer(connection, address)
-
-    def _answer(self, connection: socket.socket, address: Any) -> None:
-        try:
-            with connection:
-                self._handle(connection, address)
-        except OSError:  # The client has disconnected, or takes too long.
-            return
-        except Exception as error:
-            self._on_error(error)
-        finally:
-            self._connections.discard(connection)
+    def _tick(self) -> None:
+        if (now := time.monotonic()) >= self._next_tick:
+            self._next_tick = now + _POLL_SECONDS
+            self._on_tick()
 
 
 class PortLock:
@@ -164,14 +148,14 @@ class PortLock:
     The operating system releases it when the process ends for any reason.
 
     Args:
-        port: its number.
+        address: of the port.
 
     Attributes:
         is_isolated: whether this worker has no group, so that the first worker to open the port owns it.
     """
 
-    def __init__(self, port: int) -> None:
-        self._name = f"management-{port}.lock"
+    def __init__(self, address: Address) -> None:
+        self._name = "-".join(["management", *filter(None, [address.host]), f"{address.number}.lock"])
         self._file: int | None = None
         self.is_isolated = False
 
@@ -211,7 +195,7 @@ def forked() -> None:
     _files.clear()
 
 
-def check_free(number: int) -> None:
+def check_free(number: int, host: str | None = None) -> None:
     """
     Open a port and close it again.
 
@@ -219,35 +203,38 @@ def check_free(number: int) -> None:
         PortError: it can't be opened.
     """
     try:
-        _close(listen(number))
+        _close(listen(number, host))
     except OSError as error:
-        raise PortError(number, error) from error
+        raise PortError(Address(number, host), error) from error
 
 
-def listen(port: int) -> int:
+def listen(port: int, host: str | None = None) -> int:
     """
-    Return the descriptor of a socket that listens on a port, on all addresses of IPv6 and IPv4.
+    Return the descriptor of a socket that listens on a port of a host, or on all addresses of IPv6 and IPv4.
 
     It isn't a `socket.socket`, which gevent replaces with one that belongs to an event loop.
 
     Raises:
-        OSError: the port is in use, or this user may not open it.
+        OSError: the port is in use, this user may not open it, or the host is none of this machine.
     """
+    if host is not None:
+        family, _, _, _, address = _socket.getaddrinfo(host, port, 0, _socket.SOCK_STREAM)[0]
+        return _bind(family, address)
     try:
-        return _bind(_socket.AF_INET6, "::", port)
+        return _bind(_socket.AF_INET6, ("::", port))
     except OSError as error:
         if error.errno in (errno.EADDRINUSE, errno.EACCES):
             raise
-        return _bind(_socket.AF_INET, "", port)  # This machine has no IPv6.
+        return _bind(_socket.AF_INET, ("", port))  # This machine has no IPv6.
 
 
-def _bind(family: int, address: str, port: int) -> int:
+def _bind(family: int, address: Any) -> int:
     listener = _socket.socket(family, _socket.SOCK_STREAM)
     try:
         listener.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
         if family == _socket.AF_INET6:
             listener.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 0)
-        listener.bind((address, port))
+        listener.bind(address)
         listener.listen(_BACKLOG)
     except OSError:
         listener.close()
@@ -304,12 +291,6 @@ def _lines(path: str) -> list[str]:
 def start_thread(function: Callable[[], None]) -> None:
     """Run a function on a real thread of its own, which doesn't delay the end of the process."""
     unpatched(_thread, "start_new_thread")(function, ())
-
-
-def unpatched(module: ModuleType, name: str) -> Any:
-    """Return the original of what gevent has replaced in a module; a replacement may block other threads."""
-    monkey: Any = sys.modules.get("gevent.monkey")
-    return getattr(module, name) if monkey is None else monkey.get_original(module.__name__, name)
 
 
 def _close(descriptor: int) -> None:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable
-from email.message import Message
 from functools import partial
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
 from time import monotonic
 from typing import Any
-from urllib.parse import urlsplit
 
 from scaleobs._fork import Step, after_fork
+from scaleobs._gevent import unpatched
 from scaleobs._health import Checks
-from scaleobs._http.endpoints import Answer, Answers, Header
+from scaleobs._http.endpoints import METHODS, Answer, Answers
 from scaleobs._lifecycle import signals
 from scaleobs._management import port
-from scaleobs._management.port import Port, is_listening, unpatched
+from scaleobs._management.messages import Request
+from scaleobs._management.port import Address, Port, is_listening
+from scaleobs._metrics import collectors
 from scaleobs._metrics.runtime import runtime
 from scaleobs._workers import find_root
 
@@ -77,13 +76,13 @@ class PortServices:
     If there are several, `/metrics` is that of the first one, and a probe fails if one of them fails.
 
     Args:
-        number: of the port.
+        address: of the port.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, address: Address) -> None:
         self._services: list[Management] = []
         self.detector: StallDetector | None = None
-        self.port = Port(number, self._handle, self._poll, self._fault)
+        self.port = Port(address, self.find, self.answer, on_tick=self._tick, on_error=self._fault)
 
     def add(self, service: Management) -> None:
         """Add a service."""
@@ -95,78 +94,42 @@ class PortServices:
         self._services = [one for one in self._services if one is not service]
         return not self._services
 
-    def answer(self, method: str, target: str, headers: Message) -> Answer:
-        """Return the answer to a request; `target` is the path with its query."""
-        path, query = urlsplit(target)[2:4]
-        services = self._services
-        paths = {path: kind for one in reversed(services) for path, kind in one.answers.on_management_port.items()}
-        kind = paths.get(path)
+    def find(self, request: Request) -> str | Answer:
+        """Return the kind of a request: `live`, `ready`, `startup` or `metrics`; the answer if it is none."""
+        endpoints = [service.answers.on_management_port for service in self._services]
+        kind = next((kinds[request.path] for kinds in endpoints if request.path in kinds), None)
         if kind is None:
-            return Answers.not_found(paths)
-        if kind == "metrics":
-            services = services[:1]
+            return Answers.not_found(set().union(*endpoints))
+        return kind if request.method in METHODS else Answers.not_allowed()
+
+    def answer(self, kind: str, request: Request) -> Answer:
+        """Return the answer to a request of a kind."""
+        services = self._services[:1] if kind == "metrics" else self._services
+        if not services:  # The port was closed while the request waited.
+            return Answers.not_found(())
         stalled = StallDetector.stalled_seconds() if kind == "live" else 0.0
 
         def answer_of(service: Management) -> Answer:
+            method = request.method
             report = service.checks.report(kind) if service.answers.needs_report(kind, method) else None
             return service.answers.answer(
-                kind, method, _header(headers), query=query, report=report, details=True, stalled_seconds=stalled
+                kind, method, request.header, query=request.query, report=report, details=True, stalled_seconds=stalled
             )
 
         answers = [answer_of(service) for service in services]
         return next((one for one in answers if one.status != HTTPStatus.OK), answers[0])
 
-    def _handle(self, connection: Any, address: Any) -> None:
-        _Handler(connection, address, self)  # type: ignore[arg-type]  # It answers as soon as it is made.
-
-    def _poll(self) -> None:
+    def _tick(self) -> None:
         if self.detector is not None:
             self.detector.poll()
+        collectors.report_hanging(self._fault)
 
     def _fault(self, error: Exception) -> None:
         for service in self._services[:1]:
             service.on_fault(error)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """
-    Reads a request and writes its answer, after which the connection ends.
-
-    Connections are not kept open, so that no idle client occupies a thread.
-    """
-
-    timeout = 5
-    """Seconds that a client may take to send a request, or to receive the next part of an answer."""
-
-    server: Any
-
-    def _answer(self) -> None:
-        answer: Answer = self.server.answer(self.command, self.path, self.headers)
-        self.send_response(answer.status)
-        for name, value in answer.headers:
-            self.send_header(name, value)
-        if answer.rest is None:
-            self.send_header("Content-Length", str(len(answer.body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            for piece in itertools.chain([answer.body], answer.rest or ()):
-                self.wfile.write(piece)
-
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _answer  # noqa: N815
-
-    def version_string(self) -> str:
-        """Return the value of the header `Server`, without versions."""
-        return "scaleobs"
-
-    def log_message(self, *_: object) -> None:
-        """Write nothing: probes come every few seconds."""
-
-
-def _header(headers: Message) -> Header:
-    return lambda name: str(headers.get(name, ""))
-
-
-_ports: dict[int, PortServices] = {}
+_ports: dict[Address, PortServices] = {}
 _opening = threading.Lock()
 
 
@@ -180,7 +143,7 @@ class Management:
     request. Any thread may call any method.
 
     Args:
-        number: of the port.
+        address: of the port.
         answers: of the service.
         checks: of the service.
         requests: returns how many requests this process has begun, and ended.
@@ -192,14 +155,14 @@ class Management:
 
     def __init__(
         self,
-        number: int,
+        address: Address,
         answers: Answers,
         checks: Checks,
         *,
         requests: Callable[[], tuple[float, float]],
         on_fault: Callable[[Exception], None],
     ) -> None:
-        self._number = number
+        self._address = address
         self.answers = answers
         self.checks = checks
         self.requests = requests
@@ -218,12 +181,12 @@ class Management:
         if self._is_open:
             return
         with _opening:
-            services = _ports.get(self._number) or PortServices(self._number)
+            services = _ports.get(self._address) or PortServices(self._address)
             # First, since a request may come as soon as the port is open.
             services.add(self)
-            if self._number not in _ports:
+            if self._address not in _ports:
                 services.port.open()
-                _ports[self._number] = services
+                _ports[self._address] = services
             self._is_open = True
 
     def open_safely(self) -> None:
@@ -240,10 +203,10 @@ class Management:
             return
         with _opening:
             self._is_open = False
-            services = _ports[self._number]
+            services = _ports[self._address]
             if services.remove(self):
                 services.port.close()
-                del _ports[self._number]
+                del _ports[self._address]
 
     def loaded(self, *, has_lifespan: bool) -> None:
         """
@@ -256,7 +219,7 @@ class Management:
             if not has_lifespan:
                 _preloaded.add(self)
             if not os.environ.get("GUNICORN_PID"):  # After a re-exec, the old process has the port until it ends.
-                port.check_free(self._number)
+                port.check_free(*self._address)
         elif find_root() is not None and not has_lifespan:
             self.open()
         else:
@@ -267,7 +230,7 @@ class Management:
         """Handle a request; never raises."""
         if not self._is_open:
             self.open_safely()
-        services = _ports.get(self._number)
+        services = _ports.get(self._address)
         if services is not None and services.detector is not None:
             services.detector.find_hub()
 

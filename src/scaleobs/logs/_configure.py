@@ -15,7 +15,7 @@ from scaleobs.logs import _chain
 from scaleobs.logs._encoding import traceback_of
 from scaleobs.logs._logger import Hooks, Logger, Output, StdoutHandler
 from scaleobs.logs._sink import LogFile, stdout
-from scaleobs.settings import LogFormat, LogSchema, Settings, SettingsError, parse_levels
+from scaleobs.settings import LogFormat, LogSchema, Settings, SettingsError
 
 SERVER_LOGGERS = (
     *("uvicorn", "uvicorn.error", "uvicorn.asgi", "gunicorn.error"),
@@ -209,8 +209,14 @@ class Levels(NamedTuple):
     def read(cls, text: str) -> Levels:
         """Return the levels of a text such as `info,sqlalchemy.engine=debug`."""
         numbers = logging.getLevelNamesMapping()
-        default, by_name = parse_levels(text)
-        return cls(numbers[default.upper()], {name: numbers[level.upper()] for name, level in by_name.items()})
+        default, by_name = numbers["INFO"], {}
+        for part in text.split(","):
+            name, _, level = part.rpartition("=")
+            if name:
+                by_name[name] = numbers[level.upper()]
+            else:
+                default = numbers[level.upper()]
+        return cls(default, by_name)
 
     def of(self, name: str) -> int:
         """Return the level of a logger."""
