@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 
 import pytest
@@ -218,7 +219,7 @@ SOCKET = {"type": "websocket", "scheme": "ws", "path": "/items/7", "headers": []
     ],
 )
 def test_span_of_a_websocket(ends, attributes, status, exported, registry, capsys):
-    """It has a span from the handshake until the application ends, and its lines have the ids."""
+    """It has a span from the handshake until it is closed, and its lines have the ids."""
     inside = []
 
     async def app(scope, receive, send):
@@ -253,6 +254,46 @@ def test_span_of_a_websocket(ends, attributes, status, exported, registry, capsy
         line["event"] for line in lines
     ]
     assert all(ids(span) == (line["trace_id"], line["span_id"]) for line in lines)
+
+
+@pytest.mark.parametrize("how", ["disconnected", "unreachable", "closed", "cancelled"])
+def test_span_of_a_websocket_without_a_failure(how, exported, registry, capsys):
+    """It ends at the close: frameworks raise an exception if the client has closed, and servers cancel at shutdown."""
+    at_close = []
+
+    async def send(message):
+        if message["type"] == "websocket.send":
+            raise OSError("client gone")
+
+    async def receive():
+        return {"type": "websocket.disconnect", "code": 1001}
+
+    async def app(scope, receive, send):
+        await send({"type": "websocket.accept"})
+        if how == "cancelled":
+            raise asyncio.CancelledError
+        if how == "disconnected":
+            await receive()
+        elif how == "unreachable":
+            with contextlib.suppress(OSError):
+                await send({"type": "websocket.send", "text": "hello"})
+        else:
+            await send({"type": "websocket.close"})
+        at_close.extend(exported())
+        raise RuntimeError("WebSocketDisconnect")
+
+    app = scaleobs.instrument(app, registry=registry, route=lambda scope: "/items/{id}")
+    exported()
+    with pytest.raises((RuntimeError, asyncio.CancelledError)):
+        asyncio.run(app(dict(SOCKET), receive, send))
+    [span] = at_close + list(exported())
+    line, *_ = log_lines(capsys)
+
+    assert bool(at_close) is (how != "cancelled")
+    assert (101, StatusCode.UNSET) == (span.attributes["http.response.status_code"], span.status.status_code)
+    assert "error.type" not in span.attributes
+    assert () == span.events
+    assert ("websocket.closed", "info") == (line["event"], line["level"])
 
 
 def test_span_of_a_websocket_over_wsgi(exported, registry, capsys):

@@ -318,6 +318,70 @@ def test_codes_that_the_application_sends(registry):
     assert {str(code): 1 for code in range(4001, 4020)} | {"4000": 2, "4xxx": 82, "3xxx": 2, "1008": 1} == found
 
 
+@pytest.mark.parametrize(
+    ("code", "sent"), [("4001", 4001), (4001.0, 4001), ("x", 1000), ([], 1000), ("9" * 9999, 1000)]
+)
+def test_code_that_a_server_converts(code, sent, registry, capsys):
+    """Hypercorn sends the number of a text: the client has received it."""
+    app = scaleobs.instrument(functools.partial(until_closed), registry=registry)
+    asyncio.run(serve_asgi(app, {**SCOPE, "closes": code}, [CONNECT]))
+
+    assert {("unmatched", str(sent)): 1} == sockets(registry)
+    assert [sent] == [line["code"] for line in log_lines(capsys)]
+
+
+@pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError, None])
+@pytest.mark.parametrize("closed_by", ["application", "client"])
+def test_application_that_fails_after_the_close(closed_by, error, registry, capsys):
+    """It failed in the background if it closed the WebSocket; if the client did, frameworks raise an exception."""
+
+    async def app(scope, receive, send):
+        await send(ACCEPT)
+        if closed_by == "application":
+            await send({"type": "websocket.close", "code": 4001})
+        else:
+            await receive()
+        if error is not None:
+            raise error("too late")
+
+    async def run():
+        return await serve_asgi(app, dict(SCOPE), [{"type": "websocket.disconnect", "code": 4001}])
+
+    app = scaleobs.instrument(app, registry=registry)
+    seen = asyncio.run(run())
+    lines = log_lines(capsys)
+    is_logged = closed_by == "application" and error is ValueError
+
+    assert error is (seen.error and type(seen.error))
+    assert 1 == sum(sockets(registry).values())
+    assert ["websocket.closed", *["background.failed"] * is_logged] == [line["event"] for line in lines]
+    assert ["info", *["error"] * is_logged] == [line["level"] for line in lines]
+    assert 1 == len({line["request_id"] for line in lines})
+    assert all((line["method"], line["route"]) == ("GET", "unmatched") for line in lines[1:])
+    assert all("too late" in line["exception"] for line in lines[1:])
+
+
+def test_denial_has_its_sizes(registry):
+    """It is an HTTP answer: the sizes of both bodies are measured, and those of a refusal are 0."""
+
+    async def app(scope, receive, send):
+        for message in denial(401, chunks=1) if scope["path"] == "/chat/7" else [{"type": "websocket.close"}]:
+            await send(message)
+
+    app = scaleobs.instrument(app, registry=registry, size_histograms=True)
+    serve(app)
+    asyncio.run(serve_asgi(app, {**SCOPE, "path": "/other"}, [CONNECT]))
+    sums = {
+        (name, status): registry.get_sample_value(
+            f"http_{name}_size_bytes_sum", {"method": "GET", "route": "unmatched", "status_code": status}
+        )
+        for name in ("request", "response")
+        for status in ("401", "403")
+    }
+
+    assert {("request", "401"): 0, ("request", "403"): 0, ("response", "401"): 4, ("response", "403"): 0} == sums
+
+
 def test_answer_of_the_client_does_not_replace_the_code_of_the_application(registry, capsys):
     """A server may pass on the client's answer to a close before its own `send` returns."""
 

@@ -208,13 +208,13 @@ class DetailedHTTPExchange(DetailedExchange, HTTPExchange):
         """Receive from the server."""
         message = await HTTPExchange.receive(self)
         if self.received is not None:
-            self.received += _body_length(message)
+            self.received += body_length(message)
         return message
 
     def send(self, message: Message) -> Awaitable[None]:
         """Return an awaitable that sends a message to the server, with `X-Request-ID` in the response's start."""
         if self.received is not None:
-            self.sent += _body_length(message)
+            self.sent += body_length(message)
         try:
             is_start = self.status is None and message["type"] == "http.response.start"
             if is_start:
@@ -316,7 +316,7 @@ def with_id(message: Message, context: dict[str, Any]) -> Message:
     return message
 
 
-def _body_length(message: Message) -> int:
+def body_length(message: Message) -> int:
     """Return the bytes of a message's body; of a file to send, the part of it that is sent."""
     try:
         kind = message["type"]

@@ -63,6 +63,16 @@ def count(
         recorder.fault(fault)  # See `DetailedExchange.app_finished`.
 
 
+def failed_later(recorder: Recorder, request: Request, context: dict[str, Any] | None, error: BaseException) -> None:
+    """Log what the application raised after it had closed the WebSocket. Never raises."""
+    try:
+        if context is not None and issubclass(type(error), Exception):
+            fields = {**context, "method": "GET", "route": route_of(recorder, request)}
+            recorder.log.background_failed(fields, error)
+    except Exception as fault:
+        recorder.fault(fault)
+
+
 def route_of(recorder: Recorder, request: Request) -> str:
     try:
         return recorder.routes.template(request)[0]

@@ -19,6 +19,7 @@ from scaleobs._http.asgi_exchange import (
     Receive,
     Scope,
     Send,
+    body_length,
     client_of,
     with_id,
 )
@@ -37,7 +38,10 @@ _START, _BODY = "websocket.http.response.start", "websocket.http.response.body"
 
 class WebSocket:
     """
-    One WebSocket: counted while it is open and when it closes, with a span until the application has finished.
+    One WebSocket: counted while it is open and when it closes, with a span until then.
+
+    What the application raises afterwards has failed in the background, as with HTTP: it is no error of the span. After
+    the client has closed it, it is not logged either, since frameworks raise an exception for that.
 
     Args:
         recorder: counts it.
@@ -77,8 +81,8 @@ class WebSocket:
         handshake.stage = OPEN
         handshake.path = self._path
         handshake.client_disconnected = False
-        handshake.status = handshake.pending_log_fields = handshake.received = None
-        handshake.sent = 0
+        handshake.status = handshake.pending_log_fields = None
+        handshake.received, handshake.sent = 0 if recorder.storage.has_sizes else None, 0
         handshake.context, handshake.span = context, span
         handshake.begun = perf_counter()
 
@@ -139,7 +143,7 @@ class WebSocket:
         except Exception:  # The server reports a malformed message.
             kind = code = has_more = None
         if self._opened is not None:
-            await self._send_to_open(message, _number(code, _NORMAL) if kind == "websocket.close" else None)
+            await self._send_to_open(message, _sent_number(code) if kind == "websocket.close" else None)
         elif self._handshake.stage == ENDED:
             await self._server_send(message)
         elif kind == "websocket.accept":
@@ -188,6 +192,7 @@ class WebSocket:
         handshake = self._handshake
         if is_last:
             handshake.stage = COMPLETING
+        handshake.sent += body_length(message)
         try:
             await self._server_send(message)
         except BaseException as error:
@@ -227,10 +232,10 @@ class WebSocket:
         """The application returned or raised."""
         if self._opened is None:
             self._handshake.app_finished(error)
-            return
-        self._close(code, error)
-        span, self._span = self._span, None
-        closed_websocket.end_span(span, self._recorder, self._scope, error)
+        elif self._is_open:
+            self._close(code, error)
+        elif error is not None and self._sent_code is not None:
+            closed_websocket.failed_later(self._recorder, self._scope, self._context, error)
 
     def _close(self, code: int, error: BaseException | None = None) -> None:
         """Count the WebSocket and write its line; a code that the application has sent replaces another one."""
@@ -243,7 +248,16 @@ class WebSocket:
         fields = {**(self._context or {}), "path": self._path, "code": code, "client": client_of(self._scope)}
         seconds = perf_counter() - self._opened
         closed_websocket.count(recorder, self._scope, seconds, fields=fields, error=error, is_sent=is_sent)
+        closed_websocket.end_span(self._span, recorder, self._scope, error)
 
 
 def _number(code: object, default: int) -> int:
     return int(code) if isinstance(code, int) else default
+
+
+def _sent_number(code: Any) -> int:
+    """Return the code that a server sends for this one: some convert a text."""
+    try:
+        return int(code)
+    except Exception:  # Missing, or any other object.
+        return _NORMAL
