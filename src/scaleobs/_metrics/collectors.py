@@ -32,11 +32,11 @@ class _Call:
 
     __slots__ = ("begun", "collector", "ended", "is_unreported", "thread")
 
-    def __init__(self, collector: Any, thread: int) -> None:
+    def __init__(self, collector: Any, thread: int, lock: Any) -> None:
         self.collector = collector
         self.thread = thread
         self.begun = monotonic()
-        self.ended = unpatched(_thread, "allocate_lock")()
+        self.ended = lock
         self.ended.acquire()
         self.is_unreported = [True]
 
@@ -79,8 +79,10 @@ def guarded(registry: CollectorRegistry, on_fault: Callable[[Exception], None]) 
     """
     try:
         view = copy.copy(registry)
+        # Locks of gevent, and its ids of greenlets, don't belong to threads.
+        own_id, new_lock = (unpatched(_thread, name) for name in ("get_ident", "allocate_lock"))
         with registry._lock:  # noqa: SLF001
-            each = {one: _Guarded(one, on_fault) for one in registry._collector_to_names}  # noqa: SLF001
+            each = {one: _Guarded(one, on_fault, own_id, new_lock) for one in registry._collector_to_names}  # noqa: SLF001
             names = dict(registry._names_to_collectors)  # noqa: SLF001
         own: Any = view
         own._collector_to_names = dict.fromkeys(each.values(), ())  # noqa: SLF001
@@ -101,9 +103,17 @@ def report_hanging(on_fault: Callable[[Exception], None]) -> None:
 class _Guarded:
     """One collector."""
 
-    def __init__(self, collector: Any, on_fault: Callable[[Exception], None]) -> None:
+    def __init__(
+        self,
+        collector: Any,
+        on_fault: Callable[[Exception], None],
+        own_id: Callable[[], int],
+        new_lock: Callable[[], Any],
+    ) -> None:
         self._collector = collector
         self._on_fault = on_fault
+        self._own_id = own_id
+        self._new_lock = new_lock
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families of the collector."""
@@ -116,8 +126,8 @@ class _Guarded:
             yield metric
 
     def _call(self, function: Callable[[], _Result], default: _Result) -> _Result:
-        thread, key = unpatched(_thread, "get_ident")(), (os.getpid(), id(self._collector))
-        while (call := _calls.setdefault(key, own := _Call(self._collector, thread))) is not own:
+        thread, key = self._own_id(), (os.getpid(), id(self._collector))
+        while (call := _calls.setdefault(key, own := _Call(self._collector, thread, self._new_lock()))) is not own:
             if call.thread == thread:
                 return function()
             if not call.wait():
