@@ -203,7 +203,7 @@ async def consumer(scope, receive, send):
     "http", [lambda site: site, lambda site: URLRouter([re_path("^sse/", consumer), re_path("", site)])]
 )
 def test_channels_has_the_patterns_of_django(http, routes, registry):
-    """Django inside a mapping by protocols, and inside patterns; a consumer's requests are unmatched."""
+    """Django inside a mapping by protocols, and inside patterns."""
     app = ProtocolTypeRouter({"http": http(get_asgi_application()), "websocket": consumer})
     scaleobs.instrument(app, registry=registry, log_format="off")
 

@@ -59,6 +59,48 @@ async def hello():
 app = scaleobs.instrument(app, log_format="json")
 """
 
+CHANNELS = """
+import scaleobs
+from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.conf import settings
+from django.http import HttpResponse
+from django.urls import path
+
+settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__, SECRET_KEY="tests", LOGGING_CONFIG=None)
+import django
+django.setup()
+from django.core.asgi import get_asgi_application
+
+
+class Echo(AsyncWebsocketConsumer):
+    async def receive(self, text_data=None, bytes_data=None):
+        if text_data == "close":
+            await self.close(4001)
+        elif text_data == "fail":
+            raise ValueError("failed when it was open")
+        else:
+            await self.send(text_data=text_data)
+
+
+class Refuse(AsyncWebsocketConsumer):
+    async def connect(self):
+        await self.close()
+
+
+class Fail(AsyncWebsocketConsumer):
+    async def connect(self):
+        raise ValueError("failed before the accept")
+
+
+urlpatterns = [path("hello/<name>/", lambda request, name: HttpResponse(name))]
+rooms = [path(f"{kind.__name__.lower()}/<int:room>/", kind.as_asgi()) for kind in (Echo, Refuse, Fail)]
+websocket = URLRouter([path("rooms/", URLRouter(rooms))])
+app = scaleobs.instrument(
+    ProtocolTypeRouter({"http": get_asgi_application(), "websocket": websocket}), log_format="json"
+)
+"""
+
 WSGI = """
 import scaleobs
 import simple_websocket
@@ -246,6 +288,30 @@ def test_websockets_of_fastapi(command, tmp_path):
     assert sorted(codes.elements()) == closed_lines
     assert [403, 401, 429, 503, 500, 403, 200] == [line["status_code"] for line in finished]
     assert ["failed before the accept" in line["exception"] for line in finished if "exception" in line] == [True]
+    assert 0 == page.total("active_connections", protocol="websocket") == page.total("scaleobs_internal_faults_total")
+
+
+def test_websockets_of_channels(tmp_path):
+    """Consumers have the patterns that lead to them, whether they accept, refuse or fail."""
+    with running(OF_ASGI["uvicorn, websockets"], CHANNELS, tmp_path) as (port, end):
+        talk(port, "/rooms/echo/1/", "a")
+        talk(port, "/rooms/echo/2/", "a", "close")
+        talk(port, "/rooms/echo/3/", "fail")
+        answers = [refused(port, path) for path in ("/rooms/refuse/1/", "/rooms/fail/1/", "/nowhere")]
+        servers.get(port, "/hello/a/")
+        page = scraped(port, lambda page: 3 + 4 == page.total(SOCKETS) + page.total(REQUESTS))
+        lines, _ = end()
+
+    assert [403, 500, 500] == answers
+    assert {("/rooms/echo/<int:room>/", code): 1 for code in ("1000", "4001", "1006")} == closed(page)
+    assert {
+        ("/rooms/refuse/<int:room>/", "403"): 1,
+        ("/rooms/fail/<int:room>/", "500"): 1,
+        ("unmatched", "500"): 1,
+        ("/hello/<name>/", "200"): 1,
+    } == page.sent()
+    assert [1000, 4001, 1006] == [line["code"] for line in lines if line["event"] == "websocket.closed"]
+    assert [403, 500, 500, 200] == [line["status_code"] for line in lines if line["event"] == "request.finished"]
     assert 0 == page.total("active_connections", protocol="websocket") == page.total("scaleobs_internal_faults_total")
 
 

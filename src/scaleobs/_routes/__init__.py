@@ -31,6 +31,7 @@ App = TypeVar("App")
 
 _KINDS = {
     ("bottle", "Bottle"): "bottle.BottleRoutes",
+    ("channels", "URLRouter"): "channels.ChannelsRoutes",
     ("django", "BaseHandler"): "django.DjangoRoutes",
     ("falcon", "App"): "falcon.FalconRoutes",
     ("flask", "Flask"): "werkzeug.FlaskRoutes",

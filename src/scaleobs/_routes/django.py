@@ -82,7 +82,7 @@ class _Templates:
 
             resolver = get_resolver(getattr(request, "urlconf", None))
             self.known |= {now: template for now, template, _ in _patterns(resolver)}
-            self.known.setdefault(route, _template(route))
+            self.known.setdefault(route, template_of(route))
         return self.known[route]
 
     def of_path(self, request: Any, path: str) -> str | None:
@@ -160,7 +160,7 @@ def _unresolved(request: Any, response: Any, templates: _Templates, *, is_resolv
     return template
 
 
-def _template(route: str) -> str:
+def template_of(route: str) -> str:
     """Return the route from the root on, without the anchors of `re_path`."""
     return with_root(_ANCHOR.sub("", route))
 
@@ -174,7 +174,7 @@ def _patterns(resolver: Any) -> list[tuple[str, str, Any]]:
     if any(is_translated for _, _, is_translated in now):
         with translation.override(None):
             written = list(_routes(resolver, language=_LANGUAGE))
-    return [(route, _template(name), view) for (route, view, _), (name, _, _) in zip(now, written, strict=True)]
+    return [(route, template_of(name), view) for (route, view, _), (name, _, _) in zip(now, written, strict=True)]
 
 
 def _routes(resolver: Any, language: str | None = None) -> Iterator[tuple[str, Any, bool]]:
