@@ -105,12 +105,12 @@ def test_wrapped_wsgi_application_is_found(wrapped):
     assert (200, "/in/items/<item_id>") == site.get("GET", "/in/items/7")
 
 
-APPS = {"hidden": starlette()}
+HIDDEN = starlette()
 
 
 async def with_lookup(scope, receive, send):
     """Call an application that no attribute shows."""
-    await APPS["hidden"](scope, receive, send)
+    await globals()["HIDDEN"](scope, receive, send)
 
 
 def test_hidden_starlette_application_is_found_by_its_requests():

@@ -11,18 +11,10 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, TypeVar, cast
 
-from scaleobs._routes.interface import (
-    ROUTE,
-    NoRoutes,
-    PlainRoutes,
-    Request,
-    Routes,
-    VisitedRoutes,
-    count_parameters,
-    has_routes,
-    takes_asgi,
-)
-from scaleobs._routes.nested import NestedRoutes, Search
+from scaleobs._routes.interface import ROUTE, NoRoutes, PlainRoutes, Request, Routes, VisitedRoutes
+from scaleobs._routes.nested import NestedRoutes
+from scaleobs._routes.objects import count_parameters, has_routes, is_a, router_of, takes_asgi
+from scaleobs._routes.search import Search
 from scaleobs._routes.starlette import HiddenStarlette, StarletteRoutes
 
 __all__ = ["ROUTE", "PlainRoutes", "Request", "Routes", "around", "routes_of"]
@@ -71,11 +63,15 @@ def routes_of(
     parts = search.parts(*roots)
     if is_asgi is None:
         is_asgi = takes_asgi(parts[0].app if parts and count_parameters(app) == 0 else app)
-    if not parts:
+    if not parts and not search.may_grow:
         return HiddenStarlette() if is_asgi else NoRoutes()
-    first = parts[0]
-    if len(parts) == 1 and first.is_wrapped and not first.is_mounted and takes_asgi(first.app) is is_asgi:
-        return first.routes
+    if len(parts) == 1:
+        (one,) = parts
+        is_in_place = any(one.app is root for root in (app, router_of(app)))
+        # A wrapper that holds a path may cut it from the paths of requests.
+        is_alone = one.is_wrapped and not one.is_mounted and (is_in_place or not search.prefixes)
+        if is_alone and takes_asgi(one.app) is is_asgi:
+            return one.routes
     return NestedRoutes(search, roots, parts, is_asgi=is_asgi)
 
 
@@ -85,7 +81,7 @@ def around(routes: Routes, app: App) -> App:
 
 
 def _kind(app: Any) -> Callable[[Any], VisitedRoutes] | None:
-    if isinstance(app, type):
+    if is_a(app, type):
         return None
     for base in type(app).__mro__:
         target = _KINDS.get((base.__module__.partition(".")[0], base.__name__))

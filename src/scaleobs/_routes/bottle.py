@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from scaleobs._routes.interface import Pairs, Request, explicit_methods, settled, visiting
+from scaleobs._routes.interface import Pairs, Request, explicit_methods, settled
+from scaleobs._routes.visits import visiting
 from scaleobs.catalog import UNMATCHED_ROUTE
 
 _ANY_METHOD = ("ANY", "PROXY")

@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from scaleobs._routes.django import template_of
-from scaleobs._routes.interface import NOTE, Pairs, Request, own_path, visits_of
+from scaleobs._routes.interface import NOTE, Pairs, Request
+from scaleobs._routes.visits import IS_RECORDING, own_path, record_visit
 from scaleobs.catalog import UNMATCHED_ROUTE
 
-_ANNOUNCES = "is_scaleobs_announcement"
 _REST = "path_remaining"
 """The key of the path that an outer router has left, in the scope of an inner one."""
-
-_MAX_VISITS = 20
 
 
 class ChannelsRoutes:
@@ -41,23 +39,17 @@ class ChannelsRoutes:
     def announce(self) -> None:
         """Record a visit of each request that reaches a router which is in no other one."""
         kind = type(self._router)
-        if not hasattr(kind.__call__, _ANNOUNCES):
+        if not hasattr(kind.__call__, IS_RECORDING):
             kind.__call__ = _recording(kind.__call__)
 
 
 def _recording(call: Any) -> Any:
     async def record_and_call(router: Any, scope: Request, receive: Any, send: Any) -> Any:
-        try:
-            visits = visits_of(scope) if _REST not in scope else None
-            while visits is not None:
-                if visits.reached is not None and len(visits.reached) < _MAX_VISITS:
-                    visits.reached.append((router, scope, own_path(scope)))
-                visits = visits.outer
-        except Exception:  # noqa: S110 - A request that can't be read has no template.
-            pass
+        if _REST not in scope:
+            record_visit(router, lambda: scope)
         return await call(router, scope, receive, send)
 
-    setattr(record_and_call, _ANNOUNCES, True)
+    setattr(record_and_call, IS_RECORDING, True)
     return record_and_call
 
 

@@ -7,17 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from scaleobs._routes.interface import (
-    DEFAULT_METHODS,
-    NOTE,
-    Pairs,
-    Request,
-    listed,
-    recall,
-    remember,
-    visiting,
-    with_root,
-)
+from scaleobs._routes.interface import DEFAULT_METHODS, NOTE, Pairs, Request, listed, recall, remember, with_root
+from scaleobs._routes.visits import visiting
 from scaleobs.catalog import UNMATCHED_ROUTE
 
 _ANCHOR = re.compile(r"(?<![\[\\])\^|(?<!\\)\$$|\\[AZ]")

@@ -16,8 +16,8 @@ from scaleobs._routes.interface import (
     path_below,
     recall,
     remember,
-    visiting,
 )
+from scaleobs._routes.visits import visiting
 from scaleobs.catalog import UNMATCHED_ROUTE
 
 

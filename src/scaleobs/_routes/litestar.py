@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from scaleobs._routes.interface import Pairs, Request, explicit_methods, listed, visiting
+from scaleobs._routes.interface import Pairs, Request, explicit_methods, listed
+from scaleobs._routes.visits import visiting
 from scaleobs.catalog import UNMATCHED_ROUTE
 
 

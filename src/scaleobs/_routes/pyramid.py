@@ -17,9 +17,9 @@ from scaleobs._routes.interface import (
     listed,
     recall,
     remember,
-    visiting,
     with_root,
 )
+from scaleobs._routes.visits import visiting
 from scaleobs.catalog import UNMATCHED_ROUTE
 
 _PARAMETER = re.compile(r"[{*:]")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from scaleobs._routes.interface import ROUTE, Pairs, Request, has_routes, path_below, visiting
+from scaleobs._routes.interface import ROUTE, Pairs, Request, path_below
+from scaleobs._routes.objects import has_routes, router_of
 from scaleobs._routes.table import ENDPOINT, RouteTable
+from scaleobs._routes.visits import visiting
 from scaleobs.catalog import UNMATCHED_ROUTE
 
 
@@ -23,7 +25,7 @@ class StarletteRoutes:
 
     def __init__(self, app: Any) -> None:
         self._app = app
-        self._router = getattr(app, "router", app)
+        self._router = router_of(app)
         self._table: RouteTable | None = None
         self.route_key = ENDPOINT
 

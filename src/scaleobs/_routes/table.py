@@ -11,19 +11,8 @@ from operator import itemgetter
 from typing import Any
 
 from scaleobs import catalog
-from scaleobs._routes.interface import (
-    ROUTE,
-    Pairs,
-    Request,
-    explicit_methods,
-    has_routes,
-    host_of,
-    is_empty,
-    is_without_routes,
-    listed,
-    toggle_slash,
-    unwrapped,
-)
+from scaleobs._routes.interface import ROUTE, Pairs, Request, explicit_methods, host_of, listed, toggle_slash
+from scaleobs._routes.objects import has_routes, is_empty, is_without_routes, unwrapped
 
 ENDPOINT = "endpoint"
 _MAX_DEPTH = 20

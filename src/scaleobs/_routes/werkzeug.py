@@ -15,8 +15,8 @@ from scaleobs._routes.interface import (
     remember,
     settled,
     toggle_slash,
-    visiting,
 )
+from scaleobs._routes.visits import visiting
 from scaleobs.catalog import UNMATCHED_ROUTE
 
 _REQUEST = "scaleobs.request"
