@@ -26,9 +26,7 @@ class Hangs:
 
 
 prometheus_client.REGISTRY.register(Hangs())
-wide = prometheus_client.Gauge("wide", "Of many series.", ["number"])
-for number in range(SERIES):
-    wide.labels(number).set(number)
+prometheus_client.Gauge("long", LENGTH * "x")
 
 
 def wsgi(environ, start_response):
@@ -47,8 +45,8 @@ wsgiref.simple_server.make_server("127.0.0.1", PORT, app).serve_forever()
 def statuses_under_attack(name, seconds, folder):
     """Return the status of each probe of a service that is attacked, and how often clients had to connect again."""
     port, managed = free_port(), free_port()
-    series = 50_000 if "never read" in name else 10
-    script = SERVICE.replace("SERIES", str(series)).replace("MANAGED", str(managed)).replace("PORT", str(port))
+    length = 8_000_000 if "never read" in name else 10  # More than the sockets keep.
+    script = SERVICE.replace("LENGTH", str(length)).replace("MANAGED", str(managed)).replace("PORT", str(port))
     attack = Attack(managed, **ATTACKS[name])
     with running([sys.executable, "-c", script], port, folder):
         until(lambda: get(managed, "/ready")[0] == 200)

@@ -59,8 +59,10 @@ class Attack:
         try:
             if sends and self.then:
                 client.send(self.then)
-            # Clients that never read have a small socket, in which nothing else than the answer is seen.
-            is_kept = self.receives is not None or client.recv(4096) != b""
+            if self.receives is None:
+                is_kept = client.recv(4096) != b""
+            else:  # It never reads, and sees only that its connection was reset.
+                is_kept = not client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         except BlockingIOError:
             return True
         except OSError:
