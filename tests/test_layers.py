@@ -18,7 +18,7 @@ LAYERS = [
     {"_routes", "checks"},
     {"_http", "_management", "_service", "observer", "_instrument"},
 ]
-EVERYWHERE = {"_fork", "_gevent"}
+EVERYWHERE = {"_fork", "_gevent", "_trio"}
 IMPORTS = {name: EVERYWHERE.union(*LAYERS[: level + 1]) for level, names in enumerate(LAYERS) for name in names}
 IMPORTS["settings"] |= {"_health"}  # The type of a check.
 IMPORTS |= {"_render": {*LAYERS[0], "_render"}, "probe": set(), **{name: set() for name in EVERYWHERE}}

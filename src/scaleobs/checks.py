@@ -8,6 +8,7 @@ checks of one kind need different names.
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import inspect
 import math
@@ -204,13 +205,14 @@ def _by_asyncpg(dsn: str, query: str, timeout: float) -> CheckFunction:
 
         connection = await asyncpg.connect(dsn, timeout=timeout)
         try:
-            await connection.fetchval(query)
+            await connection.fetchval(query, timeout=timeout)
         except BaseException:
             connection.terminate()  # `close` would wait for the server.
             raise
         await connection.close()
 
-    return run_query
+    # In a thread with a loop of its own, so that it is the same in ASGI with asyncio or trio, and in WSGI.
+    return lambda: asyncio.run(run_query())
 
 
 def _by_redis(url: str, timeout: float) -> CheckFunction:

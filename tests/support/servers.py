@@ -121,6 +121,12 @@ def until_booted(process, number):
     until(has_booted)
 
 
+def end_group(process):
+    """Kill what a process has started, which leads its own process group; its number is free when all have ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 @contextlib.contextmanager
 def running(command, port, folder, **environ):
     """
@@ -155,9 +161,7 @@ def running(command, port, folder, **environ):
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(LIMIT)
-        # It leads its own process group, whose number is not reused as long as a worker is in it.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        end_group(process)
         return out.read_text(), err.read_text()
 
     try:
@@ -172,6 +176,7 @@ def running(command, port, folder, **environ):
                     msg = f"{command} doesn't answer:\n{output}"
                     raise RuntimeError(msg) from None
                 time.sleep(0.02)
+        end.process = process
         yield end
     finally:
         end()

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 if TYPE_CHECKING:
     from scaleobs.logs import Redact
 
+from scaleobs._trio import Loop, TookTooLongError, TrioLoop, explained, running_trio
+
 _MAX_REASON = 1000
 
 
@@ -238,14 +240,14 @@ class Run:
     def __init__(self, check: Check, on_end: Callable[[Run, Result | None], None]) -> None:
         self._check = check
         self._on_end = on_end
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: Loop | None = None
         self._task: asyncio.Task[None] | None = None
         self.begun = time.monotonic()
         self.deadline = self.begun + check.timeout
         self.is_late = False
         self._released: Future[None] = Future()
 
-    def start(self, loop: asyncio.AbstractEventLoop | None) -> None:
+    def start(self, loop: Loop | None) -> None:
         """
         Begin.
 
@@ -256,13 +258,15 @@ class Run:
         try:
             if loop is not None and not loop.is_closed() and is_async(self._check.function):
                 self._loop = loop
-                if _running_loop() is loop:
+                if isinstance(loop, TrioLoop):
+                    loop.start(self._check.function, self.remaining()).add_done_callback(self._ended_on_trio)
+                elif asyncio._get_running_loop() is loop:  # noqa: SLF001 - It raises nothing.
                     self._start_task(loop)
                 else:
                     loop.call_soon_threadsafe(self._start_task, loop)
             else:
                 name = f"scaleobs-check-{self._check.name}"
-                threading.Thread(target=self._in_thread, name=name, daemon=True).start()
+                threading.Thread(target=self._in_thread, args=(loop,), name=name, daemon=True).start()
         except RuntimeError as error:  # The process has no thread left, or the loop was just closed.
             self._on_end(self, result_of_error(error))
 
@@ -289,8 +293,13 @@ class Run:
             self._released.result(self.remaining())
 
     async def wait_async(self) -> None:
-        """Do the same without blocking the running event loop."""
-        loop = asyncio.get_running_loop()
+        """Do the same without blocking the running event loop; don't wait on a loop of another kind."""
+        loop = asyncio._get_running_loop()  # noqa: SLF001
+        if loop is None:
+            trio = running_trio()
+            if trio is not None:
+                await trio.wait(self._released, self.remaining())
+            return
         done = loop.create_future()
 
         def finish() -> None:
@@ -308,13 +317,32 @@ class Run:
     def _start_task(self, loop: asyncio.AbstractEventLoop) -> None:
         self._task = loop.create_task(self._on_loop())
 
-    def _in_thread(self) -> None:
+    def _in_thread(self, loop: Loop | None) -> None:
         try:
             value = self._check.function()
-            result = asyncio.run(self._await(value)) if inspect.isawaitable(value) else result_of_value(value)
+            if not inspect.isawaitable(value):
+                result = result_of_value(value)
+            elif isinstance(loop, TrioLoop):
+                result = result_of_value(loop.run(value, self.remaining()))
+            else:
+                result = asyncio.run(self._await(value))
         except BaseException as error:  # A check may raise anything; the probe still answers.
-            result = result_of_error(error)
+            result = self._result_of_error(error, loop)
         self._on_end(self, result)
+
+    def _ended_on_trio(self, future: Future[Any]) -> None:
+        if future.cancelled():
+            result = None
+        else:
+            error = future.exception()
+            result = result_of_value(future.result()) if error is None else self._result_of_error(error, self._loop)
+        self._on_end(self, result)
+
+    def _result_of_error(self, error: BaseException, loop: Loop | None) -> Result:
+        if isinstance(error, TookTooLongError):
+            return result_of_timeout(self._check.timeout)
+        result = result_of_error(error)
+        return result._replace(reason=explained(loop, error, result.reason))
 
     async def _on_loop(self) -> None:
         try:
@@ -339,13 +367,6 @@ class Run:
 def is_async(function: Any) -> bool:
     """Return whether a call of a function returns a coroutine."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 def write_event(logger: Any, event: str, check: Check, result: Result) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from scaleobs._fork import Step, after_fork
 from scaleobs._health.check import Check, LastRun, Report, Result
 from scaleobs._health.state import CheckState, OnEvent, background
+from scaleobs._trio import Loop, running_trio
 
 if TYPE_CHECKING:
     from scaleobs.logs import Redact
@@ -36,7 +37,7 @@ class Checks:
         self._on_event = on_event
         self._redact = redact
         self._states: dict[tuple[str, str], CheckState] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: Loop | None = None
         self.is_serving = False
         _instances.add(self)
 
@@ -74,11 +75,8 @@ class Checks:
 
     def note_loop(self) -> None:
         """From now on run async checks on the running event loop, if there is one."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return
-        if loop is not self._loop:
+        loop = asyncio._get_running_loop() or running_trio()  # noqa: SLF001 - It raises nothing.
+        if loop is not None and loop is not self._loop:
             self._loop = loop
             for state in self._states.values():
                 state.loop = loop

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 import weakref
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from scaleobs._health.check import Check, Result, Run, is_async, result_of_timeout, without_secrets
+from scaleobs._trio import Loop
 
 if TYPE_CHECKING:
     from scaleobs.logs import Redact
@@ -46,7 +46,7 @@ class CheckState:
         self.check = check
         self._on_event = on_event
         self._redact = redact
-        self.loop: asyncio.AbstractEventLoop | None = None
+        self.loop: Loop | None = None
         self.reset()
 
     def reset(self) -> None:

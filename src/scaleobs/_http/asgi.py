@@ -29,6 +29,7 @@ from scaleobs._management import PortError
 from scaleobs._metrics import runtime
 from scaleobs._routes import around
 from scaleobs._tracing import RequestSpan, mark
+from scaleobs._trio import running_trio
 from scaleobs.observer import Observer
 from scaleobs.settings import Arguments
 
@@ -163,8 +164,10 @@ class ASGIMiddleware:
     async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve everything that does not take the fast path."""
         kind = scope["type"]
-        if runtime.watched is None or runtime.watched() is not asyncio._get_running_loop():  # noqa: SLF001
-            runtime.watch(self._service.fault)
+        loop = asyncio._get_running_loop()  # noqa: SLF001
+        is_watched = runtime.watched is not None and runtime.watched() is loop
+        if not is_watched and not runtime.watch(self._service.fault):
+            self._recorder.reports.loop_unknown()
         if kind in {"http", "websocket"}:
             self._service.on_first_traffic()
         if kind == "http":
@@ -348,8 +351,9 @@ async def deliver(answer: Answer, scope: Scope, send: Send) -> None:
 
 
 async def _yield_to_loop() -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:  # Another event loop than asyncio's, such as trio's: its `send` lets other tasks run.
+    if asyncio._get_running_loop() is not None:  # noqa: SLF001
+        await asyncio.sleep(0)
         return
-    await asyncio.sleep(0)
+    trio = running_trio()
+    if trio is not None:
+        await trio.checkpoint()

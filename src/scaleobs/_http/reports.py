@@ -28,6 +28,11 @@ class Reports:
         fix = "give instrument(route=...) a function that returns the template of a request, as docs/routes.md shows"
         self._warn("route.missing", requests=requests, fix=fix)
 
+    def loop_unknown(self) -> None:
+        """Log that what runs the application is neither asyncio nor trio."""
+        fix = "serve the application with asyncio or trio; otherwise its async checks run in threads of their own"
+        self._warn("event_loop.unknown", fix=fix)
+
     def fault(self, error: BaseException) -> None:
         """Log a fault of scaleobs itself, once per type of error and function."""
         with contextlib.suppress(Exception):

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from scaleobs._fork import Step, after_fork
 from scaleobs._lifecycle import hooks
 from scaleobs._lifecycle.signals import SignalWrapper, is_reloading, shorter_limit
+from scaleobs._trio import Loop, explained, running_trio
 from scaleobs._workers import Slots, find_root, join_group
 from scaleobs._workers.kinds import Kind
 from scaleobs._workers.recognition import start_ticks
@@ -104,7 +105,7 @@ class ServiceDrain:
         self.write = write
         self.on_drain = on_drain
         self.hooks: list[hooks.Hook] = []
-        self.loop: asyncio.AbstractEventLoop | None = None
+        self.loop: Loop | None = None
         self._installed_in = 0
         if seconds:
             process_drain.add(self)
@@ -113,8 +114,7 @@ class ServiceDrain:
         """Wrap the current SIGTERM handler: the server serves, or is about to."""
         if not self.seconds:
             return
-        with contextlib.suppress(RuntimeError):
-            self.loop = asyncio.get_running_loop()
+        self.loop = asyncio._get_running_loop() or running_trio() or self.loop  # noqa: SLF001 - It raises nothing.
         is_installed = process_drain.serving()
         if self.loop is not None:
             process_drain.signals.disarm_main_thread()
@@ -270,7 +270,8 @@ class ProcessDrain:
         def failed(hook: hooks.Hook, error: BaseException) -> None:
             name = getattr(hook, "__name__", repr(hook))
             is_late = isinstance(error, hooks.TooLateError)
-            reason = "It took longer than the drain." if is_late else f"{type(error).__name__}: {error}"
+            reason = explained(owners[hook].loop, error, f"{type(error).__name__}: {error}")
+            reason = "It took longer than the drain." if is_late else reason
             self._write([owners[hook]], "warning", "drain.hook_failed", hook=name, reason=reason)
 
         has_ended: list[bool] = []

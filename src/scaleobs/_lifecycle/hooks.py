@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future
 from typing import Any
 
+from scaleobs._trio import Loop, TrioLoop
+
 Hook = Callable[[], Any] | Callable[[], Awaitable[Any]]
 
 
@@ -21,7 +23,7 @@ class TooLateError(Exception):
 Failed = Callable[[Hook, BaseException], None]
 
 
-def run(hooks: Iterable[tuple[Hook, asyncio.AbstractEventLoop | None]], deadline: float, failed: Failed) -> None:
+def run(hooks: Iterable[tuple[Hook, Loop | None]], deadline: float, failed: Failed) -> None:
     """
     Run hooks side by side; return when all have finished, or at the deadline.
 
@@ -43,16 +45,23 @@ def run(hooks: Iterable[tuple[Hook, asyncio.AbstractEventLoop | None]], deadline
             future.cancel()
 
 
-def start_hook(hook: Hook, loop: asyncio.AbstractEventLoop | None) -> Future[Any]:
+def start_hook(hook: Hook, loop: Loop | None) -> Future[Any]:
     """Start one hook, from any thread, and return a future with its result."""
     if inspect.iscoroutinefunction(hook) and loop is not None and loop.is_running():
+        if isinstance(loop, TrioLoop):
+            return loop.start(hook)
         return asyncio.run_coroutine_threadsafe(_as_coroutine(hook), loop)
     future: Future[Any] = Future()
 
     def call() -> None:
         try:
             returned = hook()
-            result = asyncio.run(_await(returned)) if inspect.isawaitable(returned) else returned
+            if not inspect.isawaitable(returned):
+                result = returned
+            elif isinstance(loop, TrioLoop):
+                result = loop.run(returned)
+            else:
+                result = asyncio.run(_await(returned))
         except BaseException as error:
             with contextlib.suppress(Exception):  # The future is cancelled, since the hook was late.
                 future.set_exception(error)

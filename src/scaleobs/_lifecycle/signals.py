@@ -23,6 +23,9 @@ from typing import Any
 
 from scaleobs._workers import find_root
 
+_STOPPED_BY_EVENT = ("hypercorn", "anycorn")
+"""Servers whose main process stops its workers by an event, and not by a signal."""
+
 _WAKEUP = signal.SIGURG
 """The signal by which a thread wakes the main thread: ignored if nothing handles it, and Go uses it for the same."""
 
@@ -94,7 +97,7 @@ class SignalWrapper:
         if number == signal.SIGINT:
             # The default ends the process; asyncio checks whether Python's own handler is set.
             not_wrapped += [signal.SIG_DFL, signal.default_int_handler]
-            if server == "hypercorn":  # Its workers ignore SIGINT, since the main process stops them by an event.
+            if server in _STOPPED_BY_EVENT:  # Their workers ignore SIGINT.
                 not_wrapped.remove(signal.SIG_IGN)
         if isinstance(now, _Handler) or now in not_wrapped:
             return
@@ -127,9 +130,9 @@ class SignalWrapper:
         return True
 
     def _wrap_event(self) -> None:
-        """Wrap the event by which hypercorn's main process stops its workers, which receive no signal."""
+        """Wrap the event by which some servers stop their workers, which receive no signal."""
         root = find_root()
-        if root is None or root.server != "hypercorn":
+        if root is None or root.server not in _STOPPED_BY_EVENT:
             return
         event: Any = _spawned_with("shutdown_event")
         if event is not None and not isinstance(event.is_set, _Event):

@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError, Future
 from typing import Any, Literal
 
 from scaleobs._lifecycle.hooks import Hook, start_hook
+from scaleobs._trio import Loop, running_trio
 
 State = Literal["new", "starting", "ready", "draining", "failed", "stopping"]
 TaskState = Literal["waiting", "running", "done", "failed"]
@@ -124,7 +125,7 @@ class StartupTasks:
         self._failed = failed
         self._tasks: dict[str, Hook] = {}
         self._begun_in = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: Loop | None = None
 
     def add(self, task: Hook) -> None:
         """
@@ -152,10 +153,7 @@ class StartupTasks:
         if self.is_begun:
             return
         self._begun_in = os.getpid()
-        try:
-            self._loop = asyncio.get_running_loop()
-        except RuntimeError:
-            self._loop = None
+        self._loop = asyncio._get_running_loop() or running_trio()  # noqa: SLF001 - It raises nothing.
         for name in list(self._tasks):
             self._begin(name)
 

@@ -30,7 +30,7 @@ class StallDetector:
     """
     Whether this worker makes progress, and for how long no worker of its group has.
 
-    A worker with an event loop makes progress if the loop runs: asyncio's records that itself, gevent's runs a
+    A worker with an event loop makes progress if the loop runs: asyncio's and trio's record that, gevent's runs a
     callback. A worker with threads makes progress unless each of them has been in the same request since the last
     poll. If the number of its threads is unknown, it always does.
 

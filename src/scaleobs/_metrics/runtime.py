@@ -12,6 +12,7 @@ import weakref
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextvars import Context
+from functools import partial
 from itertools import accumulate
 from operator import add
 from time import monotonic
@@ -22,6 +23,7 @@ from prometheus_client.utils import floatToGoString
 
 from scaleobs import catalog
 from scaleobs._metrics.child import Slots, total_of
+from scaleobs._trio import Loop, TrioLoop, running_trio
 from scaleobs._workers import Group, Sibling
 from scaleobs._workers.kinds import Kind
 
@@ -120,14 +122,14 @@ class Runtime:
         # Reentrant: a full ledger is reported, and the report may read these numbers.
         self._lock = threading.RLock()
         self._is_started = self._has_pulse = False
-        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, list[float]] = weakref.WeakKeyDictionary()
+        self._loops: weakref.WeakKeyDictionary[Loop, list[float]] = weakref.WeakKeyDictionary()
         self._lag, self._pools, self._pulse = (self._private(kind) for kind in _LENGTHS)
 
     @staticmethod
     def _private(kind: Kind) -> Slots:
         return [0.0] * _LENGTHS[kind]
 
-    def begin(self, loop: asyncio.AbstractEventLoop) -> bool:
+    def begin(self, loop: Loop) -> bool:
         """Register a loop, and return whether it is new."""
         with self._lock:
             if loop in self._loops:
@@ -138,7 +140,7 @@ class Runtime:
             self._pulse[0] = monotonic()
             return True
 
-    def has(self, loop: asyncio.AbstractEventLoop) -> bool:
+    def has(self, loop: Loop) -> bool:
         """Return whether a loop was registered in this process; those of a parent process do not count."""
         with self._lock:
             return loop in self._loops
@@ -155,7 +157,7 @@ class Runtime:
                 self._pulse, self._has_pulse = self._slots(Kind.PULSE), True
         self._pulse[0] = monotonic()
 
-    def record(self, loop: asyncio.AbstractEventLoop, *, at: float, late: float, pools: list[float]) -> None:
+    def record(self, loop: Loop, *, at: float, late: float, pools: list[float]) -> None:
         """
         Record the measurement of a running loop.
 
@@ -279,13 +281,13 @@ runtime = Runtime()
 LAG_INTERVAL = 0.25
 """Seconds between two measurements; a shorter lag between them may be missed."""
 
-watched: weakref.ref[asyncio.AbstractEventLoop] | None = None
+watched: weakref.ref[Loop] | None = None
 """The loop of the last call of `watch`: if it still runs, another call is unnecessary."""
 
 
-def watch(on_fault: Callable[[Exception], None]) -> None:
+def watch(on_fault: Callable[[Exception], None]) -> bool:
     """
-    Measure the lag of the running event loop from now on, if there is one. Never raises.
+    Measure the lag of the running event loop from now on; return whether there is one. Never raises.
 
     May be called any number of times: a loop gets one timer. The timer ends with its loop; it does not keep the loop
     running or open.
@@ -294,15 +296,19 @@ def watch(on_fault: Callable[[Exception], None]) -> None:
         on_fault: called once, with the error, if a loop cannot be measured.
     """
     global watched  # noqa: PLW0603 - The fast check of all requests except the first.
-    loop = asyncio._get_running_loop()  # noqa: SLF001
+    loop = asyncio._get_running_loop() or running_trio()  # noqa: SLF001
     if loop is None:
-        return
+        return False
     try:
         watched = weakref.ref(loop)
         if runtime.begin(loop):
-            _LagTimer(loop).schedule(loop)
+            if isinstance(loop, TrioLoop):
+                loop.start(partial(_measure_trio, loop))
+            else:
+                _LagTimer(loop).schedule(loop)
     except Exception as error:
         on_fault(error)
+    return True
 
 
 def forked() -> None:
@@ -341,3 +347,15 @@ class _LagTimer:
                 runtime.record(loop, at=at, late=max(0.0, at - self._due), pools=pool_numbers(loop))
             finally:  # Without the next pulse the worker would count as stuck.
                 self.schedule(loop)
+
+
+async def _measure_trio(loop: TrioLoop) -> None:
+    """Measure the lag of a run of trio, in a task of that run, which ends with it."""
+    while runtime.has(loop):
+        due = monotonic() + LAG_INTERVAL
+        await loop.sleep(LAG_INTERVAL)
+        at = monotonic()
+        with contextlib.suppress(Exception):
+            # The pool is trio's own. anyio, which most applications use, has no other one under trio.
+            pools = [*_or_no_pool(loop.threads), *NO_POOL]
+            runtime.record(loop, at=at, late=max(0.0, at - due), pools=pools)

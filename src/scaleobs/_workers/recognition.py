@@ -16,7 +16,7 @@ class Root(NamedTuple):
     """The process that started this one as its worker. The start time excludes a later process with the same pid."""
 
     server: str
-    """gunicorn, uvicorn, granian, hypercorn or uwsgi."""
+    """gunicorn, uvicorn, granian, hypercorn, anycorn or uwsgi."""
     pid: int
     started: int
     """Field 22 of `/proc/<pid>/stat`, in clock ticks since boot. 0 if it can't be read."""
@@ -28,8 +28,9 @@ class Root(NamedTuple):
 _roots: dict[int, Root] = {}
 
 # Functions that these servers pass to multiprocessing: uvicorn._subprocess.subprocess_started, _spawn_asgi_worker and
-# others in granian.server.mp, asyncio_worker and others in hypercorn. A user's Process(target=uvicorn.run) isn't one.
-_BY_MULTIPROCESSING = ("uvicorn", "granian", "hypercorn")
+# others in granian.server.mp, asyncio_worker and others in hypercorn and anycorn. A user's Process(target=uvicorn.run)
+# isn't one.
+_BY_MULTIPROCESSING = ("uvicorn", "granian", "hypercorn", "anycorn")
 _TARGETS = ("subprocess_started", "_worker")
 
 # Signals of gunicorn's worker whose handlers are least likely to be replaced by applications, or by uvicorn inside it.
