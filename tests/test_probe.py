@@ -175,8 +175,9 @@ def test_command_explains_itself(arguments):
     code, text = command(*arguments, COLUMNS="110")
 
     assert 0 == code
-    assert text.startswith("Usage: scaleobs probe [live|ready|startup] [--port 3000] [--timeout 2]\n")
-    for message in ("live, ready, startup  The probe", "\n  --port 3000 ", "\n  --timeout 2 ", "exit code is 0"):
+    assert text.startswith("Usage: scaleobs probe [live|ready|startup] [--port 3000] [--timeout 2] [--tls]\n")
+    options = ("\n  --port 3000 ", "\n  --timeout 2 ", "\n  --tls ")
+    for message in ("live, ready, startup  The probe", *options, "exit code is 0"):
         assert message in text
     for name in ("HEALTH", "READY", "STARTUP"):
         assert f"SCALEOBS_{name}_PATH" in text

@@ -86,7 +86,7 @@ class _PassThrough(click.Command):
 
 @scaleobs.command(cls=_PassThrough, options_metavar="")
 @click.argument(
-    "arguments", nargs=-1, type=click.UNPROCESSED, metavar="[live|ready|startup] [--port 3000] [--timeout 2]"
+    "arguments", nargs=-1, type=click.UNPROCESSED, metavar="[live|ready|startup] [--port 3000] [--timeout 2] [--tls]"
 )
 @click.pass_context
 def probe(ctx: click.Context, arguments: tuple[str, ...]) -> None:
@@ -100,6 +100,7 @@ def probe(ctx: click.Context, arguments: tuple[str, ...]) -> None:
     live, ready, startup  The probe. Default: live.
     --port 3000           The port of the service.
     --timeout 2           The limit for the whole call, in seconds.
+    --tls                 The service uses TLS. Its certificate is not verified.
 
     SCALEOBS_HEALTH_PATH, SCALEOBS_READY_PATH and SCALEOBS_STARTUP_PATH change the paths. In an image,
     `python -m scaleobs.probe` does the same without the [cli] extra, and starts in a fraction of the time.
