@@ -256,6 +256,22 @@ def test_span_of_a_websocket(ends, attributes, status, exported, registry, capsy
     assert all(ids(span) == (line["trace_id"], line["span_id"]) for line in lines)
 
 
+@pytest.mark.parametrize(("version", "status"), [("1.1", 101), ("2", 200), ("3", 200)])
+def test_status_of_a_websocket_by_version_of_http(version, status, exported, registry):
+    """The span has what the client has received: over HTTP/2 an accepted handshake is answered by a 200."""
+
+    async def app(scope, receive, send):
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close"})
+
+    exported()
+    app = scaleobs.instrument(app, registry=registry, log_format="off")
+    asyncio.run(serve_asgi(app, {**SOCKET, "http_version": version}))
+    [span] = exported()
+
+    assert status == span.attributes["http.response.status_code"]
+
+
 @pytest.mark.parametrize("how", ["disconnected", "unreachable", "closed", "cancelled"])
 def test_span_of_a_websocket_without_a_failure(how, exported, registry, capsys):
     """It ends at the close: frameworks raise an exception if the client has closed, and servers cancel at shutdown."""

@@ -15,8 +15,8 @@ _DEFINED = range(1000, 1016)
 _REGISTERED = range(3000, 4000)
 _PRIVATE = range(4000, 5000)
 
-_SWITCHED = 101
-"""The status of a handshake that was accepted."""
+_SWITCHED, _CONNECTED = 101, 200
+"""The status of a handshake that was accepted: over HTTP/1.1; over HTTP/2 and 3 (RFC 8441 and 9220)."""
 
 
 def label_of(code: int, storage: Storage, *, is_sent: bool) -> str:
@@ -95,8 +95,9 @@ def end_span(
     try:
         if error is not None and not issubclass(type(error), Exception):  # Cancelled, as in the line.
             error = None
-        status = SERVER_ERROR if is_failed or error is not None else _SWITCHED
-        span.response_ended("GET", route_of(recorder, request), status, _SWITCHED)
+        sent = _CONNECTED if str(request.get("http_version", ""))[:1] in {"2", "3"} else _SWITCHED
+        status = SERVER_ERROR if is_failed or error is not None else sent
+        span.response_ended("GET", route_of(recorder, request), status, sent)
         span.app_finished(error)
     except Exception as fault:
         recorder.fault(fault)
