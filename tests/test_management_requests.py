@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
+import signal
 import socket
 import time
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -173,6 +176,27 @@ def test_slow_head_is_closed(manage, monkeypatch):
                     break
 
     assert 0.4 < time.monotonic() - begun < servers.LIMIT
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_child_process_keeps_no_connection_open(manage, monkeypatch):
+    """A process that the application forks meanwhile closes the connections, which the parent would not end."""
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.5)
+    port, _ = manage()
+    with socket.create_connection(("127.0.0.1", port), timeout=servers.LIMIT) as client:
+        client.sendall(b"GET ")
+        exchange(port, GOOD["HTTP/1.1"])  # The first connection was accepted before this one.
+        child = os.fork()
+        if not child:
+            time.sleep(2 * servers.LIMIT)
+            os._exit(0)
+        try:
+            end = client.recv(1)
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+    assert b"" == end
 
 
 def test_oldest_silent_connection_is_closed_first(manage, monkeypatch):
