@@ -185,6 +185,23 @@ def test_wsgi_exception_that_can_not_be_examined(methods, at, observed, registry
 
 
 @CASES
+def test_exception_that_can_not_be_written_to_a_terminal(methods, registry):
+    """The renderer for a terminal raises what the methods of the exception raise, which does not replace it."""
+    app = scaleobs.instrument(functools.partial(raising), registry=registry, log_format="console")
+    asgi(app)
+    error = odd_error(RuntimeError, methods, "itself")
+
+    async def send(message):
+        pass
+
+    coroutine = app(http_scope(error=error), None, send)
+
+    assert id(error) == identity_of(lambda: coroutine.send(None))
+    assert {("GET", "unmatched", "200"): 1, ("GET", "unmatched", "500"): 1} == counted(registry)
+    assert 0 == active(registry)
+
+
+@CASES
 def test_span_of_an_exception_that_can_not_be_examined(methods, registry, exported, capsys):
     """The span ends, and the line is written, if the exception can't be recorded in the span."""
     app = scaleobs.instrument(functools.partial(raising), registry=registry)

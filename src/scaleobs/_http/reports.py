@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+from scaleobs.logs._encoding import name_of, traceback_of
+
 
 class Reports:
     """
@@ -36,10 +38,10 @@ class Reports:
     def fault(self, error: BaseException) -> None:
         """Log a fault of scaleobs itself, once per type of error and function."""
         with contextlib.suppress(Exception):
-            frames = error.__traceback__
+            frames = traceback_of(error)
             while frames is not None and frames.tb_next is not None:
                 frames = frames.tb_next
-            kind = f"{type(error).__name__} at {frames.tb_frame.f_code.co_qualname if frames else '?'}"
+            kind = f"{name_of(error)} at {frames.tb_frame.f_code.co_qualname if frames else '?'}"
             if self._note(kind):
                 self._logger.error("scaleobs.fault", kind=kind, exc_info=error)
 
