@@ -154,6 +154,32 @@ def test_answered_handshake_on_a_used_connection(ends, status, server, connectio
     assert (0, 0) == (active(registry), active(registry, "websocket"))
 
 
+@pytest.mark.parametrize("interim", ["early hints", "continue"])
+def test_interim_responses_accept_nothing(interim, connection, registry):
+    """Servers send them while the application runs: a 103 when it calls for one, a 100 when it reads the body."""
+    server, _ = connection
+    calls = []
+
+    def early_hints(headers):
+        calls.append(headers)
+        server.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+
+    def app(environ, start_response):
+        if interim == "early hints":
+            environ["wsgi.early_hints"]([("Link", "</style.css>")])
+        else:
+            server.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        start_response("200 OK", [])
+        return [b""]
+
+    more = {"wsgi.early_hints": early_hints} if interim == "early hints" else {"HTTP_EXPECT": "100-continue"}
+    serve(scaleobs.instrument(app, registry=registry), {**request("gunicorn", server), **more})
+
+    assert [[("Link", "</style.css>")]] * (interim == "early hints") == calls
+    assert {("GET", "unmatched", "200"): 1} == counted(registry)
+    assert {} == sockets(registry)
+
+
 def until_blocked(function):
     """Call a function until it would block."""
     with contextlib.suppress(BlockingIOError):

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ _SWITCHED = 101
 """The status of an application that accepts a WebSocket by `start_response`."""
 
 _ACCEPTED_BY_SERVER = "wsgi.websocket"
+_EARLY_HINTS = "wsgi.early_hints"
 
 _SOCKETS = ("gunicorn.socket", "werkzeug.socket")
 """The keys of a connection in the environ of servers."""
@@ -44,7 +47,11 @@ def is_handshake(environ: Request) -> bool:
 def begin(exchange: WSGIExchange) -> None:
     """Count a request as an open WebSocket until its response starts."""
     exchange.is_websocket = True
-    exchange.written_before = _written(exchange.request)
+    environ = exchange.request
+    # A server that sends a `100 Continue` writes, too, when the application reads the body.
+    exchange.written_before = None if "HTTP_EXPECT" in environ else _written(environ)
+    if _EARLY_HINTS in environ and exchange.written_before is not None:
+        environ[_EARLY_HINTS] = partial(_send_hints, exchange, environ[_EARLY_HINTS])
     exchange.shard.open[WEBSOCKET] += 1
     exchange.shard.open[HTTP] -= 1
 
@@ -93,6 +100,13 @@ def close(exchange: WSGIExchange, error: BaseException | None = None) -> None:
     closed_websocket.count(recorder, exchange.request, seconds, fields=fields, error=error, is_failed=is_failed)
     span, exchange.span = exchange.span, None
     closed_websocket.end_span(span, recorder, exchange.request, error, is_failed=is_failed)
+
+
+def _send_hints(exchange: WSGIExchange, send: Callable[..., Any], *args: Any, **named: Any) -> Any:
+    """Send a response of status 103, whose bytes accept nothing."""
+    result = send(*args, **named)
+    exchange.written_before = _written(exchange.request)
+    return result
 
 
 def _answered(exchange: WSGIExchange) -> None:
