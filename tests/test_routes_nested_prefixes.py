@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import a2wsgi
 import falcon.asgi
 import pytest
@@ -10,6 +12,7 @@ from fastapi import FastAPI
 from flask import Flask
 from hypercorn.middleware import DispatcherMiddleware as HypercornDispatcher
 from litestar import Litestar, get
+from litestar import asgi as mount
 from quart import Quart
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
@@ -290,3 +293,29 @@ def test_mounts_in_mounts_have_their_templates(routes):
     assert {("/t/{tenant}/q/{shop}/things/<thing>", "200"): 2, ("unmatched", "404"): 2} == routes(
         app, "/t/1/q/2/things/3", "/t/4/q/5/things/6", "/t/1/q/2/no/where", "/t/1/nowhere"
     )
+
+
+def litestar_around(app, *, copy_scope=True):
+    """Return an application of Litestar with a mount; it appends a slash to the paths below."""
+
+    async def mounted(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope, receive, send)
+
+    return Litestar([mount("/v1", is_mount=True, copy_scope=copy_scope)(mounted), litestar_thing], openapi_config=None)
+
+
+@pytest.mark.parametrize("copy_scope", [True, False])
+def test_application_mounted_in_litestar_has_its_templates(copy_scope, routes):
+    """Not one template for all; what it refuses is unmatched."""
+    inner = Starlette(routes=[Route("/items/{item}/", lambda _: PlainTextResponse("item"))])
+    app = litestar_around(inner, copy_scope=copy_scope)
+
+    assert {("/v1/items/{item}/", "200"): 2, ("/things/{thing}", "200"): 1, ("unmatched", "404"): 2} == routes(
+        app, "/v1/items/1", "/v1/items/2", "/things/1", "/v1/no/where", "/nowhere"
+    )
+    assert {"/v1/items/{item}/", "/things/{thing}"} == known(app)
+
+
+def test_mount_of_litestar_that_shows_no_application_has_one_template(routes):
+    """As before: the mount's own."""
+    assert {("/v1", "200"): 2} == routes(litestar_around(raw), "/v1/items/1", "/v1")

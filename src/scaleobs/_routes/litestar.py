@@ -41,6 +41,11 @@ class LitestarRoutes:
         self._refresh()
         return self._known
 
+    def mounts(self) -> list[tuple[Any, str]]:
+        """Return each function of a mount, with the template of the mount."""
+        handlers = [(route.route_handler, route.path_format) for route in self._app.routes if _is_mount(route)]
+        return [(handler.fn, template) for handler, template in handlers]
+
     def announce(self) -> None:
         """Record a visit of each request."""
         self._app.asgi_handler = visiting(self._app, self._app.asgi_handler, lambda scope, *_: scope)
@@ -73,6 +78,10 @@ class LitestarRoutes:
         except Exception:  # Not found; the classes of the exceptions differ.
             return None, ""
         return found[1], found[4]
+
+
+def _is_mount(route: Any) -> bool:
+    return getattr(getattr(route, "route_handler", None), "is_mount", False) is True
 
 
 def _handlers(route: Any) -> list[Any]:

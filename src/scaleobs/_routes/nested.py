@@ -206,9 +206,9 @@ class NestedRoutes:
 
 def _prefix(path: str, left: str) -> str | None:
     """Return what mounts have cut from a path, or `None` if it is another request's path."""
-    if left == "/" and not path.endswith("/"):
-        left = ""
-    elif left and not left.startswith("/"):  # Below a root path with a slash at its end, as hypercorn's dispatcher has.
+    if left.endswith("/") and not path.endswith("/"):  # An application appends a slash, as Litestar's mounts do.
+        left = left.rstrip("/")
+    if left and not left.startswith("/"):  # Below a root path with a slash at its end, as hypercorn's dispatcher has.
         left = f"/{left}"
     return path[: len(path) - len(left)].rstrip("/") if path.endswith(left) else None
 

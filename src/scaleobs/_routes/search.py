@@ -57,16 +57,23 @@ class Part:
 
 @dataclass
 class _Step:
-    """An object of the search, and how it was reached; `mounts` are the mounted applications around it."""
+    """
+    An object of the search, and how it was reached.
+
+    Attributes:
+        mounts: the mounted applications around it.
+        is_in_router: whether the last of them is mounted by a router of Starlette.
+    """
 
     thing: Any
     prefix: str = ""
     is_wrapped: bool = True
     mounts: tuple[Any, ...] = ()
+    is_in_router: bool = False
 
     def to(self, thing: Any, prefix: str = "", *, is_wrapped: bool = True) -> _Step:
         whole = joined(self.prefix, prefix) if prefix else self.prefix
-        return _Step(thing, whole, self.is_wrapped and is_wrapped, self.mounts)
+        return _Step(thing, whole, self.is_wrapped and is_wrapped, self.mounts, self.is_in_router)
 
 
 class Search:
@@ -116,13 +123,13 @@ class Search:
                 pending += [step.to(one) for name in WRAPPED if (one := attribute(step.thing, name)) is not None]
                 app = _identity(step.thing)
                 pending += [step.to(one, is_wrapped=False) for one in _default_of(app)]
-                if step.mounts and step.is_wrapped and has_routes(app):
+                if step.is_in_router and step.is_wrapped and has_routes(app):
                     continue  # The outer application of the same kind has its requests under the mount.
                 if not any(one.app is app and one.prefix == step.prefix for one in found):
                     found.append(Part(app, routes, step.prefix, step.is_wrapped, bool(step.mounts)))
                 for mounted, prefix in getattr(routes, "mounts", list)():
                     whole = joined(step.prefix, prefix)
-                    pending.append(_Step(mounted, whole, mounts=(*step.mounts, mounted)))
+                    pending.append(_Step(mounted, whole, mounts=(*step.mounts, mounted), is_in_router=has_routes(app)))
             except Exception:  # noqa: S112 - The others may be readable.
                 continue
         self.mounts = mounts
