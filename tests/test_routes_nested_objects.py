@@ -255,3 +255,43 @@ def test_application_that_is_built_at_the_first_request_has_its_rules(registry):
         ("GET", "/items/<item>", "200"): 3,
         ("GET", "unmatched", "404"): 1,
     } == counted(registry)
+
+
+class Delegating:
+    """A wrapper that has the attributes of what it wraps, as some libraries' proxies do."""
+
+    def __init__(self, app):
+        self.app = app
+
+    def __getattr__(self, name):
+        return getattr(self.app, name)
+
+
+class DelegatingASGI(Delegating):
+    """The same for ASGI."""
+
+    async def __call__(self, scope, receive, send):
+        await self.app(scope, receive, send)
+
+
+class DelegatingWSGI(Delegating):
+    """The same for WSGI."""
+
+    def __call__(self, environ, start_response):
+        return self.app(environ, start_response)
+
+
+def test_wrapper_that_passes_on_attributes_is_counted(registry):
+    """It is no FastAPI or Flask application, whose stack could be changed in place."""
+    flask = Flask("inner", static_folder=None)
+    flask.add_url_rule("/items/<item>", "item", lambda item: item)
+    for call, app, path in ((asgi, DelegatingASGI(fastapi()), "/things/1"), (wsgi, DelegatingWSGI(flask), "/items/1")):
+        served = scaleobs.instrument(app, registry=registry, log_format="off")
+        assert 200 == call(served, path=path).status
+        assert 404 == call(served, path="/nowhere").status
+
+    assert {
+        ("GET", "/things/{thing}", "200"): 1,
+        ("GET", "/items/<item>", "200"): 1,
+        ("GET", "unmatched", "404"): 2,
+    } == counted(registry)

@@ -126,9 +126,10 @@ def observer_of(app: object) -> Observer:
 def _kind(app: Any) -> str:
     if isinstance(app, type) or not callable(app):
         raise TypeError(_not_an_application(app))
-    if hasattr(app, "build_middleware_stack") and hasattr(app, "router"):
+    # By the class: a wrapper may pass on the attributes of the application that it wraps.
+    if hasattr(type(app), "build_middleware_stack") and hasattr(app, "router"):
         return "starlette"
-    if hasattr(app, "wsgi_app") and hasattr(app, "url_map"):
+    if hasattr(type(app), "wsgi_app") and hasattr(app, "url_map"):
         return "flask"
     try:
         parameters = list(inspect.signature(app).parameters.values())
