@@ -319,3 +319,33 @@ def test_application_mounted_in_litestar_has_its_templates(copy_scope, routes):
 def test_mount_of_litestar_that_shows_no_application_has_one_template(routes):
     """As before: the mount's own."""
     assert {("/v1", "200"): 2} == routes(litestar_around(raw), "/v1/items/1", "/v1")
+
+
+def test_answer_of_a_middleware_behind_an_adapter_is_unmatched(routes):
+    """Files that WhiteNoise serves before Flask are not Flask's index."""
+    app = flask()
+
+    class Files:
+        def __init__(self, application):
+            self.application = application
+            self.files = {"/static/": "a.css"}
+
+        def __call__(self, environ, start_response):
+            if environ["PATH_INFO"].startswith("/static/"):
+                start_response("200 OK", [])
+                return [b"file"]
+            return self.application(environ, start_response)
+
+    assert {("unmatched", "200"): 2, ("/items/<int:item_id>", "200"): 1, ("/", "200"): 1} == routes(
+        a2wsgi.WSGIMiddleware(Files(app)), "/static/a.css", "/static/b.css", "/items/1", "/"
+    )
+
+
+def test_mount_in_a_mount_is_no_route_of_its_own(routes):
+    """What contains an application below a key of a dispatcher stands at zero for its routes only."""
+    inner = FastAPI(openapi_url=None)
+    inner.mount("/m", a2wsgi.WSGIMiddleware(flask()))
+    app = HypercornDispatcher({"/a": inner})
+
+    assert {("/a/m/items/<int:item_id>", "200"): 1} == routes(app, "/a/m/items/1")
+    assert {"/a/m/", "/a/m/items/<int:item_id>", "/a/m/<path:page>"} == known(app)

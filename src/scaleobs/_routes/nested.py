@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from scaleobs._routes.interface import Pairs, Request, settled
-from scaleobs._routes.objects import has_routes
+from scaleobs._routes.objects import has_routes, takes_asgi
 from scaleobs._routes.search import Part, Search, joined
 from scaleobs._routes.starlette import HiddenStarlette
 from scaleobs._routes.table import ENDPOINT
@@ -145,7 +145,7 @@ class NestedRoutes:
         pairs, repeated = list[tuple[str, str]](), list[tuple[str, str]]()
         for part, prefix in self._places():
             with contextlib.suppress(Exception):
-                own = [pair for pair in part.routes.known() if pair[1] not in hiding or part.is_mounted]
+                own = [pair for pair in part.routes.known() if joined(prefix, pair[1]) not in hiding or part.is_mounted]
                 # A dispatcher may leave its prefix in the path, so that the application's own routes have it.
                 is_complete = all(template.startswith(prefix + "/") for _, template in own)
                 below = [(method, joined("" if is_complete else prefix, template)) for method, template in own]
@@ -179,8 +179,10 @@ class NestedRoutes:
 
     def _template_without_visit(self, request: Request) -> str:
         """Return the template of a request that reached no application: perhaps a middleware has answered."""
-        if len(self._parts) == 1 and self._parts[0].is_wrapped and not self._parts[0].is_mounted:
-            return self._parts[0].routes.template(request)[0]
+        if len(self._parts) == 1:
+            (one,) = self._parts
+            if one.is_wrapped and not one.is_mounted and takes_asgi(one.app) is self._is_asgi:
+                return one.routes.template(request)[0]
         return self._hidden.template(request)[0] if self._is_asgi else UNMATCHED_ROUTE
 
     def _remember_prefix(self, part: Part, prefix: str) -> None:
