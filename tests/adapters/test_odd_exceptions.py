@@ -201,6 +201,27 @@ def test_exception_that_can_not_be_written_to_a_terminal(name, registry):
     assert 0 == active(registry)
 
 
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_exception_of_a_websocket_that_can_not_be_written_to_a_terminal(is_closed, registry):
+    """The same for a WebSocket, before and after the application has closed it."""
+
+    async def app(scope, receive, send):
+        await send({"type": "websocket.accept"})
+        if is_closed:
+            await send({"type": "websocket.close", "code": 1000})
+        raise scope["error"]
+
+    async def send(message):
+        pass
+
+    app = scaleobs.instrument(app, registry=registry, log_format="console")
+    error = odd_error(RuntimeError, METHODS["cause that ends the process"], "itself")
+    coroutine = app({**http_scope(error=error), "type": "websocket"}, None, send)
+
+    assert id(error) == identity_of(lambda: coroutine.send(None))
+    assert 0 == active(registry, "websocket")
+
+
 @CASES
 def test_span_of_an_exception_that_can_not_be_examined(methods, registry, exported, capsys):
     """The span ends, and the line is written, if the exception can't be recorded in the span."""

@@ -69,11 +69,12 @@ def failed_later(recorder: Recorder, request: Request, context: dict[str, Any] |
         if context is not None and issubclass(type(error), Exception):
             fields = {**context, "method": "GET", "route": route_of(recorder, request)}
             recorder.log.background_failed(fields, error)
-    except Exception as fault:
-        recorder.fault(fault)
+    except BaseException as fault:
+        recorder.fault(fault)  # See `DetailedExchange.app_finished`.
 
 
 def route_of(recorder: Recorder, request: Request) -> str:
+    """Return the template of the request that has become a WebSocket. Never raises."""
     try:
         return recorder.routes.template(request)[0]
     except Exception as fault:
