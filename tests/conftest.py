@@ -25,6 +25,7 @@ from scaleobs._cli.demo import processes
 from scaleobs._management import services as management_services
 from scaleobs._metrics import families as registry_module
 from scaleobs._metrics import runtime as loops
+from scaleobs.logs import _configure as log_configuration
 from scaleobs.logs._sink import stdout
 from support import servers
 from support.exchanges import asgi, wsgi
@@ -83,6 +84,7 @@ def _fresh_process(monkeypatch):
     loops.forked()
     for name in [name for name in os.environ if name.startswith(("SCALEOBS_", "OTEL_"))]:
         monkeypatch.delenv(name)
+    monkeypatch.setattr(log_configuration, "_process", log_configuration._Process())
     before = {one: (list(one.handlers), one.level, one.propagate, one.disabled) for one in _loggers()}
     hooks = sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning
     structlog.reset_defaults()

@@ -77,7 +77,7 @@ def test_ascii_stdout_loses_no_line(configured, monkeypatch):
 
 
 def test_logging_of_the_application_is_left_alone(registry, capsys):
-    """If the application has configured logging, it stays, and `request.finished` goes through it."""
+    """If the application has configured logging, it stays, and `request.finished` goes through it, after a hint."""
     records = []
 
     class Keeping(logging.Handler):
@@ -91,7 +91,8 @@ def test_logging_of_the_application_is_left_alone(registry, capsys):
 
     assert [handler] == logging.getLogger().handlers
     assert not structlog.is_configured()
-    assert [("request.finished", "scaleobs", 200)] == [(r.getMessage(), r.name, r.status_code) for r in records]
+    assert [("request.finished", "scaleobs", 200)] == [(r.getMessage(), r.name, r.status_code) for r in records[1:]]
+    assert ["logging.left_alone"] == [r.getMessage() for r in records[:1]]
     assert "" == capsys.readouterr().out
 
 
@@ -115,7 +116,7 @@ def test_lines_of_servers_are_json(configured, capsys):
     for name in (*SERVER_LOGGERS, *ACCESS_LOGGERS):
         logging.getLogger(name).addHandler(logging.StreamHandler(sys.stderr))
         logging.getLogger(name).setLevel(logging.INFO)
-    logs.take_server_loggers()
+    logs.take_loggers()
     for name in (*SERVER_LOGGERS, *ACCESS_LOGGERS):
         logging.getLogger(name).info("from %s", name, extra={"color_message": "\x1b[1m"})
     captured = capsys.readouterr()

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import scaleobs
+from scaleobs import logs
 from support import servers
 from support.exchanges import asgi, http_scope, log_lines, serve_asgi
 
@@ -209,6 +210,17 @@ def test_line_of_missing_routes(registry, capsys):
     lines = log_lines(capsys)
 
     assert 1 == sum(line["event"] == "route.missing" for line in lines)
+    assert_as_documented(lines)
+
+
+def test_line_of_a_configuration_that_stays(registry, capsys):
+    """It is logged by the application's own configuration."""
+    logging.basicConfig(stream=sys.stdout, force=True)
+    logging.getLogger().handlers[0].setFormatter(logs.JSONFormatter())
+    scaleobs.instrument(functools.partial(app), registry=registry)
+    lines = log_lines(capsys)
+
+    assert ["logging.left_alone"] == [line["event"] for line in lines]
     assert_as_documented(lines)
 
 

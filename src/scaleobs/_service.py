@@ -64,7 +64,9 @@ class _Service:
             is_native=settings.native_histograms,
             has_sizes=settings.size_histograms,
         )
-        if settings.log_format != "off" and not (settings.log_format == "auto" and logs.is_configured()):
+        if settings.log_format == "auto" and logs.is_configured():
+            logs.leave_alone()
+        elif settings.log_format != "off":
             logs.configure_for(settings)
         self._traces = Export(settings, _write, self.fault) if is_requested() else None
         logger = logs.own_logger()
@@ -139,7 +141,7 @@ class _Service:
             families.join_workers()
             self.lifecycle.lifespan_begun()
             self.checks.note_loop()
-            logs.take_server_loggers()  # The server may have configured them after `instrument` did.
+            logs.take_loggers()  # The server may have configured them after `instrument` did.
             self.drain.serving()
             if self._management is not None:
                 self._management.open()
@@ -172,13 +174,13 @@ class _Service:
         """
         if not self.checks.is_serving:
             self.checks.serve()
+            logs.take_loggers()  # A module may have configured one after `instrument`.
         if self._traces is not None:
             self._traces.begin()
         if self.storage.fast_path[0] and self._is_configuration_changed():
             self.storage.disable_fast_path()
         if self.lifecycle.state == "new":
             families.join_workers()
-            logs.take_server_loggers()
             self.lifecycle.request_received()
         if self._management is not None:
             self._management.request_received()

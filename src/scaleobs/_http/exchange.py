@@ -377,7 +377,7 @@ def access_writer() -> Callable[[str, dict[str, Any]], None] | None:
     """
     config = structlog.get_config()
     processors, min_level = config["processors"], Logger.min_level
-    if config["logger_factory"] is not Output or config["wrapper_class"] is not Logger:
+    if config["logger_factory"] is not Output or config["wrapper_class"] is not Logger or logs.has_exporters():
         return None
     output, put = _OUTPUT, stdout.write
     numbers = logging.getLevelNamesMapping()

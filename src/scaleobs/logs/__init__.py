@@ -14,10 +14,12 @@ from scaleobs.logs._configure import (
     configure_for,
     configure_logging,
     get_logger,
+    has_exporters,
     is_configured,
+    leave_alone,
     own_logger,
     server_handler,
-    take_server_loggers,
+    take_loggers,
 )
 from scaleobs.logs._context import bind_context, forget_request, new_context, request_context, request_id
 from scaleobs.logs._logger import JSONFormatter, StdoutHandler
@@ -33,7 +35,9 @@ __all__ = [
     "configure_logging",
     "forget_request",
     "get_logger",
+    "has_exporters",
     "is_configured",
+    "leave_alone",
     "mark_logged",
     "new_context",
     "own_logger",
@@ -41,5 +45,5 @@ __all__ = [
     "request_context",
     "request_id",
     "server_handler",
-    "take_server_loggers",
+    "take_loggers",
 ]

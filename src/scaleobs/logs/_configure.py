@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Self, TypedDict, Unpack
+from typing import Any, Self, TypedDict, Unpack
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 from scaleobs.logs import _chain
-from scaleobs.logs._encoding import traceback_of
+from scaleobs.logs._encoding import text_of, traceback_of
+from scaleobs.logs._handlers import (
+    configured_by,
+    is_console,
+    is_of_a_test_runner,
+    reads_fields,
+    replaced,
+    writes_twice,
+)
+from scaleobs.logs._levels import DropBelow, Levels
 from scaleobs.logs._logger import Hooks, Logger, Output, StdoutHandler
+from scaleobs.logs._redaction import Redact
 from scaleobs.logs._sink import LogFile, stdout
 from scaleobs.settings import LogFormat, LogSchema, Settings, SettingsError
 
@@ -21,7 +33,10 @@ SERVER_LOGGERS = (
     *("uvicorn", "uvicorn.error", "uvicorn.asgi", "gunicorn.error"),
     *("hypercorn.error", "_granian"),
 )
-ACCESS_LOGGERS = ("uvicorn.access", "gunicorn.access", "hypercorn.access", "granian.access")
+ACCESS_LOGGERS = (
+    *("uvicorn.access", "gunicorn.access", "hypercorn.access", "granian.access"),
+    *("sanic.access", "django.server", "django.channels.server"),
+)
 """The servers' loggers of access lines; `request.finished` replaces these lines."""
 
 
@@ -81,12 +96,13 @@ def configure_for(settings: Settings, processors: Iterable[Processor] | None = N
         processors=Logger.current, wrapper_class=Logger, logger_factory=Output, cache_logger_on_first_use=True
     )
     root = logging.getLogger()
-    root.handlers[:] = [*filter(_is_of_a_test_runner, root.handlers), StdoutHandler(chain)]
+    root.handlers[:] = [*replaced("root", root.handlers), StdoutHandler(chain)]
     root.setLevel(levels.default)
     for name, level in levels.by_name.items():
         before.save(name)
         logging.getLogger(name).setLevel(level)
-    take_server_loggers()
+    _process.state = before
+    take_loggers()
     _set_for_server(is_for_server=False, before=before)
     return before
 
@@ -100,30 +116,67 @@ def server_handler() -> logging.Handler:
     settings = Settings.read({})
     configure_for(settings)
     _process.is_for_server = settings.log_format != "off"
+    if logging.basicConfig is _basic_config:
+        logging.basicConfig = _basic_config_of_application
     handlers = [one for one in logging.getLogger().handlers if isinstance(one, StdoutHandler)]
     return handlers[0] if handlers else StdoutHandler()
 
 
-def is_configured() -> bool:
-    """Return whether logging is configured, by the application or by scaleobs, but not only for the server."""
+_basic_config = logging.basicConfig
+
+
+def _basic_config_of_application(**settings: Any) -> None:
+    """Do what `logging.basicConfig` does without the server's handler, with which it would do nothing."""
+    root = logging.getLogger()
     if _process.is_for_server:
-        return False
-    return structlog.is_configured() or not all(map(_is_of_a_test_runner, logging.getLogger().handlers))
+        before, root.handlers = root.handlers, [one for one in root.handlers if not isinstance(one, StdoutHandler)]
+        try:
+            _basic_config(**settings)
+        finally:
+            root.handlers = root.handlers or before
+    else:
+        _basic_config(**settings)
 
 
-def take_server_loggers() -> None:
+def is_configured() -> bool:
+    """Return whether logging is configured by a call: not by a framework itself, nor for the server only."""
+    is_ours = structlog.is_configured() and structlog.get_config()["wrapper_class"] is Logger
+    return (is_ours and not _process.is_for_server) or bool(_configured_by())
+
+
+def _configured_by() -> str:
+    """Return what the application has configured logging with, as a text, or an empty one."""
+    if structlog.is_configured() and structlog.get_config()["wrapper_class"] is not Logger:
+        return "structlog.configure"
+    return configured_by()
+
+
+def take_loggers() -> None:
     """
-    Pass the servers' lines to the root logger, and drop their access lines, if the root logger is configured by us.
+    Pass the lines of all loggers to the root logger, once, if the root logger is configured by us.
 
-    A server that is started with an application object configures its loggers after `instrument`, so this is called
-    again when the application starts.
+    A server that is started with an application object, or a framework, may configure its loggers after `instrument`,
+    so this is called again when the application starts. Servers' access lines are dropped.
     """
     if not any(isinstance(handler, StdoutHandler) for handler in logging.getLogger().handlers):
         return
     for name in (*SERVER_LOGGERS, *ACCESS_LOGGERS):
-        logger = logging.getLogger(name)
-        logger.handlers = []
-        logger.propagate = name in SERVER_LOGGERS
+        server = logging.getLogger(name)
+        server.handlers = []
+        server.propagate = name in SERVER_LOGGERS
+        server.disabled = False  # `dictConfig` disables loggers that it does not name.
+    for name, logger in list[tuple[str, Any]](logging.root.manager.loggerDict.items()):
+        if isinstance(logger, logging.Logger) and logger.handlers:
+            with contextlib.suppress(Exception):  # A handler of the application raised.
+                _take_logger(name, logger)
+
+
+def _take_logger(name: str, logger: logging.Logger) -> None:
+    if writes_twice(logger):
+        if _process.state is not None:
+            _process.state.save(name)
+        logger.handlers = replaced(name, logger.handlers)
+        logger.propagate = True
 
 
 def get_logger(name: str | None = None, **values: Any) -> FilteringBoundLogger:
@@ -139,14 +192,63 @@ def get_logger(name: str | None = None, **values: Any) -> FilteringBoundLogger:
 
 
 def own_logger() -> Any:
-    """Return the logger of scaleobs itself: structlog's if structlog is configured, otherwise one of stdlib logging."""
-    if structlog.is_configured():
+    """
+    Return the logger of scaleobs itself: structlog's if structlog is configured, otherwise one of stdlib logging.
+
+    Handlers that export records receive only those of stdlib logging.
+    """
+    if structlog.is_configured() and not has_exporters():
         return get_logger("scaleobs")
     return structlog.wrap_logger(
         logging.getLogger("scaleobs"),
-        processors=[structlog.stdlib.render_to_log_kwargs],
+        processors=[_rename_reserved, _show_fields, structlog.stdlib.render_to_log_kwargs],
         wrapper_class=structlog.stdlib.BoundLogger,
     )
+
+
+def has_exporters() -> bool:
+    """Return whether logging is configured by us, beside handlers that write to no console."""
+    handlers = logging.getLogger().handlers
+    if len(handlers) < 2 or not any(isinstance(one, StdoutHandler) for one in handlers):  # noqa: PLR2004
+        return False
+    return not all(isinstance(one, StdoutHandler) or is_of_a_test_runner(one) for one in handlers)
+
+
+def _rename_reserved(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Add an underscore to the names of fields that stdlib logging refuses."""
+    return {f"{key}_" if key in _RESERVED else key: value for key, value in event.items()}
+
+
+def _show_fields(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Add the fields to the message, without secrets, if a handler of the console does not show those of `extra`."""
+    if all(map(reads_fields, filter(is_console, logging.getLogger().handlers))):
+        return event
+    fields = {key: value for key, value in event.items() if key not in ("event", "exc_info")}
+    shown = [f"{key}={_quoted(text_of(value))}" for key, value in _redact(_logger, _method, fields).items()]
+    return {**event, "event": " ".join([event["event"], *shown])}
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text) if not text or any(one in text for one in ' "=') or not text.isprintable() else text
+
+
+_redact = Redact()
+_RESERVED = frozenset({*logging.LogRecord("", 0, "", 0, "", (), None).__dict__, "message", "asctime"}) - {"exc_info"}
+
+
+def leave_alone() -> None:
+    """Keep the user's configuration of logging, and log once which setting would replace it; never raises."""
+    source = _configured_by()
+    if _process.is_for_server and _process.state is not None:  # What `scaleobs run` has configured for the server.
+        _process.is_for_server = False
+        _process.state.undo()
+    if _process.is_reported or not source:
+        return
+    _process.is_reported = True
+    fix = "log_format='json' writes all lines as JSON; log_format='off' ends this line and those of requests"
+    level = logging.getLevelName(logging.getLogger("scaleobs").getEffectiveLevel()).lower()
+    with contextlib.suppress(Exception):
+        own_logger().warning("logging.left_alone", configured_by=source, lowest_level=level, fix=fix)
 
 
 class LoggingState:
@@ -167,19 +269,28 @@ class LoggingState:
         """Call a function at `restore`; the last one is called first."""
         self._undo.append(undo)
 
-    def restore(self) -> None:
-        """Restore the former configuration; a second call changes nothing."""
+    def undo(self) -> None:
+        """Restore everything but the loggers, unless structlog was configured since."""
         for undo in reversed(self._undo):
             undo()
         self._undo.clear()
+        if structlog.get_config()["wrapper_class"] is Logger:
+            self._restore_structlog()
+
+    def _restore_structlog(self) -> None:
         Logger.current, Logger.min_level = self._logger
         structlog.reset_defaults()
         if self._structlog is not None:
             structlog.configure(**self._structlog)
-        for logger, handlers, level, propagate in reversed(self._loggers):
+
+    def restore(self) -> None:
+        """Restore the former configuration; a second call changes nothing."""
+        self.undo()
+        self._restore_structlog()
+        for logger, handlers, level, propagate, disabled in reversed(self._loggers):
             logger.handlers[:] = handlers
             logger.setLevel(level)
-            logger.propagate = propagate
+            logger.propagate, logger.disabled = propagate, disabled
         self._loggers.clear()
 
     def __enter__(self) -> Self:
@@ -189,68 +300,8 @@ class LoggingState:
         self.restore()
 
 
-def _state_of(logger: logging.Logger) -> tuple[logging.Logger, list[logging.Handler], int, bool]:
-    return logger, list(logger.handlers), logger.level, logger.propagate
-
-
-class Levels(NamedTuple):
-    """
-    Levels by number.
-
-    Attributes:
-        default: of loggers without a level of their own.
-        by_name: by the logger's name; they apply to the loggers below it, too.
-    """
-
-    default: int
-    by_name: dict[str, int]
-
-    @classmethod
-    def read(cls, text: str) -> Levels:
-        """Return the levels of a text such as `info,sqlalchemy.engine=debug`."""
-        numbers = logging.getLevelNamesMapping()
-        default, by_name = numbers["INFO"], {}
-        for part in text.split(","):
-            name, _, level = part.rpartition("=")
-            if name:
-                by_name[name] = numbers[level.upper()]
-            else:
-                default = numbers[level.upper()]
-        return cls(default, by_name)
-
-    def of(self, name: str) -> int:
-        """Return the level of a logger."""
-        while name:
-            if name in self.by_name:
-                return self.by_name[name]
-            name = name.rpartition(".")[0]
-        return self.default
-
-
-class DropBelow:
-    """Drops structlog's lines below the level of their logger: a processor."""
-
-    def __init__(self, levels: Levels) -> None:
-        self._levels = levels
-        self._cache: dict[str, int] = {}
-
-    def __call__(self, logger: Any, method: str, event: EventDict) -> EventDict:
-        """
-        Return the event.
-
-        Raises:
-            DropEvent: its level is too low.
-        """
-        name = getattr(logger, "name", "root")
-        min_level = self._cache.get(name)
-        if min_level is None:
-            min_level = self._cache[name] = self._levels.of(name)
-        if _NUMBERS.get(method, logging.CRITICAL) < min_level:
-            raise structlog.DropEvent
-        return event
-
-
-_NUMBERS = {name.lower(): number for name, number in logging.getLevelNamesMapping().items()} | {"exception": 40}
+def _state_of(logger: logging.Logger) -> tuple[logging.Logger, list[logging.Handler], int, bool, bool]:
+    return logger, list(logger.handlers), logger.level, logger.propagate, logger.disabled
 
 
 class _Process:
@@ -259,9 +310,13 @@ class _Process:
 
     Attributes:
         is_for_server: whether logging is configured for the server only, so that an application configures it again.
+        is_reported: whether a line with the configuration that stays was written.
+        state: what the latest configuration has replaced.
     """
 
     is_for_server = False
+    is_reported = False
+    state: LoggingState | None = None
 
 
 _process = _Process()
@@ -323,8 +378,3 @@ def _event_writer(chain: list[Processor]) -> Callable[..., None]:
 
 def _is_terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
-
-
-def _is_of_a_test_runner(handler: logging.Handler) -> bool:
-    """Return whether a handler is pytest's, which only captures records."""
-    return type(handler).__module__.startswith("_pytest.")
