@@ -32,7 +32,7 @@ sys.stdin.read()
 @pytest.fixture
 def slot(monkeypatch, tmp_path):
     """Make this process a worker of its parent, and return its slot of the drain."""
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    monkeypatch.setenv("SCALEOBS_WORKERS_DIR", str(tmp_path))
     parent = os.getpid()
     root = Root("gunicorn", parent, start_ticks(parent), 0)
     monkeypatch.setattr(group, "find_root", lambda: root)

@@ -55,7 +55,7 @@ else:
 @pytest.fixture
 def joined(monkeypatch, tmp_path):
     """Make this process a worker of its parent."""
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    monkeypatch.setenv("SCALEOBS_WORKERS_DIR", str(tmp_path))
     parent = os.getpid()
     root = Root("gunicorn", parent, start_ticks(parent), 0)
     monkeypatch.setattr(group, "find_root", lambda: root)

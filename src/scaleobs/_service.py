@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Literal
@@ -98,6 +99,7 @@ class _Service:
         )
         self.storage.sources.add(self._source)
         self.storage.disable_fast_path()
+        self._user = os.geteuid()
         families.join_workers()
         self._management: Management | None = None
         if settings.management_port is not None:
@@ -146,6 +148,7 @@ class _Service:
             if self._management is not None:
                 self._management.open()
         elif stage == "started":
+            families.join_workers()  # The application may have changed the user of the process since.
             self.lifecycle.lifespan_started()
             self.drain.serving()  # The application may have installed signal handlers since.
             self.startup_tasks.begin()
@@ -179,6 +182,10 @@ class _Service:
             self._traces.begin()
         if self.storage.fast_path[0] and self._is_configuration_changed():
             self.storage.disable_fast_path()
+        if self._user != os.geteuid():
+            self._user = os.geteuid()
+            families.join_workers()
+            self.drain.serving()  # Its slot is in the ledger.
         if self.lifecycle.state == "new":
             families.join_workers()
             self.lifecycle.request_received()

@@ -32,7 +32,7 @@ sys.stdin.read()
 @pytest.fixture
 def own_group(monkeypatch, tmp_path):
     """Make this process a worker."""
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    monkeypatch.setenv("SCALEOBS_WORKERS_DIR", str(tmp_path))
     group = Group(Root("gunicorn", os.getpid(), start_ticks(os.getpid()), 0))
     group.ledger.set_owner()
     return group

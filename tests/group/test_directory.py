@@ -8,6 +8,8 @@ import stat
 
 import pytest
 
+from scaleobs._workers import Group, Root
+from scaleobs._workers.recognition import start_ticks
 from support.group import fleet
 
 pytestmark = pytest.mark.servers
@@ -59,7 +61,7 @@ def assert_all_are_alone(shop, place):
     assert {1} == {page.workers for page in pages}
     assert {1} == {page.total("scaleobs_internal_faults_total") for page in pages}
     assert 4 == len(lines)
-    assert all(str(place) in line and "PROMETHEUS_MULTIPROC_DIR" in line for line in lines)
+    assert all(str(place) in line and "SCALEOBS_WORKERS_DIR" in line for line in lines)
 
 
 def test_directory_is_private(tmp_path):
@@ -135,3 +137,32 @@ def test_file_system_becomes_full(tmp_path):
     assert {100} == {page.total("http_requests_total", route="/hello/<name>") for page in pages}
     assert "scaleobs.fault" in logged
     assert 1 <= max(page.total("scaleobs_internal_faults_total") for page in pages) <= 4
+
+
+@pytest.mark.parametrize("names", [("ours", "other"), ("ours", ""), ("", "other"), ("", "")])
+def test_own_variable_comes_first(names, tmp_path, monkeypatch):
+    """The variable of scaleobs names the directory; prometheus_client's does if it is alone."""
+    for variable, name in zip(("SCALEOBS_WORKERS_DIR", "PROMETHEUS_MULTIPROC_DIR"), names, strict=True):
+        monkeypatch.setenv(variable, str(tmp_path / name) if name else "")
+    pid = os.getpid()
+    for name in ("ours", "other"):
+        (tmp_path / name).mkdir()
+    group = Group(Root("gunicorn", pid, start_ticks(pid), 0))
+    parent = group.root_directory.parent
+    shutil.rmtree(group.root_directory)
+
+    assert next((tmp_path / name for name in names if name), fleet.Path("/dev/shm")) == parent
+
+
+def test_own_variable_makes_no_files_of_prometheus_client(tmp_path):
+    """Recycled workers leave no file of prometheus_client in the directory that our variable names."""
+    wsgi = ["gunicorn", "-w", "2", "-b", "127.0.0.1:PORT", "--preload", "--max-requests", "10", "wsgi_shop:app"]
+    place = tmp_path / "place"
+    place.mkdir()
+    source = "from prometheus_client import Counter\nCounter('jobs', 'Jobs.').inc()\n"
+    with fleet.running(wsgi, tmp_path, workers=2, wsgi=source, SCALEOBS_WORKERS_DIR=str(place)) as shop:
+        shop.send([f"/hello/{number}" for number in range(40)], each=1)
+        left = [path.name for path in place.rglob("*")]
+
+    assert [] == [name for name in left if name.endswith(".db")]
+    assert {"0.ledger", "1.ledger"} <= set(left)

@@ -183,7 +183,7 @@ def test_view_is_deleted_with_its_owner(ledger):
 def test_scrape_indexes_each_entry_once(tmp_path):
     """A page parses each entry of a sibling once, for all its families; the next page parses none again."""
     source = WORKER.format(tests=str(Path(__file__).parent.parent), pid=os.getpid())
-    environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    environ = {**os.environ, "SCALEOBS_WORKERS_DIR": str(tmp_path)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environ}
     workers = [subprocess.Popen([sys.executable, "-c", source], **pipes) for _ in range(2)]
     lines = [worker.stdout.readline() for worker in workers]

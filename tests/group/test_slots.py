@@ -14,7 +14,7 @@ from scaleobs._workers.recognition import start_ticks
 @pytest.fixture
 def own_group(monkeypatch, tmp_path):
     """Make this process a worker, alone in its group."""
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    monkeypatch.setenv("SCALEOBS_WORKERS_DIR", str(tmp_path))
     return Group(Root("gunicorn", os.getpid(), start_ticks(os.getpid()), 0))
 
 

@@ -46,7 +46,7 @@ sys.stdin.read()
 @pytest.fixture
 def root(monkeypatch, tmp_path):
     """Return the root of which this process is a worker."""
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    monkeypatch.setenv("SCALEOBS_WORKERS_DIR", str(tmp_path))
     pid = os.getpid()
     root = Root("gunicorn", pid, start_ticks(pid), 0)
     monkeypatch.setattr(group, "find_root", lambda: root)

@@ -115,12 +115,13 @@ def test_import_starts_nothing(shop):
     assert {"__pycache__"} >= {path.name for path in shop.iterdir()} - before
 
 
-def test_import_counts_nowhere(shop, monkeypatch):
+@pytest.mark.parametrize("variable", ["PROMETHEUS_MULTIPROC_DIR", "SCALEOBS_WORKERS_DIR"])
+def test_import_counts_nowhere(variable, shop, monkeypatch):
     """
     The import leaves nothing in the directory in which workers of a running service keep their metrics.
     """
     (shop / "counts").mkdir()
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(shop / "counts"))
+    monkeypatch.setenv(variable, str(shop / "counts"))
     (shop / "counting.py").write_text(
         "import prometheus_client\nprometheus_client.Counter('a', 'b').inc()\nfrom shop import app\n", encoding="utf-8"
     )

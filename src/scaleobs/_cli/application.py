@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from scaleobs._render.overrides import to_flag
 from scaleobs.objectives import Objective, parse
 
-_SHARED = "PROMETHEUS_MULTIPROC_DIR"
+_SHARED = ("SCALEOBS_WORKERS_DIR", "PROMETHEUS_MULTIPROC_DIR")
 
 
 class AppInfo(NamedTuple):
@@ -57,7 +57,7 @@ def load(app: str) -> AppInfo:
     with tempfile.TemporaryDirectory() as directory:
         answer = Path(directory, "answer.json")
         # The import must not count among the workers of a running service.
-        environ = {**os.environ, _SHARED: directory} if _SHARED in os.environ else None
+        environ = {**os.environ, **dict.fromkeys((name for name in _SHARED if name in os.environ), directory)}
         done = subprocess.run(  # noqa: S603 - The application is the user's own.
             [sys.executable, "-P", "-m", __name__, module, attribute, answer],
             stdin=subprocess.DEVNULL,

@@ -156,7 +156,7 @@ class PortLock:
 
     def __init__(self, address: Address) -> None:
         self._name = "-".join(["management", *filter(None, [address.host]), f"{address.number}.lock"])
-        self._file: int | None = None
+        self._held: list[int] = []
         self.is_isolated = False
 
     def acquire(self) -> bool:
@@ -170,18 +170,21 @@ class PortLock:
             return True
         path = group.root_directory / self._name
         if path not in _files:
-            _files[path] = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._file = _files[path]
+            _files[path] = group.open_shared(self._name)
+        # Also of groups to which it belonged as another user: the owner may be one of them.
+        self._held = [file for known, file in _files.items() if known.name == self._name]
         try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for file in self._held:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            self.release()
             return False
         return True
 
     def release(self) -> None:
         """Release the lock, if this process holds it."""
-        if self._file is not None:
-            fcntl.lockf(self._file, fcntl.LOCK_UN)
+        for file in self._held:
+            fcntl.lockf(file, fcntl.LOCK_UN)
 
 
 _files: dict[Path, int] = {}

@@ -120,6 +120,15 @@ class Child:
         packed = _EXEMPLAR.pack(*fields, zlib.crc32(_EXEMPLAR.pack(*fields, 0)))
         self._exemplar_memory[bucket * _EXEMPLAR.size : (bucket + 1) * _EXEMPLAR.size] = packed
 
+    def take(self, other: Child) -> None:
+        """Add the counts of another child with the same labels and bounds, into this child's memory."""
+        for position, number in enumerate(other.slots):
+            self.slots[position] += number
+        for exemplar in list(other.exemplars.values()):
+            self.set_exemplar(exemplar)
+        if self.native is not None and other.native is not None:
+            self.native.add(other.native.snapshot())
+
     def add(self, other: Child) -> None:
         """Add the counts of another child with the same labels, into new memory of this process."""
         self.add_slots(other.bounds, list(other.slots))
@@ -198,6 +207,18 @@ class Shard:
         self.families: dict[Kind, dict[Labels, Child]] = {kind: {} for kind in HISTOGRAMS}
         self.children = self.families[DURATION]
         self.child_cache: dict[object, Any] = {}
+
+    def take(self, opened: Slots, families: dict[Kind, dict[Labels, Child]]) -> None:
+        """Add the counts that this shard had before it was reset."""
+        for position, number in enumerate(opened):
+            self.open[position] += number
+        for kind, family in families.items():
+            for child in family.values():
+                own = self.families[kind].get(child.labels)
+                if own is None:
+                    own = self._storage.new_child(kind, self.number, child.labels, child.bounds)
+                    self.families[kind][child.labels] = own
+                own.take(child)
 
     def child_of(self, labels: Labels, kind: Kind = DURATION) -> Child:
         """Return the child of a label set; above the limit, an overflow child."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import weakref
 from collections.abc import Iterable, Iterator
@@ -21,7 +22,7 @@ from scaleobs._metrics import runtime as loops
 from scaleobs._metrics.child import Child, Counts, Source
 from scaleobs._metrics.runtime import runtime
 from scaleobs._metrics.storage import Storage
-from scaleobs._workers import join_group, leave_group, recognition
+from scaleobs._workers import Group, join_group, leave_group, next_user, recognition
 
 _KINDS = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
 
@@ -177,6 +178,7 @@ _attached: weakref.WeakKeyDictionary[CollectorRegistry, Storage] = weakref.WeakK
 _attaching = threading.Lock()
 _numbers = itertools.count()
 _is_isolated = False
+_user = os.geteuid()
 
 
 def attach(registry: CollectorRegistry | None) -> tuple[CollectorRegistry, Storage]:
@@ -209,26 +211,60 @@ def attach(registry: CollectorRegistry | None) -> tuple[CollectorRegistry, Stora
 
 
 def join_workers() -> None:
-    """Count in the ledger of this worker, which siblings read, if this process is a worker; may be called again."""
-    global _is_isolated  # noqa: PLW0603 - A process is in one group.
-    if _is_isolated or recognition.find_root() is None:
+    """
+    Count in the ledger of this worker, which siblings read, if this process is a worker; may be called again.
+
+    If the process has another user than before, which may not use the files of the former one, it joins the group of
+    that user with all its counts.
+    """
+    global _user  # noqa: PLW0603 - A process has one user.
+    if recognition.find_root() is None:
+        return
+    has_moved = is_user_changed()
+    if _is_isolated and not has_moved:
         return
     with _attaching:
+        left = leave_group() if has_moved else None
+        _user = _next_user()
         try:
             own_group = join_group(_report)
             if own_group is not None:
-                for storage in list(_attached.values()):
-                    if storage.workers is None:
-                        storage.join(own_group)
-                user_values.join(own_group, list(_attached))
-                process.join(own_group)
-                runtime.join(own_group)
+                _count_in(own_group)
                 own_group.ledger.set_owner()
+                _isolate(False)
         except OSError as error:
-            _is_isolated = True
-            for storage in list(_attached.values()):
-                storage.is_isolated = True
+            if left is not None:
+                _count_in(None)
+            _isolate(True)
             _report(error)
+        if left is not None:
+            left.ledger.retire()
+
+
+def is_user_changed() -> bool:
+    """Return whether this process has another user than it had when it joined its group."""
+    return os.geteuid() != _user and _next_user() != _user
+
+
+def _next_user() -> int:
+    user = next_user()
+    return os.geteuid() if user is None else user[0]
+
+
+def _count_in(group: Group | None) -> None:
+    for storage in list(_attached.values()):
+        if group is None or storage.workers is None or storage.workers.group is not group:
+            storage.join(group)
+    user_values.join(group, list(_attached))
+    process.join(group)
+    runtime.join(group)
+
+
+def _isolate(is_isolated: bool) -> None:
+    global _is_isolated  # noqa: PLW0603 - A process is in one group.
+    _is_isolated = is_isolated
+    for storage in list(_attached.values()):
+        storage.is_isolated = is_isolated
 
 
 def _report(error: Exception) -> None:

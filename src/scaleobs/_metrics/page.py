@@ -15,7 +15,7 @@ from prometheus_client.core import Metric
 from scaleobs import catalog
 from scaleobs._metrics import collectors, process, user_merge
 from scaleobs._metrics.child import Child, Counts, Exemplar, Labels
-from scaleobs._metrics.families import OwnMetric, gauge_families
+from scaleobs._metrics.families import OwnMetric, gauge_families, is_user_changed, join_workers
 from scaleobs._metrics.protobuf import Protobuf
 from scaleobs._metrics.runtime import runtime
 from scaleobs._metrics.storage import Storage
@@ -70,10 +70,12 @@ def expose(
         on_fault: called with each exception of a collector or of scaleobs.
     """
     writer = _FORMATS[media_type]
+    if is_user_changed():
+        join_workers()
     if writer.has_exemplars:
         storage.request_exemplars()
     headers = [("Content-Type", writer.content_type), ("Vary", "Accept, Accept-Encoding")]
-    if storage.is_isolated:
+    if storage.is_isolated or (storage.workers is not None and not storage.workers.can_be_read()):
         writer = cast(Format, PerWorkerFormat(writer, str(os.getpid())))
     pieces = _joined(_pieces(registry, storage, writer, names, on_fault))
     if is_gzipped:
@@ -104,7 +106,7 @@ def _pieces(
 def _own_families(storage: Storage, writer: Format, families: list[catalog.Metric]) -> Iterator[bytes]:
     counts: Counts = storage.read()
     if catalog.REQUESTS in families or catalog.DURATION in families:
-        cache = text_cache(storage, catalog.DURATION)
+        cache = text_cache(storage, catalog.DURATION, writer)
         histogram = Histogram(catalog.DURATION, counts.children, cache, writer)
         yield from histogram.read()
         if catalog.REQUESTS in families:
@@ -113,7 +115,7 @@ def _own_families(storage: Storage, writer: Format, families: list[catalog.Metri
             yield from histogram.pieces()
     for family, sizes in ((catalog.REQUEST_SIZE, counts.request_sizes), (catalog.RESPONSE_SIZE, counts.response_sizes)):
         if sizes and family in families:
-            histogram = Histogram(family, sizes, text_cache(storage, family), writer)
+            histogram = Histogram(family, sizes, text_cache(storage, family, writer), writer)
             yield from histogram.read()
             yield from histogram.pieces()
     for family, metric in chain(gauge_families(counts, list(storage.sources)), runtime.families()):
@@ -205,12 +207,13 @@ class TextCache:
                     self.entries.pop(labels, None)
 
 
-_caches: weakref.WeakKeyDictionary[Storage, dict[str, TextCache]] = weakref.WeakKeyDictionary()
+_caches: weakref.WeakKeyDictionary[Storage, dict[tuple[str, bool], TextCache]] = weakref.WeakKeyDictionary()
 
 
-def text_cache(storage: Storage, family: Family) -> TextCache:
-    """Return the cache of one family."""
-    return _caches.setdefault(storage, {}).setdefault(family.name, TextCache())
+def text_cache(storage: Storage, family: Family, writer: Format | None = None) -> TextCache:
+    """Return the cache of one family; a format with the label `worker` has another one."""
+    key = family.name, isinstance(writer, PerWorkerFormat)
+    return _caches.setdefault(storage, {}).setdefault(key, TextCache())
 
 
 class Histogram:

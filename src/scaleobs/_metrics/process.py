@@ -25,11 +25,20 @@ _STATISTICS = ("collected", "uncollectable", "collections")
 _processes: _Processes | None = None
 
 
-def join(group: Group) -> None:
-    """Write the numbers of this process to the ledger of its group, and add up all workers from now on."""
+def join(group: Group | None) -> None:
+    """
+    Write the numbers of this process to the ledger of its group, and add up all workers from now on.
+
+    A process may join another group later, or none: then it takes the numbers along that it has continued.
+    """
     global _processes  # noqa: PLW0603 - A process is in one group.
-    if _processes is None:
+    before = _processes
+    if group is None or (before is not None and before.group is not group):
+        forked()
+    if group is not None and _processes is None:
         _processes = _Processes(group)
+        if before is not None:
+            _processes.add_earlier(before)
 
 
 def forked() -> None:
@@ -68,7 +77,7 @@ class _Processes:
     """
 
     def __init__(self, group: Group) -> None:
-        self._group = group
+        self.group = group
         self._length = 1 + len(_garbage())
         # The first half: the counts of earlier processes with this ledger. The second half: the counts of this one.
         self._earlier, self._current = _halves(group.slots(Kind.PROCESS, _KEY, 2 * self._length))
@@ -79,6 +88,11 @@ class _Processes:
             self._current[position] = 0
         gc.callbacks.append(self._collected)
         atexit.register(self._record)
+
+    def add_earlier(self, left: _Processes) -> None:
+        """Add the counts of earlier processes that this process has continued in another ledger."""
+        for position, number in enumerate(left._earlier):
+            self._earlier[position] += number
 
     def leave(self) -> None:
         """Stop writing to the ledger."""
@@ -94,7 +108,7 @@ class _Processes:
         self._record()
         found = _families_of("self")
         counters = [list(both) for both in zip(self._earlier, self._current, strict=True)]
-        for other in self._group.peek():
+        for other in self.group.peek():
             cpu = 0.0
             if other.is_living:
                 families = _families_of(str(other.owner))
@@ -117,7 +131,7 @@ class _Processes:
     def _filled(self, found: dict[str, Metric], counters: list[float]) -> dict[str, Metric]:
         if found:
             _value(found[_CPU], counters[0])
-            _value(found[_START], self._group.started)
+            _value(found[_START], self.group.started)
         garbage = {metric.name: metric for metric in GC_COLLECTOR.collect()}
         numbers = iter(counters[1:])
         for metric in garbage.values():

@@ -182,14 +182,14 @@ class Runtime:
         for position, number in enumerate(sums):
             self._pools[position] = number
 
-    def join(self, group: Group) -> None:
-        """Count in the group's ledger, which siblings read, from now on."""
+    def join(self, group: Group | None) -> None:
+        """Count in the group's ledger, which siblings read, from now on; `None`: in this process's memory."""
         with self._lock:
             if group is self._group:
                 return
             self._group, self._has_pulse = group, False
             # The counts of an earlier worker are exposed even if this process has no loop.
-            if self._is_started or any(group.ledger.entries(Kind.LOOP_LAG)):
+            if self._is_started or (group is not None and any(group.ledger.entries(Kind.LOOP_LAG))):
                 self._start()
 
     def forked(self) -> None:

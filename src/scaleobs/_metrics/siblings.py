@@ -265,6 +265,11 @@ class Workers:
         """Return the storage of each sibling, by its current ledger."""
         return [SiblingStorage(sibling, self._index(sibling), self._key) for sibling in self.group.siblings()]
 
+    def can_be_read(self) -> bool:
+        """Return whether this user may read the ledgers of all siblings; if not, their counts are missing."""
+        self.group.peek()
+        return self.group.is_complete
+
     def new_label_sets(self) -> Iterator[Labels]:
         """Yield the label sets of siblings that are new since the last call."""
         for sibling in self.group.peek():

@@ -11,7 +11,6 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable
-from typing import Any
 
 from scaleobs import _tracing, catalog
 from scaleobs._metrics.child import (
@@ -34,7 +33,7 @@ from scaleobs._metrics.child import (
     ThreadToken,
     collect_young,
 )
-from scaleobs._metrics.siblings import ChildMemory, Key, LabelSetIndex, SiblingStorage, Workers
+from scaleobs._metrics.siblings import Key, LabelSetIndex, SiblingStorage, Workers
 from scaleobs._metrics.totals import SiblingTotals, Totals
 from scaleobs._workers import Group
 from scaleobs._workers.kinds import Kind
@@ -106,34 +105,42 @@ class Storage:
         self._exemplars: Slots = [0]
         self._tally: Slots = [0, 0]
 
-    def join(self, group: Group) -> None:
-        """Count in the ledger of this worker, which siblings read. Must be called before several threads count."""
+    def join(self, group: Group | None) -> None:
+        """
+        Count in the ledger of this worker, which siblings read; `None`: in this process's memory. The counts move.
+
+        Should be called before several threads count: what they count meanwhile may be lost.
+        """
         before = [(shard, shard.open, shard.families) for _, shard in self._shards]
-        tally = self._tally
+        tally, retired, requested = self._tally, self._retired, self._exemplars[0]
         self._reset()
-        self.workers = workers = Workers(group, self.number)
+        self.workers = None if group is None else Workers(group, self.number)
         for _, shard in self._shards:
-            shard.reset(workers.memory(shard.number).slots(Kind.OPEN, 2))
-        for kind, key, _ in workers.inherited():
+            shard.reset(self._slots(Kind.OPEN, 2, shard.number))
+        for kind, key, _ in self.workers.inherited() if self.workers else ():
             if kind in HISTOGRAMS:
                 self._continue_child(kind, key)
-        # The requests that were open when an earlier worker died are not open any more.
-        self._close_all(workers)
-        flags = workers.memory(0).slots(Kind.FLAGS, 2)
-        flags[0] = flags[1] = 0
-        self._exemplars, self.fast_path = flags[:1], flags[1:]
-        self._tally = workers.memory(0).slots(Kind.TALLY, 2)
+        if self.workers is not None:  # The requests that were open when an earlier worker died are not open any more.
+            self._close_all(self.workers)
+        flags = self._slots(Kind.FLAGS, 2)
+        flags[0], flags[1] = requested, 0
+        self._exemplars, self.fast_path = (flags[:1], flags[1:]) if self.workers else ([requested], [0])
+        self._tally = self._slots(Kind.TALLY, 2)
         for position, number in enumerate(tally):
             self._tally[position] += number
-        self._lines = workers.memory(0).slots(Kind.LINES, LINE_KINDS)
+        self._lines = self._slots(Kind.LINES, LINE_KINDS)
         count_lines_in(self, self._lines, keep_counts=True)
         for shard, opened, families in before:
-            for position, number in enumerate(opened):
-                shard.open[position] += number
-            for kind, family in families.items():
-                for child in family.values():
-                    self._move_counts(kind, shard, child)
+            shard.take(opened, families)
+        for kind, child in retired:
+            own = self.new_child(kind, 0, child.labels, child.bounds)
+            own.take(child)
+            if all(own.slots is not other.slots for _, other in self._retired):
+                self._retired.append((kind, own))
         self._report_new_memory()
+
+    def _slots(self, kind: Kind, length: int, shard: int = 0) -> Slots:
+        return [0] * length if self.workers is None else self.workers.memory(shard).slots(kind, length)
 
     def _close_all(self, workers: Workers) -> None:
         """Set the begun requests of each shard to its counted ones, with any buckets, and close all WebSockets."""
@@ -144,12 +151,6 @@ class Storage:
         for kind, key, slots in inherited:
             if kind == DURATION and key.shard in opened:
                 opened[key.shard][HTTP] += sum(slots[:-1])
-
-    def _move_counts(self, kind: Kind, shard: Shard, child: Child) -> None:
-        own = self.new_child(kind, shard.number, child.labels, child.bounds)
-        for position, number in enumerate(child.slots):
-            own.slots[position] += number
-        shard.families[kind].setdefault(child.labels, own)
 
     def forked(self) -> None:
         """Reset in a child process: the counts belong to the parent."""
@@ -173,17 +174,13 @@ class Storage:
     def new_child(self, kind: Kind, shard: int, labels: Labels, bounds: tuple[float, ...]) -> Child:
         """Return a child in this process's memory or ledger; it continues the counts there."""
         is_native = kind == DURATION and self._label_sets.get(labels, self.is_native)
-        memory = self._memory(shard, labels, bounds)
+        memory = None if self.workers is None else self.workers.memory(shard, labels, bounds)
         return Child(labels, bounds, memory, kind=kind, is_native=is_native)
 
     def _new_shard(self) -> Shard:
-        memory = self._memory(len(self._shards))
-        shard = Shard(self, len(self._shards), [0, 0] if memory is None else memory.slots(Kind.OPEN, 2))
+        shard = Shard(self, len(self._shards), self._slots(Kind.OPEN, 2, len(self._shards)))
         self._shards.append((weakref.ref(ThreadToken()), shard))
         return shard
-
-    def _memory(self, shard: int, *key: Any) -> ChildMemory | None:
-        return None if self.workers is None else self.workers.memory(shard, *key)
 
     def _continue_child(self, kind: Kind, key: Key) -> None:
         while len(self._shards) <= key.shard:

@@ -62,6 +62,9 @@ def has_multiprocess_mode(registry: CollectorRegistry) -> bool:
 OWNERLESS, UNSET, SET = range(3)
 """The mark of a gauge: removed, or its worker is dead; not set; set. Some modes need the time it was set."""
 
+_GAUGE = b'["gauge"'
+"""The beginning of a gauge's key."""
+
 _group: Group | None = None
 
 # All values of this process, by key.
@@ -142,9 +145,13 @@ class SharedValue:
         """The mark of a gauge; see `SET`."""
         return float(self._slots[1])
 
-    def join(self, group: Group) -> None:
-        """Continue in the ledger of a group: a gauge keeps its value, others add the value in the ledger."""
-        slots = group.slots(Kind.USER_VALUE, self.key, 2)
+    def join(self, group: Group | None) -> None:
+        """
+        Continue in the ledger of a group: a gauge keeps its value, others add the value in the ledger.
+
+        `None`: continue in this process's memory.
+        """
+        slots = [0.0, 0.0] if group is None else group.slots(Kind.USER_VALUE, self.key, 2)
         with self._lock:
             if not self._is_gauge and math.isfinite(slots[0]):
                 self._value += slots[0]
@@ -191,30 +198,41 @@ def _current_values() -> list[SharedValue]:
     return [value for ref in _by_key.valuerefs() if (value := ref()) is not None]
 
 
-def join(group: Group, registries: Collection[CollectorRegistry]) -> None:
+def join(group: Group | None, registries: Collection[CollectorRegistry]) -> None:
     """
     Move the values of all metrics of these registries, and of all later metrics, to the ledger of a group.
 
-    May be called again, with more registries. Changes nothing if prometheus_client's multiprocess mode is set up: its
-    page is read from files that would no longer be written. Never raises.
+    May be called again, with more registries, with another group, or with none: then to this process's memory. Changes
+    nothing if prometheus_client's multiprocess mode is set up: its page is read from files that would no longer be
+    written. Never raises.
     """
-    global _group  # noqa: PLW0603 - A process is in one group.
     if group is not _group:
         if any(map(has_multiprocess_mode, registries)):
             return
-        for _, key, slots in group.ledger.entries(Kind.USER_VALUE):
-            if key.startswith(b'["gauge"'):
-                slots[1] = OWNERLESS
-        _group = group
-        values.ValueClass = SharedValue
-        for value in _current_values():
-            value.join(group)
+        _move(group)
     for each in [each for registry in registries for metric in metrics_of(registry) for each in children_of(metric)]:
         try:
             _share(each)
         except Exception as error:
-            group.report_once(error)
+            if group is not None:
+                group.report_once(error)
     _parent_counts.clear()
+
+
+def _move(group: Group | None) -> None:
+    global _group
+    left, _group = _group, group
+    values.ValueClass = SharedValue
+    for _, key, slots in () if group is None else group.ledger.entries(Kind.USER_VALUE):
+        if key.startswith(_GAUGE):
+            slots[1] = OWNERLESS
+    for value in _current_values():
+        value.join(group)
+    if left is not None and group is not None:
+        for kind, key, slots in left.ledger.entries(Kind.USER_VALUE):
+            # Counts of dead workers that no metric of this process has continued.
+            if not is_in_use(key) and not key.startswith(_GAUGE):
+                group.slots(kind, key, len(slots))[0] += slots[0]
 
 
 def forked(registries: Iterable[CollectorRegistry]) -> None:

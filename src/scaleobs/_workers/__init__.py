@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from scaleobs._workers.group import Group, Slots, join_group, leave_group
 from scaleobs._workers.ledger import Ledger
-from scaleobs._workers.recognition import Root, find_root
+from scaleobs._workers.recognition import Root, find_root, next_user
 from scaleobs._workers.sibling import Sibling
 
-__all__ = ["Group", "Ledger", "Root", "Sibling", "Slots", "find_root", "join_group", "leave_group"]
+__all__ = [
+    "Group",
+    "Ledger",
+    "Root",
+    "Sibling",
+    "Slots",
+    "find_root",
+    "join_group",
+    "leave_group",
+    "next_user",
+]

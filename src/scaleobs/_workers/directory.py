@@ -11,26 +11,37 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from scaleobs._workers.files import check_directory, is_own, is_private
 from scaleobs._workers.ledger import MAGIC
 from scaleobs._workers.recognition import Root, start_ticks
 from scaleobs._workers.sibling import is_locked
 
-_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+VARIABLE = "SCALEOBS_WORKERS_DIR"
+OTHER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""prometheus_client's, which makes that library write files of its own. It is used if `VARIABLE` isn't set."""
+
+
+_MIN_AGE_SECONDS = 300.0
+"""
+The age from which a directory of another container may be removed.
+
+A service whose workers have all died for a moment is scraped meanwhile, and each scrape renews copies of ledgers.
+"""
 
 
 class NoDirectoryError(OSError):
-    """The group has no directory. The message contains its parent, the reason, and the fix."""
+    """The group has no directory that this user may use. The message contains its parent, the reason, and the fix."""
 
     def __init__(self, reason: Exception) -> None:
         super().__init__(
             f"The workers of this service can't count together in {_parent()}: {reason}. Each worker shows only its "
-            f"own counts. Let this user write there, free space, or set {_VARIABLE} to another directory, and restart."
+            f"own counts. Let this user write there, free space, or set {VARIABLE} to another directory, and restart."
         )
 
 
@@ -51,52 +62,73 @@ def directory_of(root: Root) -> Path:
         if previous is not None:
             with contextlib.suppress(FileExistsError):
                 path.symlink_to(previous.resolve().name)
-    if path.is_symlink() and path.lstat().st_uid == os.getuid():
+    if path.is_symlink() and is_own(path.lstat()):
         name = str(path.readlink())
         # A symlink of ours leads to another group's directory beside it.
         path = parent / name if "/" not in name and fnmatchcase(name, _name("*", "*")) else path
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
-        msg = f"{path} exists and isn't a directory of this user alone"
-        raise PermissionError(msg)
+    check_directory(path)
     of_version = path / MAGIC.decode()
     of_version.mkdir(mode=0o700, exist_ok=True)
+    check_directory(of_version)
     return of_version
 
 
 def _parent() -> Path:
-    named = os.environ.get(_VARIABLE)
+    named = os.environ.get(VARIABLE) or os.environ.get(OTHER_VARIABLE)
     if named:
         return Path(named)
     memory = Path("/dev/shm")  # noqa: S108 - The directory that is created there is checked.
-    return memory if os.access(memory, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+    return memory if os.access(memory, os.W_OK | os.X_OK, effective_ids=True) else Path(tempfile.gettempdir())
 
 
-def _name(pid: int | str, started: int | str) -> str:
+def _name(pid: int | str, started: int | str, namespace: int | str = "") -> str:
     # Containers may share a file system, and have the same pids.
+    return f"scaleobs-workers-{os.geteuid()}-{_namespace() if namespace == '' else namespace}-{pid}-{started}"
+
+
+def _namespace() -> int:
     try:
-        namespace = Path("/proc/self/ns/pid").stat().st_ino
+        return Path("/proc/self/ns/pid").stat().st_ino
     except OSError:
-        namespace = 0
-    return f"scaleobs-workers-{os.getuid()}-{namespace}-{pid}-{started}"
+        return 0
 
 
 def _remove_dead(parent: Path) -> None:
-    """Remove the directories whose root and workers are dead, unless a symlink of a living root leads there."""
+    """
+    Remove the directories whose root and workers are dead, unless a symlink of a living root leads there.
+
+    The roots of other containers, which may be former ones of this service, can't be seen: of these, directories are
+    removed in which no worker has its ledger locked, and in which nothing has changed for some minutes.
+    """
     for path in _of_dead_roots(parent):
         with contextlib.suppress(OSError):
             if path.is_symlink():
                 path.unlink()
-    used = {path.resolve() for path in parent.glob(_name("*", "*")) if path.is_symlink()}
+    links = (path for path in parent.glob(_name("*", "*", "*")) if path.is_symlink() and is_own(path.lstat()))
+    used = {path.resolve() for path in links}
     for path in _of_dead_roots(parent):
-        if path not in used and not any(map(is_locked, path.glob("*/*.ledger"))):
-            shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            if path not in used and is_private(path.lstat()) and not any(map(is_locked, path.glob("*/*.ledger"))):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _of_dead_roots(parent: Path) -> Iterator[Path]:
-    for path in parent.glob(_name("*", "*")):
-        pid, started = path.name.split("-")[-2:]
-        if pid.isdigit() and started.isdigit() and start_ticks(int(pid)) != int(started):
-            yield path
+    own_namespace = _namespace()
+    for path in parent.glob(_name("*", "*", "*")):
+        namespace, pid, started = path.name.split("-")[-3:]
+        if not (namespace.isdigit() and pid.isdigit() and started.isdigit()):
+            continue
+        with contextlib.suppress(OSError):
+            if int(namespace) == own_namespace:
+                if start_ticks(int(pid)) != int(started):
+                    yield path
+            elif is_own(path.lstat()) and _last_change(path) < time.time() - _MIN_AGE_SECONDS:
+                yield path
+
+
+def _last_change(path: Path) -> float:
+    """Return the last change of a directory, or of anything in it; of a symlink, its own."""
+    inside = [] if path.is_symlink() else list(path.rglob("*"))
+    return max(each.lstat().st_mtime for each in (path, *inside))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from scaleobs._workers.directory import NoDirectoryError, directory_of
+from scaleobs._workers.files import ForeignFileError, open_private, read_private, write_private
 from scaleobs._workers.kinds import Kind
 from scaleobs._workers.ledger import (
     DamagedError,
@@ -23,12 +24,14 @@ from scaleobs._workers.ledger import (
     entries_of,
     has_fallen,
     is_blank,
+    is_moved,
     is_of_other_version,
     parse_entries,
     read_header,
 )
-from scaleobs._workers.recognition import Root, find_root, start_time
+from scaleobs._workers.recognition import Root, find_root, next_user, start_time
 from scaleobs._workers.sibling import OwnerChangedError, Sibling
+from scaleobs._workers.user import acting_as
 
 _COPY_SECONDS = 10.0
 """The age from which a copy of a ledger is renewed: at most the counts since then are lost if the ledger is damaged."""
@@ -57,6 +60,8 @@ class Group:
         root_directory: the directory shared with workers of the same root that run another version of scaleobs.
         started: the start of the group, in seconds since 1970.
         repairs: how often this worker's ledger was repaired.
+        user: whose files these are.
+        is_complete: whether all ledgers could be read the last time.
 
     Raises:
         OSError: there is no directory, or no room.
@@ -65,6 +70,8 @@ class Group:
     def __init__(self, root: Root, on_error: Callable[[Exception], None] | None = None) -> None:
         self.root = root
         self.repairs = 0
+        self.user = os.geteuid()
+        self.is_complete = True
         self.on_error = on_error
         self._directory = directory_of(root)
         self.root_directory = self._directory.parent
@@ -105,6 +112,16 @@ class Group:
         self._report()
         return found
 
+    def open_shared(self, name: str) -> int:
+        """
+        Open a file that all versions of scaleobs share in this group, and return its descriptor.
+
+        Raises:
+            OSError: it can't be opened.
+        """
+        with acting_as(next_user()):
+            return open_private(self.root_directory / name, os.O_RDWR | os.O_CREAT)
+
     def report_once(self, error: Exception) -> None:
         """Report an error, unless one with this message was reported before."""
         self._add_error(error)
@@ -125,14 +142,14 @@ class Group:
         """Return the start of the first root of the group, after which others may have continued it."""
         path = self._directory / "started"
         written = self._directory / f"{os.getpid()}.started.new"
-        try:
-            written.write_text(f"{start_time(root) or time.time()}\n")
-            with contextlib.suppress(FileExistsError):
-                os.link(written, path)  # Never half a file.
-        finally:
-            written.unlink(missing_ok=True)
+        if not path.exists():  # Workers of the same root write the same at the same time.
+            try:
+                write_private(written, f"{start_time(root) or time.time()}\n".encode())
+                written.rename(path)  # Never half a file.
+            finally:
+                written.unlink(missing_ok=True)
         with contextlib.suppress(OSError, ValueError):
-            return float(path.read_text())
+            return float(read_private(path))
         return time.time()
 
     def _claim_ledger(self) -> Ledger:
@@ -142,6 +159,9 @@ class Group:
             try:
                 ledger = Ledger(path)
             except BlockingIOError:
+                continue
+            except ForeignFileError as error:
+                self._add_error(error)
                 continue
             try:
                 if not is_of_other_version(ledger.read()):
@@ -154,11 +174,11 @@ class Group:
         raise AssertionError
 
     def _open_ledger(self, ledger: Ledger) -> None:
-        copy = self._read_copy(ledger.path)
         data = ledger.read()
+        copy = b"" if is_moved(data) else self._read_copy(ledger.path)
         if not has_fallen(copy, data):
             with contextlib.suppress(DamagedError):
-                ledger.open(b"" if is_blank(data) else data)
+                ledger.open(b"" if is_blank(data) or is_moved(data) else data)
                 return
         self._add_error(DamagedError(f"{ledger.path} is damaged: its counts continue from the last copy"))
         ledger.open(copy if entries_of(copy) else b"")
@@ -180,6 +200,7 @@ class Group:
 
     def _open_siblings(self, read: Callable[[Sibling], object]) -> list[Sibling]:
         found = {}
+        self.is_complete = True
         for name in self._sibling_names():
             try:
                 sibling = self._siblings.get(name)
@@ -187,17 +208,29 @@ class Group:
                 if sibling is None or (sibling.is_copy and read == self._read_sibling):
                     sibling = Sibling(self._directory / name)
                 found[name] = self._read_or_copy(sibling, read)
-            except (OSError, OtherVersionError):  # The file was removed meanwhile, or is another group's.
+            except (FileNotFoundError, OtherVersionError):  # The file was removed meanwhile, or is another group's.
                 continue
+            except ForeignFileError as error:  # No worker has made it.
+                self._add_error(error)
+            except OSError as error:
+                self._add_unreadable(error)
         self._siblings = found
         return list(found.values())
 
     def _sibling_names(self) -> list[str]:
         try:
             names = sorted(entry.name for entry in os.scandir(self._directory))
-        except OSError:  # The directory was removed.
+        except FileNotFoundError:  # The directory was removed.
+            return []
+        except OSError as error:
+            self._add_unreadable(error)
             return []
         return [name for name in names if name.endswith(".ledger") and name != self.ledger.path.name]
+
+    def _add_unreadable(self, error: OSError) -> None:
+        self.is_complete = False
+        if os.geteuid() == self.user:  # Otherwise this process will join the group of its new user.
+            self._add_error(NoDirectoryError(error))
 
     def _read_or_copy(self, sibling: Sibling, read: Callable[[Sibling], object]) -> Sibling:
         try:
@@ -221,7 +254,7 @@ class Group:
         if before is None and sibling.refresh():
             return
         data = sibling.read()
-        if not data and not self._read_copy(sibling.path):  # The ledger is being created.
+        if is_moved(data) or (not data and not self._read_copy(sibling.path)):  # The ledger is being created.
             return
         if not data or has_fallen(before or b"", data, sibling.layout):
             raise DamagedError
@@ -229,7 +262,7 @@ class Group:
 
     def _read_copy(self, path: Path) -> bytes:
         try:
-            return path.with_suffix(".copy").read_bytes()
+            return read_private(path.with_suffix(".copy"))
         except OSError:
             return b""
 
@@ -259,7 +292,7 @@ class Group:
         # Named after both ledgers, the writer's and the copied one: so there are few files, even if writers are killed.
         written = path.with_suffix(f".{self.ledger.path.stem}.new")
         try:
-            written.write_bytes(data)
+            write_private(written, data)
             written.replace(path.with_suffix(".copy"))
         except OSError:  # There is no room for it.
             with contextlib.suppress(OSError):
@@ -269,15 +302,18 @@ class Group:
 _process_group: Group | None = None
 
 
-def leave_group() -> None:
-    """Forget the group after a fork, in the child: it is the parent's."""
-    global _process_group  # noqa: PLW0603 - A process is in one group.
-    _process_group = None
+def leave_group() -> Group | None:
+    """Forget the group, and return it: that of the parent after a fork, or that of the former user of this process."""
+    global _process_group
+    left, _process_group = _process_group, None
+    return left
 
 
 def join_group(on_error: Callable[[Exception], None] | None = None) -> Group | None:
     """
     Return the group of this process, or `None` if it isn't a worker of a recognised server.
+
+    If the server is about to change the user of this process, the files are those of the next user.
 
     Args:
         on_error: see `Group`. Only the call that creates the group uses it, which is that of the metrics.
@@ -290,7 +326,8 @@ def join_group(on_error: Callable[[Exception], None] | None = None) -> Group | N
         root = find_root()
         if root is not None:
             try:
-                _process_group = Group(root, on_error)
+                with acting_as(next_user()):
+                    _process_group = Group(root, on_error)
             except OSError as error:
                 raise NoDirectoryError(error) from error
     return _process_group

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from scaleobs._workers.files import open_private
 from scaleobs._workers.kinds import Kind, Rule
 
 MAGIC = b"scaleob3"
@@ -29,6 +30,8 @@ MAGIC = b"scaleob3"
 HEADER = struct.Struct("=8sQQd")
 """The magic; the bytes in use; the pid of the owner, 0 while it takes over; unused."""
 _USED, _OWNER = 8, 16
+_MOVED = 2**64 - 1
+"""In place of the owner: the counts continue in the ledger of another user."""
 
 ENTRY = struct.Struct("=IIHH4x")
 """The bytes of the entry; the bytes of its key; the number of its slots; its kind."""
@@ -75,6 +78,11 @@ def is_of_other_version(data: bytes) -> bool:
     """Return whether another version of scaleobs has written a ledger."""
     name = len(MAGIC) - 1
     return data.startswith(MAGIC[:name]) and data[name : name + 1].isdigit() and not data.startswith(MAGIC)
+
+
+def is_moved(data: bytes) -> bool:
+    """Return whether the counts of a ledger continue in one of another user: a new owner starts from 0."""
+    return data.startswith(MAGIC) and len(data) >= HEADER.size and HEADER.unpack_from(data)[2] == _MOVED
 
 
 def read_header(data: bytes, *, is_whole: bool = True) -> tuple[int, int]:
@@ -230,13 +238,14 @@ class Ledger:
 
     Raises:
         BlockingIOError: it belongs to a living process.
+        ForeignFileError: it is a link, or another user's.
         OSError: it can't be written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file = open_private(path, os.O_RDWR | os.O_CREAT)
         try:
             # A lock of the process, not of the descriptor: a child doesn't inherit it, and it ends with the process.
             # Closing any other descriptor of this file would end it, too; therefore the file is opened only once.
@@ -285,6 +294,15 @@ class Ledger:
     def set_owner(self) -> None:
         """Make this process the owner: from now on siblings count its slots as those of a living worker."""
         self._write_header(_OWNER, os.getpid())
+
+    def retire(self) -> None:
+        """
+        Mark the ledger as moved: this process continues its counts in another one.
+
+        The file stays locked until the process ends: a thread may still write to slots that it has found before.
+        """
+        with self._lock:
+            self._header[_USED : HEADER.size] = HEADER.pack(MAGIC, HEADER.size, _MOVED, 0.0)[_USED:]
 
     def slots(self, kind: Kind, key: bytes, length: int) -> memoryview[float]:
         """

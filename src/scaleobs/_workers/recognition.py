@@ -122,6 +122,21 @@ def _by_target(process: Any) -> Iterator[tuple[str, int]]:
         yield server, process._parent_pid  # noqa: SLF001
 
 
+def next_user() -> tuple[int, int] | None:
+    """
+    Return the user and the group to which gunicorn will change this worker, `None` if it won't.
+
+    A worker that was forked from root with a loaded application (`--preload --user`) is still root in the fork.
+    """
+    frame: FrameType | None = sys._getframe() if os.geteuid() == 0 else None  # noqa: SLF001
+    while frame is not None:
+        if (frame.f_globals.get("__name__"), frame.f_code.co_name) == ("gunicorn.arbiter", "spawn_worker"):
+            cfg: Any = frame.f_locals["self"].cfg
+            return (cfg.uid, cfg.gid) if cfg.uid else None
+        frame = frame.f_back
+    return None
+
+
 def start_ticks(pid: int) -> int:
     """Return the start time of a process, in clock ticks since boot; 0 if it has ended or can't be read."""
     stat = _proc(pid, "stat")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from scaleobs._workers.files import open_private
 from scaleobs._workers.kinds import Kind, Rule
 from scaleobs._workers.ledger import (
     HEADER,
@@ -58,7 +59,7 @@ class Sibling:
         is_living: whether the worker was alive at the last read.
 
     Raises:
-        OSError: the file doesn't exist any more.
+        OSError: the file doesn't exist any more, or can't be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,7 +72,7 @@ class Sibling:
         self.is_living = False
         self._parsed = 0
         self._copy: bytes | None = None
-        self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._file = open_private(path, os.O_RDWR)
         self._opened_by = os.getpid()
 
     def __del__(self) -> None:
@@ -221,16 +222,22 @@ class Sibling:
 def is_locked(path: Path) -> bool:
     """Return whether a ledger has a living owner. Never for this process's own ledger, whose lock it would end."""
     try:
-        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        file = open_private(path, os.O_RDONLY)
     except OSError:
         return False
     try:
-        return _lock_owner(file) != 0
+        return _lock(file)[0] != fcntl.F_UNLCK
     finally:
         os.close(file)
 
 
 def _lock_owner(file: int) -> int:
+    kind, pid = _lock(file)
+    return 0 if kind == fcntl.F_UNLCK else pid
+
+
+def _lock(file: int) -> tuple[int, int]:
+    """Return the kind of a lock, and the pid of its owner, which is 0 in another container."""
     request = _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     kind, _, _, _, pid = _LOCK.unpack(fcntl.fcntl(file, fcntl.F_GETLK, request))
-    return 0 if kind == fcntl.F_UNLCK else int(pid)
+    return kind, pid
