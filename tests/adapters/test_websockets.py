@@ -56,6 +56,24 @@ def test_websocket_is_active_until_the_application_closes_it(registry, capsys):
     ]
 
 
+def test_line_has_the_duration_of_the_metric(registry, capsys):
+    """Both begin at the accept and end at the close."""
+
+    async def app(scope, receive, send):
+        await asyncio.sleep(0.05)
+        await send(ACCEPT)
+        await asyncio.sleep(0.01)
+        await send({"type": "websocket.close"})
+        await asyncio.sleep(0.05)
+
+    serve(scaleobs.instrument(app, registry=registry))
+    [line] = log_lines(capsys)
+    seconds = registry.get_sample_value("websocket_duration_seconds_sum", {"route": "unmatched"})
+
+    assert seconds == pytest.approx(line["duration_seconds"], abs=1e-6)
+    assert line["duration_seconds"] >= 0.01
+
+
 def test_websocket_that_the_client_closes(registry, capsys):
     """The client's code is in the line, and a following close writes no second line."""
 

@@ -56,7 +56,8 @@ def count(
         child.observe(seconds)
         if child.labels != labels:
             recorder.reports.limit_reached(recorder.storage.limit)
-        recorder.log.websocket_closed({**fields, "route": route}, error, is_failed=is_failed)
+        fields = {**fields, "route": route, "duration_seconds": round(seconds, 6)}
+        recorder.log.websocket_closed(fields, error, is_failed=is_failed)
     except BaseException as fault:
         if error is None and not isinstance(fault, Exception):
             raise
