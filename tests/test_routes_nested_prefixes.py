@@ -7,7 +7,10 @@ from typing import Any
 import a2wsgi
 import falcon.asgi
 import pytest
+from asgiref.wsgi import WsgiToAsgi
+from channels.routing import URLRouter
 from django.core.asgi import get_asgi_application
+from django.urls import re_path
 from fastapi import FastAPI
 from flask import Flask
 from hypercorn.middleware import DispatcherMiddleware as HypercornDispatcher
@@ -349,3 +352,21 @@ def test_mount_in_a_mount_is_no_route_of_its_own(routes):
 
     assert {("/a/m/items/<int:item_id>", "200"): 1} == routes(app, "/a/m/items/1")
     assert {"/a/m/", "/a/m/items/<int:item_id>", "/a/m/<path:page>"} == known(app)
+
+
+def twice(adapter):
+    """Return Flask behind an adapter of ASGI, which is behind one of WSGI, inside patterns of Channels."""
+    return a2wsgi.ASGIMiddleware(URLRouter([re_path("", adapter(flask()))]))
+
+
+def test_two_adapters_keep_the_template(routes):
+    """From WSGI to ASGI and back, with a router between."""
+    assert {("/items/<int:item_id>", "200"): 2, ("/", "200"): 1} == routes(
+        twice(a2wsgi.WSGIMiddleware), "/items/1", "/items/2", "/", call=wsgi
+    )
+
+
+@pytest.mark.filterwarnings("ignore:async_to_sync")
+def test_adapter_that_loses_the_request_has_no_wrong_template(routes):
+    """Asgiref's adapter passes on a context, which a2wsgi's does not enter: not the template of the router."""
+    assert {("unmatched", "200"): 3} == routes(twice(WsgiToAsgi), "/items/1", "/items/2", "/", call=wsgi)

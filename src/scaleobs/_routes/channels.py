@@ -24,9 +24,13 @@ class ChannelsRoutes:
 
     def template(self, request: Request) -> tuple[str, bool]:
         """Return the patterns that match the path."""
-        path = own_path(request).lstrip("/")
-        found = _match(self._router, path)
-        return (UNMATCHED_ROUTE if found is None else template_of(found)), False
+        found = _match(self._router, own_path(request).lstrip("/"))
+        return (UNMATCHED_ROUTE if found is None else template_of(found[0])), False
+
+    def passed_to(self, request: Request) -> Any:
+        """Return the application behind the patterns that match the path."""
+        found = _match(self._router, own_path(request).lstrip("/"))
+        return None if found is None else found[1]
 
     def known(self) -> Pairs:
         """Return nothing: a WebSocket has no method."""
@@ -53,17 +57,17 @@ def _recording(call: Any) -> Any:
     return record_and_call
 
 
-def _match(router: Any, path: str) -> str | None:
-    """Return the patterns that a router matches, as it does: the first one, also if none matches behind it."""
+def _match(router: Any, path: str) -> tuple[str, Any] | None:
+    """Return the patterns that a router matches, as it does, and the application: the first match counts."""
     for route in router.routes:
         match = route.pattern.match(path)
         if match:
             pattern = str(route.pattern)
             if not _is_router(route.callback):
-                return pattern
+                return pattern, route.callback
             rest = _match(route.callback, match[0])
             if rest is not None:
-                return pattern + rest.removeprefix("^")
+                return pattern + rest[0].removeprefix("^"), rest[1]
     return None
 
 

@@ -46,6 +46,10 @@ class LitestarRoutes:
         handlers = [(route.route_handler, route.path_format) for route in self._app.routes if _is_mount(route)]
         return [(handler.fn, template) for handler, template in handlers]
 
+    def passed_to(self, request: Request) -> Any:
+        """Return the function that routing has selected."""
+        return getattr(request.get("route_handler"), "fn", None)
+
     def announce(self) -> None:
         """Record a visit of each request."""
         self._app.asgi_handler = visiting(self._app, self._app.asgi_handler, lambda scope, *_: scope)

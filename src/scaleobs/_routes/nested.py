@@ -11,7 +11,6 @@ from scaleobs._routes.interface import Pairs, Request, settled
 from scaleobs._routes.objects import has_routes, takes_asgi
 from scaleobs._routes.search import Part, Search, joined
 from scaleobs._routes.starlette import HiddenStarlette
-from scaleobs._routes.table import ENDPOINT
 from scaleobs._routes.visits import VISITS, Visits, current_visits, own_path
 from scaleobs.catalog import UNMATCHED_ROUTE
 
@@ -167,15 +166,18 @@ class NestedRoutes:
         if not levels:
             return UNMATCHED_ROUTE if reached else self._template_without_visit(request)
         last = levels[-1]
-        # A router writes the mounted application into the request; here it was not reached, or it found nothing.
-        is_refused = has_routes(last.part.app) and id(last.request.get(ENDPOINT)) in self._mounts
-        if last.below is None or is_refused:
+        if last.below is None or self._is_passed_on(last):
             return UNMATCHED_ROUTE
         template = last.part.routes.template(last.request)[0]
         if template == UNMATCHED_ROUTE:
             return UNMATCHED_ROUTE
         self._remember_prefix(last.part, last.below)
         return joined(last.below, template)
+
+    def _is_passed_on(self, last: _Level) -> bool:
+        """Return whether an application passed on a request to a part that shows no visit: an adapter may answer."""
+        passed_to = getattr(last.part.routes, "passed_to", None)
+        return passed_to is not None and id(passed_to(last.request)) in self._mounts
 
     def _template_without_visit(self, request: Request) -> str:
         """Return the template of a request that reached no application: perhaps a middleware has answered."""

@@ -77,6 +77,10 @@ class StarletteRoutes:
         """Return each mounted application that shows no routes, with the template of its mount."""
         return self._current().mounts
 
+    def passed_to(self, request: Request) -> Any:
+        """Return the endpoint or the mounted application that routing has selected."""
+        return request.get(ENDPOINT)
+
     def is_bypassed(self) -> bool:
         """Return whether the router passes on a request without a route, so that the next application may have one."""
         default = self._router.default

@@ -12,6 +12,7 @@ VISITS = "scaleobs.visits"
 """The key of the visits of a request in the scope or environ."""
 
 _MAX_VISITS = 20
+_MAX_ADAPTERS = 5
 _OUTER_REQUESTS = ("asgi.scope", "wsgi_environ")
 """The keys by which a2wsgi's adapters refer to the request of the outer protocol."""
 
@@ -48,11 +49,15 @@ current_visits: ContextVar[Visits | None] = ContextVar("scaleobs_visits", defaul
 
 
 def visits_of(request: Request) -> Visits | None:
-    """Return the visits of a request, which an adapter may have translated from the other protocol."""
-    for one in (request, *(request.get(key) for key in _OUTER_REQUESTS)):
-        found = one.get(VISITS) if one else None
+    """Return the visits of a request, which adapters may have translated from the other protocol."""
+    form: Any = request
+    for _ in range(_MAX_ADAPTERS):
+        found = form.get(VISITS)
         if isinstance(found, Visits):
             return found
+        form = next((form[key] for key in _OUTER_REQUESTS if form.get(key)), None)
+        if form is None:
+            break
     return current_visits.get()
 
 
