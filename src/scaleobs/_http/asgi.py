@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Any, Unpack
 
 from scaleobs import logs
+from scaleobs._http.answer import Answer
 from scaleobs._http.asgi_exchange import (
     ASGIApp,
     DetailedHTTPExchange,
@@ -22,11 +23,11 @@ from scaleobs._http.asgi_exchange import (
     header_of,
     traceparent_of,
 )
-from scaleobs._http.endpoints import Answer
 from scaleobs._http.exchange import ENDED, OPEN
 from scaleobs._http.websocket import WebSocket
 from scaleobs._management import PortError
 from scaleobs._metrics import runtime
+from scaleobs._metrics.scrapes import WAIT, ScrapeDropped
 from scaleobs._routes import around
 from scaleobs._tracing import RequestSpan, mark
 from scaleobs._trio import running_trio
@@ -299,7 +300,7 @@ class ASGIMiddleware:
         if answers.needs_report(endpoint, method):
             report = await self._service.checks.report_async(endpoint)
         query = scope.get("query_string", b"").decode("latin-1")
-        return answers.answer(endpoint, method, header, query=query, report=report)
+        return answers.answer(endpoint, method, header, query=query, report=report, may_block=False)
 
 
 def last_on_connection(scope: Scope, send: Send) -> Send:
@@ -323,7 +324,12 @@ def last_on_connection(scope: Scope, send: Send) -> Send:
 
 
 _BLOCKED_SECONDS = 0.002
-"""How long a page may block the event loop, plus about one millisecond for a piece."""
+"""How long all pages together may block the event loop, plus about one millisecond for a piece."""
+
+_WAIT_SECONDS = 0.005
+
+_delivered: set[object] = set()
+"""The long answers that are sent now."""
 
 
 async def deliver(answer: Answer, scope: Scope, send: Send) -> None:
@@ -340,20 +346,30 @@ async def deliver(answer: Answer, scope: Scope, send: Send) -> None:
         await send({"type": "http.response.body", "body": answer.body})
         return
     await send({"type": "http.response.body", "body": answer.body, "more_body": True})
-    blocked_since = perf_counter()
-    for piece in answer.rest:
-        if piece:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        if perf_counter() - blocked_since > _BLOCKED_SECONDS:
-            await _yield_to_loop()
-            blocked_since = perf_counter()
+    own = object()
+    _delivered.add(own)
+    try:
+        blocked_since = perf_counter()
+        for piece in answer.rest:
+            if piece:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            if piece is WAIT:
+                await _yield_to_loop(_WAIT_SECONDS)
+                blocked_since = perf_counter()
+            elif perf_counter() - blocked_since > _BLOCKED_SECONDS / len(_delivered):
+                await _yield_to_loop()
+                blocked_since = perf_counter()
+    except ScrapeDropped:  # The server closes the connection, since the response is not complete.
+        return
+    finally:
+        _delivered.discard(own)
     await send({"type": "http.response.body", "body": b""})
 
 
-async def _yield_to_loop() -> None:
+async def _yield_to_loop(seconds: float = 0.0) -> None:
     if asyncio._get_running_loop() is not None:  # noqa: SLF001
-        await asyncio.sleep(0)
+        await asyncio.sleep(seconds)
         return
     trio = running_trio()
     if trio is not None:
-        await trio.checkpoint()
+        await trio.sleep(seconds)

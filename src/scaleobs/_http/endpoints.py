@@ -14,9 +14,12 @@ from urllib.parse import parse_qs
 from prometheus_client import CollectorRegistry
 
 from scaleobs._health import Checks, Report, Result
+from scaleobs._http.answer import Answer, Header, text_answer
+from scaleobs._lifecycle import signals
 from scaleobs._lifecycle.state import Lifecycle
 from scaleobs._metrics.families import attach
-from scaleobs._metrics.page import MEDIA_TYPES, expose
+from scaleobs._metrics.page import MEDIA_TYPES, headers_of
+from scaleobs._metrics.scrapes import Pages, ScrapeRefused
 from scaleobs.logs._encoding import encode
 from scaleobs.settings import Settings
 
@@ -32,24 +35,6 @@ _MAX_ENTRIES = 64
 _WHOLE_BYTES = 64 * 1024
 _WHOLE_PIECES = 16
 """A page within both limits is sent in one piece, with its length."""
-
-
-class Answer(NamedTuple):
-    """
-    A status, its headers and its body.
-
-    If the body is long, `body` is its beginning and `rest` yields the other pieces. Each takes about a millisecond to
-    make; an empty one is a pause. Otherwise `rest` is `None`.
-    """
-
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes
-    rest: Iterator[bytes] | None = None
-
-
-Header = Callable[[str], str]
-"""From the name of a header to its value in the request; empty without one."""
 
 
 class Answers:
@@ -77,7 +62,7 @@ class Answers:
     ) -> None:
         self._lifecycle = lifecycle
         self._checks = checks
-        self._registry, self._storage = attach(registry)
+        self._pages = Pages(*attach(registry), on_fault)
         self._warn = warn
         self._on_fault = on_fault
         self._token = settings.metrics_token
@@ -114,9 +99,10 @@ class Answers:
         report: Report | None = None,
         details: bool = False,
         stalled_seconds: float = 0.0,
+        may_block: bool = True,
     ) -> Answer:
         """
-        Return the answer of an endpoint; does not block and never raises.
+        Return the answer of an endpoint; never raises.
 
         Args:
             kind: `live`, `ready`, `startup` or `metrics`.
@@ -126,11 +112,12 @@ class Answers:
             report: of the checks, if it `needs_report`.
             details: see `probe`.
             stalled_seconds: see `probe`.
+            may_block: see `metrics`.
         """
         if method not in METHODS:
             return self.not_allowed()
         if kind == "metrics":
-            return self.metrics(header, query)
+            return self.metrics(header, query, may_block=may_block)
         return self.probe(kind, report, header, details=details, stalled_seconds=stalled_seconds)
 
     def probe(
@@ -169,9 +156,13 @@ class Answers:
             media_type, body = encode_report(shown, header("accept"))
         except Exception as error:
             self._on_fault(error)
-            return self._broken()
+            return text_answer(500, "scaleobs failed to answer; its log says why.")
         self._log_failure(kind, report, is_up=shown.is_up)
-        return Answer(200 if shown.is_up else 503, [*_headers(media_type), ("Vary", "Accept")], body)
+        return Answer(
+            200 if shown.is_up else 503,
+            [("Content-Type", media_type), ("Cache-Control", "no-store"), ("Vary", "Accept")],
+            body,
+        )
 
     def _is_authorized(self, header: Header) -> bool:
         return self._token is None or _is_bearer_of(self._token, header("authorization"))
@@ -194,60 +185,58 @@ class Answers:
             with contextlib.suppress(Exception):
                 self._warn("probe.failed", probe=kind, status_code=503, state=failure[0], checks_down=failure[1])
 
-    def metrics(self, header: Header, query: str) -> Answer:
+    def metrics(self, header: Header, query: str, *, may_block: bool) -> Answer:
         """
-        Return the page of a scrape; see `expose`. Neither this nor the iteration of `rest` raises.
+        Return the page of a scrape; see `Pages`. Neither this nor the iteration of `rest` raises an error of the page.
 
-        If a token is set, a request without it receives 401.
+        If a token is set, a request without it receives 401. If there are too many scrapes, it receives 503.
+
+        Args:
+            header: of the request.
+            query: of the request.
+            may_block: whether this thread may wait for another one that is making the page.
         """
         if not self._is_authorized(header):
-            return self._unauthorized()
-        headers, pieces = expose(
-            self._registry,
-            self._storage,
-            preferred(header("accept"), MEDIA_TYPES),
-            is_gzipped=is_gzip_accepted(header("accept-encoding")),
-            names=parse_qs(query).get("name[]", []),
-            on_fault=self._on_fault,
+            return text_answer(401, "Send the bearer token.", ("WWW-Authenticate", "Bearer"))
+        media_type = preferred(header("accept"), MEDIA_TYPES)
+        is_gzipped = is_gzip_accepted(header("accept-encoding"))
+        names = parse_qs(query).get("name[]", [])
+        threads = signals.threads() if may_block and "metrics" in self.endpoints.values() else 0
+        pieces = self._pages.scrape(
+            media_type, is_gzipped=is_gzipped, names=names, may_block=may_block, threads=threads
         )
-        headers = [*headers, ("Cache-Control", "no-store")]
+        if pieces is None:
+            return _too_many()
+        headers = [*headers_of(media_type, is_gzipped=is_gzipped), ("Cache-Control", "no-store")]
         begun: list[bytes] = []
-        for piece in pieces:
-            begun.append(piece)
-            if sum(map(len, begun)) >= _WHOLE_BYTES or len(begun) == _WHOLE_PIECES:
-                return Answer(200, headers, b"".join(begun), pieces)
+        if not may_block and self._pages.has_others(pieces):  # More scrapes may join the page before it is begun.
+            return Answer(200, headers, b"", pieces)
+        try:
+            for piece in pieces:
+                begun.append(piece)
+                if sum(map(len, begun)) >= _WHOLE_BYTES or len(begun) == _WHOLE_PIECES:
+                    return Answer(200, headers, b"".join(begun), pieces)
+        except ScrapeRefused:
+            return _too_many()
         return Answer(200, headers, b"".join(begun))
 
     @staticmethod
     def not_found(paths: Iterable[str]) -> Answer:
         """Return the answer to an unknown path: 404 with the list of paths."""
-        text = f"Here are {' '.join(sorted(paths))}\n"
-        return Answer(404, _headers("text/plain; charset=utf-8"), text.encode())
+        return text_answer(404, f"Here are {' '.join(sorted(paths))}")
 
     @staticmethod
     def not_allowed() -> Answer:
         """Return the answer to any other method."""
-        headers = [("Allow", ", ".join(METHODS)), *_headers("text/plain; charset=utf-8")]
-        return Answer(405, headers, b"Use GET or HEAD.\n")
+        return text_answer(405, "Use GET or HEAD.", ("Allow", ", ".join(METHODS)))
 
-    @staticmethod
-    def _unauthorized() -> Answer:
-        """Return the answer to a request without the right token."""
-        challenge = ("WWW-Authenticate", "Bearer")
-        return Answer(401, [challenge, *_headers("text/plain; charset=utf-8")], b"Send the bearer token.\n")
 
-    @staticmethod
-    def _broken() -> Answer:
-        """Return the answer after an error of scaleobs itself."""
-        return Answer(500, _headers("text/plain; charset=utf-8"), b"scaleobs failed to answer; its log says why.\n")
+def _too_many() -> Answer:
+    return text_answer(503, "Too many scrapes at once; try again in a second.", ("Retry-After", "1"))
 
 
 def _failed(report: Report, name: str, result: Result) -> Report:
     return report._replace(is_up=False, checks=((name, result), *report.checks))
-
-
-def _headers(content_type: str) -> list[tuple[str, str]]:
-    return [("Content-Type", content_type), ("Cache-Control", "no-store")]
 
 
 def _is_bearer_of(token: str, authorization: str) -> bool:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+from scaleobs._metrics.user_names import PageError
 from scaleobs.logs._encoding import name_of, traceback_of
+
+_MAX_KINDS = 1000
 
 
 class Reports:
@@ -36,12 +39,16 @@ class Reports:
         self._warn("event_loop.unknown", fix=fix)
 
     def fault(self, error: BaseException) -> None:
-        """Log a fault of scaleobs itself, once per type of error and function."""
+        """Log a fault of scaleobs itself, once per type of error and function, or per name on a page."""
         with contextlib.suppress(Exception):
             frames = traceback_of(error)
             while frames is not None and frames.tb_next is not None:
                 frames = frames.tb_next
             kind = f"{name_of(error)} at {frames.tb_frame.f_code.co_qualname if frames else '?'}"
+            if isinstance(error, PageError):
+                if len(self._logged) >= _MAX_KINDS:  # A collector may make up any number of names.
+                    return
+                kind = error.kind
             if self._note(kind):
                 self._logger.error("scaleobs.fault", kind=kind, exc_info=error)
 

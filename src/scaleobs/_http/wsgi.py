@@ -10,7 +10,7 @@ from typing import Any, Unpack
 
 from scaleobs import logs
 from scaleobs._http import wsgi_websocket
-from scaleobs._http.endpoints import Answer
+from scaleobs._http.answer import Answer
 from scaleobs._http.exchange import OPEN
 from scaleobs._http.wsgi_exchange import WITHOUT_LENGTH, SizedBody, StartResponse, WSGIExchange, as_server_expects
 from scaleobs._routes import around

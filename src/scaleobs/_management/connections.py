@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any
 
 from scaleobs._gevent import unpatched
-from scaleobs._http.endpoints import Answer
+from scaleobs._http.answer import Answer
 from scaleobs._management import messages
 from scaleobs._management.messages import BadRequestError, Request
 from scaleobs._management.slots import BROKEN, Job, Slots

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from scaleobs._http.endpoints import Answer
+from scaleobs._http.answer import Answer
 
 MAX_HEAD = 16 * 1024
 """The bytes of the longest head that is read."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scaleobs._gevent import unpatched
-from scaleobs._http.endpoints import Answer
+from scaleobs._http.answer import Answer
 from scaleobs._management.connections import Connections
 from scaleobs._management.messages import Request
 from scaleobs._workers import join_group

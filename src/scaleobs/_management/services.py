@@ -16,7 +16,8 @@ from typing import Any
 from scaleobs._fork import Step, after_fork
 from scaleobs._gevent import unpatched
 from scaleobs._health import Checks
-from scaleobs._http.endpoints import METHODS, Answer, Answers
+from scaleobs._http.answer import Answer
+from scaleobs._http.endpoints import METHODS, Answers
 from scaleobs._lifecycle import signals
 from scaleobs._management import port
 from scaleobs._management.messages import Request

@@ -12,7 +12,7 @@ from functools import partial
 from time import monotonic
 
 from scaleobs._gevent import unpatched
-from scaleobs._http.endpoints import Answer
+from scaleobs._http.answer import Answer
 from scaleobs._management import messages
 from scaleobs._management.messages import Request
 

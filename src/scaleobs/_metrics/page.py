@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
 from scaleobs import catalog
-from scaleobs._metrics import collectors, process, user_merge
+from scaleobs._metrics import collectors, process, user_merge, user_names
 from scaleobs._metrics.child import Child, Counts, Exemplar, Labels
 from scaleobs._metrics.families import OwnMetric, gauge_families, is_user_changed, join_workers
 from scaleobs._metrics.protobuf import Protobuf
@@ -21,6 +21,7 @@ from scaleobs._metrics.runtime import runtime
 from scaleobs._metrics.storage import Storage
 from scaleobs._metrics.text import PIECE, Format, OpenMetrics, Text, is_legal
 from scaleobs._metrics.totals import PerWorkerFormat
+from scaleobs._metrics.user_names import names_of
 from scaleobs.catalog import Metric as Family
 
 OnFault = Callable[[Exception], None]
@@ -51,56 +52,125 @@ def expose(
     names: Collection[str] = (),
     on_fault: OnFault,
 ) -> tuple[list[tuple[str, str]], Iterator[bytes]]:
+    """Return the headers and the body of a page that no other scrape shares; the arguments are those of `Page`."""
+    page = Page(registry, storage, media_type, is_gzipped=is_gzipped, names=names, on_fault=on_fault)
+
+    def body() -> Iterator[bytes]:
+        for made in page.pieces:
+            piece = page.add(made)
+            if piece or not made:
+                yield piece
+        yield page.finish()
+
+    return headers_of(media_type, is_gzipped=is_gzipped), body()
+
+
+def headers_of(media_type: str, *, is_gzipped: bool) -> list[tuple[str, str]]:
+    """Return the headers of a page."""
+    headers = [("Content-Type", _FORMATS[media_type].content_type), ("Vary", "Accept, Accept-Encoding")]
+    return [*headers, ("Content-Encoding", "gzip")] if is_gzipped else headers
+
+
+class Page:
     """
-    Return the headers and the body of a scrape.
+    One page.
 
     The body has pieces of about 64 KiB. Each takes about a millisecond to make, so that other tasks of an event loop
-    can run between them. An empty piece is a pause and need not be sent. A user's collector is one step that is not
+    can run between them. An empty piece is a pause and need not be sent. A user's own collector is one step that is not
     divided.
 
-    Any number of scrapes may run at once. If a collector raises, the page has the families before it, our own ones
-    first, and is well-formed: an error response would set `up` to 0, as if the service were down.
+    Any number of pages may be made at once. If a collector raises, the page lacks its families and is well-formed: an
+    error response would set `up` to 0, as if the service were down.
 
     Args:
-        registry: the metrics to write.
+        registry: the user's metrics.
         storage: our own counts.
         media_type: one of `MEDIA_TYPES`.
         is_gzipped: whether to compress the body.
         names: the `name[]` parameters; if there are any, only these families are written.
         on_fault: called with each exception of a collector or of scaleobs.
+
+    Attributes:
+        pieces: makes the pieces of the families; each must be passed to `add`.
     """
-    writer = _FORMATS[media_type]
-    if is_user_changed():
-        join_workers()
-    if writer.has_exemplars:
-        storage.request_exemplars()
-    headers = [("Content-Type", writer.content_type), ("Vary", "Accept, Accept-Encoding")]
-    if storage.is_isolated or (storage.workers is not None and not storage.workers.can_be_read()):
-        writer = cast(Format, PerWorkerFormat(writer, str(os.getpid())))
-    pieces = _joined(_pieces(registry, storage, writer, names, on_fault))
-    if is_gzipped:
-        headers.append(("Content-Encoding", "gzip"))
-        pieces = _compressed(pieces)
-    return headers, pieces
 
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        storage: Storage,
+        media_type: str,
+        *,
+        is_gzipped: bool,
+        names: Collection[str],
+        on_fault: OnFault,
+    ) -> None:
+        if is_user_changed():
+            join_workers()
+        self._writer = _FORMATS[media_type]
+        if self._writer.has_exemplars:
+            storage.request_exemplars()
+        if storage.is_isolated or (storage.workers is not None and not storage.workers.can_be_read()):
+            self._writer = cast(Format, PerWorkerFormat(self._writer, str(os.getpid())))
+        self._registry = registry
+        self._storage = storage
+        self._names = names
+        self._on_fault = on_fault
+        self.pieces = self._pieces()
+        self._pending: list[bytes] = []
+        self._length = 0
+        self._compressor = zlib.compressobj(_FASTEST, zlib.DEFLATED, _GZIP) if is_gzipped else None
 
-def _pieces(
-    registry: CollectorRegistry, storage: Storage, writer: Format, names: Collection[str], on_fault: OnFault
-) -> Iterator[bytes]:
-    every = (*catalog.EXPOSED, *catalog.ON_REQUEST, *catalog.RUNTIME)
-    families = [family for family in every if not names or not _names_of(family).isdisjoint(names)]
-    try:
-        yield from _own_families(storage, writer, families)
-    except Exception as error:
-        on_fault(error)
-    try:
-        for metric in process.of_all_workers(_collected(registry, names, on_fault), on_fault):
-            # Our own families are written already. The registry has them for other readers.
+    def add(self, piece: bytes) -> bytes:
+        """Return the next piece of the body, or nothing: most families have one line, and a piece is a system call."""
+        if not piece:
+            return b""
+        self._pending.append(piece)
+        self._length += len(piece)
+        return self._flushed() if self._length >= PIECE // 4 or len(self._pending) >= _MAX_PIECES else b""
+
+    def finish(self) -> bytes:
+        """Return the last piece of the body, now or later: of a page that lacks the families that are not added yet."""
+        last = b"".join([*self._pending, self._writer.end])
+        if self._compressor is None:
+            return last
+        compressor = self._compressor.copy()
+        return compressor.compress(last) + compressor.flush()
+
+    def _flushed(self) -> bytes:
+        joined = b"".join(self._pending)
+        self._pending.clear()
+        self._length = 0
+        return joined if self._compressor is None else self._compressor.compress(joined)
+
+    def _pieces(self) -> Iterator[bytes]:
+        storage, writer, names, on_fault = self._storage, self._writer, self._names, self._on_fault
+        every = (*catalog.EXPOSED, *catalog.ON_REQUEST, *catalog.RUNTIME)
+        families = [family for family in every if not names or not names_of(family).isdisjoint(names)]
+        try:
+            yield from _own_families(storage, writer, families)
+        except Exception as error:
+            on_fault(error)
+        try:
+            checked = user_names.of_storage(storage).checked(self._collected(), self._registry, on_fault)
+            for metric in checked:
+                if metric is None:
+                    yield b""
+                else:
+                    yield from _family(writer, metric, on_fault)
+        except Exception as error:
+            on_fault(error)
+
+    def _collected(self) -> Iterator[Metric | None]:
+        """Yield the families of the registry without our own ones, which are written already; `None` is a pause."""
+        own_names = set().union(*map(names_of, (*catalog.EXPOSED, *catalog.RUNTIME))) if self._names else set()
+        names = [name for name in self._names if name not in own_names]
+        if self._names and not names:
+            return
+        registry, on_fault = self._registry, self._on_fault
+        merged = user_merge.of_all_workers(registry, collectors.collect(registry, names, on_fault), names, on_fault)
+        for metric in process.of_all_workers(merged, on_fault):
             if not isinstance(metric, OwnMetric):
-                yield from _family(writer, metric, on_fault)
-    except Exception as error:
-        on_fault(error)
-    yield writer.end
+                yield metric
 
 
 def _own_families(storage: Storage, writer: Format, families: list[catalog.Metric]) -> Iterator[bytes]:
@@ -123,52 +193,11 @@ def _own_families(storage: Storage, writer: Format, families: list[catalog.Metri
             yield from writer.family(metric)
 
 
-def _collected(registry: CollectorRegistry, names: Collection[str], on_fault: OnFault) -> Iterator[Metric]:
-    guarded = collectors.guarded(registry, on_fault)
-    if not names:
-        yield from user_merge.of_all_workers(registry, guarded.collect(), (), on_fault)
-        return
-    # Our own families are written already.
-    own_names = set().union(*map(_names_of, (*catalog.EXPOSED, *catalog.RUNTIME)))
-    others = [name for name in names if name not in own_names]
-    if others:
-        yield from user_merge.of_all_workers(registry, guarded.restricted_registry(others).collect(), others, on_fault)
-
-
 def _family(writer: Format, metric: Metric, on_fault: OnFault) -> Iterator[bytes]:
     try:
         yield from writer.family(metric)
     except Exception as error:
         on_fault(error)
-
-
-def _names_of(family: catalog.Metric) -> set[str]:
-    """Return all names of one of our families: its own, that of OpenMetrics, and those of its samples."""
-    return {family.name, family.name.removesuffix("_total"), *family.series}
-
-
-def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield fewer pieces and the same pauses: most families have one line, and each piece may be one system call."""
-    pending: list[bytes] = []
-    length = 0
-    for piece in pieces:
-        if not piece:
-            yield b""
-            continue
-        pending.append(piece)
-        length += len(piece)
-        if length >= PIECE // 4 or len(pending) >= _MAX_PIECES:
-            yield b"".join(pending)
-            pending.clear()
-            length = 0
-    yield b"".join(pending)
-
-
-def _compressed(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    compressor = zlib.compressobj(_FASTEST, zlib.DEFLATED, _GZIP)
-    for piece in pieces:
-        yield compressor.compress(piece)
-    yield compressor.flush()
 
 
 _AT_ONCE = 32

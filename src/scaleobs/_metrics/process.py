@@ -49,11 +49,11 @@ def forked() -> None:
         _processes = None
 
 
-def of_all_workers(metrics: Iterable[Metric], on_fault: Callable[[Exception], None]) -> Iterator[Metric]:
+def of_all_workers(metrics: Iterable[Metric | None], on_fault: Callable[[Exception], None]) -> Iterator[Metric | None]:
     """Yield families with the sums over all workers; if that fails, with the numbers of this process."""
     found: dict[str, Metric] | None = None
     for metric in metrics:
-        if _processes is not None and metric.name.startswith(_PREFIXES):
+        if metric is not None and _processes is not None and metric.name.startswith(_PREFIXES):
             if found is None:
                 try:
                     found = _processes.families()

@@ -14,7 +14,7 @@ from prometheus_client.core import Metric, Sample
 
 from scaleobs._metrics.child import Child, Exemplar, Labels
 from scaleobs._metrics.native import ZERO_THRESHOLD, Snapshot
-from scaleobs._metrics.text import MAX_EXEMPLAR_RUNES, Chunks, is_legal, legal
+from scaleobs._metrics.text import MAX_EXEMPLAR_RUNES, Chunks, is_legal, legal, legal_label
 from scaleobs.catalog import Metric as Family
 
 _ONE_BYTE = [bytes((number,)) for number in range(0x80)]
@@ -126,6 +126,9 @@ def _deltas_field(field: int, found: Iterable[int]) -> bytes:
     return _message_field(field, packed) if packed else b""
 
 
+_MAX_COUNT = 1 << 64
+"""A count in this format is a 64-bit integer without a sign."""
+
 _SAMPLES_AT_ONCE = 128
 """The samples between two pauses: half a millisecond."""
 
@@ -202,7 +205,7 @@ def _chunks(kind: str, found: dict[_MetricKey, _Samples], faults: list[Exception
         chunk = []
         for (labels, timestamp), samples in batch:
             try:
-                fields = _label_pairs(1, ((legal(name), value) for name, value in labels)) + write(samples)
+                fields = _label_pairs(1, ((legal_label(name), value) for name, value in labels)) + write(samples)
                 if timestamp is not None:
                     fields += b"\x30" + _signed(int(timestamp * 1000))
                 chunk.append(_message_field(4, fields))
@@ -229,7 +232,7 @@ def _summary(samples: _Samples) -> bytes:
     values = _by_role(samples)
     fields = []
     if "count" in values:
-        fields.append(_integer_field(1, int(values["count"].value)))
+        fields.append(_integer_field(1, min(max(0, int(values["count"].value)), _MAX_COUNT - 1)))
     if "sum" in values:
         fields.append(_double_field(2, values["sum"].value))
     for role, quantile, sample in samples:
@@ -262,7 +265,8 @@ def _by_role(samples: _Samples) -> dict[str, Sample]:
 def _count_field(field: int, float_field: int, value: float) -> bytes:
     """Return a count, in the field for floats if it is not a whole number."""
     value = float(value)
-    return _integer_field(field, int(value)) if value.is_integer() and value >= 0 else _double_field(float_field, value)
+    is_whole = value.is_integer() and 0 <= value < _MAX_COUNT
+    return _integer_field(field, int(value)) if is_whole else _double_field(float_field, value)
 
 
 def _created_field(field: int, values: dict[str, Any]) -> bytes:

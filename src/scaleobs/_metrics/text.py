@@ -79,6 +79,7 @@ _LABELS_MARK = b"\xff"
 """Marks the place of the labels in a template: a byte that UTF-8 never has."""
 
 _ILLEGAL = re.compile(r"^[0-9]|[^a-zA-Z0-9_:]")
+_ILLEGAL_OF_LABELS = re.compile(r"^[0-9]|[^a-zA-Z0-9_]")
 _SPECIAL = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
 
 _templates: dict[tuple[str, tuple[float, ...]], bytes] = {}
@@ -172,7 +173,7 @@ def lines_of(line: Callable[[Sample], str], samples: Iterable[Sample]) -> Iterat
 
 def labels_text(labels: Iterable[tuple[str, str]]) -> str:
     """Return label pairs in the form between braces."""
-    return ",".join([f'{legal(name)}="{escaped(value)}"' for name, value in labels])
+    return ",".join([f'{legal_label(name)}="{escaped(value)}"' for name, value in labels])
 
 
 def sample_text(name: str, labels: Mapping[str, str], value: float) -> str:
@@ -190,6 +191,12 @@ def escaped(text: str) -> str:
 def legal(name: str) -> str:
     """Return a name in the characters that each Prometheus accepts, as prometheus_client does by default."""
     return _ILLEGAL.sub("_", name)
+
+
+@lru_cache(maxsize=4096)
+def legal_label(name: str) -> str:
+    """Return the name of a label in these characters; other than the name of a family, it has no colons."""
+    return _ILLEGAL_OF_LABELS.sub("_", name) or "_"
 
 
 def number(value: float) -> str:

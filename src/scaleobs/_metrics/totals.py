@@ -211,5 +211,11 @@ class PerWorkerFormat:
     def family(self, metric: Metric) -> Iterator[bytes]:
         """Yield a family of prometheus_client."""
         detailed = copy.copy(metric)
-        detailed.samples = [one._replace(labels={**one.labels, _WORKER: self._worker}) for one in metric.samples]
+        detailed.samples = [one._replace(labels=self._detailed(one.labels)) for one in metric.samples]
         return self._format.family(detailed)
+
+    def _detailed(self, labels: dict[str, str]) -> dict[str, str]:
+        label = _WORKER
+        while label in labels:  # A label of the user.
+            label = f"scaleobs_{label}"
+        return {**labels, label: self._worker}

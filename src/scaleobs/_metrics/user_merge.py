@@ -151,10 +151,10 @@ _WORKER = "worker"
 
 def of_all_workers(
     registry: CollectorRegistry,
-    collected: Iterable[Metric],
+    collected: Iterable[Metric | None],
     names: Collection[str],
     on_fault: Callable[[Exception], None],
-) -> Iterator[Metric]:
+) -> Iterator[Metric | None]:
     """
     Yield the families of a registry, added up over all workers; then the families that only siblings have.
 
@@ -163,7 +163,7 @@ def of_all_workers(
 
     Args:
         registry: the registry of the metrics.
-        collected: the families of this worker.
+        collected: the families of this worker; `None` is a pause.
         names: if not empty, only samples with these names are yielded.
         on_fault: called with the error of each family that cannot be merged.
     """
@@ -177,6 +177,9 @@ def of_all_workers(
     except Exception as error:
         on_fault(error)
     for metric in collected:
+        if metric is None:
+            yield None
+            continue
         if merging is not None:
             try:
                 merging.merge(metric)
