@@ -191,7 +191,7 @@ def test_search_of_a_big_object_reads_a_bounded_part(make, registry, monkeypatch
     served = scaleobs.instrument(Around(fastapi(), cache=make(raw)), registry=registry, log_format="off")
     asgi(served, path="/things/1")
 
-    assert len(examined) <= 50_000
+    assert len(examined) <= 75_000  # Three searches: to instrument, at the start, and for the first request.
     assert {("GET", "/things/{thing}", "200"): 1} == counted(registry)
 
 

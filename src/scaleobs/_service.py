@@ -17,13 +17,14 @@ from scaleobs._http.endpoints import Answers
 from scaleobs._http.exchange import SLOW_SECONDS, AccessLog
 from scaleobs._http.recorder import Recorder
 from scaleobs._http.reports import Reports
+from scaleobs._http.shadowed import fix_of, shadowed
 from scaleobs._lifecycle import ServiceDrain
 from scaleobs._lifecycle import Stage as DrainStage
 from scaleobs._lifecycle.state import Lifecycle, StartupTasks
 from scaleobs._management import Address, Management
 from scaleobs._metrics import families
 from scaleobs._metrics.child import Source
-from scaleobs._routes import routes_of
+from scaleobs._routes import dispatched, routes_of
 from scaleobs._tracing.export import Export, is_requested
 from scaleobs.objectives import Latency
 from scaleobs.settings import Settings
@@ -57,6 +58,7 @@ class _Service:
         self._info: tuple[str, ...] = ()
         self._processors: Any = None
         self._recorders: list[Recorder] = []
+        self._dispatched: set[str] = set()
         latencies = [one.under for one in settings.objectives if isinstance(one, Latency)]
         metrics, self.storage = families.attach(settings.registry)
         self.storage.merge_options(
@@ -151,6 +153,7 @@ class _Service:
             families.join_workers()  # The application may have changed the user of the process since.
             self.lifecycle.lifespan_started()
             self.drain.serving()  # The application may have installed signal handlers since.
+            self._report_shadowed()
             self.startup_tasks.begin()
             if self._traces is not None:
                 self._traces.begin()
@@ -194,6 +197,7 @@ class _Service:
         if not self.drain.is_installed:
             self.drain.serving()
         if self.lifecycle.state == "ready" and not self.startup_tasks.is_begun:
+            self._report_shadowed()
             self.startup_tasks.begin()
 
     def on_drain(self, stage: DrainStage) -> None:
@@ -260,6 +264,7 @@ class _Service:
         routes = routes_of(whole, self.settings.route, served=app, is_asgi=method == "method")
         recorder = Recorder(self.storage, routes, self.log, self.reports, method=method, spans=_tracing.Spans(app))
         self._recorders.append(recorder)
+        self._dispatched.update(dispatched(app))
         self.storage.has_iterables = self.storage.has_iterables or method == "REQUEST_METHOD"
         self.storage.disable_fast_path()
         return recorder
@@ -301,6 +306,16 @@ class _Service:
                 yield from recorder.refresh_routes()
             except Exception as error:
                 self.fault(error)
+
+    def _report_shadowed(self) -> None:
+        """Log, once, which routes of the application receive no requests, since an endpoint has their path."""
+        try:
+            own = {template for _, template in self._refresh_routes()} | self._dispatched
+            paths = shadowed(self.answers.endpoints, own) if own else []
+            if paths:
+                self.reports.routes_shadowed(paths, fix_of(paths, self.settings))
+        except Exception as error:
+            self.fault(error)
 
     def _switch_memory(self) -> None:
         for recorder in self._recorders:

@@ -38,6 +38,10 @@ class Reports:
         fix = "serve the application with asyncio or trio; otherwise its async checks run in threads of their own"
         self._warn("event_loop.unknown", fix=fix)
 
+    def routes_shadowed(self, paths: list[str], fix: str) -> None:
+        """Log that the application has routes at the paths of endpoints, which receive no requests."""
+        self._warn("route.shadowed", paths=paths, fix=fix)
+
     def fault(self, error: BaseException) -> None:
         """Log a fault of scaleobs itself, once per type of error and function, or per name on a page."""
         with contextlib.suppress(Exception):

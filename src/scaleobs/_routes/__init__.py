@@ -13,13 +13,26 @@ from typing import Any, TypeVar, cast
 
 from scaleobs._routes.interface import ROUTE, NoRoutes, PlainRoutes, Request, Routes, VisitedRoutes
 from scaleobs._routes.nested import NestedRoutes
-from scaleobs._routes.objects import count_parameters, has_routes, is_a, router_of, takes_asgi
+from scaleobs._routes.objects import (
+    attributes,
+    count_parameters,
+    entries,
+    has_routes,
+    is_a,
+    is_container,
+    may_be_app,
+    router_of,
+    takes_asgi,
+    wrapped_by,
+)
 from scaleobs._routes.search import Search
 from scaleobs._routes.starlette import HiddenStarlette, StarletteRoutes
 
-__all__ = ["ROUTE", "PlainRoutes", "Request", "Routes", "around", "routes_of"]
+__all__ = ["ROUTE", "PlainRoutes", "Request", "Routes", "around", "dispatched", "routes_of"]
 
 App = TypeVar("App")
+
+_MAX_DISPATCHERS = 20
 
 _KINDS = {
     ("bottle", "Bottle"): "bottle.BottleRoutes",
@@ -78,6 +91,30 @@ def routes_of(
 def around(routes: Routes, app: App) -> App:
     """Return the callable to serve in place of an application, which records what each request reaches."""
     return cast("App", routes.around(app)) if isinstance(routes, NestedRoutes) else app
+
+
+def dispatched(app: Any) -> set[str]:
+    """
+    Return the paths for which a dispatcher outside all frameworks calls an application, which may be of any kind.
+
+    These are the keys of mappings, as of `DispatcherMiddleware(app, {"/metrics": make_wsgi_app()})`.
+    """
+    paths, pending, seen = set[str](), [app], list[Any]()
+    while pending and len(seen) < _MAX_DISPATCHERS:
+        one = pending.pop(0)
+        if any(one is other for other in seen):
+            continue
+        seen.append(one)
+        try:
+            if _kind(one) is not None:  # Its routes are known.
+                continue
+            pending += wrapped_by(one)
+            containers = [value for _, value in attributes(one) if is_container(value)]
+            pairs = [pair for container in containers for pair in entries(container)]
+        except Exception:  # noqa: S112 - An object that can't be read shows nothing.
+            continue
+        paths.update(key for key, value in pairs if isinstance(key, str) and key[:1] == "/" and may_be_app(value))
+    return paths
 
 
 def _kind(app: Any) -> Callable[[Any], VisitedRoutes] | None:
