@@ -75,3 +75,28 @@ def test_management_host_of_another_machine(manage, caplog):
 
     assert "can't be opened on '192.0.2.1': " in text
     assert text.endswith("Give an address of this machine by management_host or SCALEOBS_MANAGEMENT_HOST.")
+
+
+def test_port_that_is_closed_while_its_thread_ends(registry, monkeypatch):
+    """
+    A service closes its port before the thread of the port may close the socket.
+
+    The number of the socket may belong to another one by then, and an error would reach the application.
+    """
+    stop_listening = port._stop_listening
+    ticked = threading.Event()
+
+    def stop_late(descriptor):
+        ticked.clear()
+        ticked.wait(servers.LIMIT)
+        stop_listening(descriptor)
+
+    monkeypatch.setattr(port, "_stop_listening", stop_late)
+    monkeypatch.setattr(port, "_POLL_SECONDS", 0.01)
+    faults = []
+    address = port.Address(servers.free_port(), "127.0.0.1")
+    one = port.Port(address, lambda _: "live", lambda *_: None, on_tick=ticked.set, on_error=faults.append)
+    one.open()
+    one.close()
+
+    assert [] == faults

@@ -73,7 +73,7 @@ class Port:
         self._on_error = on_error
         self._lock = PortLock(address)
         self._descriptor: int | None = None
-        self._is_closed = False
+        self._is_closing = self._is_closed = False
         self._connections: Connections | None = None
         self._next_tick = 0.0
 
@@ -89,14 +89,18 @@ class Port:
 
     def close(self) -> None:
         """Stop, and release the lock for another worker; returns at once."""
+        self._is_closing = True
+        if self._descriptor is None:
+            self._is_closed = True
+            return
+        # In this order: once it is closed, the thread closes the descriptor, whose number another socket may get.
+        _stop_listening(self._descriptor)
         self._is_closed = True
-        if self._descriptor is not None:
-            _stop_listening(self._descriptor)
-            self._lock.release()
+        self._lock.release()
 
     def forked(self) -> None:
         """Close the sockets in a child process: they are the parent's."""
-        self._is_closed = True
+        self._is_closing = self._is_closed = True
         if self._connections is not None:
             self._connections.forked()
         elif self._descriptor is not None:
@@ -126,7 +130,7 @@ class Port:
                 else:
                     self._connections = Connections(self._descriptor, self._find, self._answer, self._on_error)
             except Exception as error:
-                if not self._is_closed:  # Otherwise the socket does not listen any more.
+                if not self._is_closing:  # Otherwise the socket does not listen any more.
                     self._on_error(error)
                     sleep(_POLL_SECONDS)
         if self._connections is not None:
