@@ -82,7 +82,13 @@ class TrioLoop:
             else:
                 _set(future.set_result, result)
 
-        self._token.run_sync_soon(trio.lowlevel.spawn_system_task, call)
+        def spawn() -> None:
+            try:
+                trio.lowlevel.spawn_system_task(call)
+            except RuntimeError:  # The run is about to end; an error here would end the server with another one.
+                future.cancel()
+
+        self._token.run_sync_soon(spawn)
         return future
 
     def _cancel(self, future: Future[Any], scope: Any) -> None:
