@@ -36,6 +36,9 @@ class Step(Enum):
 
 _functions: dict[Step, Callable[[], object]] = {}
 
+_pid = os.getpid()
+"""The process in which the steps were done last."""
+
 
 def after_fork(step: Step, function: Callable[[], object]) -> None:
     """
@@ -47,7 +50,19 @@ def after_fork(step: Step, function: Callable[[], object]) -> None:
     _functions[step] = function
 
 
+def catch_up() -> None:
+    """
+    Do the steps now, unless they were done in this process.
+
+    Code in C may fork without the hooks of Python, as uWSGI does.
+    """
+    if os.getpid() != _pid:
+        _forked()
+
+
 def _forked() -> None:
+    global _pid  # noqa: PLW0603 - A fork changes it.
+    _pid = os.getpid()
     with ExitStack() as stack:  # Calls all, the last one first, even if one raises.
         for step in reversed(Step):
             if step in _functions:

@@ -101,7 +101,8 @@ class _Service:
         )
         self.storage.sources.add(self._source)
         self.storage.disable_fast_path()
-        self._user = os.geteuid()
+        self._process = os.getpid(), os.geteuid()
+        families.follow_forks()
         families.join_workers()
         self._management: Management | None = None
         if settings.management_port is not None:
@@ -185,9 +186,10 @@ class _Service:
             self._traces.begin()
         if self.storage.fast_path[0] and self._is_configuration_changed():
             self.storage.disable_fast_path()
-        if self._user != os.geteuid():
-            self._user = os.geteuid()
-            families.join_workers()
+        if self._process != (os.getpid(), os.geteuid()):
+            # Not noticed by a hook: uWSGI forks in C, and the application may change its user at any time.
+            self._process = os.getpid(), os.geteuid()
+            families.follow_process()
             self.drain.serving()  # Its slot is in the ledger.
         if self.lifecycle.state == "new":
             families.join_workers()

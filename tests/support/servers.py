@@ -33,6 +33,7 @@ PROGRAMS = {
     "postgres",
     "prometheus",
     "redis-server",
+    "uwsgi",
     "uvicorn",
 }
 

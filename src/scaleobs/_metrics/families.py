@@ -16,13 +16,13 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from scaleobs import catalog
-from scaleobs._fork import Step, after_fork
+from scaleobs._fork import Step, after_fork, catch_up
 from scaleobs._metrics import process, user_values
 from scaleobs._metrics import runtime as loops
 from scaleobs._metrics.child import Child, Counts, Source
 from scaleobs._metrics.runtime import runtime
 from scaleobs._metrics.storage import Storage
-from scaleobs._workers import Group, join_group, leave_group, next_user, recognition
+from scaleobs._workers import Group, after_fork_of_uwsgi, join_group, leave_group, next_user, recognition
 
 _KINDS = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
 
@@ -239,6 +239,17 @@ def join_workers() -> None:
             _report(error)
         if left is not None:
             left.ledger.retire()
+
+
+def follow_process() -> None:
+    """Do what a fork requires if this process was forked in C, as by uWSGI; then join its group."""
+    catch_up()
+    join_workers()
+
+
+def follow_forks() -> None:
+    """Have `follow_process` called in each process that Python or uWSGI forks from this one."""
+    after_fork_of_uwsgi(follow_process)
 
 
 def is_user_changed() -> bool:

@@ -6,6 +6,7 @@ from scaleobs._workers.group import Group, Slots, join_group, leave_group
 from scaleobs._workers.ledger import Ledger
 from scaleobs._workers.recognition import Root, find_root, next_user
 from scaleobs._workers.sibling import Sibling
+from scaleobs._workers.uwsgi import after_fork_of_uwsgi
 
 __all__ = [
     "Group",
@@ -13,6 +14,7 @@ __all__ = [
     "Root",
     "Sibling",
     "Slots",
+    "after_fork_of_uwsgi",
     "find_root",
     "join_group",
     "leave_group",
