@@ -515,6 +515,21 @@ def test_files_of_the_sources_exist(page):
     assert [] == [one for one in named if not any((top / one).exists() for top in (ROOT, ROOT / "src" / "scaleobs"))]
 
 
+def test_promises_have_tests():
+    """
+    Each test that SECURITY.md names exists, and each promise there names one.
+    """
+    text = text_of("SECURITY.md")
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
+    tables = re.findall(r"^\| promise \| test \|\n\|---\|---\|\n((?:\|.*\n)+)", text, re.MULTILINE)
+    promises = [row for table in tables for row in table.splitlines()]
+
+    assert len(named) >= len(promises) > 20
+    assert [] == [row for row in promises if "::" not in row.split("|")[2]]
+    assert [] == [one for one in named if f"def {one[1]}(" not in (ROOT / one[0]).read_text()]
+    assert len(tables) == text.count("\n**Your task**\n")
+
+
 def links(page):
     """Return the relative links of a page: the path from the root, and the anchor."""
     prose = re.sub(r"^```.*?^```", "", text_of(page), flags=re.MULTILINE | re.DOTALL)

@@ -12,6 +12,9 @@ import anyio
 import pytest
 import sniffio
 import trio
+from prometheus_client import Gauge
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 import scaleobs
 from scaleobs._health import Check, Checks
@@ -373,6 +376,55 @@ def test_end_of_a_run(_):
     with pytest.raises(RuntimeError):
         loop.start(hangs)
     assert running_trio() is None
+
+
+def test_scrapes_at_once(registry):
+    """Scrapes under trio have whole pages, and let other tasks run meanwhile."""
+    gauge = Gauge("stock", "Stock.", ["item"], registry=registry)
+    for item in range(20_000):
+        gauge.labels(str(item)).set(item)
+    pages, ticks = [], []
+
+    async def scrape(app, number):
+        pieces = []
+
+        async def send(message):
+            pieces.append(message.get("body", b""))
+            await trio.lowlevel.checkpoint()
+
+        with trio.move_on_after(0 if number == 1 else LIMIT):  # The client of one disconnects.
+            await app(http_scope(path="/metrics"), nothing, send)
+            pages.append(b"".join(pieces))
+
+    async def tick():
+        while len(pages) < 7:
+            ticks.append(len(pages))
+            await trio.lowlevel.checkpoint()
+
+    async def main():
+        app = scaleobs.instrument(plain_copy(), service="shop", registry=registry, log_format="off")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tick)
+            for number in range(8):
+                nursery.start_soon(scrape, app, number)
+
+    trio.run(main)
+
+    assert [20_000] * 7 == [page.count(b"\nstock{") for page in pages]
+    assert ticks.count(0) > 20
+
+
+def test_client_of_tests_with_trio():
+    """Starlette's test client has a run of trio for each request outside a `with`, and one for all inside it."""
+    app = scaleobs.instrument(Starlette(), service="shop", log_format="off")
+    scaleobs.observer_of(app).check("database", cache=0)(by_trio)
+    client = TestClient(app, backend="trio")
+    statuses = [client.get("/ready").status_code for _ in range(3)]
+    with TestClient(app, backend="trio") as client:
+        statuses += [client.get("/ready").status_code for _ in range(3)]
+    statuses.append(TestClient(app).get("/health").status_code)
+
+    assert [200] * 7 == statuses
 
 
 def test_future_is_cancelled():

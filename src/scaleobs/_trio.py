@@ -125,12 +125,8 @@ class TrioLoop:
         with trio.move_on_after(seconds):
             await done.wait()
 
-    async def checkpoint(self) -> None:
-        """Let other tasks run; must be called in a task of this run."""
-        await self._trio.lowlevel.checkpoint()
-
     async def sleep(self, seconds: float) -> None:
-        """Sleep; must be called in a task of this run."""
+        """Sleep, or with 0 seconds let other tasks run; must be called in a task of this run."""
         await self._trio.sleep(seconds)
 
     def threads(self) -> tuple[float, float, float]:
