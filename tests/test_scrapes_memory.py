@@ -12,12 +12,13 @@ SERIES = 15_000
 """`tests/soak/test_many_series.py` has 100,000."""
 
 
-def test_32_scrapes_at_once_take_little_more_memory_than_one(tmp_path):
+@pytest.mark.parametrize("server", [many_series.UVICORN, many_series.GEVENT], ids=["uvicorn", "gevent"])
+def test_32_scrapes_at_once_take_little_more_memory_than_one(server, tmp_path):
     """All are answered, their peak is at most 3 times that of one scrape, and `/health` answers within a second."""
     for attempt in range(3):  # Another program may delay a probe.
         folder = tmp_path / str(attempt)
         folder.mkdir()
-        one, every, statuses, slowest = many_series.measure(folder, series=SERIES, scrapes=32)
+        one, every, statuses, slowest = many_series.measure(folder, series=SERIES, scrapes=32, server=server)
         assert [200] * 32 == statuses
         assert 3 * one > every
         if slowest < 1:

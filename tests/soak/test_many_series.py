@@ -13,7 +13,9 @@ HEADERS = [
 ]
 
 
-@pytest.mark.parametrize("server", [many_series.UVICORN, many_series.GUNICORN], ids=["uvicorn", "gunicorn"])
+@pytest.mark.parametrize(
+    "server", [many_series.UVICORN, many_series.GUNICORN, many_series.GEVENT], ids=["uvicorn", "gunicorn", "gevent"]
+)
 @pytest.mark.parametrize("headers", HEADERS, ids=["text", "openmetrics", "protobuf"])
 def test_32_scrapes_of_100000_series(headers, server, tmp_path):
     """The peak is at most 3 times that of one scrape, and `/health` answers within a second."""

@@ -87,6 +87,7 @@ print(slowest)
 
 
 UVICORN = ("uvicorn", "many_series_app:app", "--log-level", "warning", "--port")
+GEVENT = ("gunicorn", "many_series_app:app", "--worker-class", "gevent", "--bind")
 GUNICORN = ("gunicorn", "many_series_app:app", "--worker-class", "gthread", "--threads", "8", "--bind")
 
 
@@ -99,7 +100,7 @@ def measure(folder, *, series, scrapes, headers=None, server=UVICORN):
     """
     (folder / "many_series_app.py").write_text(APP)
     port = servers.free_port()
-    is_wsgi = server is GUNICORN
+    is_wsgi = server is not UVICORN
     command = [str(servers.BIN / server[0]), *server[1:], f"127.0.0.1:{port}" if is_wsgi else str(port)]
     environ = {"SERIES": str(series), "PYTHONPATH": os.pathsep.join(sys.path), **({"WSGI": "1"} if is_wsgi else {})}
     with servers.running(command, port, folder, **environ):

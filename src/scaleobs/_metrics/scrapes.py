@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+import _thread
 import os
-import sys
-import threading
-import time
 import weakref
 from collections.abc import Callable, Collection, Iterator
 from time import monotonic
-from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from scaleobs._gevent import unpatched
+from scaleobs._gevent import has_hub, sleep, unpatched
 from scaleobs._metrics import collectors
 from scaleobs._metrics.page import Page
 from scaleobs._metrics.storage import Storage
@@ -31,6 +28,9 @@ PATIENCE_SECONDS = 0.3
 """If almost all threads of a server have been scraping for so long, further scrapes are refused."""
 
 _SLEEP_SECONDS = 0.005
+
+_PAUSE_SECONDS = 0.002
+"""How long a greenlet keeps its event loop."""
 
 _TURN_SECONDS = 0.02
 """On an event loop, one scrape makes pieces as long as it is never busy with something else for this time."""
@@ -111,10 +111,13 @@ class Scrape(Iterator[bytes]):
         self._page: _SharedPage | None = page
         self._node = node
         self.may_block = may_block
+        # Greenlets share a loop as tasks do, but wait as threads do.
+        self._is_greenlet = may_block and has_hub()
+        self.is_on_loop = self._is_greenlet or not may_block
         self._threads = threads
         self._has_read = False
         self.is_dropped = False
-        self.begun = self.last_read = monotonic()
+        self.begun = self.last_read = self._last_pause = monotonic()
 
     def __next__(self) -> bytes:
         """
@@ -126,6 +129,7 @@ class Scrape(Iterator[bytes]):
         """
         self.last_read = monotonic()
         while (page := self._page) is not None:
+            self._let_greenlets_run()
             is_done, node = page.is_done, self._node
             if node.following is not None:
                 self._node, self._has_read = node.following, True
@@ -141,12 +145,17 @@ class Scrape(Iterator[bytes]):
             elif not self._pages.advance(self):
                 if not self.may_block:
                     return WAIT
-                _sleep()
+                sleep(_SLEEP_SECONDS)
             elif not self.may_block and node.following is None and not page.is_done:
                 return b""
         if self.is_dropped:
             raise ScrapeDropped
         raise StopIteration
+
+    def _let_greenlets_run(self) -> None:
+        if self._is_greenlet and monotonic() - self._last_pause > _PAUSE_SECONDS:
+            sleep(0)
+            self._last_pause = monotonic()
 
     def _leave(self) -> None:
         self._page = None
@@ -187,7 +196,7 @@ class Pages:
 
     def _reset(self) -> None:
         self._process = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = unpatched(_thread, "allocate_lock")()
         self._line: list[weakref.ref[_SharedPage]] = []
         self._maker = (0, 0.0)
         self._scrapes: weakref.WeakSet[Scrape] = weakref.WeakSet()
@@ -276,7 +285,7 @@ class Pages:
                 return True
         # If each scrape made a piece in each turn of the loop, nothing else would run in between.
         maker, made_at = self._maker
-        if not scrape.may_block and maker != id(scrape) and monotonic() - made_at < _TURN_SECONDS:
+        if scrape.is_on_loop and maker != id(scrape) and monotonic() - made_at < _TURN_SECONDS:
             return False
         try:
             page.idle.pop()
@@ -353,11 +362,3 @@ class Pages:
         oldest.drop()
         self._scrapes.discard(oldest)
         return True
-
-
-def _sleep() -> None:
-    """Wait a moment. A thread without an event loop of gevent must not start one, and a greenlet must not block its."""
-    local: Any = sys.modules.get("gevent._hub_local")
-    is_without_loop = local is not None and local.get_hub_if_exists() is None
-    sleep = unpatched(time, "sleep") if is_without_loop else time.sleep
-    sleep(_SLEEP_SECONDS)
