@@ -13,7 +13,7 @@ SOURCE = ROOT / "src" / "scaleobs"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 LAYERS = [
-    {"catalog", "settings", "objectives", "_workers"},
+    {"catalog", "settings", "_environment", "objectives", "_workers"},
     {"_metrics", "_health", "_lifecycle", "logs", "_tracing"},
     {"_routes", "checks"},
     {"_http", "_management", "_service", "observer", "_instrument"},

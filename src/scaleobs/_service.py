@@ -17,6 +17,7 @@ from scaleobs._http.endpoints import Answers
 from scaleobs._http.exchange import SLOW_SECONDS, AccessLog
 from scaleobs._http.recorder import Recorder
 from scaleobs._http.reports import Reports
+from scaleobs._http.request_ids import reads_request_ids
 from scaleobs._http.shadowed import fix_of, shadowed
 from scaleobs._lifecycle import ServiceDrain
 from scaleobs._lifecycle import Stage as DrainStage
@@ -81,6 +82,9 @@ class _Service:
             slow_seconds=min(latencies, default=SLOW_SECONDS),
         )
         self.reports = Reports(logger)
+        self.ids = logs.RequestIds(
+            settings.request_id_header, settings.request_id_generator, settings.request_id_validator, self.fault
+        )
         self.checks = Checks(partial(write_event, logger), logs.Redact(settings.log_redact))
         for check in settings.checks:
             self.checks.add(check)
@@ -147,6 +151,7 @@ class _Service:
             self.lifecycle.lifespan_begun()
             self.checks.note_loop()
             logs.take_loggers()  # The server may have configured them after `instrument` did.
+            self.ids.is_passed_on |= reads_request_ids(self.app)  # Middlewares may have been added.
             self.drain.serving()
             if self._management is not None:
                 self._management.open()
@@ -263,8 +268,17 @@ class _Service:
             method: the key of a request's method in the scope or environ.
         """
         whole = app if self.app is None else self.app
+        self.ids.is_passed_on |= reads_request_ids(whole)
         routes = routes_of(whole, self.settings.route, served=app, is_asgi=method == "method")
-        recorder = Recorder(self.storage, routes, self.log, self.reports, method=method, spans=_tracing.Spans(app))
+        recorder = Recorder(
+            self.storage,
+            routes,
+            log=self.log,
+            reports=self.reports,
+            ids=self.ids,
+            method=method,
+            spans=_tracing.Spans(app),
+        )
         self._recorders.append(recorder)
         self._dispatched.update(dispatched(app))
         self.storage.has_iterables = self.storage.has_iterables or method == "REQUEST_METHOD"

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict, get_args
-from urllib.parse import unquote
 
+from scaleobs._environment import from_environment
 from scaleobs.catalog import LOG_LEVELS
 from scaleobs.objectives import Availability, Latency, Objective
 
@@ -54,6 +54,9 @@ class Arguments(TypedDict, total=False):
     stall_seconds: float
     objectives: Iterable[Objective]
     route: RouteFunction | None
+    request_id_header: str | None
+    request_id_generator: Callable[[], str] | None
+    request_id_validator: Callable[[str], bool] | None
     max_label_sets: int
     native_histograms: bool
     size_histograms: bool
@@ -141,6 +144,14 @@ def _host(value: Any, shown: str) -> str | None:
     return value
 
 
+def _header(value: Any, shown: str) -> str | None:
+    if value is None or value in ("", "off"):
+        return None
+    if not isinstance(value, str) or re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value) is None:
+        _refuse(shown, "give the name of a header, e.g. 'X-Request-ID', or 'off' for none.")
+    return value
+
+
 def _checks(value: Any, shown: str) -> tuple[Any, ...]:
     if isinstance(value, str) or not hasattr(value, "__iter__"):
         _refuse(shown, "give a list, e.g. checks=[scaleobs.Check('postgres', function)].")
@@ -159,10 +170,17 @@ def _objectives(value: Any, shown: str) -> tuple[Objective, ...]:
     return objectives
 
 
-def _route(value: Any, shown: str) -> Any:
+def _function(value: Any, shown: str, *, fix: str) -> Any:
     if value is not None and not callable(value):
-        _refuse(shown, "give a function from a scope or environ to a template, e.g. route=lambda scope: '/items/{id}'.")
+        _refuse(shown, fix)
     return value
+
+
+_route = partial(
+    _function, fix="give a function from a scope or environ to a template, e.g. route=lambda scope: '/items/{id}'."
+)
+_generator = partial(_function, fix="give a function that returns a new id, e.g. lambda: str(uuid.uuid4()).")
+_validator = partial(_function, fix="give a function that returns whether an id is used, e.g. str.isalnum.")
 
 
 def _registry(value: Any, shown: str) -> Any:
@@ -300,6 +318,13 @@ class Settings:
     """Each `Latency` makes its `under` a bucket boundary."""
     route: RouteFunction | None = _setting(None, _route, has_variable=False)
     """For a framework that scaleobs doesn't support: returns the route's template, or `None` for `unmatched`."""
+    request_id_header: str | None = _setting("X-Request-ID", _header)
+    """The header from which the id of a request is read, and in which it is sent back. `None` does neither."""
+    request_id_generator: Callable[[], str] | None = _setting(None, _generator, has_variable=False)
+    """Returns a new id; `None` makes one of 32 hexadecimal digits."""
+    request_id_validator: Callable[[str], bool] | None = _setting(None, _validator, has_variable=False)
+    """Returns whether an id of a client is used; `None` accepts 1 to 128 of `A-Za-z0-9._-`. It receives printable
+    ASCII."""
     max_label_sets: int = _setting(2000, _limit)
     """The limit of label sets. Requests beyond it are counted in four overflow series."""
     native_histograms: bool = _setting(default=False, read=_flag)
@@ -341,7 +366,9 @@ class Settings:
         for name in arguments:
             if name not in table:
                 raise SettingsError(_unknown(name, list(table)))
-        given = _from_environment(os.environ if environ is None else environ)
+        with_variable = [name for name, one in table.items() if one.metadata["has_variable"]]
+        given: dict[str, tuple[str, Any]] = {}
+        given |= from_environment(os.environ if environ is None else environ, with_variable)
         given |= {name: (name, value) for name, value in arguments.items()}
         values = {}
         for name, (source, value) in given.items():
@@ -349,32 +376,6 @@ class Settings:
             values[name] = table[name].metadata["read"](value, shown)
         _refuse_shared_paths(settings := cls(**values))
         return settings
-
-
-def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
-    """Return the variable and its value for each setting that the environment gives."""
-    resource = _resource_attributes(environ.get("OTEL_RESOURCE_ATTRIBUTES", ""))
-    attributes = {
-        "service": resource.get("service.name"),
-        "version": resource.get("service.version"),
-        "environment": resource.get("deployment.environment.name") or resource.get("deployment.environment"),
-    }
-    given: dict[str, tuple[str, Any]] = {
-        name: ("OTEL_RESOURCE_ATTRIBUTES", value) for name, value in attributes.items() if value
-    }
-    if environ.get("OTEL_SERVICE_NAME"):
-        given["service"] = ("OTEL_SERVICE_NAME", environ["OTEL_SERVICE_NAME"])
-    for one in fields(Settings):
-        variable = f"SCALEOBS_{one.name.upper()}"
-        if one.metadata["has_variable"] and variable in environ:
-            given[one.name] = (variable, environ[variable])
-    return given
-
-
-def _resource_attributes(text: str) -> dict[str, str]:
-    """Return the readable pairs of `OTEL_RESOURCE_ATTRIBUTES`; errors in it are OpenTelemetry's to report."""
-    pairs = (pair.partition("=") for pair in text.split(","))
-    return {key.strip(): unquote(value.strip()) for key, _, value in pairs if value.strip()}
 
 
 def _refuse_shared_paths(settings: Settings) -> None:

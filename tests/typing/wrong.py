@@ -68,6 +68,7 @@ instrument(app, management_port="9090")  # expect-error
 instrument(app, access_levels={"4xx": "warn"})  # expect-error
 instrument(app, access_sample="all")  # expect-error
 instrument(app, route="/items")  # expect-error
+instrument(app, request_id_generator="new")  # expect-error
 instrument(app, route=lambda scope: 3)  # expect-error
 instrument(app, registry="mine")  # expect-error
 Observer(log_format="yaml")  # expect-error

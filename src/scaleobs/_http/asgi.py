@@ -110,7 +110,7 @@ class ASGIMiddleware:
     def _logged_fast_path(self) -> ASGIApp:
         """Return the same for requests with a line."""
         app, recorder, endpoints, roots = self.app, self._recorder, self._endpoints, self._roots
-        local, storage = recorder.local, recorder.storage
+        local, storage, ids = recorder.local, recorder.storage, recorder.ids
         fast_path = storage.fast_path
         # A call of a bound method from a local name costs half of one through its attributes.
         begin, end = logs.request_context.set, logs.request_context.reset
@@ -137,7 +137,7 @@ class ASGIMiddleware:
             exchange.client_disconnected = False
             exchange.status = exchange.pending_log_fields = exchange.span = exchange.received = None
             exchange.begun = perf_counter()
-            exchange.context = context = context_of(scope)
+            exchange.context = context = context_of(scope, ids)
             if "trace_id" in context and storage.awaits_trace:
                 storage.enable_exemplars()
             token = begin(context)
@@ -186,7 +186,7 @@ class ASGIMiddleware:
             with claim:
                 await self._http(scope, receive, send)
         elif kind == "websocket" and self._recorder.claim(scope):
-            context = context_of(scope) if self._recorder.log.writes_lines else None
+            context = context_of(scope, self._recorder.ids) if self._recorder.log.writes_lines else None
             span, entered = self._begin_span(scope, context)
             connection = WebSocket(self._recorder, context, span, scope=scope, receive=receive, send=send)
             await connection.serve(self.app, entered)
@@ -213,7 +213,7 @@ class ASGIMiddleware:
         exchange.begun = perf_counter()
         token = entered = None
         if recorder.log.writes_lines:
-            exchange.context = context_of(scope)
+            exchange.context = context_of(scope, recorder.ids)
             token = logs.request_context.set(exchange.context)
         if not recorder.storage.fast_path[0]:
             exchange.span, entered = self._begin_span(scope, exchange.context)

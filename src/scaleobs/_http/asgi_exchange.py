@@ -8,6 +8,7 @@ import os
 import sys
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from scaleobs._http.exchange import COMPLETING, ENDED, OPEN, SERVER_ERROR, DetailedExchange, Exchange
 from scaleobs._metrics.child import HTTP
 from scaleobs._tracing import request_attributes
-from scaleobs.logs import new_context
+from scaleobs.logs import RequestIds
 from scaleobs.logs._encoding import led_to, traceback_of
 
 Scope = MutableMapping[str, Any]
@@ -72,7 +73,6 @@ _FILE_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirec
 _FILENAME = vars(OSError)["filename"]
 
 _LONGEST_CHAIN = 100
-_LENGTH_OF_NAME = len(b"x-request-id")
 
 
 def _mark_as_coroutine_function(function: Any) -> None:
@@ -220,7 +220,7 @@ class DetailedHTTPExchange(DetailedExchange, HTTPExchange):
             if is_start:
                 self.status = message["status"]
                 if self.context is not None:
-                    message = with_id(message, self.context)
+                    message = with_id(message, self.recorder.ids, self.context)
         except Exception:  # The server reports a malformed message.
             is_start = False
         return self.server_send(message) if is_start else HTTPExchange.send(self, message)
@@ -229,7 +229,7 @@ class DetailedHTTPExchange(DetailedExchange, HTTPExchange):
 
     async def _start_again(self, message: Message, status: Any) -> None:
         if self.context is not None:
-            message = with_id(message, self.context)
+            message = with_id(message, self.recorder.ids, self.context)
         await super()._start_again(message, status)
 
     async def _send_last(self, message: Message) -> None:
@@ -289,30 +289,44 @@ def _comes_from(error: BaseException, send: Send) -> bool:
     return False
 
 
-def context_of(scope: Scope) -> dict[str, Any]:
-    """Return the ids of a request in the log, from `X-Request-ID` and `traceparent` if the client sent them."""
+def context_of(scope: Scope, ids: RequestIds) -> dict[str, Any]:
+    """Return the ids of a request in the log, from its header and `traceparent` if the client sent them."""
     try:
         headers = dict(scope["headers"])
-        if b"x-request-id" not in headers and b"traceparent" not in headers:
-            return new_context()
-    except Exception:  # noqa: S110 - Not a list, or malformed: see `header_of`.
-        pass
-    return new_context(header_of(scope, b"x-request-id"), header_of(scope, b"traceparent"))
+        is_known = ids.header in headers or b"traceparent" in headers
+    except Exception:  # Not a list, or malformed: see `header_of`.
+        is_known = True
+    if is_known:
+        context = ids.new_context(header_of(scope, ids.header), header_of(scope, b"traceparent"))
+    else:
+        context = ids.new_context()
+    if ids.is_passed_on:
+        _pass_on(scope, ids.header, context["request_id"].encode())
+    return context
 
 
-def with_id(message: Message, context: dict[str, Any]) -> Message:
-    """Return the start of a response, or the accept of a WebSocket, with `X-Request-ID` unless it has one."""
-    headers = message.get("headers", ())
+def _pass_on(scope: Scope, header: bytes, request_id: bytes) -> None:
+    """Give a request the header with its id; a malformed scope stays as it is."""
+    with suppress(Exception):
+        others = [(name, value) for name, value in scope["headers"] if name.lower() != header]
+        scope["headers"] = [*others, (header, request_id)]
+
+
+def with_id(message: Message, ids: RequestIds, context: dict[str, Any]) -> Message:
+    """Return the start of a response, or the accept of a WebSocket, with the header of the id unless it has one."""
+    headers, own = message.get("headers", ()), ids.header
     try:
         if type(headers) is not list and type(headers) is not tuple:  # Any iterable is allowed, perhaps a generator.
             message = {**message, "headers": (headers := list(headers))}
         for name, _ in headers:
-            if len(name) == _LENGTH_OF_NAME and name.lower() == b"x-request-id":
+            if len(name) == len(own) and name.lower() == own:
                 return message
     except Exception:  # The server reports malformed headers.
         return message
+    if not own:
+        return message
     message = message.copy() if type(message) is dict else dict(message)
-    message["headers"] = [*headers, (b"x-request-id", context["request_id"].encode())]
+    message["headers"] = [*headers, (own, context["request_id"].encode())]
     return message
 
 

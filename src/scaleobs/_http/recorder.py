@@ -15,6 +15,7 @@ from scaleobs._metrics.child import Child, Labels, Shard, ThreadShards
 from scaleobs._metrics.storage import Storage
 from scaleobs._routes import ROUTE, PlainRoutes, Routes
 from scaleobs._tracing import Spans
+from scaleobs.logs import RequestIds
 
 Request = MutableMapping[str, Any]
 """An ASGI scope or a WSGI environ."""
@@ -43,6 +44,7 @@ class Recorder:
         routes: returns their templates.
         log: writes their lines.
         reports: logs faults and limits.
+        ids: makes the ids of requests.
         method: the key of a request's method in the scope or environ.
         spans: makes their server spans.
 
@@ -52,12 +54,20 @@ class Recorder:
     """
 
     __slots__ = (
-        *("_templates", "_unmatched", "by_identity", "route_key", "local", "log"),
-        *("method", "on_memory_changed", "reports", "routes", "spans", "storage"),
+        *("_templates", "_unmatched", "by_identity", "ids", "local", "log"),
+        *("method", "on_memory_changed", "reports", "route_key", "routes", "spans", "storage"),
     )
 
     def __init__(
-        self, storage: Storage, routes: Routes, log: AccessLog, reports: Reports, *, method: str, spans: Spans
+        self,
+        storage: Storage,
+        routes: Routes,
+        *,
+        log: AccessLog,
+        reports: Reports,
+        ids: RequestIds,
+        method: str,
+        spans: Spans,
     ) -> None:
         self.storage = storage
         self.local = ThreadShards(storage.new_shard)
@@ -66,6 +76,7 @@ class Recorder:
         self.by_identity = False
         self.log = log
         self.reports = reports
+        self.ids = ids
         self.method = method
         self.spans = spans
         self.on_memory_changed: Callable[[], None] = lambda: None

@@ -137,7 +137,7 @@ class WebSocket:
         try:
             kind, code, has_more = message["type"], message.get("code"), message.get("more_body")
             if kind == "websocket.accept" and self._opened is None and self._context is not None:
-                message = with_id(message, self._context)
+                message = with_id(message, self._recorder.ids, self._context)
             elif kind == _START:
                 message = self._with_status(message)
         except Exception:  # The server reports a malformed message.
@@ -161,7 +161,7 @@ class WebSocket:
         if self._opened is not None or handshake.stage == ENDED or handshake.status is not None:
             return message
         handshake.status = message["status"]
-        return message if self._context is None else with_id(message, self._context)
+        return message if self._context is None else with_id(message, self._recorder.ids, self._context)
 
     async def _accept(self, message: Message) -> None:
         self._is_accepting = True

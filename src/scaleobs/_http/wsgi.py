@@ -8,7 +8,6 @@ from functools import partial
 from time import perf_counter
 from typing import Any, Unpack
 
-from scaleobs import logs
 from scaleobs._http import wsgi_websocket
 from scaleobs._http.answer import Answer
 from scaleobs._http.exchange import OPEN
@@ -118,8 +117,11 @@ class WSGIMiddleware:
         exchange.path = environ.get("PATH_INFO", "")
         exchange.begun = perf_counter()
         if self._writes_lines:
-            ids = str(environ.get("HTTP_X_REQUEST_ID", "")), str(environ.get("HTTP_TRACEPARENT", ""))
-            exchange.context = logs.new_context(*ids)
+            ids = recorder.ids
+            parts = str(environ.get(ids.key, "")), str(environ.get("HTTP_TRACEPARENT", ""))
+            exchange.context = ids.new_context(*parts)
+            if ids.is_passed_on:
+                environ[ids.key] = exchange.context["request_id"]
             if "trace_id" in exchange.context and storage.awaits_trace:
                 storage.enable_exemplars()
         if not storage.fast_path[0]:

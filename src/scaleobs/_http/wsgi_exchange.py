@@ -24,7 +24,6 @@ _LIST_ITERATOR = type(iter(list[bytes]()))
 # A call of the function costs half of a call through `super()`.
 _count, _end = Exchange.end, DetailedExchange.end
 
-_LENGTH_OF_NAME = len("x-request-id")
 _LONGEST_NUMBER = 13
 """In digits: a client may declare any length, and one above a terabyte would dominate the sum of the histogram."""
 
@@ -99,12 +98,13 @@ class WSGIExchange(DetailedExchange):
 
     def _with_id(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the start of a response with `X-Request-ID`, unless the application has set one."""
+        own = self.recorder.ids.shown
         try:
             status, headers, *rest = args
             for name, _ in headers:
-                if len(name) == _LENGTH_OF_NAME and name.lower() == "x-request-id":
+                if len(name) == len(own) and name.lower() == own.lower():
                     return args
-            return status, [*headers, ("X-Request-ID", self.context["request_id"])], *rest  # type: ignore[index]
+            return (status, [*headers, (own, self.context["request_id"])], *rest) if own else args  # type: ignore[index]
         except Exception:  # The server reports malformed arguments.
             return args
 

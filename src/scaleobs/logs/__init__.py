@@ -21,7 +21,7 @@ from scaleobs.logs._configure import (
     server_handler,
     take_loggers,
 )
-from scaleobs.logs._context import bind_context, forget_request, new_context, request_context, request_id
+from scaleobs.logs._context import RequestIds, bind_context, forget_request, request_context, request_id
 from scaleobs.logs._logger import JSONFormatter, StdoutHandler
 from scaleobs.logs._redaction import Redact
 
@@ -29,6 +29,7 @@ __all__ = [
     "JSONFormatter",
     "LoggingState",
     "Redact",
+    "RequestIds",
     "StdoutHandler",
     "bind_context",
     "configure_for",
@@ -39,7 +40,6 @@ __all__ = [
     "is_configured",
     "leave_alone",
     "mark_logged",
-    "new_context",
     "own_logger",
     "processors",
     "request_context",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextvars import ContextVar, Token
 from typing import Any
 
@@ -12,6 +12,8 @@ from scaleobs import _tracing
 from scaleobs._fork import Step, after_fork
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+_UUID = re.compile(r"[0-9A-Fa-f]{8}-?([0-9A-Fa-f]{4}-?){3}[0-9A-Fa-f]{12}", re.ASCII)
+_MAX_LENGTH = 200
 
 # Ids must differ; they need not be unpredictable. A seed that the application sets in the shared generator, or that
 # two workers inherit, must not repeat them.
@@ -35,29 +37,92 @@ _RESERVED = ("event", "exc_info", "stack_info", "self", "_record", "_from_struct
 """Names that structlog does not treat as fields."""
 
 
-def new_context(request_id: str = "", traceparent: str = "") -> dict[str, Any]:
+class RequestIds:
     """
-    Return the ids of a request for its log lines.
+    The ids of requests, as the settings of one service require.
 
     Args:
-        request_id: the client's; a new id replaces it if it is empty, too long, or has other characters than
-            `A-Za-z0-9._-`.
-        traceparent: the header, or an empty text.
+        header: the header with an id; `None` for none.
+        generator: returns a new id; `None` for the usual one.
+        validator: returns whether an id of a client is used; `None` for the usual characters and length.
+        on_fault: counts and logs an error of the two functions; never raises.
+
+    Attributes:
+        header: its name in ASGI; empty without one.
+        shown: its name as text.
+        key: its name in an environ.
+        is_passed_on: whether the application receives the id as that header, for a library in it that reads it. Such
+            libraries accept UUIDs only.
     """
-    if not request_id or _REQUEST_ID.fullmatch(request_id) is None:
-        request_id = _bits(128).to_bytes(16).hex()  # Half the time of a format.
-    context = {"request_id": request_id}
-    parent = _tracing.parse_traceparent(traceparent) if traceparent else None
-    if parent is not None:
-        context["trace_id"], context["span_id"] = parent.trace_id, parent.span_id
-    return context
+
+    def __init__(
+        self,
+        header: str | None = "X-Request-ID",
+        generator: Callable[[], str] | None = None,
+        validator: Callable[[str], bool] | None = None,
+        on_fault: Callable[[Exception], None] = lambda _: None,
+    ) -> None:
+        self.shown = header or ""
+        self.header = self.shown.lower().encode()
+        self.key = f"HTTP_{self.shown.upper().replace('-', '_')}" if header else ""
+        self.is_passed_on = False
+        self._generator = generator
+        self._validator = validator
+        self._on_fault = on_fault
+
+    def new_context(self, request_id: str = "", traceparent: str = "") -> dict[str, Any]:
+        """
+        Return the ids of a request for its log lines.
+
+        Args:
+            request_id: the client's; a new id replaces it if it is empty or not valid.
+            traceparent: the header, or an empty text.
+        """
+        if not request_id or not self._is_valid(request_id):
+            # Half the time of a format.
+            request_id = _bits(128).to_bytes(16).hex() if self._generator is None else self._generated()
+        context = {"request_id": request_id}
+        parent = _tracing.parse_traceparent(traceparent) if traceparent else None
+        if parent is not None:
+            context["trace_id"], context["span_id"] = parent.trace_id, parent.span_id
+        return context
+
+    def _is_valid(self, request_id: str) -> bool:
+        if self._validator is None:
+            is_usual = _REQUEST_ID.fullmatch(request_id) is not None
+            return is_usual and (not self.is_passed_on or _UUID.fullmatch(request_id) is not None)
+        try:
+            return _is_safe(request_id) and bool(self._validator(request_id))
+        except Exception as error:
+            self._on_fault(error)
+            return False
+
+    def _generated(self) -> str:
+        try:
+            return _sendable(self._generator())  # type: ignore[misc]
+        except Exception as error:
+            self._on_fault(error)
+            return _bits(128).to_bytes(16).hex()
+
+
+def _sendable(made: Any) -> str:
+    if isinstance(made, str) and _is_safe(made):
+        return made
+    msg = f"request_id_generator returned {made!r}: return 1 to {_MAX_LENGTH} printable characters of ASCII."
+    raise ValueError(msg)
+
+
+def _is_safe(request_id: str) -> bool:
+    """Return whether an id can be sent in a header."""
+    is_text = request_id.isascii() and request_id.isprintable() and request_id == request_id.strip()
+    return is_text and 0 < len(request_id) <= _MAX_LENGTH
 
 
 def request_id() -> str | None:
     """
     Return the id of the current request, which its lines and its response have.
 
-    It is the client's `X-Request-ID` if that is valid, or else a new one. `None` outside a request, and with
+    It is that of the client's header if it is valid, or else a new one. `None` outside a request, and with
     `log_format="off"`. All tasks of the request and the threads that its context is copied to have the same one.
     """
     context = request_context.get()
