@@ -117,6 +117,14 @@ def test_missing_exporter_is_logged_with_the_fix():
     assert "pip install 'scaleobs[otel]'" in lines[0]["fix"]
 
 
+@pytest.mark.parametrize("variable", ["OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"])
+def test_missing_exporter_of_grpc_is_named(variable):
+    """`scaleobs[otel]` has the exporter for HTTP; the one for gRPC is a package of its own."""
+    lines = run("http://127.0.0.1:9", **{variable: "grpc"})
+
+    assert "pip install opentelemetry-exporter-otlp-proto-grpc" in lines[0]["fix"]
+
+
 def test_child_of_a_process_that_exports_ends():
     """
     A process that exports may fork, as one that uses multiprocessing does.

@@ -55,7 +55,7 @@ class Export:
         try:
             _load()
         except ImportError as error:
-            fix = "pip install 'scaleobs[otel]', or take OTEL_EXPORTER_OTLP_ENDPOINT out of the environment"
+            fix = f"pip install {_package()}, or take OTEL_EXPORTER_OTLP_ENDPOINT out of the environment"
             write("warning", "traces.not_exported", reason=str(error), fix=fix)
 
     def begin(self) -> None:
@@ -119,8 +119,16 @@ def _set_provider(resource: Mapping[str, str]) -> None:
 
 
 def _exporter() -> str:
-    protocol = next((os.environ[name] for name in _PROTOCOLS if os.environ.get(name)), "")
-    return _EXPORTERS.get(protocol.strip(), _BY_HTTP)
+    return _EXPORTERS.get(_protocol(), _BY_HTTP)
+
+
+def _package() -> str:
+    """Return what to install for the protocol that the environment names."""
+    return "opentelemetry-exporter-otlp-proto-grpc" if _protocol() in _EXPORTERS else "'scaleobs[otel]'"
+
+
+def _protocol() -> str:
+    return next((os.environ[name] for name in _PROTOCOLS if os.environ.get(name)), "").strip()
 
 
 class _LimitedCall:
