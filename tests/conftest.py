@@ -20,12 +20,12 @@ from flask import Flask
 from prometheus_client import CollectorRegistry
 
 import scaleobs
-from scaleobs import logs
 from scaleobs._cli.demo import processes
 from scaleobs._management import services as management_services
 from scaleobs._metrics import families as registry_module
 from scaleobs._metrics import runtime as loops
 from scaleobs.logs import _configure as log_configuration
+from scaleobs.logs._context import request_context
 from scaleobs.logs._sink import stdout
 from support import servers
 from support.exchanges import asgi, wsgi
@@ -89,10 +89,10 @@ def _fresh_process(monkeypatch):
     hooks = sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
-    token = logs.request_context.set(None)
+    token = request_context.set(None)
     stdout.reset()
     yield
-    logs.request_context.reset(token)
+    request_context.reset(token)
     structlog.contextvars.clear_contextvars()
     structlog.reset_defaults()
     sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning = hooks

@@ -15,8 +15,7 @@ import pytest
 import structlog
 
 import scaleobs
-from scaleobs import logs
-from scaleobs.logs._configure import ACCESS_LOGGERS, SERVER_LOGGERS
+from scaleobs.logs._configure import ACCESS_LOGGERS, SERVER_LOGGERS, take_loggers
 from support.exchanges import asgi, log_lines
 
 
@@ -116,7 +115,7 @@ def test_lines_of_servers_are_json(configured, capsys):
     for name in (*SERVER_LOGGERS, *ACCESS_LOGGERS):
         logging.getLogger(name).addHandler(logging.StreamHandler(sys.stderr))
         logging.getLogger(name).setLevel(logging.INFO)
-    logs.take_loggers()
+    take_loggers()
     for name in (*SERVER_LOGGERS, *ACCESS_LOGGERS):
         logging.getLogger(name).info("from %s", name, extra={"color_message": "\x1b[1m"})
     captured = capsys.readouterr()

@@ -198,8 +198,13 @@ def test_nothing_is_lost_at_the_end(end):
 def test_signal_handler_that_logs():
     """A signal handler that logs during a write does not wait, and both lines are whole."""
     code = """
-signal.signal(signal.SIGALRM, lambda *_: log.info("in the handler", text="y" * 6000))
-signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+def handle(*_):
+    log.info("in the handler", text="y" * 6000)
+    # Not at an interval: if a line took longer, the handler would interrupt itself without end.
+    signal.setitimer(signal.ITIMER_REAL, 0.0005)
+
+signal.signal(signal.SIGALRM, handle)
+signal.setitimer(signal.ITIMER_REAL, 0.0005)
 for number in range(3000):
     log.info("in the program", number=number, text="x" * 6000)
 signal.setitimer(signal.ITIMER_REAL, 0)

@@ -16,7 +16,7 @@ import structlog
 
 import scaleobs
 from scaleobs import logs
-from scaleobs.logs._configure import ACCESS_LOGGERS, SERVER_LOGGERS
+from scaleobs.logs._configure import ACCESS_LOGGERS, SERVER_LOGGERS, is_configured
 from support.exchanges import asgi, log_lines
 
 
@@ -25,7 +25,7 @@ def state():
     loggers = [logging.getLogger(name) for name in (None, "shop", *SERVER_LOGGERS, *ACCESS_LOGGERS)]
     hooks = sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning
     config = structlog.get_config() if structlog.is_configured() else None
-    return [(one.handlers[:], one.level, one.propagate) for one in loggers], hooks, config, logs.is_configured()
+    return [(one.handlers[:], one.level, one.propagate) for one in loggers], hooks, config, is_configured()
 
 
 def run(code, **environ):

@@ -15,8 +15,8 @@ import pytest
 import structlog
 
 import scaleobs
-from scaleobs import logs
 from scaleobs.logs import _configure
+from scaleobs.logs._configure import take_loggers
 from support import servers
 from support.exchanges import asgi, log_lines
 
@@ -252,7 +252,7 @@ def test_taking_over_is_reversible(log_format, capsys):
     state = scaleobs.configure_logging(log_format=log_format)
     late = logging.getLogger("late.module")
     late.addHandler(logging.StreamHandler())
-    logs.take_loggers()
+    take_loggers()
     taken = echo.handlers + late.handlers
     state.restore()
 

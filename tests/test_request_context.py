@@ -21,7 +21,7 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 import scaleobs
-from scaleobs import logs
+from scaleobs.logs._context import request_context
 from support.exchanges import asgi, environ, finished, http_scope, log_lines, serve_asgi, wsgi
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -150,7 +150,7 @@ def test_wsgi_thread_is_clean_between_requests(ends, registry, capsys):
 
     assert ("r1", None, None) == (lines["called"], lines["between"], lines["after"])
     assert "r1" == lines.get("read", "r1")
-    assert logs.request_context.get() is None
+    assert request_context.get() is None
 
 
 def test_wsgi_body_read_during_another_request(registry, capsys):
@@ -162,10 +162,10 @@ def test_wsgi_body_read_during_another_request(registry, capsys):
 
         def body():
             try:
-                named.append(logs.request_context.get()["request_id"])
+                named.append(request_context.get()["request_id"])
                 yield b"x"
             finally:
-                named.append(logs.request_context.get()["request_id"])
+                named.append(request_context.get()["request_id"])
 
         return body()
 
@@ -174,9 +174,9 @@ def test_wsgi_body_read_during_another_request(registry, capsys):
 
     def outer(environ, start_response):
         chunks = iter(first)
-        named.append((next(chunks), logs.request_context.get()["request_id"]))
+        named.append((next(chunks), request_context.get()["request_id"]))
         first.close()
-        named.append(logs.request_context.get()["request_id"])
+        named.append(request_context.get()["request_id"])
         start_response("200 OK", [])
         return [b""]
 

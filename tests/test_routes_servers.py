@@ -6,6 +6,7 @@ import collections
 import json
 import re
 import sys
+from functools import partial
 
 import pytest
 
@@ -97,6 +98,13 @@ shop.add_api(SPECIFICATION, resolver=lambda _: thing)
 app = scaleobs.instrument(shop, service="shop")
 """
 
+
+def ended(port):
+    """Return the page of a scrape if no request is open."""
+    page = servers.get(port, "/metrics")[1].decode()
+    return page if re.search(r'^active_connections{protocol="http"} 0(\.0)?$', page, re.MULTILINE) else None
+
+
 UVICORN = ["-m", "uvicorn", "app:app", "--port"]
 GUNICORN = ["-m", "gunicorn", "app:app", "--threads", "4", "--bind"]
 TIMES = 5
@@ -134,7 +142,7 @@ def test_templates_counts_and_lines(code, server, requests, tmp_path):
         for path in (*requests, "/nowhere"):
             for _ in range(TIMES):
                 servers.get(port, path)
-        page = servers.get(port, "/metrics")[1].decode()
+        page = servers.until(partial(ended, port))  # A client has its answer before the server closes the body.
         output, _ = end()
     counts = collections.Counter()
     for route, status, number in re.findall(

@@ -16,7 +16,8 @@ import pytest
 from opentelemetry import propagate, trace
 
 import scaleobs
-from scaleobs import _tracing, logs
+from scaleobs import _tracing
+from scaleobs.logs._context import request_context
 from support.exchanges import asgi, wsgi
 
 TRACE, PARENT = "12345678901234567890123456789012", "1234567890123456"
@@ -31,7 +32,7 @@ def propagated():
         with trace.get_tracer("shop").start_as_current_span("call"):
             propagate.inject(carrier)
     if not carrier:
-        return logs.request_context.get().get("trace_id"), None, None
+        return request_context.get().get("trace_id"), None, None
     _, trace_id, parent, _ = carrier["traceparent"].split("-")
     return trace_id, _tracing.parse_tracestate(carrier.get("tracestate", "")), parent
 

@@ -27,6 +27,8 @@ from scaleobs._metrics import families
 from scaleobs._metrics.child import Source
 from scaleobs._routes import dispatched, routes_of
 from scaleobs._tracing.export import Export, is_requested
+from scaleobs.logs._configure import configure_for, is_configured, leave_alone, own_logger, take_loggers
+from scaleobs.logs._context import RequestIds
 from scaleobs.objectives import Latency
 from scaleobs.settings import Settings
 
@@ -68,12 +70,12 @@ class _Service:
             is_native=settings.native_histograms,
             has_sizes=settings.size_histograms,
         )
-        if settings.log_format == "auto" and logs.is_configured():
-            logs.leave_alone()
+        if settings.log_format == "auto" and is_configured():
+            leave_alone()
         elif settings.log_format != "off":
-            logs.configure_for(settings)
+            configure_for(settings)
         self._traces = Export(settings, _write, self.fault) if is_requested() else None
-        logger = logs.own_logger()
+        logger = own_logger()
         self.log = AccessLog(
             logger,
             writes_lines=settings.log_format != "off",
@@ -82,7 +84,7 @@ class _Service:
             slow_seconds=min(latencies, default=SLOW_SECONDS),
         )
         self.reports = Reports(logger)
-        self.ids = logs.RequestIds(
+        self.ids = RequestIds(
             settings.request_id_header, settings.request_id_generator, settings.request_id_validator, self.fault
         )
         self.checks = Checks(partial(write_event, logger), logs.Redact(settings.log_redact))
@@ -150,7 +152,7 @@ class _Service:
             families.join_workers()
             self.lifecycle.lifespan_begun()
             self.checks.note_loop()
-            logs.take_loggers()  # The server may have configured them after `instrument` did.
+            take_loggers()  # The server may have configured them after `instrument` did.
             self.ids.is_passed_on |= reads_request_ids(self.app)  # Middlewares may have been added.
             self.drain.serving()
             if self._management is not None:
@@ -186,7 +188,7 @@ class _Service:
         """
         if not self.checks.is_serving:
             self.checks.serve()
-            logs.take_loggers()  # A module may have configured one after `instrument`.
+            take_loggers()  # A module may have configured one after `instrument`.
         if self._traces is not None:
             self._traces.begin()
         if self.storage.fast_path[0] and self._is_configuration_changed():
@@ -341,7 +343,7 @@ class _Service:
 def _write(level: str, event: str, **fields: Any) -> None:
     """Write a log line; never raises."""
     with contextlib.suppress(Exception):
-        getattr(logs.own_logger(), level)(event, **fields)
+        getattr(own_logger(), level)(event, **fields)
 
 
 def _write_task_failed(name: str, error: BaseException) -> None:

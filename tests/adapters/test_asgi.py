@@ -11,7 +11,7 @@ import time
 import pytest
 
 import scaleobs
-from scaleobs import logs
+from scaleobs.logs._context import request_context
 from support.exchanges import active, asgi, counted, finished, http_scope, log_lines, seconds, serve_asgi, without_id
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
@@ -393,4 +393,4 @@ def test_application_that_is_collected_in_mid_request_is_counted(registry):
     gc.collect()
 
     assert {("GET", "unmatched", "500"): 1} == counted(registry)
-    assert logs.request_context.get() is None
+    assert request_context.get() is None

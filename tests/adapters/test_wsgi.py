@@ -13,8 +13,8 @@ from wsgiref.validate import validator
 import pytest
 
 import scaleobs
-from scaleobs import logs
 from scaleobs._http.wsgi_exchange import WITHOUT_LENGTH
+from scaleobs.logs._context import request_context
 from support.exchanges import Handler, active, counted, environ, finished, log_lines, seconds, wsgi
 
 
@@ -328,14 +328,14 @@ def test_request_is_known_while_its_body_is_made(registry):
 
     def app(environ, start_response):
         start_response("200 OK", [])
-        ids.append(logs.request_context.get())
+        ids.append(request_context.get())
         yield b"x"
-        ids.append(logs.request_context.get())
+        ids.append(request_context.get())
 
     wsgi(scaleobs.instrument(app, registry=registry), headers=[("X-Request-ID", "r1")])
 
     assert [{"request_id": "r1"}] * 2 == ids
-    assert logs.request_context.get() is None
+    assert request_context.get() is None
 
 
 @pytest.mark.parametrize("log_format", ["json", "off"])

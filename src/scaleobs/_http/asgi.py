@@ -8,7 +8,6 @@ from functools import partial
 from time import perf_counter
 from typing import Any, Unpack
 
-from scaleobs import logs
 from scaleobs._http.answer import Answer
 from scaleobs._http.asgi_exchange import (
     ASGIApp,
@@ -31,6 +30,7 @@ from scaleobs._metrics.scrapes import WAIT, ScrapeDropped
 from scaleobs._routes import around
 from scaleobs._tracing import RequestSpan, mark
 from scaleobs._trio import running_trio
+from scaleobs.logs._context import forget_request, request_context
 from scaleobs.observer import Observer
 from scaleobs.settings import Arguments
 
@@ -113,7 +113,7 @@ class ASGIMiddleware:
         local, storage, ids = recorder.local, recorder.storage, recorder.ids
         fast_path = storage.fast_path
         # A call of a bound method from a local name costs half of one through its attributes.
-        begin, end = logs.request_context.set, logs.request_context.reset
+        begin, end = request_context.set, request_context.reset
 
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
             if (
@@ -214,7 +214,7 @@ class ASGIMiddleware:
         token = entered = None
         if recorder.log.writes_lines:
             exchange.context = context_of(scope, recorder.ids)
-            token = logs.request_context.set(exchange.context)
+            token = request_context.set(exchange.context)
         if not recorder.storage.fast_path[0]:
             exchange.span, entered = self._begin_span(scope, exchange.context)
         try:
@@ -230,7 +230,7 @@ class ASGIMiddleware:
             if exchange.span is not None:
                 exchange.span.leave(entered)
             if token is not None:
-                logs.forget_request(token)
+                forget_request(token)
 
     def _begin_span(self, scope: Scope, context: dict[str, Any] | None) -> tuple[RequestSpan | None, Any]:
         """Begin the server span of a request if it has one; return it, and the token that ends its being current."""

@@ -16,7 +16,7 @@ from typing import Any
 from scaleobs._http.exchange import COMPLETING, ENDED, OPEN, SERVER_ERROR, DetailedExchange, Exchange
 from scaleobs._metrics.child import HTTP
 from scaleobs._tracing import request_attributes
-from scaleobs.logs import RequestIds
+from scaleobs.logs._context import RequestIds
 from scaleobs.logs._encoding import led_to, traceback_of
 
 Scope = MutableMapping[str, Any]

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from scaleobs import _tracing, logs
+from scaleobs import _tracing
 from scaleobs._metrics.child import Child, Exemplar, Shard
 from scaleobs._metrics.storage import OVERFLOW_ROUTE
+from scaleobs.logs._chain import mark_logged
+from scaleobs.logs._configure import has_exporters
 from scaleobs.logs._logger import Logger, Output
 from scaleobs.logs._sink import LEVEL_SLOTS, stdout
 
@@ -336,12 +338,12 @@ class AccessLog:
             fields["exc_info"] = error
         self._write(self._levels[fields["status_code"]], fields)
         if error is not None:
-            logs.mark_logged(error)
+            mark_logged(error)
 
     def background_failed(self, fields: dict[str, Any], error: BaseException) -> None:
         """Log an error that the application raised after the line of its request was written."""
         self.logger.error("background.failed", **fields, exc_info=error)
-        logs.mark_logged(error)
+        mark_logged(error)
 
     def websocket_closed(
         self, fields: dict[str, Any], error: BaseException | None = None, *, is_failed: bool = False
@@ -351,7 +353,7 @@ class AccessLog:
             return
         if error is not None and issubclass(type(error), Exception):
             self.logger.error("websocket.closed", **fields, exc_info=error)
-            logs.mark_logged(error)
+            mark_logged(error)
         elif is_failed:
             self.logger.error("websocket.closed", **fields)
         else:
@@ -377,7 +379,7 @@ def access_writer() -> Callable[[str, dict[str, Any]], None] | None:
     """
     config = structlog.get_config()
     processors, min_level = config["processors"], Logger.min_level
-    if config["logger_factory"] is not Output or config["wrapper_class"] is not Logger or logs.has_exporters():
+    if config["logger_factory"] is not Output or config["wrapper_class"] is not Logger or has_exporters():
         return None
     output, put = _OUTPUT, stdout.write
     numbers = logging.getLevelNamesMapping()

@@ -15,7 +15,7 @@ from scaleobs._metrics.child import Child, Labels, Shard, ThreadShards
 from scaleobs._metrics.storage import Storage
 from scaleobs._routes import ROUTE, PlainRoutes, Routes
 from scaleobs._tracing import Spans
-from scaleobs.logs import RequestIds
+from scaleobs.logs._context import RequestIds
 
 Request = MutableMapping[str, Any]
 """An ASGI scope or a WSGI environ."""

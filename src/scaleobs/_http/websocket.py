@@ -10,7 +10,6 @@ from __future__ import annotations
 from time import perf_counter
 from typing import Any
 
-from scaleobs import logs
 from scaleobs._http import closed_websocket
 from scaleobs._http.asgi_exchange import (
     ASGIApp,
@@ -27,6 +26,7 @@ from scaleobs._http.exchange import COMPLETING, ENDED, OPEN
 from scaleobs._http.recorder import Recorder
 from scaleobs._metrics.child import WEBSOCKET
 from scaleobs._tracing import RequestSpan
+from scaleobs.logs._context import forget_request, request_context
 
 _NORMAL, _NO_CODE, _ABNORMAL = 1000, 1005, 1006
 _REFUSED = 403
@@ -88,7 +88,7 @@ class WebSocket:
 
     async def serve(self, app: ASGIApp, entered: Any = None) -> None:
         """Call the application, and afterwards make its span no longer the current one, by `entered`."""
-        token = None if self._context is None else logs.request_context.set(self._context)
+        token = None if self._context is None else request_context.set(self._context)
         try:
             await app(self._scope, self._receive, self._send)
         except GeneratorExit:  # Garbage collection, perhaps in a finalizer: the next scrape ends it.
@@ -104,7 +104,7 @@ class WebSocket:
         finally:
             RequestSpan.leave(entered)
             if token is not None:
-                logs.forget_request(token)
+                forget_request(token)
 
     def finish_abandoned(self) -> None:
         """The application was collected before it closed the WebSocket."""

@@ -7,9 +7,9 @@ from contextlib import suppress
 from operator import length_hint
 from typing import Any, TypeVar
 
-from scaleobs import logs
 from scaleobs._http import wsgi_websocket
 from scaleobs._http.exchange import ENDED, OPEN, DetailedExchange, Exchange
+from scaleobs.logs._context import request_context
 
 Result = TypeVar("Result")
 StartResponse = Callable[..., Callable[[bytes], object]]
@@ -67,7 +67,7 @@ class WSGIExchange(DetailedExchange):
     def run_in_context(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Call a function of the application, with the ids of the request and its span bound."""
         span, context = self.span, self.context
-        token = None if context is None else logs.request_context.set(context)
+        token = None if context is None else request_context.set(context)
         entered = None if span is None else span.enter()
         try:
             return function(*arguments)
@@ -75,7 +75,7 @@ class WSGIExchange(DetailedExchange):
             if span is not None:
                 span.leave(entered)
             if token is not None:
-                logs.request_context.reset(token)
+                request_context.reset(token)
 
     def start_response(
         self, status: Any = _NOT_GIVEN, headers: Any = _NOT_GIVEN, /, *more: Any, **named: Any

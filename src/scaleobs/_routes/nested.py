@@ -67,7 +67,7 @@ class NestedRoutes:
         """Return the application, with the visits of each request recorded."""
 
         async def record_asgi(scope: Request, receive: Any, send: Any) -> None:
-            if scope["type"] == "lifespan":
+            if scope["type"] not in {"http", "websocket"}:
                 await app(scope, receive, send)
                 return
             token = current_visits.set(self._begin(scope))
