@@ -208,3 +208,40 @@ def test_forbidden_directory_is_no_missing_one(folder):
     assert 3 == len(lines)
     assert all("Permission denied" in line and str(found.parent) in line for line in lines)
     assert 30 == again.total("http_requests_total")
+
+
+def test_worker_that_changes_its_user_for_a_moment(folder):
+    """Counts move there and back, and neither files nor descriptors are left behind each time."""
+    route = """
+@shop.get("/user/<int:user>")
+def change(user):
+    os.seteuid(0)
+    os.seteuid(user)
+    return str(len(os.listdir("/proc/self/fd")))
+"""
+    command = [
+        PYTHON,
+        "-m",
+        "gunicorn",
+        "-w",
+        "1",
+        "-b",
+        "127.0.0.1:PORT",
+        "--preload",
+        "-c",
+        "own.py",
+        "wsgi_shop:app",
+    ]
+    (folder / "own.py").write_text(CONF.partition("    os.setgid")[0])
+    with running(command, folder, workers=1, wsgi=route) as shop:
+        shop.send(["/hello/some"] * 10)
+        open_files = []
+        for user in (OTHER_USER, 0) * 8:
+            open_files.append(int(shop.fetch(f"/user/{user}")[2]))
+            page = shop.scrape()
+        files = list(directory._parent().glob(f"scaleobs-workers-*-{shop.root}-*/*/*.ledger"))
+        assert_nothing_failed(shop, [page])
+
+    assert 10 == page.total("http_requests_total", route="/hello/<name>")
+    assert open_files[-1] == open_files[3]
+    assert 2 == len(files)

@@ -74,7 +74,7 @@ def send(shop, number):
 @pytest.mark.parametrize("number", [2, 4])
 def test_each_scrape_shows_the_sum(number, lazy, tmp_path):
     """Each page shows all requests and all workers, also after workers were recycled."""
-    recycled = ["--max-requests", "20", "--min-worker-lifetime", "1"]
+    recycled = ["--max-requests", "30", "--min-worker-lifetime", "1"]
     with fleet.running([*MASTER, str(number), *lazy, *recycled], tmp_path, workers=number) as shop:
         workers = send(shop, 40)
         shop.until(lambda page: page.total("http_requests_total") == 40)

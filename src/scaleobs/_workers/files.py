@@ -51,6 +51,9 @@ def open_private(path: Path, flags: int) -> int:
         ForeignFileError: the file is a link, no regular file, or another user's; it isn't opened.
         OSError: it can't be opened, or others may write in its directory.
     """
+    file = _kept_open(path)
+    if file is not None:
+        return file
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         found = os.fstat(directory)
@@ -66,6 +69,24 @@ def open_private(path: Path, flags: int) -> int:
         return os.open(path.name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory)
     finally:
         os.close(directory)
+
+
+_kept: dict[Path, int] = {}
+
+
+def keep_open(path: Path, file: int) -> None:
+    """Keep a file open, and so its lock: the next `open_private` of the path returns the same descriptor."""
+    _kept[path] = file
+
+
+def _kept_open(path: Path) -> int | None:
+    file = _kept.pop(path, None)
+    if file is not None:
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(file), path.lstat()):
+                return file
+        os.close(file)
+    return None
 
 
 def read_private(path: Path) -> bytes:

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from scaleobs._workers.files import open_private
+from scaleobs._workers.files import keep_open, open_private
 from scaleobs._workers.kinds import Kind, Rule
 
 MAGIC = b"scaleob3"
@@ -301,6 +301,7 @@ class Ledger:
 
         The file stays locked until the process ends: a thread may still write to slots that it has found before.
         """
+        keep_open(self.path, self._file)
         with self._lock:
             self._header[_USED : HEADER.size] = HEADER.pack(MAGIC, HEADER.size, _MOVED, 0.0)[_USED:]
 
