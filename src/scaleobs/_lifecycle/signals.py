@@ -262,7 +262,9 @@ def threads() -> int:
     if kind != "gthread":
         return int(kind == "sync")
     # While requests wait, the pool has all its threads: in Python 3.11 sometimes fewer than configured (cpython#88354).
-    pool = worker.tpool
+    pool = getattr(worker, "tpool", None)
+    if pool is None:  # In the fork the handler is still that of the master.
+        return 0
     return len(pool._threads) if pool._work_queue.qsize() else int(worker.cfg.threads)  # noqa: SLF001
 
 
