@@ -18,7 +18,7 @@ HEADERS = [
 )
 @pytest.mark.parametrize("headers", HEADERS, ids=["text", "openmetrics", "protobuf"])
 def test_32_scrapes_of_100000_series(headers, server, tmp_path):
-    """The peak is at most 3 times that of one scrape, and `/health` answers within a second."""
+    """The peak is at most 3 times that of one scrape, and `/health` answers within a second, three with gevent."""
     one, every, statuses, slowest = many_series.measure(
         tmp_path, series=100_000, scrapes=32, headers=headers, server=server
     )
@@ -26,4 +26,5 @@ def test_32_scrapes_of_100000_series(headers, server, tmp_path):
 
     assert {200} == set(statuses) or server is many_series.GUNICORN
     assert 3 * one > every
-    assert 1 > slowest
+    # The loop of gevent runs all greenlets that are ready before it reads new requests.
+    assert (3 if server is many_series.GEVENT else 1) > slowest
