@@ -15,6 +15,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 from scaleobs.logs import _chain
 from scaleobs.logs._encoding import text_of, traceback_of
+from scaleobs.logs._files import LogFile
 from scaleobs.logs._handlers import (
     configured_by,
     is_console,
@@ -26,7 +27,7 @@ from scaleobs.logs._handlers import (
 from scaleobs.logs._levels import DropBelow, Levels
 from scaleobs.logs._logger import Hooks, Logger, Output, StdoutHandler
 from scaleobs.logs._redaction import Redact
-from scaleobs.logs._sink import LogFile, stdout
+from scaleobs.logs._sink import stdout
 from scaleobs.settings import LogFormat, LogSchema, Settings, SettingsError
 
 SERVER_LOGGERS = (

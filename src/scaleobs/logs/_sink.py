@@ -21,6 +21,7 @@ from typing import Any
 
 from scaleobs._fork import Step, after_fork
 from scaleobs.catalog import LOG_LEVELS
+from scaleobs.logs._files import Appender, LogFile
 
 LINE_KINDS = len(LOG_LEVELS) + 1
 """The number of slots: one for each level, and the last one, `LOST`."""
@@ -76,8 +77,14 @@ def _reset_counts() -> None:
 
 after_fork(Step.LOG_COUNTS, _reset_counts)
 
-_TIMEOUT_SECONDS = 5.0
-"""How long a line waits for a full pipe. After a timeout, lines do not wait until one is written again."""
+_TIMEOUT_SECONDS = 2.0
+"""How long a line waits for a full pipe in a process that serves no requests, e.g. a script whose output is piped."""
+
+_BUDGET_SECONDS, _REFILL = 0.1, 0.01
+"""How long lines wait together in a process that serves requests, and what is added to that in a second."""
+
+_SLOW_SECONDS = 60.0
+"""For how long a reader counts as slow after a line was lost: lines wait for it as in a process that serves."""
 
 _PAUSE_SECONDS = 0.0005
 _PAGE = 4096
@@ -95,9 +102,11 @@ class Pipe:
     A pipe or a socket, by its descriptor.
 
     The kernel writes up to 4,096 bytes in one piece; longer lines may mix with those of other processes. So each line
-    is written under a POSIX lock on the pipe. (Processes that inherit the descriptor would share a lock of `flock`.) If
-    the pipe is full, a line waits for `_TIMEOUT_SECONDS` and is lost then. The flags of the descriptor never change:
-    other processes share them.
+    is written under a POSIX lock on the pipe. (Processes that inherit the descriptor would share a lock of `flock`.)
+    The flags of the descriptor never change: other processes share them.
+
+    If the pipe is full, a line waits, and is lost if the reader is too slow. While a line waits, an event loop stands
+    still, so all lines of a process that serves share one budget of time.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -109,7 +118,9 @@ class Pipe:
         self._is_torn = False
         self._is_fifo = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
         self._supports_nowait = bool(_NOWAIT)
-        self._deadline = 0.0
+        self._begun = self._deadline = 0.0  # Of the waiting for the current line.
+        self._budget, self._refilled = _BUDGET_SECONDS, time.monotonic()
+        self._lost_at = float("-inf")
 
     def write(self, line: bytes) -> bool:
         """Write a line in one piece, and return whether it was written."""
@@ -153,7 +164,7 @@ class Pipe:
         return True
 
     def _write_locked(self, line: bytes) -> bool:
-        self._deadline = 0.0
+        self._begun = self._deadline = 0.0
         has_lock = False
         try:
             try:
@@ -168,6 +179,10 @@ class Pipe:
         finally:
             if has_lock:
                 fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
+            if self._begun:
+                now = time.monotonic()
+                self._budget = max(0.0, self._budget - (now - self._begun))
+                self._lost_at = now if self._is_stuck else self._lost_at
 
     def _try_lock(self) -> bool:
         try:
@@ -193,11 +208,18 @@ class Pipe:
     def _wait(self) -> bool:
         """Sleep for a moment, and return whether another attempt is allowed."""
         now = time.monotonic()
-        self._deadline = self._deadline or now + _TIMEOUT_SECONDS
+        if not self._begun:
+            self._begun, self._deadline = now, now + self._seconds_to_wait(now)
         if self._is_stuck or now >= self._deadline:
             return False
         time.sleep(_PAUSE_SECONDS)
         return True
+
+    def _seconds_to_wait(self, now: float) -> float:
+        self._budget = min(_BUDGET_SECONDS, self._budget + (now - self._refilled) * _REFILL)
+        self._refilled = now
+        is_slow = now - self._lost_at < _SLOW_SECONDS
+        return self._budget if is_slow or _owned or _is_in_event_loop() else _TIMEOUT_SECONDS
 
     def _has_room(self, size: int) -> bool:
         """
@@ -233,70 +255,14 @@ class Pipe:
         return os.write(self._descriptor, data)
 
 
+def _is_in_event_loop() -> bool:
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None  # noqa: SLF001 - The public one raises.
+
+
 def _may_block(descriptor: int) -> bool:
     mode = os.fstat(descriptor).st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
-
-
-class _Appender:
-    """Appends to a file. If the disk is full in the middle of a line, the next one starts with a line break."""
-
-    def __init__(self) -> None:
-        self._is_torn = False
-
-    def write(self, descriptor: int, line: bytes) -> bool:
-        rest = whole = b"\n" + line if self._is_torn else line
-        try:
-            while rest := rest[_write(descriptor, rest) :]:
-                pass
-        except OSError:
-            self._is_torn = self._is_torn or len(rest) < len(whole)
-            raise
-        self._is_torn = False
-        return True
-
-
-class LogFile:
-    """
-    A file that several processes append to, and that logrotate may rename or truncate at any time.
-
-    Args:
-        path: the file, in a folder that exists.
-
-    Raises:
-        OSError: the file can't be opened.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._appender = _Appender()
-        self._open()
-
-    def _open(self) -> None:
-        self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        opened = os.fstat(self._descriptor)
-        self._identity = opened.st_dev, opened.st_ino
-
-    def write(self, line: bytes) -> None:
-        """Append a line to the file that has this path now."""
-        try:
-            found = os.stat(self.path)  # noqa: PTH116 - Called for each line.
-            is_same = (found.st_dev, found.st_ino) == self._identity
-        except FileNotFoundError:
-            is_same = False
-        if not is_same:
-            before = self._descriptor
-            self._open()
-            # Another thread may be about to write to the old number, which must stay that of a log file.
-            os.dup2(self._descriptor, before, inheritable=False)
-            os.close(self._descriptor)
-            self._descriptor = before
-            self._appender = _Appender()
-        self._appender.write(self._descriptor, line)
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
 
 
 class _Stream:
@@ -366,8 +332,13 @@ class Stdout:
         if not is_written:
             self._lost += 1
         elif self._lost:
-            lost, self._lost = self._lost, 0
-            self.report_lost(lost)
+            self._report()
+
+    def _report(self) -> None:
+        lost, self._lost = self._lost, 0
+        self.report_lost(lost)
+        if self._lost:  # The report was lost, too. The next one has all of them.
+            self._lost += lost
 
     def _use_current_stream(self) -> None:
         stream = sys.stdout
@@ -390,7 +361,7 @@ def _target_of(stream: Any) -> tuple[int | None, Any]:
     if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
         return None, Pipe(descriptor).write
     if stat.S_ISREG(mode):
-        return None, partial(_Appender().write, descriptor)
+        return None, partial(Appender().write, descriptor)
     return descriptor, None  # A terminal, or /dev/null.
 
 
