@@ -7,6 +7,7 @@ import enum
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -232,3 +233,38 @@ def test_console_shows_no_secret(capfd):
     scaleobs.get_logger().info("x", password=SECRET, text=f"token={SECRET}")
 
     assert SECRET not in capfd.readouterr().out
+
+
+def test_console_shows_no_secret_of_an_exception(capfd):
+    """Neither its message nor the local variables of its frames are a secret on the terminal."""
+    scaleobs.configure_logging(log_format="console")
+    local = SECRET
+    try:
+        raise ValueError(f"token={local}")  # noqa: TRY301
+    except ValueError:
+        scaleobs.get_logger().exception("failed")
+    out = capfd.readouterr().out
+
+    assert "ValueError: token=[redacted]" in out
+    assert SECRET not in out
+
+
+STEERING = "\x1b[2J\x1b]0;title\x07\x9b31m\x7f\r\u202e\u2028"
+EVENT = f"one\n\ttwo{STEERING}"
+
+
+def test_no_text_steers_the_terminal(capfd):
+    """The console format escapes control characters in the event, in keys, values and exceptions."""
+    scaleobs.configure_logging(log_format="console")
+    logger = scaleobs.get_logger(f"shop{STEERING}")
+    try:
+        raise ValueError(STEERING)  # noqa: TRY301
+    except ValueError:
+        logger.exception(EVENT, path=f"/{STEERING}", **{f"key{STEERING}": [STEERING]}, text="a\nb\tc")
+    logging.getLogger("x").info("GET %s", f"/{STEERING}")
+    out = re.sub(r"\x1b\[\d*(;\d+)*m", "", capfd.readouterr().out)  # The colours of the console itself.
+
+    assert [] == [one for one in STEERING if one in out and not one.isprintable()]
+    assert r"path=/\x1b[2J\x1b]0;title\x07\x9b31m\x7f\r\u202e\u2028" in out
+    assert r"text=a\nb\tc" in out
+    assert "one\n\ttwo" in out

@@ -8,8 +8,9 @@ record as `_record`, as in structlog. The last processor returns the finished li
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
@@ -52,11 +53,12 @@ def processors(
         schema: `scaleobs`, or `ecs` for the Elastic Common Schema.
         redact: see `Redact`.
     """
+    secrets = Redact(redact)
     return [
         add_bound_values,
         add_request,
-        format_exception,
-        Redact(redact),
+        FormatException(secrets.part),
+        secrets,
         AddStandardKeys(service, version),
         *([rename_to_ecs] if schema == "ecs" else []),
         render_json,
@@ -65,13 +67,16 @@ def processors(
 
 def console(redact: Iterable[str] = ()) -> list[Processor]:
     """Return the chain that makes a coloured line for a terminal."""
+    secrets = Redact(redact)
     return [
         add_bound_values,
         add_request,
-        drop_logged_exception,
-        Redact(redact),
+        FormatException(secrets.part),
+        secrets,
         AddStandardKeys(),
-        structlog.dev.ConsoleRenderer(),
+        escape_control,
+        # The local variables of a prettier traceback may be secrets.
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
     ]
 
 
@@ -194,23 +199,55 @@ def drop_logged_exception(_logger: Any, _method: str, event: EventDict) -> Event
     return event
 
 
-def format_exception(logger: Any, method: str, event: EventDict) -> EventDict:
-    """Replace `exc_info` by the text `exception`; `truncated` is true if that is not the whole traceback."""
-    if "exc_info" in event and "exc_info" in drop_logged_exception(logger, method, event):
-        error = exception_of(event.pop("exc_info"))
-        if error is not None:
-            text, is_truncated = exception_text(error)
-            if "exception" in event:
-                add_renamed(event, "exception_", event["exception"])
-            event["exception"] = text
-            if is_truncated:
-                event["truncated"] = True
-    return event
+class FormatException:
+    """
+    Replaces `exc_info` by the text `exception`; `truncated` is true if that is not the whole traceback: a processor.
+
+    Args:
+        redact: returns a text without its secrets; called for a text of which a part is left out.
+    """
+
+    def __init__(self, redact: Callable[[str], str]) -> None:
+        self._redact = redact
+
+    def __call__(self, logger: Any, method: str, event: EventDict) -> EventDict:
+        """Return the event."""
+        if "exc_info" in event and "exc_info" in drop_logged_exception(logger, method, event):
+            error = exception_of(event.pop("exc_info"))
+            if error is not None:
+                text, is_truncated = exception_text(error, self._redact)
+                if "exception" in event:
+                    add_renamed(event, "exception_", event["exception"])
+                event["exception"] = text
+                if is_truncated:
+                    event["truncated"] = True
+        return event
 
 
 def mark_logged(error: BaseException) -> None:
     """Mark an exception whose stack trace has been logged."""
     dict.__setitem__(values_of(error), _LOGGED_MARK, True)
+
+
+# C0 but for the line break and the tab, DEL, C1, other line breaks, and what changes the direction of a text.
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_STEERING_IN_FIELDS = re.compile(f"[\\n\\t]|{_STEERING.pattern}")
+_OF_SEVERAL_LINES = ("event", "exception", "stack")
+
+
+def escape_control(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Escape what would steer a terminal, in keys and texts; values of other types are shown as their `repr`."""
+    line: EventDict = {}
+    for key, value in event.items():
+        if isinstance(value, str):
+            expression = _STEERING if key in _OF_SEVERAL_LINES else _STEERING_IN_FIELDS
+            value = expression.sub(_escaped, value)  # noqa: PLW2901
+        line[_STEERING_IN_FIELDS.sub(_escaped, key)] = value
+    return line
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return ascii(found[0])[1:-1]
 
 
 ECS_VERSION = "8.11.0"

@@ -43,6 +43,9 @@ class Levels(NamedTuple):
         return self.default
 
 
+_MAX_CACHED, _MAX_NAME = 4096, 100
+
+
 class DropBelow:
     """Drops structlog's lines below the level of their logger: a processor."""
 
@@ -60,7 +63,9 @@ class DropBelow:
         name = getattr(logger, "name", "root")
         min_level = self._cache.get(name)
         if min_level is None:
-            min_level = self._cache[name] = self._levels.of(name)
+            min_level = self._levels.of(name)
+            if len(self._cache) < _MAX_CACHED and len(name) <= _MAX_NAME:
+                self._cache[name] = min_level
         if _NUMBERS.get(method, logging.CRITICAL) < min_level:
             raise structlog.DropEvent
         return event

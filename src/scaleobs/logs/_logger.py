@@ -204,6 +204,7 @@ _STANDARD_FIELDS = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dic
 _STANDARD_FIELDS |= {"taskName", "message", "asctime", "color_message"}
 _FIELD_COUNT = len(logging.LogRecord("", 0, "", 0, "", (), None).__dict__)
 _method_names: dict[str, str] = {}
+_MAX_METHOD_NAMES = 100
 
 
 def render_record(record: logging.LogRecord, processors: Sequence[Processor]) -> Any:
@@ -215,7 +216,9 @@ def render_record(record: logging.LogRecord, processors: Sequence[Processor]) ->
     """
     method = _method_names.get(record.levelname)
     if method is None:
-        method = _method_names[record.levelname] = record.levelname.lower()
+        method = record.levelname.lower()
+        if len(_method_names) < _MAX_METHOD_NAMES:
+            _method_names[record.levelname] = method
     try:
         line: Any = _event_of(record)
         for processor in processors:
