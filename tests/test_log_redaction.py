@@ -268,3 +268,38 @@ def test_no_text_steers_the_terminal(capfd):
     assert r"path=/\x1b[2J\x1b]0;title\x07\x9b31m\x7f\r\u202e\u2028" in out
     assert r"text=a\nb\tc" in out
     assert "one\n\ttwo" in out
+
+
+@dataclasses.dataclass
+class Person:
+    """Has friends."""
+
+    name: str
+    password: str
+    hidden: str = dataclasses.field(default="hidden", repr=False)
+    friends: list = dataclasses.field(default_factory=list)
+
+
+def test_objects_are_their_fields(logged):
+    """A dataclass is an object in the line, without its secrets and what its text leaves out, also in a circle."""
+    anna, bob = Person("anna", SECRET), Person("bob", SECRET)
+    anna.friends.append(bob)
+    bob.friends.append(anna)
+    line = json.loads(logged(person=anna, kind=Kind.ONE)[0])
+
+    assert {"name": "bob", "password": REDACTED, "friends": ["…[circular reference]…"]} == line["person"]["friends"][0]
+    assert {"password": REDACTED} == line["kind"]
+
+
+@pytest.mark.parametrize("library", ["attrs", "pydantic", "msgspec"])
+def test_models_are_their_fields(library, logged):
+    """The same for models of attrs, pydantic and msgspec."""
+    module = pytest.importorskip(library)
+    annotated = {"__annotations__": {"user": str, "token": str}}
+    if library == "attrs":
+        model = module.make_class("Model", ["user", "token"])
+    else:
+        model = type("Model", (module.BaseModel if library == "pydantic" else module.Struct,), annotated)
+    line = json.loads(logged(value=[model(user="anna", token=SECRET)])[0])
+
+    assert [{"user": "anna", "token": REDACTED}] == line["value"]

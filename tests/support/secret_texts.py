@@ -129,8 +129,10 @@ IDENTIFIERS = {
     "a namespace": lambda n, s: str(SimpleNamespace(user="anna", password=s, age=7)),
     "a model": lambda n, s: str(Model(user="anna", password=Model(value=s), age=7)),
     "a call": lambda n, s: f"login(user='anna', password={s.encode()!r}, age=7)",
+    "an f-string": lambda n, s: f"user = 'anna'; token = f{s!r}; age = 7",
     "a call with a keyword": lambda n, s: f"login('anna', age=7, token={s!r})",
     "an annotation": lambda n, s: f"    user: str = 'anna'\n    password: str | None = {s!r}\n    age: int = 7",
+    "sql, identified": lambda n, s: f"CREATE USER 'anna' IDENTIFIED BY {s!r} WITH 7",
     "sql": lambda n, s: "ALTER USER anna WITH PASSWORD '" + s.replace("'", "''") + "' CONNECTION LIMIT 7",
 }
 
@@ -146,6 +148,9 @@ BARE = {
     "go": lambda n, s: f"map[age:7 {n}:{s} user:anna]",
     "java": lambda n, s: f"Login{{user=anna, {n}={s}, age=7}}",
     "go, a struct": lambda n, s: f"{{User:anna {n}:{s} Age:7}}",
+    "a connection string": lambda n, s: f"Server=x;User Id=anna;{n}={s};Age=7",
+    "netrc": lambda n, s: f"machine x7 login anna password {s}\n",
+    "curl with a user": lambda n, s: f"curl -u anna:{s} --user anna:{s} https://x7.org",
     "an environment": lambda n, s: f"USER=anna\n{n}={s}\nAGE=7",
     "a query": lambda n, s: f"GET /login?user=anna&{n}={s}&age=7 HTTP/1.1",
     "a query at the end": lambda n, s: f"https://x.org/login?user=anna&age=7&{n}={s}",
@@ -231,6 +236,7 @@ TOKEN_URLS = {
     "github, a password": lambda s: f"https://ghp_{s}:x-oauth-basic@github.com/anna/x7.git",
     "sentry": lambda s: f"SENTRY=https://{s}@o7.ingest.anna.io/7",
     "json": lambda s: json.dumps({"url": f"https://{s}@x.org/anna/7"}),
+    "a known prefix": lambda s: f"redis://ghp_{s}@anna:7/",
 }
 """URLs with a token as the user."""
 
@@ -263,6 +269,9 @@ HARMLESS = (
     "<user>anna</user><age>7</age>",
     "Field(name='color', value='red'), <input name=\"color\" value=\"red\">, - name: color\n  value: red",
     "-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----",
+    'Cannot pass "subdomain" or "scheme" with "base".',
+    "docker run --user 1000:1000 -u anna:staff x, ps -u root",
+    "auth: failed, session: closed, pass: done",
     "SELECT id, name FROM users WHERE name = 'anna' AND age > 7",
     "http://token-service:8080/x and http://secrets.internal:8200/v1",
     'key: value, keys=[1, 2], primary_key=7, foreign key: id, sort_key="name"',

@@ -16,7 +16,8 @@ from uuid import UUID
 from structlog.typing import EventDict
 
 from scaleobs.logs._encoding import CIRCULAR, MAX_LINE_BYTES, decode, key_text, shorten, text_of, to_plain
-from scaleobs.logs._secret_names import REDACTED, is_harmless, is_secret_name, plain_name
+from scaleobs.logs._objects import fields_of, has_fields
+from scaleobs.logs._secret_names import REDACTED, has_marks, is_harmless, is_secret_name, plain_name
 from scaleobs.logs._work import (
     LEAST,
     LONG,
@@ -47,9 +48,6 @@ _NUMBERS_OF_ORJSON = range(-(1 << 63), 1 << 64)
 
 _TAIL, _MARGIN = 4096, 1024
 """Characters of a long text: at its end, and before the cut."""
-
-_MARKS = ("=", ":", "'", '"', "%", "--", " -", ">", "&")
-_SCHEMES = ("bearer", "basic", "digest")
 
 _PERCENT_NAME = re.compile(r"(?<![^\s?&;\"'])([^\s=&?;\"'<>%]*+%[^\s=&?;\"'<>]*+)=(?!\s|&|\Z)[^\s&\"'<>]*+")
 _MAX_PERCENT_NAMES = 100
@@ -157,7 +155,7 @@ class Redact:
         if "%" in text and "=" in text:
             text = self._without_percent_names(text)
         is_open = False
-        if _has_marks(text):
+        if has_marks(text):
             texts = _texts()
             low = texts.lower(text)
             expression = texts.sites(self._own_words)
@@ -247,6 +245,8 @@ class Redact:
             return self._members(value, depth, work, self._list)
         if isinstance(value, BaseException):
             return self._exception(value, depth, work)
+        if has_fields(value):
+            return self._members(value, depth, work, self._object)
         plain = to_plain(value)
         if isinstance(plain, str):
             return self._text(plain, work)
@@ -261,7 +261,7 @@ class Redact:
             _, copy, nodes, characters = work.copies[identity]
             if nodes > work.nodes or characters > max(0, work.characters):
                 work.is_cut = True
-                return f"…[{len(value)} members]…"
+                return f"…[{len(copy)} members]…"
             work.nodes -= nodes
             work.characters -= characters
             return copy
@@ -301,6 +301,9 @@ class Redact:
         if "loc" in copy and "input" in copy and self._locates_secret(copy["loc"]):
             copy["input"] = REDACTED
         return copy
+
+    def _object(self, value: Any, depth: int, work: Work) -> dict[Any, Any]:
+        return self._mapping(fields_of(value), depth, work)
 
     def _key(self, key: Any, depth: int, work: Work) -> str:
         """Return the text of a key that is no short text."""
@@ -380,15 +383,6 @@ def _texts() -> Any:
     from scaleobs.logs import _secret_texts
 
     return _secret_texts
-
-
-def _has_marks(text: str) -> bool:
-    """Return whether a text may have a name with a value, credentials or a URL: most texts have none."""
-    for mark in _MARKS:
-        if mark in text:
-            return True
-    low = text.lower()
-    return any(scheme in low for scheme in _SCHEMES)
 
 
 def _is_short(value: Any) -> bool:

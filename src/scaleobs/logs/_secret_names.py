@@ -11,7 +11,19 @@ from scaleobs.logs._encoding import text_of
 REDACTED = "[redacted]"
 
 SECRET_WORDS = (
-    *("authorization", "cookie", "credential", "csrf", "xsrf", "jwt", "token", "sessionid", "sessid", "signature"),
+    *(
+        "authorization",
+        "cookie",
+        "credential",
+        "csrf",
+        "xsrf",
+        "jwt",
+        "token",
+        "sessionid",
+        "sessionkey",
+        "sessid",
+        "signature",
+    ),
     *("passw", "passphrase", "passcode", "pwd", "secret", "apikey", "accesskey", "privatekey", "authkey"),
     *("subscriptionkey", "signingkey", "encryptionkey", "accountkey", "sharedkey", "masterkey"),
 )
@@ -77,3 +89,16 @@ def is_harmless(name: Any, value: Any) -> bool:
 
 
 _EMPTY = frozenset({str, bytes, list, tuple, dict, set, frozenset})
+
+
+_MARKS = ("=", ":", "'", '"', "%", "--", " -", ">", "&")
+_WORDS_BEFORE_SECRETS = ("bearer", "basic", "digest", "password")
+
+
+def has_marks(text: str) -> bool:
+    """Return whether a text may have a name with a value, credentials or a URL: most texts have none."""
+    for mark in _MARKS:
+        if mark in text:
+            return True
+    low = text.lower()
+    return any(word in low for word in _WORDS_BEFORE_SECRETS)

@@ -22,10 +22,10 @@ _GAP = "[-_. +]?"
 _KEYS = ("api", "access", "private", "auth", "subscription", "signing", "encryption", "account", "shared", "master")
 _BEFORE_KEY = "|".join(f"(?<={name}key)|(?<={name}[-_. +]key)" for name in _KEYS)
 _SITES = (
-    r"auth(?=oriz|[^a-z]|\Z)|cookie|cred(?=ential|s)|csrf|xsrf|jwt|token|sess(?=id|ion[-_. +]?id|ion[^a-z]|ion\Z)|"
-    rf"sid(?![a-z])|sig(?=nature|[^a-z]|\Z)|pass(?=w|{_GAP}phrase|{_GAP}code|{_GAP}word|[^a-z]|\Z)|pwd|secret|"
-    rf"key(?:{_BEFORE_KEY})|-----begin [a-z ]*private key|"
-    r"bearer(?=[ \t+]|%20)|basic(?=[ \t+]|%20)|digest(?=[ \t+]|%20)|:\\?/\\?/|input_value="
+    r"auth(?=oriz|[^a-z]|\Z)|cookie|cred(?=ential|s)|csrf|xsrf|jwt|token|sid(?![a-z])|sig(?=nature|[^a-z]|\Z)|secret|"
+    rf"sess(?=id|ion{_GAP}id|ion{_GAP}key|ion[^a-z]|ion\Z)|key(?:{_BEFORE_KEY})|-----begin [a-z ]*private key|pwd|"
+    rf"pass(?=w|{_GAP}phrase|{_GAP}code|{_GAP}word|[^a-z]|\Z)|bearer(?=[ \t+]|%20)|basic(?=[ \t+]|%20)|"
+    r"digest(?=[ \t+]|%20)|--user(?=[ =])| -u(?= )|identified by(?= [\"'])|:\\?/\\?/|input_value="
 )
 
 
@@ -36,9 +36,13 @@ def sites(words: tuple[str, ...] = ()) -> re.Pattern[str]:
 
 
 _SCHEMES = ("bearer", "basic", "digest")
+_USER_FLAGS = ("--user", " -u")  # Of curl.
+_USER = re.compile(r"[ =](?:\\*[\"'])?[^\s:\"']{1,64}:")
+_LOGIN = re.compile(r"\blogin\s+\S+\s+\Z")  # In a .netrc file.
+_IN_CONNECTION_STRING = re.compile(r"[^;\n\"']*(?=;\s*\w[\w ]*=)")
 _NAME_REST = re.compile(r"[\w.+-]*")
 _MAX_NAME_START = 64
-_NEAR = 16
+_NEAR, _FAR = 16, 20_000
 
 _CLOSED = {quote: re.compile(rf"(\\*){quote}\s*") for quote in "\"'"}
 _AFTER_QUOTED = re.compile(r"(?:\](?=\s*=))?\s*(=>|:=|[:=,])\s*")
@@ -61,7 +65,7 @@ _ANNOTATED = re.compile(r"(?:[ \t]*\|[ \t]*[\w.]+)*[ \t]*=(?!=)[ \t]*")
 _CONSTANT = re.compile(r"none|null|nil|true|false|undefined|nan|\*{3,}|\[redacted\]|\.\.\.|%s|%r|", re.IGNORECASE)
 _NUMBER = re.compile(r"[-+]?[\d_]+(?:\.\d*)?(?:e[-+]?\d+)?", re.IGNORECASE)
 _PORT = re.compile(r"\d{1,5}(?![\w.@-])")
-_WORD = re.compile(r"[A-Z]?[a-z]+[.,:;!?]?")
+_WORD = re.compile(r"[A-Z]?[a-z]+[.,:;!?]?(?=\s|\Z)")
 _IN_PROSE = frozenset(
     (
         *("token", "tokens", "authentication", "authorization", "scheme", "schemes", "credential", "credentials"),
@@ -119,6 +123,10 @@ class Scan:
             what = found[0]
             if what[0] == ":":
                 position = self._url(found.start(), found.end())
+            elif what in _USER_FLAGS:
+                position = self._user(found.start(), found.end())
+            elif what == "identified by":
+                position = self._value(found.end() + 1, found.start(), "", name="password")
             elif what[0] == "-":
                 position = self._replace(found.start(), self._ends.pem(found.start()), REDACTED)
             elif what in _SCHEMES:
@@ -159,8 +167,11 @@ class Scan:
         if found := _ASSIGNED.match(text, end):
             return self._assigned(begin, found, name)
         if found := _SPACE.match(text, end):
-            is_flag = name[0] == "-" and not text.startswith("--", found.end())
-            if is_flag or (text[found.end() : found.end() + 1] in ("'", '"') and _is_password(name)):
+            is_value = name[0] == "-" and not text.startswith("--", found.end())
+            if not is_value and _is_password(name):
+                is_value = text[found.end() : found.end() + 1] in ("'", '"')
+                is_value = is_value or _LOGIN.search(text[max(0, begin - _MAX_NAME_START) : begin]) is not None
+            if is_value:
                 return self._value(found.end(), begin, "", name=name)
         return end
 
@@ -198,6 +209,8 @@ class Scan:
         is_argument = name[0] == "-" or name.isupper()  # Or a variable of the environment.
         if operator[0] == "=" and is_argument and begin and text[begin - 1] in "\"'":
             return self._rest_of_argument(found.start(1) + 1, begin)
+        if text[begin - 1 : begin] == ";" and (rest := _IN_CONNECTION_STRING.match(text, position)):
+            return self._replace(position, rest.end(), REDACTED) if rest[0] else position
         is_comparison = operator[-2:] == "==" or operator[0] == "!"
         if is_comparison and position > found.end(1) and text[position : position + 1] not in ("'", '"'):
             return position
@@ -241,6 +254,14 @@ class Scan:
         if not is_secret:
             return position
         return self._replace(position, max(last, parameters.end() if parameters else 0), REDACTED)
+
+    def _user(self, start: int, end: int) -> int:
+        """Replace the password in `curl -u user:password`; other programs have a group there."""
+        found = _USER.match(self._text, end)
+        if found is None or self._low.rfind("curl", max(0, start - _FAR), start) < 0:
+            return end
+        last = self._ends.bare(found.end(), start)
+        return self._replace(found.end(), last, REDACTED) if last > found.end() else last
 
     def _url(self, start: int, end: int) -> int:
         if self._text.find("@", end, end + MAX_USER_INFO) < 0:
@@ -324,4 +345,4 @@ class Scan:
 
 def _is_password(name: str) -> bool:
     low = name.lower()
-    return "pass" in low or "pwd" in low
+    return "passw" in low or "phrase" in low or "pwd" in low

@@ -6,7 +6,7 @@ import re
 
 from scaleobs.logs._work import Steps
 
-OPEN_QUOTE = re.compile(r"[bru]{0,2}(\\*+)([\"'`])", re.IGNORECASE)
+OPEN_QUOTE = re.compile(r"[bruf]{0,2}(\\*+)([\"'`])", re.IGNORECASE)
 _QUOTES = re.compile(r"(?<!\\)(\\*+)([\"'])")
 _SAME_QUOTE = {quote: re.compile(rf"(?<!\\)(\\*+){quote}") for quote in "\"'`"}
 _BRACKETS = re.compile(r"[\[({})\]]|(?<!\\)\\*+[\"']")

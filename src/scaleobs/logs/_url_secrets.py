@@ -11,8 +11,10 @@ _AUTHORITY_END = re.compile(r"[/?#\"'\\]")
 _PORT = re.compile(r"\d{1,5}")
 _USER = re.compile(r"[a-z]+(?:[._-][a-z]+)*", re.IGNORECASE)
 _WEB = ("http", "https", "ws", "wss")
+_WEB_USERS = ("git", "user", "username", "anonymous", "guest")
+_TOKEN = re.compile(r"(?:gh[a-z]|github_pat|glpat|sk|pk|xox[a-z])[_-]", re.IGNORECASE)
 _MAX_SCHEME = 32
-_LONG_USER, _LONG_WEB_USER, _TOKEN = 16, 10, 20
+_LONG_USER, _SHORT_TOKEN = 16, 20
 _NO_PASSWORDS = ("", "x", "x-oauth-basic", "x-token-auth", "oauth2")
 MAX_USER_INFO = 4096
 
@@ -45,14 +47,17 @@ def user_info(text: str, start: int, end: int) -> tuple[int, int] | None:
     user, colon, password = authority.partition(":")
     if "@" in user:  # There is no password; what follows the `@` is the host.
         name = user.partition("@")[0]
-        limit = _LONG_WEB_USER if scheme in _WEB else _LONG_USER
-        return None if not name or (len(name) <= limit and _USER.fullmatch(name)) else (end, end + len(name))
+        if scheme in _WEB:
+            is_name = name in _WEB_USERS
+        else:
+            is_name = len(name) <= _LONG_USER and _USER.fullmatch(name) is not None and not _TOKEN.match(name)
+        return None if not name or is_name else (end, end + len(name))
     if not colon or authority.startswith("["):
         return None
     if "@" not in authority and scheme in _WEB and _PORT.fullmatch(password):
         return None  # A host and its port; the `@` is in the path.
     last = run.rindex("@")
-    is_token = len(user) >= _TOKEN or run[len(user) + 1 : last] in _NO_PASSWORDS
-    is_token = is_token and not _USER.fullmatch(user)
+    is_token = len(user) >= _SHORT_TOKEN or _TOKEN.match(user) is not None or run[len(user) + 1 : last] in _NO_PASSWORDS
+    is_token = is_token and (not _USER.fullmatch(user) or _TOKEN.match(user) is not None)
     begin = 0 if is_token else len(user) + 1
     return None if begin == last else (end + begin, end + last)
