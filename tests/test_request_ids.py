@@ -13,26 +13,13 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 import scaleobs
-from support.exchanges import asgi, finished, log_lines, wsgi
+from support.exchanges import asgi, finished, log_lines, run_lifespan, wsgi
 
 
 async def asgi_app(scope, receive, send):
     """Answer."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"hello"})
-
-
-async def start(app):
-    """Run the lifespan of an application."""
-    messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
-
-    async def receive():
-        return messages.pop(0)
-
-    async def send(message):
-        pass
-
-    await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
 
 
 def wsgi_app(environ, start_response):
@@ -147,7 +134,7 @@ def test_one_id_with_asgi_correlation_id(way, sent, registry, capsys):
     served = scaleobs.instrument(CorrelationIdMiddleware(app) if way == "around" else app, registry=registry)
     if way == "added later":
         app.add_middleware(CorrelationIdMiddleware)
-        asyncio.run(start(served))
+        asyncio.run(run_lifespan(served))
     answer = asgi(served, headers=[("X-Request-ID", sent)] if sent else [])
     lines = log_lines(capsys)
 

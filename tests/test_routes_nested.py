@@ -29,7 +29,8 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 import scaleobs
 from support import django_site  # noqa: F401 - Configures Django.
-from support.exchanges import active, asgi, counted, http_scope, serve_asgi, wsgi
+from support.exchanges import asgi, counted, http_scope, run_lifespan, serve_asgi, wsgi
+from support.nested_routes import _routes, known  # noqa: F401 - A fixture.
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # WebOb and pkg_resources use modules that are deprecated.
@@ -62,29 +63,6 @@ def starlette_wsgi(app):
 
 
 FROM_WSGI = {"a2wsgi": a2wsgi.WSGIMiddleware, "asgiref": WsgiToAsgi, "starlette": starlette_wsgi}
-
-
-@pytest.fixture(name="routes")
-def _routes(registry):
-    """Return a function that requests paths of an application, and returns the routes and statuses that are counted."""
-
-    def routes(app, *paths, call=asgi, log_format="off"):
-        served = scaleobs.instrument(app, registry=registry, log_format=log_format)
-        for path in paths:
-            call(served, path=path)
-        found = {(route, status): number for (_, route, status), number in counted(registry).items()}
-
-        assert len(paths) == sum(found.values())
-        assert 0 == active(registry)
-        assert 0 == scaleobs.observer_of(app)._service.storage.read().faults
-        return found
-
-    return routes
-
-
-def known(app):
-    """Return the routes of an instrumented application that exist before the first request."""
-    return {route for _, route in scaleobs.observer_of(app)._service._refresh_routes()}
 
 
 @pytest.mark.parametrize("log_format", ["off", "json"])
@@ -499,19 +477,6 @@ SPECIFICATION = {
 }
 
 
-async def start(app):
-    """Run the lifespan of an application."""
-    messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
-
-    async def receive():
-        return messages.pop(0)
-
-    async def send(message):
-        pass
-
-    await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
-
-
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("has_lifespan", [True, False])
 @pytest.mark.parametrize(
@@ -530,7 +495,7 @@ def test_connexion_has_the_paths_of_its_specification(kind, template, has_lifesp
     app.add_api(SPECIFICATION, resolver=lambda _: item)
     served = scaleobs.instrument(app, registry=registry, log_format="off")
     if has_lifespan:
-        asyncio.run(start(served))
+        asyncio.run(run_lifespan(served))
         assert [template] == [one for one in known(app) if "item" in one]
     else:
         asgi(served, "OPTIONS", "/nowhere")

@@ -21,9 +21,9 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route, Router
 
-import scaleobs
 from support import django_site  # noqa: F401 - Configures Django.
-from support.exchanges import active, asgi, counted, wsgi
+from support.exchanges import asgi, wsgi
+from support.nested_routes import _routes, known  # noqa: F401 - A fixture.
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated")
 
@@ -80,29 +80,6 @@ class Prefixed(falcon.asgi.App):
 async def raw(scope, receive, send):
     """Answer without a framework."""
     await PlainTextResponse("raw")(scope, receive, send)
-
-
-@pytest.fixture(name="routes")
-def _routes(registry):
-    """Return a function that requests paths of an application, and returns the routes and statuses that are counted."""
-
-    def routes(app, *paths, call=asgi):
-        served = scaleobs.instrument(app, registry=registry, log_format="off")
-        for path in paths:
-            call(served, path=path)
-        found = {(route, status): number for (_, route, status), number in counted(registry).items()}
-
-        assert len(paths) == sum(found.values())
-        assert 0 == active(registry)
-        assert 0 == scaleobs.observer_of(app)._service.storage.read().faults
-        return found
-
-    return routes
-
-
-def known(app):
-    """Return the routes of an instrumented application that have series."""
-    return {route for _, route in scaleobs.observer_of(app)._service._refresh_routes()}
 
 
 @pytest.mark.parametrize(

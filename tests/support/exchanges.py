@@ -184,3 +184,16 @@ def log_lines(capsys) -> list[dict]:
 def finished(capsys) -> list[dict]:
     """Return the access lines."""
     return [line for line in log_lines(capsys) if line["event"] == "request.finished"]
+
+
+async def run_lifespan(app):
+    """Run the lifespan of an application, from its start to its shutdown."""
+    messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        pass
+
+    await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
