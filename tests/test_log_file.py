@@ -87,6 +87,25 @@ def test_file_that_cannot_be_opened_is_refused(tmp_path):
         scaleobs.configure_logging(log_file=str(tmp_path / "no" / "x"))
 
 
+def test_named_pipe_is_refused(tmp_path):
+    """The start does not hang until a process reads it."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(scaleobs.SettingsError, match=r"log_file is .*pipe.*: .*it is a named pipe"):
+        scaleobs.configure_logging(log_file=str(path))
+
+
+def test_named_pipe_in_place_of_the_file(tmp_path, capsys):
+    """Lines are still written to stdout, and no request waits."""
+    path = tmp_path / "log"
+    scaleobs.configure_logging(log_format="json", log_file=str(path))
+    path.unlink()
+    os.mkfifo(path)
+    scaleobs.get_logger().info("one")
+
+    assert "one" in [line["event"] for line in log_lines(capsys)]
+
+
 def test_removed_folder(tmp_path, capsys):
     """If the folder was removed, lines are still written to stdout."""
     folder = tmp_path / "logs"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
+from contextlib import suppress
 
 
 class Appender:
@@ -31,7 +34,7 @@ class LogFile:
         path: the file, in a folder that exists.
 
     Raises:
-        OSError: the file can't be opened.
+        OSError: the file can't be opened, or is a named pipe.
     """
 
     def __init__(self, path: str) -> None:
@@ -40,6 +43,10 @@ class LogFile:
         self._open()
 
     def _open(self) -> None:
+        with suppress(FileNotFoundError):
+            if stat.S_ISFIFO(os.stat(self.path).st_mode):  # noqa: PTH116
+                # To open it would wait for a reader, and to write would wait for a slow one.
+                raise OSError(errno.EINVAL, "it is a named pipe", self.path)
         self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         opened = os.fstat(self._descriptor)
         self._identity = opened.st_dev, opened.st_ino
