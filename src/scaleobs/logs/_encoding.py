@@ -204,7 +204,7 @@ _encode_slowly = json.JSONEncoder(separators=(",", ":")).encode
 
 # Truncation.
 
-_LIMITS = ((4096, 256, 8, 2000), (1024, 64, 6, 1000), (256, 16, 4, 500), (48, 6, 2, 250))
+_LIMITS = ((4096, 256, 8, 1000), (1024, 64, 6, 600), (256, 16, 4, 300), (48, 6, 2, 200))
 """Of each attempt: the characters of a text, the members of a list or an object, the depth, and the values of all."""
 
 _EXCEPTION_CHARACTERS = 8192

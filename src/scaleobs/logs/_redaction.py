@@ -19,6 +19,7 @@ from scaleobs.logs._encoding import CIRCULAR, MAX_LINE_BYTES, decode, key_text, 
 from scaleobs.logs._objects import fields_of, has_fields
 from scaleobs.logs._secret_names import REDACTED, has_marks, is_harmless, is_secret_name, plain_name
 from scaleobs.logs._work import (
+    CHARACTERS_OF_NODE,
     LEAST,
     LONG,
     MAX_FIELDS,
@@ -88,6 +89,7 @@ class Redact:
         """Return the event with its secrets replaced."""
         names, harmless, reads_all = self._names, self._harmless, self._reads_all
         later: list[str] = []
+        work: Work | None = None
         if len(event) > MAX_FIELDS:
             event = first_fields(event)
         for key, value in event.items():
@@ -106,7 +108,8 @@ class Redact:
                 # Most texts are one word, or were logged many times before.
                 elif value not in harmless and (reads_all or not value.isalnum()):
                     if reads_all or "=" in value or ":" in value or "'" in value or '"' in value or " " in value:
-                        event[key] = found = self.text(value)
+                        work = work or Work()
+                        event[key] = found = self._text(value, work)
                         if found is not value:
                             continue
                     if key in _REPEATED and not reads_all and len(harmless) < _MAX_NAMES and len(value) < _MAX_NAME:
@@ -114,7 +117,7 @@ class Redact:
             elif kind not in _PLAIN:
                 later.append(key)
         if later:
-            self._redact_fields(event, later)
+            self._redact_fields(event, later, work or Work())
         if "value" in event:
             self._redact_pairs(event)
         return event
@@ -127,9 +130,8 @@ class Redact:
         """Return the same of a text of which only a part will be shown."""
         return self._text(text, Work(MAX_LINE_BYTES))
 
-    def _redact_fields(self, event: EventDict, keys: list[str]) -> None:
+    def _redact_fields(self, event: EventDict, keys: list[str], work: Work) -> None:
         """Redact what takes long: the shorter texts first, and then what has members."""
-        work = Work()
         keys.sort(key=lambda key: len(event[key]) if type(event[key]) is str else 1 << 62)
         for key in keys:
             event[key] = self._redact(event[key], _MAX_DEPTH, work)
@@ -156,12 +158,16 @@ class Redact:
             text = self._without_percent_names(text)
         is_open = False
         if has_marks(text):
+            work.nodes -= len(text) // CHARACTERS_OF_NODE
             texts = _texts()
             low = texts.lower(text)
             expression = texts.sites(self._own_words)
             found = expression.search(low)
             if found is not None:
                 work.nodes -= NODES_OF_TEXT
+                if work.nodes < -NODES_OF_TEXT:
+                    work.is_cut = True
+                    return f"…[{len(text)} characters]…", True
                 scan = texts.Scan(text, low, self._names_secret, expression, work)
                 text, is_open = scan.run(found), scan.is_open
         for own in self._expressions:

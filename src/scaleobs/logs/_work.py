@@ -7,15 +7,18 @@ from typing import Any
 
 from structlog.typing import EventDict
 
-MAX_FIELDS = 500
-_MAX_NODES = 4000
+MAX_FIELDS = 400
+_MAX_NODES = 2500
 _MAX_CHARACTERS, _MAX_SEARCHED = 65_536, 2_000_000
 
-MAX_STEPS = 1000
+MAX_STEPS = 600
 """What a text, or all texts of a record, may cost: a step is a name, a quote or a bracket that is examined."""
 
 LONG = 1024
 """Longer texts are read after all others, so that these are in the line."""
+
+CHARACTERS_OF_NODE = 32
+"""So many characters of a text that is read count as a value."""
 
 LEAST = 64
 """The characters of each text when those of the record are used up."""
