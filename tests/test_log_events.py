@@ -254,6 +254,7 @@ def test_lines_of_checks(registry, capsys):
 PROCESS = """
 import logging, os, signal, sys, threading, time
 import scaleobs
+from scaleobs.logs import StdoutHandler
 
 def app(environ, start_response):
     start_response("200 OK", [])
@@ -275,7 +276,7 @@ class Unreadable:
         raise ValueError("ignored")
 
 Unreadable()
-logging.getLogger("shop").info("%d", "no number")
+StdoutHandler([lambda *_: 1 / 0]).handle(logging.LogRecord("shop", 20, "", 0, "unreadable", (), None))
 stdout, sys.stdout = sys.stdout, None
 logging.getLogger("shop").info("lost")
 sys.stdout = stdout

@@ -346,5 +346,6 @@ def test_websockets_of_flask_sock(command, tmp_path):
     assert [401, 503, 200] == [line["status_code"] for line in lines if line["event"] == "request.finished"]
     assert "Traceback" not in stderr
     # What the application starts in an open WebSocket cannot be sent, which gunicorn logs.
-    assert ["rooms"] == [line["logger"] for line in lines if "exception" in line and "gunicorn" not in line["logger"]]
+    failed = [line["path"] for line in lines if "exception" in line and "gunicorn" not in line["logger"]]
+    assert ["/fail/4", "/deny/503"] == failed
     assert 0 == page.total("active_connections", protocol="websocket") == page.total("scaleobs_internal_faults_total")

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar, Unpack, overload
 from scaleobs._http.asgi import ASGIMiddleware
 from scaleobs._http.asgi_exchange import ASGIApp
 from scaleobs._http.wsgi import WSGIApp, WSGIMiddleware
+from scaleobs._routes.handlers import note_in_handlers
 from scaleobs.observer import Observer
 from scaleobs.settings import Arguments, Settings, SettingsError
 
@@ -156,9 +157,9 @@ def _is_async(app: Any) -> bool:
 def _into_starlette(app: Any, observer: Observer) -> Any:
     """Put the middleware around the stack that the application builds at its first call, or has built."""
     build = app.build_middleware_stack
-    app.build_middleware_stack = lambda: ASGIMiddleware(build(), observer=observer).serve
+    app.build_middleware_stack = lambda: ASGIMiddleware(note_in_handlers(build()), observer=observer).serve
     if app.middleware_stack is not None:
-        app.middleware_stack = ASGIMiddleware(app.middleware_stack, observer=observer).serve
+        app.middleware_stack = ASGIMiddleware(note_in_handlers(app.middleware_stack), observer=observer).serve
     _exclude_endpoints_from_telemetry(app, observer)
     return app
 

@@ -103,7 +103,12 @@ def test_any_order_is_served_as_without_us(observed, plan, server, more):
     stories = list(bare.story), list(ours.story)  # Dropped objects are released at once, not at the next scrape.
     after = counts(observed)
 
-    assert stories[0] == stories[1] == ours.story
+    if any(how == "exc_info" and status == "599 X" for how, status, _ in (*plan["starts"], *plan["late_starts"])):
+        # The exception of a 5xx, whose frames have the file, is kept for its line.
+        stories = tuple(sorted(map(repr, story)) for story in stories)
+        assert stories[0] == stories[1] == sorted(map(repr, ours.story))
+    else:
+        assert stories[0] == stories[1] == ours.story
     assert 1 == sum(after.values()) - sum(before.values())
     assert all(re.fullmatch(r"[0-9]{3}|unknown", status) for _, _, status in after)
 

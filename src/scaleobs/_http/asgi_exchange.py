@@ -17,7 +17,7 @@ from scaleobs._http.exchange import COMPLETING, ENDED, OPEN, SERVER_ERROR, Detai
 from scaleobs._metrics.child import HTTP
 from scaleobs._tracing import request_attributes
 from scaleobs.logs._context import RequestIds
-from scaleobs.logs._encoding import led_to, traceback_of
+from scaleobs.logs._exceptions import led_to, traceback_of
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

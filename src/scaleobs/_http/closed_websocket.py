@@ -15,6 +15,9 @@ _DEFINED = range(1000, 1016)
 _REGISTERED = range(3000, 4000)
 _PRIVATE = range(4000, 5000)
 
+FAILURES = frozenset({1006, 1011, *range(3500, 3600), *range(4500, 4600)})
+"""The codes that frameworks send after an exception; those of Falcon and Litestar contain a status of 5xx."""
+
 _SWITCHED, _CONNECTED = 101, 200
 """The status of a handshake that was accepted: over HTTP/1.1; over HTTP/2 and 3 (RFC 8441 and 9220)."""
 

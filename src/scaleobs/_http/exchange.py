@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from scaleobs import _tracing
+from scaleobs._http.abandoned import Abandoned
 from scaleobs._metrics.child import Child, Exemplar, Shard
 from scaleobs._metrics.storage import OVERFLOW_ROUTE
-from scaleobs.logs._chain import mark_logged
+from scaleobs._routes.exceptions import HANDLED_ERROR
 from scaleobs.logs._configure import has_exporters
+from scaleobs.logs._handled import end_handled, keep_bound, mark_logged, restored_trace
 from scaleobs.logs._logger import Logger, Output
 from scaleobs.logs._sink import LEVEL_SLOTS, stdout
 
@@ -118,7 +120,7 @@ class Exchange:
         if self.stage != ENDED:
             # Without this, its duration would include the time until that scrape.
             seconds = perf_counter() - self.begun
-            self.recorder.storage.abandoned.append(_Abandoned(self, seconds))
+            self.recorder.storage.abandoned.append(Abandoned(self, seconds))
 
 
 class DetailedExchange(Exchange):
@@ -142,6 +144,10 @@ class DetailedExchange(Exchange):
             self.end(SERVER_ERROR)
         if self.pending_log_fields is None and error is None and self.span is None:
             return
+        with restored_trace(self._handled() if error is None else None) as noted:
+            self._end_with(error if noted is None else noted)
+
+    def _end_with(self, error: BaseException | None) -> None:
         try:
             try:
                 if self.span is not None:
@@ -186,7 +192,7 @@ class DetailedExchange(Exchange):
                     "client": self.client(),
                 }
                 if len(fields) != len(self.context) + _OWN_FIELDS:
-                    _keep_bound(fields, self.context)
+                    keep_bound(fields, self.context)
                 if self.client_disconnected or self.status is not status or recorder.spans.app_makes_spans:
                     self._add_fields(fields)
                 if code < SERVER_ERROR or self.client_disconnected:
@@ -211,12 +217,13 @@ class DetailedExchange(Exchange):
     def _add_fields(self, fields: dict[str, Any]) -> None:
         if self.recorder.spans.app_makes_spans and (span := _tracing.current_span()) is not None:
             fields["trace_id"], fields["span_id"] = span.trace_id, span.span_id
-        if self.status is None:
-            return
         if self.client_disconnected:
-            fields["truncated"] = True
-        if code_of(self.status) != fields["status_code"]:
-            fields["sent_status"] = code_of(self.status)
+            end_handled(self.context)  # type: ignore[arg-type]
+        if self.status is not None:
+            if self.client_disconnected:
+                fields["truncated"] = True
+            if code_of(self.status) != fields["status_code"]:
+                fields["sent_status"] = code_of(self.status)
 
     def _end_span(self, span: _tracing.RequestSpan, child: Child, status: Any) -> None:
         method, route, _ = child.labels
@@ -226,6 +233,12 @@ class DetailedExchange(Exchange):
         code = code_of(status)
         sent = code if self.status is None else code_of(self.status)
         span.response_ended(method, route, code, sent)
+
+    def _handled(self) -> Any:
+        """Return the exception that the framework has answered with a 5xx, as `sys.exc_info` does, or `None`."""
+        if self.pending_log_fields is not None:
+            return self.pending_log_fields.get("exc_info")
+        return None if self.context is not None else self.request.pop(HANDLED_ERROR, None)
 
     def _log_finish(self, error: BaseException | None) -> None:
         fields, self.pending_log_fields = self.pending_log_fields, None
@@ -252,29 +265,6 @@ class DetailedExchange(Exchange):
 
 _OWN_FIELDS = 7
 """The fields of an access line beside those of its context."""
-
-
-def _keep_bound(fields: dict[str, Any], context: dict[str, Any]) -> None:
-    """Add what the application has bound under names of the access line, with an underscore after the name."""
-    for key, value in context.items():
-        name = key
-        while name in fields and fields[name] is not value:
-            name += "_"
-        fields[name] = value
-
-
-class _Abandoned:
-    """A request that nothing else ends, and its duration in seconds."""
-
-    __slots__ = ("_exchange", "_seconds")
-
-    def __init__(self, exchange: Exchange, seconds: float) -> None:
-        self._exchange = exchange
-        self._seconds = seconds
-
-    def finish_abandoned(self) -> None:
-        self._exchange.begun = perf_counter() - self._seconds
-        self._exchange.finish_abandoned()
 
 
 def code_of(status: object) -> int:
@@ -335,10 +325,19 @@ class AccessLog:
         if self._sample and self._is_sampled_out(fields):
             return
         if error is not None:
-            fields["exc_info"] = error
+            self._write_failure(fields, error)
+            return
         self._write(self._levels[fields["status_code"]], fields)
-        if error is not None:
-            mark_logged(error)
+
+    def _write_failure(self, fields: dict[str, Any], error: BaseException) -> None:
+        """Write the line with an exception, which no other line has: so with a level that is written."""
+        level = self._levels[fields["status_code"]]
+        if not logging.getLogger("scaleobs").isEnabledFor(logging.getLevelNamesMapping()[level.upper()]):
+            level = "error"
+        fields["exc_info"] = error
+        mark_logged(error, is_logged=False)  # It may be raised in each request.
+        self._write(level, fields)
+        mark_logged(error)
 
     def background_failed(self, fields: dict[str, Any], error: BaseException) -> None:
         """Log an error that the application raised after the line of its request was written."""

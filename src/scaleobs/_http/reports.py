@@ -6,7 +6,8 @@ import contextlib
 from typing import Any
 
 from scaleobs._metrics.user_names import PageError
-from scaleobs.logs._encoding import name_of, traceback_of
+from scaleobs.logs._encoding import name_of
+from scaleobs.logs._exceptions import traceback_of
 
 _MAX_KINDS = 1000
 

@@ -27,6 +27,7 @@ from scaleobs._http.recorder import Recorder
 from scaleobs._metrics.child import WEBSOCKET
 from scaleobs._tracing import RequestSpan
 from scaleobs.logs._context import forget_request, request_context
+from scaleobs.logs._handled import take_handled
 
 _NORMAL, _NO_CODE, _ABNORMAL = 1000, 1005, 1006
 _REFUSED = 403
@@ -245,6 +246,8 @@ class WebSocket:
         recorder, sent_code = self._recorder, self._sent_code
         recorder.local.shard.open[WEBSOCKET] -= 1
         is_sent, code = sent_code is not None, code if sent_code is None else sent_code
+        handled = take_handled(self._context, is_failed=code in closed_websocket.FAILURES)
+        error = handled[1] if error is None and handled is not None else error
         fields = {**(self._context or {}), "path": self._path, "code": code, "client": client_of(self._scope)}
         seconds = perf_counter() - self._opened
         closed_websocket.count(recorder, self._scope, seconds, fields=fields, error=error, is_sent=is_sent)

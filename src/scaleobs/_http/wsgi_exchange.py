@@ -8,8 +8,10 @@ from operator import length_hint
 from typing import Any, TypeVar
 
 from scaleobs._http import wsgi_websocket
-from scaleobs._http.exchange import ENDED, OPEN, DetailedExchange, Exchange
+from scaleobs._http.exchange import ENDED, OPEN, SERVER_ERROR, DetailedExchange, Exchange, code_of
+from scaleobs._routes.exceptions import note_error
 from scaleobs.logs._context import request_context
+from scaleobs.logs._exceptions import exception_of
 
 Result = TypeVar("Result")
 StartResponse = Callable[..., Callable[[bytes], object]]
@@ -89,12 +91,20 @@ class WSGIExchange(DetailedExchange):
                 self.status = status
             return write
         args = () if status is _NOT_GIVEN else (status,) if headers is _NOT_GIVEN else (status, headers, *more)
+        if not self.takes_fast_path and (more or named):
+            self._note_error(args[0] if args else named.get("status"), more[0] if more else named.get("exc_info"))
         write = start(*(args if self.takes_fast_path or self.context is None else self._with_id(args)), **named)
         if self.stage == OPEN:
             self.status = args[0] if args else named.get("status")
             if not self.takes_fast_path:
                 self.headers = args[1] if len(args) > 1 else named.get("headers")
         return write if self.takes_fast_path or not self.recorder.storage.has_sizes else self._measured(write)
+
+    def _note_error(self, status: Any, exc_info: Any) -> None:
+        """Note the exception that an application passes to `start_response` (PEP 3333), as Bottle does."""
+        error = exception_of(exc_info) if type(exc_info) is tuple else None
+        if error is not None and code_of(status) >= SERVER_ERROR:
+            note_error(error, lambda: self.request)
 
     def _with_id(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the start of a response with `X-Request-ID`, unless the application has set one."""

@@ -20,6 +20,7 @@ from scaleobs._http import closed_websocket
 from scaleobs._http.exchange import ENDED, SERVER_ERROR, code_of
 from scaleobs._http.recorder import Request
 from scaleobs._metrics.child import HTTP, WEBSOCKET
+from scaleobs.logs._handled import take_handled
 
 if TYPE_CHECKING:
     from scaleobs._http.wsgi_exchange import WSGIExchange
@@ -95,8 +96,10 @@ def close(exchange: WSGIExchange, error: BaseException | None = None) -> None:
     exchange.stage = ENDED
     recorder.local.shard.open[WEBSOCKET] -= 1
     seconds = perf_counter() - exchange.begun
-    fields = {**(exchange.context or {}), "path": exchange.path, "client": exchange.client()}
     is_failed = getattr(exchange, "is_failed", False)
+    handled = take_handled(exchange.context, is_failed=is_failed)
+    error = handled[1] if error is None and handled is not None else error
+    fields = {**(exchange.context or {}), "path": exchange.path, "client": exchange.client()}
     closed_websocket.count(recorder, exchange.request, seconds, fields=fields, error=error, is_failed=is_failed)
     span, exchange.span = exchange.span, None
     closed_websocket.end_span(span, recorder, exchange.request, error, is_failed=is_failed)

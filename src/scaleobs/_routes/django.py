@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+from scaleobs._routes.exceptions import note_error
 from scaleobs._routes.interface import DEFAULT_METHODS, NOTE, Pairs, Request, listed, recall, remember, with_root
 from scaleobs._routes.visits import visiting
 from scaleobs.catalog import UNMATCHED_ROUTE
@@ -88,6 +90,7 @@ class _Templates:
 
 def _hook(handler: Any, templates: _Templates) -> None:
     """Write the pattern into every request that a handler resolves, and into those that its middleware answers."""
+    from django.core.signals import got_request_exception
     from django.urls import Resolver404
 
     resolve, respond, respond_async = handler.resolve_request, handler.get_response, handler.get_response_async
@@ -121,9 +124,28 @@ def _hook(handler: Any, templates: _Templates) -> None:
             _remember_unresolved(notes, request, response, templates)
         return response
 
+    process = handler.process_exception_by_middleware
+
+    def note_and_process(exception: Exception, request: Any) -> Any:
+        note_error(exception, lambda: _notes_of(request))
+        return process(exception, request)
+
+    handler.process_exception_by_middleware = note_and_process
+    got_request_exception.connect(_note_unhandled, dispatch_uid=__name__)
     setattr(resolve_and_remember, _HOOKED, True)
     handler.resolve_request = resolve_and_remember
     handler.get_response, handler.get_response_async = respond_and_remember, respond_and_remember_async
+
+
+def _note_unhandled(request: Any = None, **_: Any) -> None:
+    """Note the exception that Django answers with a 500, and logs afterwards."""
+    error = sys.exc_info()[1]
+    if error is not None:
+        note_error(error, lambda: _notes_of(request), is_logged=True)
+
+
+def _notes_of(request: Any) -> Any:
+    return request.scope if hasattr(request, "scope") else request.META
 
 
 def _is_asgi(handler: Any) -> bool:

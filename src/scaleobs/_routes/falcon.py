@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from scaleobs._routes.exceptions import note_error
 from scaleobs._routes.interface import (
     NOTE,
     Pairs,
@@ -33,6 +34,9 @@ class FalconRoutes:
         search = getattr(app, "_router_search", None)
         if search is not None and not isinstance(search, _Search):
             app._router_search = _Search(app, search)  # noqa: SLF001 - Falcon has no public place for the matched template.
+        handlers = getattr(app, "_error_handlers", None)
+        if type(handlers) is dict:  # An application has no other place for a function that handles every exception.
+            app._error_handlers = _Handlers(handlers)  # noqa: SLF001
 
     def template(self, request: Request) -> tuple[str, bool]:
         """Return the template, or the prefix of static files or a sink."""
@@ -92,6 +96,34 @@ class _Search:
             is_found = found is not None and found[0] is not None
             remember(request, lambda: found[3] if is_found else _unrouted(self._app, path))
         return found
+
+
+class _Handlers(dict[Any, Any]):
+    """The handlers of exceptions, which note what they handle."""
+
+    def __init__(self, handlers: dict[Any, Any]) -> None:
+        super().__init__(handlers)
+        self._noting: dict[Any, Any] = {}
+
+    def get(self, kind: Any, default: Any = None) -> Any:
+        """Return the handler of a class of exceptions."""
+        handle = super().get(kind, default)
+        if handle is None or handle in self._noting:
+            return self._noting.get(handle)
+        noting = self._noting[handle] = _noting(handle)
+        return noting
+
+
+def _noting(handle: Any) -> Any:
+    # Falcon's own handler of unexpected exceptions logs them, under ASGI.
+    is_logged = _is_falcons(getattr(handle, "__func__", handle))
+
+    @functools.wraps(handle, updated=())  # Falcon reads which arguments a handler takes.
+    def note_and_handle(req: Any, resp: Any, error: Any, *args: Any, **named: Any) -> Any:
+        note_error(error, lambda: _request_of(req), is_logged=is_logged)
+        return handle(req, resp, error, *args, **named)
+
+    return note_and_handle
 
 
 def _request_of(req: Any) -> Any:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
+from scaleobs._routes.exceptions import note_error
 from scaleobs._routes.interface import Pairs, Request, explicit_methods, listed
 from scaleobs._routes.visits import visiting
 from scaleobs.catalog import UNMATCHED_ROUTE
+from scaleobs.logs._handled import log_without_trace
+
+_SERVER_ERROR = 500
 
 
 class LitestarRoutes:
@@ -24,6 +29,9 @@ class LitestarRoutes:
         self._seen: list[Any] = []
         self._templates: dict[Any, set[str]] = {}
         self._known: Pairs = ()
+        if _note_exception not in app.after_exception:
+            app.after_exception.append(_note_exception)
+            _leave_out_trace(app.logging_config)
 
     def template(self, request: Request) -> tuple[str, bool]:
         """Return the template, also of a wrong method."""
@@ -82,6 +90,27 @@ class LitestarRoutes:
         except Exception:  # Not found; the classes of the exceptions differ.
             return None, ""
         return found[1], found[4]
+
+
+async def _note_exception(error: Exception, scope: Request) -> None:
+    note_error(error, lambda: scope)
+
+
+def _leave_out_trace(config: Any) -> None:
+    """Make Litestar log no stack trace that the line of the request has."""
+    log = getattr(config, "exception_logging_handler", None)
+    if log is None:
+        return
+
+    def log_and_leave_out(logger: Any, scope: Request, trace: list[str]) -> None:
+        error = sys.exc_info()[1]
+        if error is None or getattr(error, "status_code", _SERVER_ERROR) < _SERVER_ERROR:
+            log(logger, scope, trace)
+            return
+        note_error(error, lambda: scope)
+        log_without_trace(error, lambda: log(logger, scope, trace))
+
+    config.exception_logging_handler = log_and_leave_out
 
 
 def _is_mount(route: Any) -> bool:

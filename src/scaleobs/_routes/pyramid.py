@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from operator import itemgetter
 from typing import Any
 
+from scaleobs._routes.exceptions import note_error
 from scaleobs._routes.interface import (
     DEFAULT_METHODS,
     NOTE,
@@ -22,6 +23,7 @@ from scaleobs._routes.interface import (
 from scaleobs._routes.visits import visiting
 from scaleobs.catalog import UNMATCHED_ROUTE
 
+_HOOKED = "is_scaleobs_hook"
 _PARAMETER = re.compile(r"[{*:]")
 
 
@@ -39,6 +41,8 @@ class PyramidRoutes:
         mapper = router.routes_mapper
         if mapper is not None and not isinstance(mapper, _Mapper):
             router.routes_mapper = _Mapper(mapper)
+        if hasattr(router, "handle_request") and not hasattr(router.handle_request, _HOOKED):
+            router.handle_request = _noting(router.handle_request)
 
     def template(self, request: Request) -> tuple[str, bool]:
         """Return the pattern, also of a slash redirect."""
@@ -81,6 +85,20 @@ class PyramidRoutes:
             if not route.predicates and route.match(path) is not None:
                 return with_root(route.pattern)
         return None
+
+
+def _noting(handle: Any) -> Any:
+    """Return the function of the tweens, which notes the exception that an exception view has answered."""
+
+    def handle_and_note(request: Any) -> Any:
+        response = handle(request)
+        error = getattr(request, "exception", None)
+        if error is not None:
+            note_error(error, lambda: request.environ)
+        return response
+
+    setattr(handle_and_note, _HOOKED, True)
+    return handle_and_note
 
 
 class _Mapper:

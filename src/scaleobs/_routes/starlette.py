@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from scaleobs._routes.handlers import note_handled
 from scaleobs._routes.interface import ROUTE, Pairs, Request, path_below
 from scaleobs._routes.objects import has_routes, router_of
 from scaleobs._routes.table import ENDPOINT, RouteTable
@@ -28,6 +29,7 @@ class StarletteRoutes:
         self._router = router_of(app)
         self._table: RouteTable | None = None
         self.route_key = ENDPOINT
+        note_handled(app)
 
     def template(self, request: Request) -> tuple[str, bool]:
         """Return the template; raises, once, what a route raised when it was read."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from scaleobs._routes.exceptions import note_error, without_trace
 from scaleobs._routes.interface import (
     NOTE,
     Pairs,
@@ -71,6 +72,7 @@ class QuartRoutes:
         for name in ("handle_request", "handle_websocket"):
             if name not in vars(app):
                 setattr(app, name, _remembering(app, getattr(app, name)))
+        _note_exceptions_of_quart(app)
 
     def template(self, request: Request) -> tuple[str, bool]:
         """Return the rule, also of slash redirects and wrong methods."""
@@ -103,6 +105,7 @@ class _Hook:
 
         self._app = app
         self._dispatch = app.full_dispatch_request
+        _note_exceptions_of_flask(app)
         # An attribute of the proxy `request` takes ten times as long as the request object.
         self._current = request._get_current_object  # type: ignore[attr-defined]  # noqa: SLF001 - Flask documents it.
         self.roots: set[str] = set()
@@ -198,3 +201,56 @@ def _refusal(adapter: Any, path: str, method: str) -> Any:
     except (MethodNotAllowed, RequestRedirect) as error:
         return error
     return None
+
+
+def _note_exceptions_of_flask(app: Any) -> None:
+    """Note the exceptions that an application's handlers answer, and those that Flask answers with a 500 and logs."""
+    from flask import got_request_exception
+
+    handle = app.handle_user_exception
+
+    def note_and_handle(*args: Any) -> Any:
+        note_error(args[-1], _environ_of_flask)  # A later Flask passes its context first.
+        return handle(*args)
+
+    app.handle_user_exception = note_and_handle
+    app.log_exception = without_trace(app.log_exception)
+    got_request_exception.connect(_note_in_flask, app)
+
+
+def _note_in_flask(_app: Any, exception: BaseException, **_: Any) -> None:
+    note_error(exception, _environ_of_flask)
+
+
+def _environ_of_flask() -> Any:
+    from flask import request
+
+    return request.environ
+
+
+def _note_exceptions_of_quart(app: Any) -> None:
+    """Do the same for Quart."""
+    from quart import got_request_exception, got_websocket_exception
+
+    if "handle_user_exception" in vars(app):
+        return
+    handle = app.handle_user_exception
+
+    async def note_and_handle(*args: Any) -> Any:
+        note_error(args[-1], _scope_of_quart)
+        return await handle(*args)
+
+    app.handle_user_exception = note_and_handle
+    app.log_exception = without_trace(app.log_exception)
+    got_request_exception.connect(_note_in_quart, app)
+    got_websocket_exception.connect(_note_in_quart, app)
+
+
+async def _note_in_quart(_app: Any, exception: BaseException, **_: Any) -> None:
+    note_error(exception, _scope_of_quart)
+
+
+def _scope_of_quart() -> Any:
+    from quart import has_request_context, request, websocket
+
+    return request.scope if has_request_context() else websocket.scope

@@ -12,7 +12,6 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -20,21 +19,11 @@ from structlog.typing import EventDict, Processor
 
 from scaleobs import _tracing
 from scaleobs.logs._context import REQUEST_KEYS, request_context, without_ids
-from scaleobs.logs._encoding import (
-    DELETE,
-    MAX_LINE_BYTES,
-    OPTION,
-    dumps,
-    encode_line,
-    exception_of,
-    exception_text,
-    text_of,
-    to_plain,
-    values_of,
-)
+from scaleobs.logs._encoding import DELETE, MAX_LINE_BYTES, OPTION, dumps, encode_line, text_of, to_plain
+from scaleobs.logs._exceptions import exception_of, exception_text
+from scaleobs.logs._handled import is_in_other_line
 from scaleobs.logs._redaction import Redact
 
-_LOGGED_MARK = "_scaleobs_logged"
 _LEVELS = {"exception": "error", "warn": "warning", "fatal": "critical", "msg": "info", "notset": "debug"}
 # All variables that structlog has ever bound. A search in the whole context would take a microsecond.
 _bound: Mapping[str, ContextVar[Any]] | None = getattr(structlog.contextvars, "_CONTEXT_VARS", None)
@@ -110,7 +99,12 @@ def add_request(logger: Any, _method: str, event: EventDict) -> EventDict:
 
 def _is_own(logger: Any, event: EventDict) -> bool:
     """Return whether a line is one of scaleobs itself, such as an access line."""
-    return getattr(event.get("_record", logger), "name", None) == "scaleobs"
+    return _name_of(logger, event) == "scaleobs"
+
+
+def _name_of(logger: Any, event: EventDict) -> str | None:
+    """Return the name of the logger of a line."""
+    return getattr(event.get("_record", logger), "name", None)
 
 
 class AddStandardKeys:
@@ -133,7 +127,7 @@ class AddStandardKeys:
         """Return the event with the standard keys."""
         if "_record" in event:
             record = event.pop("_record")
-            seconds, name = record.created, record.name
+            seconds, name = record.created, record.name or "root"
         else:
             seconds, name = time.time(), getattr(logger, "name", "root")
         try:
@@ -178,15 +172,17 @@ def timestamp(seconds: float) -> str:
     whole = int(seconds)
     cached = _second
     if cached[0] != whole:
-        cached = _second = whole, datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S.%%06dZ")
+        # `strftime` imports a module, which fails while the interpreter ends.
+        year, month, day, hour, minute, second = time.gmtime(whole)[:6]
+        cached = _second = whole, f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.%06dZ"
     return cached[1] % ((seconds - whole) * 1e6)  # Half the time of an f-string.
 
 
 _second = (-1, "")
 
 
-def drop_logged_exception(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Leave out an exception that is in an earlier line: the server logs the same one again."""
+def drop_logged_exception(logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Leave out an exception that is in another line: the framework or the server logs the same one again."""
     error = event.get("exc_info")
     if error is None:
         return event
@@ -194,7 +190,7 @@ def drop_logged_exception(_logger: Any, _method: str, event: EventDict) -> Event
         error = error[1] if issubclass(type(error), tuple) else error
     except IndexError:  # It has no exception.
         return event
-    if isinstance(error, BaseException) and dict.get(values_of(error), _LOGGED_MARK) is True:
+    if isinstance(error, BaseException) and is_in_other_line(error, _name_of(logger, event)):
         del event["exc_info"]
     return event
 
@@ -222,11 +218,6 @@ class FormatException:
                 if is_truncated:
                     event["truncated"] = True
         return event
-
-
-def mark_logged(error: BaseException) -> None:
-    """Mark an exception whose stack trace has been logged."""
-    dict.__setitem__(values_of(error), _LOGGED_MARK, True)
 
 
 # C0 but for the line break and the tab, DEL, C1, other line breaks, and what changes the direction of a text.

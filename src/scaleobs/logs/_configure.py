@@ -14,7 +14,8 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 from scaleobs.logs import _chain
-from scaleobs.logs._encoding import text_of, traceback_of
+from scaleobs.logs._encoding import text_of
+from scaleobs.logs._exceptions import as_exc_info, exception_text, is_printable
 from scaleobs.logs._files import LogFile
 from scaleobs.logs._handlers import (
     configured_by,
@@ -202,7 +203,7 @@ def own_logger() -> Any:
         return get_logger("scaleobs")
     return structlog.wrap_logger(
         logging.getLogger("scaleobs"),
-        processors=[_rename_reserved, _show_fields, structlog.stdlib.render_to_log_kwargs],
+        processors=[_pass_exception, _rename_reserved, _show_fields, structlog.stdlib.render_to_log_kwargs],
         wrapper_class=structlog.stdlib.BoundLogger,
     )
 
@@ -213,6 +214,17 @@ def has_exporters() -> bool:
     if len(handlers) < 2 or not any(isinstance(one, StdoutHandler) for one in handlers):  # noqa: PLR2004
         return False
     return not all(isinstance(one, StdoutHandler) or is_of_a_test_runner(one) for one in handlers)
+
+
+def _pass_exception(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Pass an exception on in a form that logging reads without its methods, or as a text if they raise."""
+    error = event.get("exc_info")
+    if isinstance(error, BaseException):
+        event["exc_info"] = as_exc_info(error)
+        if not is_printable(error):
+            del event["exc_info"]
+            event["exception"] = exception_text(error)[0]
+    return event
 
 
 def _rename_reserved(_logger: Any, _method: str, event: EventDict) -> EventDict:
@@ -368,7 +380,7 @@ def _event_writer(chain: list[Processor]) -> Callable[..., None]:
 
     def write(level: str, name: str, event: str, *, exc_info: BaseException | None = None, **fields: Any) -> None:
         number = logging.getLevelNamesMapping()[level.upper()]
-        error = (type(exc_info), exc_info, traceback_of(exc_info)) if exc_info is not None else None
+        error = as_exc_info(exc_info) if exc_info is not None else None
         record = logging.LogRecord(name, number, "", 0, event, (), error)
         record.__dict__.update(fields)
         if logging.getLogger(name).isEnabledFor(number):

@@ -1,16 +1,14 @@
-"""JSON on one line: any value, an event that is truncated if it is too long, and the text of an exception."""
+"""JSON on one line: any value, and an event that is truncated if it is too long."""
 
 from __future__ import annotations
 
 import enum
 import json
 import re
-import sys
 from codecs import utf_8_decode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, time
 from itertools import islice
-from traceback import TracebackException
 from typing import Any
 
 MAX_LINE_BYTES = 16_384
@@ -275,119 +273,3 @@ def _truncate(value: Any, characters: int, members: int, depth: int, budget: _Bu
         for key, one in islice(value.items(), members)
     }
     return first if len(value) <= members else {**first, "…": f"[{len(value)} members]"}
-
-
-# Exceptions.
-
-_MAX_EXCEPTION = 8000
-_MAX_CHAIN = 6
-_INNERMOST_FRAMES = 5
-_MAX_CHAIN_READ = 1000
-_MAX_FRAMES = 200
-
-_CAUSED = "\nThe above exception was the direct cause of the following exception:\n\n"
-_DURING = "\nDuring handling of the above exception, another exception occurred:\n\n"
-
-
-def exception_of(exc_info: Any) -> BaseException | None:
-    """Return the exception that `exc_info` means: an exception, the tuple of `sys.exc_info`, or true."""
-    if isinstance(exc_info, BaseException):  # Before other tests, since its truth and its `__class__` may raise.
-        return exc_info
-    if isinstance(exc_info, tuple):
-        exc_info = exc_info[1] if len(exc_info) > 1 else None
-    elif exc_info:
-        exc_info = sys.exc_info()[1]
-    return exc_info if isinstance(exc_info, BaseException) else None
-
-
-def exception_text(error: BaseException, redact: Callable[[str], str] = str) -> tuple[str, bool]:
-    """
-    Return an exception as Python prints it, and whether a part was left out.
-
-    If the text is too long, outer frames are left out, and exceptions in the middle of the chain. The type, the
-    message, the innermost frames and the root cause always remain.
-
-    Args:
-        error: the exception.
-        redact: returns a text without its secrets; called for what is shortened, since a part of a secret may be at
-            each end of the part that is left out.
-    """
-    chain = list(islice(_causes(error), _MAX_CHAIN_READ))
-    if len(chain) <= _MAX_CHAIN:
-        text = "".join(_format(error, limit=-_MAX_FRAMES, chain=True)).rstrip("\n")
-        if len(text) <= _MAX_EXCEPTION:
-            return text, _has_more_frames(error)
-    picked = chain if len(chain) <= _MAX_CHAIN else [*chain[: _MAX_CHAIN - 1], chain[-1]]
-    share = _MAX_EXCEPTION // len(picked)
-    pieces = []
-    for position, (one, joint) in enumerate(picked):
-        # The heading, the frames and the message.
-        lines = _format(one, limit=-_INNERMOST_FRAMES, chain=False)
-        each = share // (_INNERMOST_FRAMES + 2)
-        piece = shorten("".join(_shorten_line(line, each, redact) for line in lines), share)
-        if position == len(picked) - 1 and len(chain) > len(picked):
-            piece += f"\n\n…[{len(chain)} exceptions in this chain]…"
-        pieces.append(f"{piece.rstrip()}\n{joint}")
-    return "".join(reversed(pieces)).rstrip(), True
-
-
-def _shorten_line(line: str, limit: int, redact: Callable[[str], str]) -> str:
-    return shorten(redact(line), limit)
-
-
-# The attributes of `BaseException` itself, which no class of an application can replace by code that raises.
-_CAUSE, _CONTEXT, _SUPPRESSES, _TRACEBACK, _VALUES = (
-    vars(BaseException)[name]
-    for name in ("__cause__", "__context__", "__suppress_context__", "__traceback__", "__dict__")
-)
-
-
-def led_to(error: BaseException) -> list[BaseException]:
-    """Return the cause of an exception, or else its context, and the members of a group."""
-    cause = _CAUSE.__get__(error)
-    found = [_CONTEXT.__get__(error) if cause is None else cause]
-    if issubclass(type(error), BaseExceptionGroup):
-        found += vars(BaseExceptionGroup)["exceptions"].__get__(error)
-    return [one for one in found if one is not None]
-
-
-def traceback_of(error: BaseException) -> Any:
-    """Return the traceback of an exception, or `None`."""
-    return _TRACEBACK.__get__(error)
-
-
-def values_of(error: BaseException) -> dict[str, Any]:
-    """Return the values that an exception itself has, without what its class makes of them."""
-    return _VALUES.__get__(error)  # type: ignore[no-any-return]
-
-
-def _causes(error: BaseException) -> Iterator[tuple[BaseException, str]]:
-    """Yield an exception and those that led to it, each with Python's sentence between it and the one it led to."""
-    seen: set[int] = set()
-    joint = ""
-    following: BaseException | None = error
-    while following is not None and id(following) not in seen:
-        seen.add(id(following))
-        yield following, joint
-        cause, context = _CAUSE.__get__(following), _CONTEXT.__get__(following)
-        if cause is not None:
-            joint, following = _CAUSED, cause
-        elif _SUPPRESSES.__get__(following):
-            return
-        else:
-            joint, following = _DURING, context
-
-
-def _format(error: BaseException, *, limit: int, chain: bool) -> list[str]:
-    try:
-        found = TracebackException(type(error), error, traceback_of(error), limit=limit, compact=True)
-        return list(found.format(chain=chain))
-    except BaseException as fault:  # A method of the error raises, maybe a `SystemExit`; or the source can't be read.
-        return [f"{name_of(error)}, whose traceback can't be formatted: {name_of(fault)}\n"]
-
-
-def _has_more_frames(error: BaseException) -> bool:
-    frames, traceback = 0, traceback_of(error)
-    while traceback is not None and frames <= _MAX_FRAMES:
-        frames, traceback = frames + 1, traceback.tb_next
-    return frames > _MAX_FRAMES

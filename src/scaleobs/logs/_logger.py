@@ -16,6 +16,7 @@ from structlog.typing import EventDict, Processor
 
 from scaleobs.logs import _chain, _sink
 from scaleobs.logs._encoding import text_of
+from scaleobs.logs._odd_records import add_stack, readable, with_arguments
 from scaleobs.logs._sink import slot_of, stdout
 
 
@@ -84,12 +85,14 @@ class Logger(structlog.make_filtering_bound_logger(logging.NOTSET)):  # type: ig
 def _method(name: str, number: int) -> Callable[..., Any]:
     slot = slot_of(number)
 
-    def log(self: Any, event: Any, *args: Any, **fields: Any) -> Any:
+    def log(self: Any, event: Any, *args: Any, stack_info: Any = False, **fields: Any) -> Any:
         processors = self._processors
         if processors is not Logger.current:
-            return _current_method(self, name)(event, *args, **fields)
+            return _current_method(self, name)(event, *args, stack_info=stack_info, **fields)
         if number < Logger.min_level:
             return None
+        if stack_info is not False:
+            add_stack(fields, stack_info)
         line: Any = {**self._context, **fields} if self._context else fields
         if args:
             event = _interpolate(event, args, line)
@@ -109,7 +112,9 @@ def _method(name: str, number: int) -> Callable[..., Any]:
         return getattr(logger, name)(*args, **fields)
 
     # structlog's CallsiteParameterAdder skips frames of modules whose names start with `structlog`.
-    return FunctionType(log.__code__, {**globals(), "__name__": "structlog.scaleobs"}, name, None, log.__closure__)
+    made = FunctionType(log.__code__, {**globals(), "__name__": "structlog.scaleobs"}, name, None, log.__closure__)
+    made.__kwdefaults__ = log.__kwdefaults__
+    return made
 
 
 def _current_method(logger: Any, name: str) -> Any:
@@ -121,9 +126,10 @@ def _current_method(logger: Any, name: str) -> Any:
 def _interpolate(event: Any, args: tuple[Any, ...], line: dict[str, Any]) -> Any:
     try:
         return event % (args[0] if len(args) == 1 and isinstance(args[0], Mapping) and args[0] else args)
-    except Exception:  # They don't match the text, so they become a field.
-        line["args"] = args
-        return event
+    except Exception:
+        line |= {"args_": line["args"]} if "args" in line else {}
+        line |= with_arguments(event, args)
+        return line["event"]
 
 
 def _unreadable(name: str, message: Any, error: Exception) -> Any:
@@ -189,8 +195,12 @@ class StdoutHandler(logging.Handler):
             line = render_record(record, self._processors)
         except structlog.DropEvent:
             return
-        slot = _SLOTS.get(record.levelno)
-        stdout.write(line, slot_of(record.levelno) if slot is None else slot)
+        try:
+            slot = _SLOTS.get(record.levelno)
+            slot = slot_of(record.levelno) if slot is None else slot
+        except Exception:  # A record without a level.
+            slot = _sink.INFO
+        stdout.write(line, slot)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Call `handle`."""
@@ -214,18 +224,24 @@ def render_record(record: logging.LogRecord, processors: Sequence[Processor]) ->
     Raises:
         DropEvent: a processor drops the record.
     """
-    method = _method_names.get(record.levelname)
-    if method is None:
-        method = record.levelname.lower()
-        if len(_method_names) < _MAX_METHOD_NAMES:
-            _method_names[record.levelname] = method
     try:
+        method = _method_names.get(record.levelname)
+        if method is None:
+            fixed = readable(record)
+            if fixed is not None:
+                return render_record(fixed, processors)
+            method = record.levelname.lower()
+            if len(_method_names) < _MAX_METHOD_NAMES:
+                _method_names[record.levelname] = method
         line: Any = _event_of(record)
         for processor in processors:
             line = processor(None, method, line)
     except structlog.DropEvent:
         raise
     except Exception as error:
+        fixed = readable(record)
+        if fixed is not None:
+            return render_record(fixed, processors)
         return _unreadable(record.name, record.msg, error)
     return line
 
@@ -234,13 +250,16 @@ def _event_of(record: logging.LogRecord) -> EventDict:
     """Return the event of a record, with the fields of its `extra`."""
     fields = record.__dict__
     message = record.msg
-    if type(message) is dict and "_name" in fields:  # From structlog's wrap_for_formatter.
-        event: EventDict = {**message, "_record": record}
-        fields = {key: value for key, value in fields.items() if key not in ("_name", "_logger", "_from_structlog")}
-    elif type(message) is str and type(record) is logging.LogRecord:
-        event = {"event": message % record.args if record.args else message, "_record": record}
-    else:
-        event = {"event": record.getMessage(), "_record": record}
+    try:
+        if type(message) is dict and "_name" in fields:  # From structlog's wrap_for_formatter.
+            event: EventDict = {**message, "_record": record}
+            fields = {key: value for key, value in fields.items() if key not in ("_name", "_logger", "_from_structlog")}
+        elif type(message) is str and type(record) is logging.LogRecord:
+            event = {"event": message % record.args if record.args else message, "_record": record}
+        else:
+            event = {"event": record.getMessage(), "_record": record}
+    except Exception:
+        event = {**with_arguments(message, record.args), "_record": record}
     if fields["exc_info"]:
         event["exc_info"] = record.exc_info
     elif fields["exc_text"]:
@@ -248,14 +267,18 @@ def _event_of(record: logging.LogRecord) -> EventDict:
     if fields["stack_info"]:
         event["stack"] = record.stack_info
     if len(fields) != _FIELD_COUNT:
-        # Added fields come after those that a record is made with.
-        first_added = _FIELD_COUNT if type(record) is logging.LogRecord and fields is record.__dict__ else 0
-        for key, value in islice(fields.items(), first_added, None):
-            if key in event:
-                _chain.add_renamed(event, key, value)
-            elif key not in _STANDARD_FIELDS:
-                event[key] = value
+        _add_extra(event, record, fields)
     return event
+
+
+def _add_extra(event: EventDict, record: logging.LogRecord, fields: dict[str, Any]) -> None:
+    # Added fields come after those that a record is made with.
+    first_added = _FIELD_COUNT if type(record) is logging.LogRecord and fields is record.__dict__ else 0
+    for key, value in islice(fields.items(), first_added, None):
+        if key in event:
+            _chain.add_renamed(event, key, value)
+        elif key not in _STANDARD_FIELDS:
+            event[key] = value
 
 
 # Python's hooks.
@@ -297,19 +320,19 @@ class Hooks:
             sys.__excepthook__(kind, error, traceback)
             return
         level = "info" if issubclass(kind, KeyboardInterrupt) else "critical"
-        self._write(level, "root", "exception.uncaught", exc_info=error.with_traceback(traceback))
+        self._write(level, "root", "exception.uncaught", exc_info=BaseException.with_traceback(error, traceback))
         self._previous[0](kind, error, traceback)
 
     def _uncaught_in_thread(self, args: threading.ExceptHookArgs) -> None:
         if args.exc_type is SystemExit:
             return
-        error = args.exc_value if args.exc_value is not None else args.exc_type()
+        error = _error_of(args)
         thread = args.thread.name if args.thread is not None else None
         self._write("error", "threading", "exception.uncaught", thread=thread, exc_info=error)
         self._previous[1](args)
 
     def _unraisable(self, args: Any) -> None:
-        error = args.exc_value if args.exc_value is not None else args.exc_type()
+        error = _error_of(args)
         reason = args.err_msg or "Exception ignored in"
         self._write("error", "root", "exception.ignored", reason=reason, where=text_of(args.object), exc_info=error)
         self._previous[2](args)
@@ -327,7 +350,13 @@ class Hooks:
             file.write(warnings.formatwarning(message, category, filename, lineno, line))
             return
         fields = {"category": category.__name__, "file": filename, "line": lineno}
-        self._write("warning", "py.warnings", str(message), **fields)
+        self._write("warning", "py.warnings", text_of(message), **fields)
+
+
+def _error_of(args: Any) -> BaseException:
+    """Return the exception of a hook's argument, which may have its class only."""
+    kind: type[BaseException] = args.exc_type
+    return args.exc_value if args.exc_value is not None else kind.__new__(kind)
 
 
 def _foreign(hook: Callable[..., Any]) -> Callable[..., Any]:

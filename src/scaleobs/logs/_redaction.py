@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import re
 from array import array
 from collections import deque
@@ -389,6 +390,9 @@ def _texts() -> Any:
     from scaleobs.logs import _secret_texts
 
     return _secret_texts
+
+
+atexit.register(_texts)  # While the interpreter ends, nothing can be imported.
 
 
 def _is_short(value: Any) -> bool:
