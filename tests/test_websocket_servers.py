@@ -343,9 +343,10 @@ def test_websockets_of_flask_sock(command, tmp_path):
     assert [("/echo/1", "info"), ("/echo/2", "info"), ("/plain/3", "info"), ("/fail/4", "error")] == [
         (line["path"], line["level"]) for line in of_websockets
     ]
-    assert [401, 503, 200] == [line["status_code"] for line in lines if line["event"] == "request.finished"]
+    # A server with threads may write the line of a response after the client's next request.
+    assert [200, 401, 503] == sorted(line["status_code"] for line in lines if line["event"] == "request.finished")
     assert "Traceback" not in stderr
     # What the application starts in an open WebSocket cannot be sent, which gunicorn logs.
-    failed = [line["path"] for line in lines if "exception" in line and "gunicorn" not in line["logger"]]
-    assert ["/fail/4", "/deny/503"] == failed
+    failed = {line["path"] for line in lines if "exception" in line and "gunicorn" not in line["logger"]}
+    assert {"/fail/4", "/deny/503"} == failed
     assert 0 == page.total("active_connections", protocol="websocket") == page.total("scaleobs_internal_faults_total")
