@@ -15,7 +15,7 @@ import pytest
 import structlog
 
 import scaleobs
-from scaleobs.logs import _configure
+from scaleobs.logs import _configure, _handlers
 from scaleobs.logs._configure import take_loggers
 from support import servers
 from support.exchanges import asgi, log_lines
@@ -260,3 +260,44 @@ def test_taking_over_is_reversible(log_format, capsys):
     assert before == ([*echo.handlers], [*logging.getLogger().handlers])
     assert 1 == len(late.handlers)
     assert _configure._process.state in (None, state)
+
+
+def stream(format_=None, **attributes):
+    """Return a handler of stdout."""
+    handler = type("Handler", (logging.StreamHandler,), {"__module__": attributes.pop("module", "shop")})(sys.stdout)
+    handler.setFormatter(logging.Formatter(format_, **attributes) if format_ else None)
+    return handler
+
+
+def rich(**named):
+    """Return a handler of rich, formatted as the MCP SDK does."""
+    from rich.logging import RichHandler
+
+    handler = RichHandler(rich_tracebacks=True)
+    handler.setFormatter(logging.Formatter("%(message)s", **named))
+    return handler
+
+
+DAPHNE = "%(asctime)-15s %(levelname)-8s %(message)s"
+
+
+@pytest.mark.parametrize(
+    ("loaded", "name", "make", "is_default"),
+    [
+        ("daphne.cli", "root", lambda: stream(DAPHNE), True),
+        ("none", "root", lambda: stream(DAPHNE), False),
+        ("daphne.cli", "root", lambda: stream("%(message)s"), False),
+        ("prefect", "root", lambda: stream(module="prefect.logging.handlers"), True),
+        ("mcp.server.mcpserver", "root", rich, True),
+        ("mcp.server.mcpserver", "root", lambda: rich(datefmt="[%X]"), False),
+        ("quart.logging", "shop", lambda: stream(module="quart.logging"), True),
+        ("none", "root", stream, False),
+    ],
+)
+def test_console_of_a_framework(loaded, name, make, is_default, monkeypatch):
+    """A framework's own console is recognised; one that a user has made in a similar way is not."""
+    for module in [one for one in sys.modules if one.partition(".")[0] in ("daphne", "prefect", "mcp")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, loaded, logging)
+
+    assert is_default == _handlers.is_default(name, make())
