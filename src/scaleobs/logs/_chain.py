@@ -83,8 +83,8 @@ def add_bound_values(logger: Any, method: str, event: EventDict) -> EventDict:
 
 def add_request(logger: Any, _method: str, event: EventDict) -> EventDict:
     """Add the fields of the current request, and the ids of the current OpenTelemetry span if there is one."""
-    if "request_id" in event and _is_own(logger, event):  # It has the ids of its request and span.
-        return event
+    if "request_id" in event and getattr(event.get("_record", logger), "name", None) == "scaleobs":
+        return event  # A line of scaleobs itself, such as an access line, has the ids of its request and span.
     context = request_context.get()
     span = _tracing.current_span()
     if context is None and span is None:
@@ -95,11 +95,6 @@ def add_request(logger: Any, _method: str, event: EventDict) -> EventDict:
         line["trace_id"], line["span_id"] = span.trace_id, span.span_id
     line |= without_ids(event, line)
     return line
-
-
-def _is_own(logger: Any, event: EventDict) -> bool:
-    """Return whether a line is one of scaleobs itself, such as an access line."""
-    return _name_of(logger, event) == "scaleobs"
 
 
 def _name_of(logger: Any, event: EventDict) -> str | None:
