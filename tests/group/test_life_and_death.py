@@ -24,7 +24,11 @@ GTHREAD = [*GUNICORN, "--threads", "4"]
 ROUTE = "/hello/<name>"
 
 
-@pytest.mark.parametrize("command", [GTHREAD, fleet.UVICORN], ids=["gunicorn", "uvicorn"])
+# So many threads that one worker, which may get several connections in a row, never has all of them busy.
+MANY_THREADS = [*GUNICORN, "--threads", "40"]
+
+
+@pytest.mark.parametrize("command", [MANY_THREADS, fleet.UVICORN], ids=["gunicorn", "uvicorn"])
 def test_killed_in_the_middle_of_a_request(command, tmp_path):
     """The counts of a killed worker stay, its open requests go, and a new worker replaces it."""
     with fleet.running(command, tmp_path) as shop, contextlib.ExitStack() as opened, shop.watched():
