@@ -19,7 +19,6 @@ from fastapi import FastAPI
 from flask import Flask
 from hypercorn.middleware import DispatcherMiddleware as HypercornDispatcher
 from litestar import Litestar, get
-from quart import Quart
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -30,7 +29,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 import scaleobs
 from support import django_site  # noqa: F401 - Configures Django.
 from support.exchanges import asgi, counted, http_scope, run_lifespan, serve_asgi, wsgi
-from support.nested_routes import _routes, known  # noqa: F401 - A fixture.
+from support.nested_routes import _routes, known, quart  # noqa: F401 - A fixture.
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # WebOb and pkg_resources use modules that are deprecated.
@@ -341,17 +340,6 @@ def falcon_app():
     """Return an application of Falcon."""
     app = falcon.asgi.App()
     app.add_route("/things/{thing}", FalconThing())
-    return app
-
-
-def quart():
-    """Return an application of Quart."""
-    app = Quart("quart", static_folder=None)
-
-    async def answer(thing):
-        return thing
-
-    app.add_url_rule("/things/<thing>", "thing", answer)
     return app
 
 

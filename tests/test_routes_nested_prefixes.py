@@ -16,14 +16,13 @@ from flask import Flask
 from hypercorn.middleware import DispatcherMiddleware as HypercornDispatcher
 from litestar import Litestar, get
 from litestar import asgi as mount
-from quart import Quart
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route, Router
 
 from support import django_site  # noqa: F401 - Configures Django.
 from support.exchanges import asgi, wsgi
-from support.nested_routes import _routes, known  # noqa: F401 - A fixture.
+from support.nested_routes import _routes, known, quart  # noqa: F401 - A fixture.
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated")
 
@@ -42,17 +41,6 @@ def fastapi():
     app = FastAPI(openapi_url=None)
     app.add_api_route("/things/{thing}", lambda thing: thing)
     app.add_api_route("/{page:path}", lambda page: page)
-    return app
-
-
-def quart():
-    """Return an application of Quart."""
-    app = Quart("quart", static_folder=None)
-
-    async def answer(thing):
-        return thing
-
-    app.add_url_rule("/things/<thing>", "thing", answer)
     return app
 
 

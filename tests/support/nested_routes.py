@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from quart import Quart
 
 import scaleobs
 from support.exchanges import active, asgi, counted
@@ -29,3 +30,14 @@ def _routes(registry):
 def known(app):
     """Return the routes of an instrumented application that have series."""
     return {route for _, route in scaleobs.observer_of(app)._service._refresh_routes()}
+
+
+def quart():
+    """Return an application of Quart."""
+    app = Quart("quart", static_folder=None)
+
+    async def answer(thing):
+        return thing
+
+    app.add_url_rule("/things/<thing>", "thing", answer)
+    return app

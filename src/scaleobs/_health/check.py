@@ -13,10 +13,10 @@ from concurrent.futures import Future, InvalidStateError
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
+from scaleobs._trio import Loop, TookTooLongError, TrioLoop, explained, running_trio
+
 if TYPE_CHECKING:
     from scaleobs.logs import Redact
-
-from scaleobs._trio import Loop, TookTooLongError, TrioLoop, explained, running_trio
 
 _MAX_REASON = 1000
 

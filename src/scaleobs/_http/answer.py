@@ -28,3 +28,7 @@ def text_answer(status: int, text: str, *headers: tuple[str, str]) -> Answer:
     """Return an answer with one line of text, which is not stored."""
     common = [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")]
     return Answer(status, [*headers, *common], f"{text}\n".encode())
+
+
+BROKEN = text_answer(500, "scaleobs failed to answer; its log says why.")
+"""The answer after an error of scaleobs itself."""

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 from prometheus_client import CollectorRegistry
 
 from scaleobs._health import Checks, Report, Result
-from scaleobs._http.answer import Answer, Header, text_answer
+from scaleobs._http.answer import BROKEN, Answer, Header, text_answer
 from scaleobs._lifecycle import signals
 from scaleobs._lifecycle.state import Lifecycle
 from scaleobs._metrics.families import attach
@@ -156,7 +156,7 @@ class Answers:
             media_type, body = encode_report(shown, header("accept"))
         except Exception as error:
             self._on_fault(error)
-            return text_answer(500, "scaleobs failed to answer; its log says why.")
+            return BROKEN
         self._log_failure(kind, report, is_up=shown.is_up)
         return Answer(
             200 if shown.is_up else 503,

@@ -26,7 +26,7 @@ class Reports:
 
     def limit_reached(self, limit: int) -> None:
         """Log that requests are counted in overflow series from now on."""
-        fix = "look for routes that are not templates, or give instrument(max_label_sets=...) a higher number"
+        fix = "make each route a template and no path, or give instrument(max_label_sets=...) a higher number"
         self._warn("label_sets.limit_reached", limit=limit, fix=fix)
 
     def route_missing(self, requests: int) -> None:

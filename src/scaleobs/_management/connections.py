@@ -14,10 +14,10 @@ from time import monotonic
 from typing import Any
 
 from scaleobs._gevent import unpatched
-from scaleobs._http.answer import Answer
+from scaleobs._http.answer import BROKEN, Answer, text_answer
 from scaleobs._management import messages
 from scaleobs._management.messages import BadRequestError, Request
-from scaleobs._management.slots import BROKEN, Job, Slots
+from scaleobs._management.slots import Job, Slots
 
 SLOTS = {"live": 8, "ready": 8, "startup": 8, "metrics": 4}
 """How many requests of a kind are answered at the same time. Each kind has its own: scrapes delay no probe."""
@@ -36,9 +36,8 @@ _READ_BYTES = 64 * 1024
 _ACCEPTS_AT_ONCE = 64
 _EXHAUSTED_SECONDS = 0.05
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_TEXT = [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")]
-_BAD_REQUEST = Answer(400, _TEXT, b"This is no HTTP/1.1 request that can be read.\n")
-_TOO_MANY = Answer(503, _TEXT, b"Too many requests at once; try again.\n")
+_BAD_REQUEST = text_answer(400, "This is no HTTP/1.1 request that can be read.")
+_TOO_MANY = text_answer(503, "Too many requests at once; try again.")
 
 
 class _Client:

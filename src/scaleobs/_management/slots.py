@@ -12,7 +12,7 @@ from functools import partial
 from time import monotonic
 
 from scaleobs._gevent import unpatched
-from scaleobs._http.answer import Answer
+from scaleobs._http.answer import BROKEN, Answer
 from scaleobs._management import messages
 from scaleobs._management.messages import Request
 
@@ -32,8 +32,6 @@ _BLOCK_SECONDS = 0.5
 
 _RESET = struct.pack("ii", 1, 0)
 """The value of `SO_LINGER` by which a socket that is closed resets its connection."""
-
-BROKEN = Answer(500, [("Content-Type", "text/plain; charset=utf-8")], b"scaleobs failed to answer; its log says why.\n")
 
 
 class Job:
