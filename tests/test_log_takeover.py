@@ -301,3 +301,16 @@ def test_console_of_a_framework(loaded, name, make, is_default, monkeypatch):
     monkeypatch.setitem(sys.modules, loaded, logging)
 
     assert is_default == _handlers.is_default(name, make())
+
+
+def test_formatter_that_is_replaced_later(registry, capsys):
+    """Whether lines show the fields of `extra` is found again for another formatter."""
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s", force=True)
+    app = served(registry)
+    asgi(app)
+    logging.getLogger().handlers[0].setFormatter(logging.Formatter("%(message)s at %(route)s"))
+    asgi(app)
+    *_, before, after = capsys.readouterr().out.splitlines()
+
+    assert before.startswith("request.finished request_id=")
+    assert "request.finished at /hello" == after

@@ -234,7 +234,12 @@ def _rename_reserved(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 def _show_fields(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Add the fields to the message, without secrets, if a handler of the console does not show those of `extra`."""
-    if all(map(reads_fields, filter(is_console, logging.getLogger().handlers))):
+    handlers = [(one, one.formatter) for one in logging.getLogger().handlers]
+    probed, are_shown = _process.probed
+    if probed != handlers:  # To probe them costs as much as a line.
+        are_shown = all(reads_fields(one) for one, _ in handlers if is_console(one))
+        _process.probed = handlers, are_shown
+    if are_shown:
         return event
     fields = {key: value for key, value in event.items() if key not in ("event", "exc_info")}
     shown = [f"{key}={_quoted(text_of(value))}" for key, value in _redact(_logger, _method, fields).items()]
@@ -325,11 +330,13 @@ class _Process:
         is_for_server: whether logging is configured for the server only, so that an application configures it again.
         is_reported: whether a line with the configuration that stays was written.
         state: what the latest configuration has replaced.
+        probed: the handlers of the root logger with their formatters, and whether their lines have all fields.
     """
 
     is_for_server = False
     is_reported = False
     state: LoggingState | None = None
+    probed: tuple[list[tuple[logging.Handler, logging.Formatter | None]], bool] = ([], True)
 
 
 _process = _Process()
